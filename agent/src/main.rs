@@ -1,0 +1,2 @@
+//! `lyncwall`.
+fn main() {}
