@@ -1,1 +1,4 @@
-//! The agent.
+//! The agent: it reads the configuration and the catalogue, compiles them into the maps that the XDP program
+//! judges by, and reports what was dropped and why.
+
+pub mod problem;

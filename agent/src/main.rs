@@ -1,2 +1,3 @@
-//! `lyncwall`.
+//! The `lyncwall` command.
+
 fn main() {}

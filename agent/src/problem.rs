@@ -1,0 +1,121 @@
+//! Mistakes of the person at the keyboard: what is wrong, where, and what to do about it.
+//!
+//! A command that finds mistakes collects all of them into [`Problems`] and returns that as its error;
+//! `main` prints them and exits with 1. Every other error is unexpected and exits with 2.
+
+use std::fmt;
+use std::path::PathBuf;
+
+/// Where in a file a mistake stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    /// The file as the user named it.
+    pub file: PathBuf,
+    /// Line, counted from 1; 0 where the whole file is meant.
+    pub line: usize,
+    /// Column in characters, counted from 1; 0 where the whole line or file is meant.
+    pub column: usize,
+    /// The dotted key, as `target[0].roles[1]`; empty where no key is meant.
+    pub key: String,
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.file.display())?;
+        if self.line > 0 {
+            write!(f, ":{}", self.line)?;
+        }
+        if self.column > 0 {
+            write!(f, ":{}", self.column)?;
+        }
+        if self.key.is_empty() { Ok(()) } else { write!(f, ": {}", self.key) }
+    }
+}
+
+/// One mistake.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    /// Where it stands; `None` for the command line and the machine.
+    pub place: Option<Place>,
+    /// What is wrong, in one sentence without a full stop.
+    pub message: String,
+    /// What to do about it, in one sentence without a full stop; empty where the message says it.
+    pub fix: String,
+}
+
+impl Problem {
+    /// A mistake that stands in no file.
+    pub fn new(message: impl Into<String>, fix: impl Into<String>) -> Self {
+        Self { place: None, message: message.into(), fix: fix.into() }
+    }
+
+    /// A mistake at a place in a file.
+    pub fn at(place: Place, message: impl Into<String>, fix: impl Into<String>) -> Self {
+        Self { place: Some(place), message: message.into(), fix: fix.into() }
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(place) = &self.place {
+            write!(f, "{place}: ")?;
+        }
+        f.write_str(&self.message)?;
+        if self.fix.is_empty() { Ok(()) } else { write!(f, "; {}", self.fix) }
+    }
+}
+
+/// All mistakes that one look found; never empty when used as an error.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Problems(Vec<Problem>);
+
+impl Problems {
+    /// Adds one.
+    pub fn push(&mut self, problem: Problem) {
+        self.0.push(problem);
+    }
+
+    /// Adds all of `other`.
+    pub fn append(&mut self, other: Self) {
+        self.0.extend(other.0);
+    }
+
+    /// True when nothing was found.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The mistakes in the order they were found.
+    pub fn iter(&self) -> impl Iterator<Item = &Problem> {
+        self.0.iter()
+    }
+
+    /// `value` where nothing was found, else the mistakes as the error.
+    ///
+    /// # Errors
+    /// The mistakes, if there are any.
+    pub fn or<T>(self, value: T) -> Result<T, Self> {
+        if self.0.is_empty() { Ok(value) } else { Err(self) }
+    }
+}
+
+impl From<Problem> for Problems {
+    fn from(problem: Problem) -> Self {
+        Self(vec![problem])
+    }
+}
+
+impl fmt::Display for Problems {
+    /// One mistake to a line.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (n, problem) in self.0.iter().enumerate() {
+            if n > 0 {
+                f.write_str("\n")?;
+            }
+            write!(f, "{problem}")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Problems {}
