@@ -1,3 +1,52 @@
-//! XDP.
+//! The XDP program: the only place where a verdict becomes an XDP action.
 #![no_std]
 #![no_main]
+
+mod ctx;
+mod maps;
+mod report;
+
+use aya_ebpf::{
+    bindings::xdp_action::{XDP_DROP, XDP_PASS},
+    macros::xdp,
+    programs::XdpContext,
+};
+use lyncwall_common::{decide::judge, parse::Headers, reason::Action};
+
+use crate::{ctx::Frame, maps::Kernel};
+
+/// For kernels before 5.18.
+#[xdp]
+pub fn ingress(context: XdpContext) -> u32 {
+    act::<false>(&context)
+}
+
+/// For kernel 5.18 and later: frames in several buffers are judged, too.
+#[xdp(frags)]
+pub fn ingress_frags(context: XdpContext) -> u32 {
+    act::<true>(&context)
+}
+
+#[inline(always)]
+fn act<const FRAGS: bool>(context: &XdpContext) -> u32 {
+    let frame = Frame::<FRAGS>::new(context);
+    let Some(kernel) = Kernel::new(frame.ifindex()) else { return XDP_DROP };
+    let mut headers = Headers::UNREAD;
+    let verdict = judge(&frame, &kernel, &mut headers);
+    report::account(&frame, &kernel, &headers, verdict);
+    match verdict.action {
+        Action::Pass => XDP_PASS,
+        Action::Drop => XDP_DROP,
+    }
+}
+
+// The helpers for time, jiffies and buffer lengths are for programs under a GPL-compatible licence only.
+#[unsafe(link_section = "license")]
+#[unsafe(no_mangle)]
+static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";
+
+#[cfg(not(test))]
+#[panic_handler]
+fn panic(_info: &core::panic::PanicInfo<'_>) -> ! {
+    loop {}
+}

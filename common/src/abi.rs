@@ -1,0 +1,153 @@
+//! The layout of the BPF maps: what both sides read and write.
+//!
+//! Every type is `repr(C)` and of fixed width. Integers are in host byte order unless a field says otherwise.
+//! A change of any layout, map size or meaning raises [`ABI_VERSION`]: an agent refuses to adopt pinned maps of
+//! another version.
+
+mod counters;
+mod events;
+mod live;
+mod policy;
+
+pub use counters::{
+    Bucket, COUNTER_BLOCK, CounterBlock, CpuRecord, PORT_DROP_BLOCKS, REASONS, RULE_BLOCKS, port_drop_cell,
+};
+pub use events::{Event, FragmentKey, FragmentRecord};
+pub use live::{Control, Features, Live, PortSet};
+pub use policy::{
+    ALLOW_RULES, AllowKey, AllowTable, Class, FLAG_DHCP_CLIENT, Generation, Interface, MAX_INTERFACES,
+    MAX_POLICIES, MAX_TARGET_ADDRESSES, NO_COUNTER, NO_POLICY, PolicyTable, SLOTS, SourceV4, SourceV6,
+    TARGET_BUCKETS, Target, TargetEntry, TargetTable, mapped, policy_index,
+};
+
+/// Bytes in one element of `STATE`.
+pub const STATE_BYTES: usize = 32 * 1024;
+
+/// Elements of `STATE`: two copies of 1 MiB, written in turn.
+pub const STATE_ELEMENTS: u32 = 64;
+
+/// The version of everything in this module.
+pub const ABI_VERSION: u32 = 1;
+
+/// Names of the maps, as in the object and under the pin directory.
+pub mod map {
+    /// [`Control`](super::Control), one element, mapped into the agent: the live word and the management ports.
+    pub const CONTROL: &str = "CONTROL";
+    /// Management sources, IPv4: [`SourceV4`](super::SourceV4) → `u64` (1). Live-edited, slot byte 0.
+    pub const MANAGEMENT_V4: &str = "MANAGEMENT_V4";
+    /// Management sources, IPv6: [`SourceV6`](super::SourceV6) → `u64` (1). Live-edited, slot byte 0.
+    pub const MANAGEMENT_V6: &str = "MANAGEMENT_V6";
+    /// [`Generation`](super::Generation) by slot. Generation-scoped.
+    pub const GENERATIONS: &str = "GENERATIONS";
+    /// [`TargetTable`](super::TargetTable) by slot. Generation-scoped.
+    pub const TARGETS: &str = "TARGETS";
+    /// [`PolicyTable`](super::PolicyTable) by [`policy_index`](super::policy_index). Generation-scoped.
+    pub const POLICIES: &str = "POLICIES";
+    /// [`AllowTable`](super::AllowTable) by slot. Generation-scoped.
+    pub const ALLOW: &str = "ALLOW";
+    /// Sources of allow rules, IPv4: [`SourceV4`](super::SourceV4) → mask of rules. Generation-scoped by its key.
+    pub const ALLOW_SOURCES_V4: &str = "ALLOW_SOURCES_V4";
+    /// Sources of allow rules, IPv6: [`SourceV6`](super::SourceV6) → mask of rules. Generation-scoped by its key.
+    pub const ALLOW_SOURCES_V6: &str = "ALLOW_SOURCES_V6";
+    /// Verdicts of first fragments: [`FragmentKey`](super::FragmentKey) →
+    /// [`FragmentRecord`](super::FragmentRecord), least recently used goes first. Live-edited.
+    pub const FRAGMENTS: &str = "FRAGMENTS";
+    /// [`CpuRecord`](super::CpuRecord), one per CPU: counters by reason, token buckets. Survives generations.
+    pub const CPU: &str = "CPU";
+    /// Rule counters, per CPU: blocks of [`COUNTER_BLOCK`](super::COUNTER_BLOCK). Survives generations.
+    pub const RULE_HITS: &str = "RULE_HITS";
+    /// Drops by (transport, port), per CPU; see [`port_drop_cell`](super::port_drop_cell). Survives generations.
+    pub const PORT_DROPS: &str = "PORT_DROPS";
+    /// Ring buffer of [`Event`](super::Event).
+    pub const EVENTS: &str = "EVENTS";
+    /// The agent's own memory between two agents; the program does not read it.
+    pub const STATE: &str = "STATE";
+}
+
+/// Names of the programs and read-only constants in the object.
+pub mod program {
+    /// The XDP program for kernels before 5.18, and drivers without multi-buffer XDP.
+    pub const INGRESS: &str = "ingress";
+    /// The same program in an `xdp.frags` section (kernel 5.18): works with jumbo frames.
+    pub const INGRESS_FRAGS: &str = "ingress_frags";
+    /// `u64`: ticks (jiffies) per second of this kernel. Set by the loader.
+    pub const HZ: &str = "HZ";
+}
+
+/// The two transports that have ports, as an index into per-transport tables.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(u8)]
+pub enum PortTransport {
+    /// TCP, IP protocol 6.
+    Tcp = 0,
+    /// UDP, IP protocol 17.
+    Udp = 1,
+}
+
+impl PortTransport {
+    /// Both, by value.
+    pub const ALL: [Self; 2] = [Self::Tcp, Self::Udp];
+
+    /// `tcp` or `udp`.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Tcp => "tcp",
+            Self::Udp => "udp",
+        }
+    }
+}
+
+/// A port as it lies in the packet: the `u16` whose bytes in memory are in network byte order.
+///
+/// Tables by port are indexed with this value, because the verifiers of 5.10 and 6.1 lose track of a byte-swapped
+/// one ("unbounded min value").
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[repr(transparent)]
+pub struct NetPort(pub u16);
+
+impl NetPort {
+    /// The port number in host byte order.
+    #[must_use]
+    #[inline(always)]
+    pub const fn number(self) -> u16 {
+        u16::from_be(self.0)
+    }
+
+    /// From a port number in host byte order.
+    #[must_use]
+    pub const fn new(number: u16) -> Self {
+        Self(number.to_be())
+    }
+
+    /// The index into a table of 65,536.
+    #[must_use]
+    #[inline(always)]
+    pub const fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+/// aya copies map values as plain bytes; each type here is `repr(C)`, without padding and without pointers, as the
+/// size assertions beside it show.
+#[cfg(feature = "user")]
+mod pod {
+    macro_rules! pod {
+        ($($t:ty),*) => { $(
+            // SAFETY: `repr(C)`, fixed-width integers and arrays of them only, no padding.
+            unsafe impl aya::Pod for super::$t {}
+        )* };
+    }
+    pod!(
+        Generation,
+        TargetTable,
+        PolicyTable,
+        AllowTable,
+        SourceV4,
+        SourceV6,
+        FragmentKey,
+        FragmentRecord,
+        CpuRecord
+    );
+    pod!(CounterBlock, Event, Control);
+}

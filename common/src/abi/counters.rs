@@ -1,0 +1,119 @@
+//! Counters and token buckets: per CPU, added to without locks, summed by the agent.
+
+use super::{NetPort, PortTransport};
+
+/// Room for reasons in [`CpuRecord`].
+pub const REASONS: usize = 64;
+
+/// Counters in one element of a per-CPU counter map: 32 KiB, the most that a per-CPU value may have.
+pub const COUNTER_BLOCK: usize = 4096;
+
+/// Elements of `RULE_HITS`: room for 16,384 rule counters.
+pub const RULE_BLOCKS: u32 = 4;
+
+/// Elements of `PORT_DROPS`: 2 × 65,536 counters.
+pub const PORT_DROP_BLOCKS: u32 = 32;
+
+/// One element of a per-CPU counter map, in packets.
+#[derive(Clone, Copy)]
+#[repr(transparent)]
+pub struct CounterBlock(pub [u64; COUNTER_BLOCK]);
+
+/// The element of `PORT_DROPS` and the place in it where drops to a port are counted.
+#[must_use]
+#[inline(always)]
+pub const fn port_drop_cell(transport: PortTransport, port: NetPort) -> (u32, usize) {
+    ((transport as u32) << 4 | (port.index() >> 12) as u32, port.index() & (COUNTER_BLOCK - 1))
+}
+
+/// A token bucket over jiffies: credit grows by `rate` a jiffy and an event costs as much as there are jiffies in
+/// a second, so that `rate` is in events per second whatever the tick is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[repr(C)]
+pub struct Bucket {
+    /// Jiffies at the last look.
+    pub last: u64,
+    /// In events times `hz`.
+    pub credit: u64,
+}
+
+impl Bucket {
+    /// Takes one event's worth, if there is as much. `rate` is in events per second, which is also the burst; `hz`
+    /// in jiffies per second.
+    #[inline(always)]
+    pub fn take(&mut self, now: u64, hz: u64, rate: u64) -> bool {
+        let full = rate * hz;
+        let elapsed = now.wrapping_sub(self.last);
+        if elapsed != 0 {
+            // Also the first look, and a clock that went back: a full bucket.
+            self.credit = if elapsed >= hz { full } else { (self.credit + elapsed * rate).min(full) };
+            self.last = now;
+        }
+        if self.credit < hz {
+            return false;
+        }
+        self.credit -= hz;
+        true
+    }
+}
+
+/// What each CPU keeps for itself.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct CpuRecord {
+    /// Packets by [`Reason`](crate::reason::Reason) and [`Action`](crate::reason::Action).
+    pub reasons: [[u64; 2]; REASONS],
+    /// Drops that got no event because the rate or the ring buffer was exhausted.
+    pub events_lost: u64,
+    /// Fragment verdicts that could not be remembered.
+    pub fragments_lost: u64,
+    /// For events.
+    pub events: Bucket,
+    /// For ICMP errors.
+    pub icmp_errors: Bucket,
+    /// For echo requests.
+    pub icmp_echo: Bucket,
+}
+
+const _: () = assert!(size_of::<CpuRecord>() == 16 * REASONS + 16 + 3 * 16);
+
+#[cfg(test)]
+mod tests {
+    use super::{Bucket, port_drop_cell};
+    use crate::abi::{NetPort, PortTransport};
+
+    #[test]
+    fn a_bucket_lets_its_rate_through_and_no_more() {
+        for hz in [100, 250, 300, 1000] {
+            let mut bucket = Bucket::default();
+            let mut passed = 0u64;
+            // Ten seconds of ten tries a jiffy.
+            for now in 1_000_000..1_000_000 + 10 * hz {
+                for _ in 0..10 {
+                    passed += u64::from(bucket.take(now, hz, 50));
+                }
+            }
+            assert!((10 * 50..=11 * 50).contains(&passed), "{passed} at {hz}");
+        }
+    }
+
+    #[test]
+    fn a_silent_second_fills_the_bucket() {
+        let mut bucket = Bucket::default();
+        while bucket.take(5_000, 250, 10) {}
+        assert!(!bucket.take(5_001, 250, 10));
+        assert_eq!((0..20).filter(|_| bucket.take(5_251, 250, 10)).count(), 10);
+    }
+
+    #[test]
+    fn every_port_has_its_own_drop_counter() {
+        let mut seen = std::collections::HashSet::new();
+        for transport in PortTransport::ALL {
+            for port in 0..=u16::MAX {
+                let (block, cell) = port_drop_cell(transport, NetPort::new(port));
+                assert!(block < super::PORT_DROP_BLOCKS && cell < super::COUNTER_BLOCK);
+                assert!(seen.insert((block, cell)));
+            }
+        }
+    }
+}

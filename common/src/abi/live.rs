@@ -1,0 +1,162 @@
+//! The live record and the management ports: the page that the agent has mapped and the program reads first.
+
+use super::{NetPort, PortTransport};
+
+/// What a generation makes use of, so that a packet is spared the look-ups that nothing needs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[repr(transparent)]
+pub struct Features(pub u8);
+
+impl Features {
+    /// Audit mode: nothing is dropped but what is on the block-list.
+    pub const AUDIT: Self = Self(1);
+    /// There are `[[allow]]` rules.
+    pub const ALLOW: Self = Self(2);
+    /// There are targets with addresses of their own. Without this bit policy 0 holds for every destination.
+    pub const TARGETS: Self = Self(4);
+
+    /// True when all bits of `other` are set.
+    #[must_use]
+    #[inline(always)]
+    pub const fn has(self, other: Self) -> bool {
+        self.0 & other.0 == other.0
+    }
+
+    /// The bits of both.
+    #[must_use]
+    pub const fn with(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+}
+
+/// The live record: one word, read once per packet; storing it is the switch.
+///
+/// Bits 0-3 the slot that judges, 4-7 the slot to fall back to, 8-15 and 16-23 their [`Features`], 24-63 the deadline
+/// in jiffies, 0 for none. Once the deadline has passed, the program itself takes the fallback. 40 bits of jiffies
+/// last 34 years at 1,000 a second.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[repr(transparent)]
+pub struct Live(pub u64);
+
+impl Live {
+    const DEADLINE_SHIFT: u32 = 24;
+
+    /// A record without a deadline.
+    #[must_use]
+    pub const fn new(slot: u32, features: Features) -> Self {
+        Self::with_fallback(slot, features, slot, features, 0)
+    }
+
+    /// A record that holds until `deadline` (jiffies, below 2^40; 0: for ever), and then is `fallback`.
+    #[must_use]
+    pub const fn with_fallback(
+        slot: u32,
+        features: Features,
+        fallback: u32,
+        fallback_features: Features,
+        deadline: u64,
+    ) -> Self {
+        Self(
+            (slot as u64 & 0xf)
+                | (fallback as u64 & 0xf) << 4
+                | (features.0 as u64) << 8
+                | (fallback_features.0 as u64) << 16
+                | deadline << Self::DEADLINE_SHIFT,
+        )
+    }
+
+    /// The slot and the features to judge by. `jiffies` is asked only where there is a deadline.
+    #[must_use]
+    #[inline(always)]
+    pub fn judging(self, jiffies: impl FnOnce() -> u64) -> (u32, Features) {
+        let deadline = self.deadline();
+        if deadline != 0 && jiffies() >= deadline {
+            return (self.fallback(), Features((self.0 >> 16) as u8));
+        }
+        ((self.0 & 0xf) as u32, Features((self.0 >> 8) as u8))
+    }
+
+    /// The slot that judges while no deadline has passed.
+    #[must_use]
+    pub const fn slot(self) -> u32 {
+        (self.0 & 0xf) as u32
+    }
+
+    /// The slot that judges after the deadline.
+    #[must_use]
+    pub const fn fallback(self) -> u32 {
+        (self.0 >> 4 & 0xf) as u32
+    }
+
+    /// In jiffies; 0 for none.
+    #[must_use]
+    #[inline(always)]
+    pub const fn deadline(self) -> u64 {
+        self.0 >> Self::DEADLINE_SHIFT
+    }
+}
+
+/// A set of ports: bit `port % 8` of byte `port / 8`, for ports in network byte order.
+#[derive(Clone, Copy, PartialEq, Eq)]
+#[repr(transparent)]
+pub struct PortSet(pub [u8; 8192]);
+
+impl PortSet {
+    /// No port.
+    pub const EMPTY: Self = Self([0; 8192]);
+
+    /// The byte and the mask that stand for a port.
+    #[must_use]
+    #[inline(always)]
+    pub const fn cell(port: NetPort) -> (usize, u8) {
+        (port.index() >> 3, 1 << (port.index() & 7))
+    }
+
+    /// Adds a port.
+    pub fn insert(&mut self, port: NetPort) {
+        let (byte, mask) = Self::cell(port);
+        self.0[byte] |= mask;
+    }
+}
+
+/// The value of the map `CONTROL`.
+///
+/// The agent maps this page and stores the live word with one atomic 8-byte store: a copy through `bpf(2)` is not
+/// promised to be one. The port bytes are stored one at a time.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct Control {
+    /// The [`Live`] word.
+    pub live: u64,
+    /// Management ports by [`PortTransport`].
+    pub management: [PortSet; PortTransport::ALL.len()],
+}
+
+const _: () = assert!(core::mem::offset_of!(Control, live) == 0);
+const _: () = assert!(core::mem::offset_of!(Control, management) == 8);
+const _: () = assert!(size_of::<Control>() == 8 + 2 * 8192);
+
+#[cfg(test)]
+mod tests {
+    use super::{Features, Live};
+
+    #[test]
+    fn the_deadline_decides_who_judges() {
+        let live = Live::with_fallback(2, Features::AUDIT, 1, Features::TARGETS, 5_000_000_000);
+        assert_eq!(live.judging(|| 4_999_999_999), (2, Features::AUDIT));
+        assert_eq!(live.judging(|| 5_000_000_000), (1, Features::TARGETS));
+        assert_eq!((live.slot(), live.fallback(), live.deadline()), (2, 1, 5_000_000_000));
+    }
+
+    #[test]
+    fn without_a_deadline_the_clock_is_not_read() {
+        let live = Live::new(1, Features::ALLOW.with(Features::TARGETS));
+        let (slot, features) = live.judging(|| panic!("the clock was read"));
+        assert_eq!(slot, 1);
+        assert!(
+            features.has(Features::ALLOW)
+                && features.has(Features::TARGETS)
+                && !features.has(Features::AUDIT)
+        );
+    }
+}
