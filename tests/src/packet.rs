@@ -19,6 +19,8 @@ mod checksum;
 mod extension;
 mod link;
 mod network;
+#[cfg(test)]
+mod tests;
 mod transport;
 
 use std::net::IpAddr;
