@@ -1,0 +1,238 @@
+//! The configuration file: `/etc/lyncwall/lyncwall.toml` and what it may say.
+//!
+//! A [`Config`] is valid in itself.
+//! What needs more than the file to judge — whether a role is in the catalogue, whether an interface exists —
+//! is judged by others, who find the [`Place`] to point at beside the value.
+
+use std::net::IpAddr;
+
+use serde::Serialize;
+
+use crate::net::{PortRange, Prefix};
+use crate::problem::Place;
+
+mod names;
+
+pub use names::{InterfaceName, Name};
+
+/// A valid configuration: names are unique, references resolve, and nothing in one list overlaps.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    /// The catalogue that the roles are taken from.
+    pub catalogue: CatalogueName,
+    /// How the catalogue's rows are read.
+    pub reading: Reading,
+    /// Whether packets are dropped or only judged.
+    pub mode: Mode,
+    /// What happens to the enforcement when the agent is told to stop.
+    pub on_exit: OnExit,
+    /// Who always gets in; `None` where the file says `management = "none"` outright.
+    pub management: Option<Management>,
+    /// What happens to packets to a destination that is in no target.
+    pub unmatched: Unmatched,
+    /// The name of the one zone; `default` where the file names none.
+    pub zone: String,
+    /// The interfaces to attach to: 1 to 32, no two of one name.
+    pub interfaces: Vec<Interface>,
+    /// The targets: 1 to 16, no two of one name, at most one `host`, no address twice.
+    pub targets: Vec<Target>,
+    /// The further rules: up to 64, no two of one name.
+    pub allow: Vec<Allow>,
+}
+
+/// The catalogue a configuration asks for: the key of a built-in one, or a path. Whether there is one is not
+/// known here.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CatalogueName {
+    /// As written; never empty.
+    pub name: String,
+    /// Where it is written; line 0 where the default holds.
+    pub place: Place,
+}
+
+/// How the catalogue's rows are read.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Reading {
+    /// Directions and sources are honoured.
+    #[default]
+    Strict,
+    /// Every printed port is open inbound, from anywhere.
+    Literal,
+}
+
+/// Whether packets are dropped or only judged.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Mode {
+    /// What no rule lets in is dropped.
+    #[default]
+    Enforce,
+    /// Everything passes; what would have been dropped is counted and reported.
+    Audit,
+}
+
+/// What happens to the enforcement when the agent is told to stop.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OnExit {
+    /// The kernel goes on enforcing.
+    #[default]
+    Keep,
+    /// The programs are detached and the box is open.
+    Detach,
+}
+
+/// What happens to packets to a destination that is in no target.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Unmatched {
+    /// Drop them.
+    #[default]
+    Drop,
+    /// Let them pass.
+    Pass,
+}
+
+/// Who gets in whatever role is live.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Management {
+    /// The sources; at least one, no two overlap.
+    pub from: Vec<Prefix>,
+    /// TCP ports; no two overlap. Either this or `udp` holds one.
+    pub tcp: Vec<PortRange>,
+    /// UDP ports; no two overlap.
+    pub udp: Vec<PortRange>,
+}
+
+/// An interface to attach to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Interface {
+    /// Its name. Whether it exists is not known here.
+    pub name: InterfaceName,
+    /// Where the name is written.
+    pub place: Place,
+    /// How to attach.
+    pub attach: Attach,
+    /// True where the box is a DHCP client on this interface.
+    pub dhcp_client: bool,
+}
+
+/// How to attach the XDP program.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Attach {
+    /// In the driver, and where it cannot, in the generic hook.
+    #[default]
+    Auto,
+    /// In the driver, or not at all.
+    Native,
+    /// In the generic hook.
+    Generic,
+}
+
+/// A set of destination addresses and the roles that hold there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Target {
+    /// Its name, unique in the file.
+    pub name: Name,
+    /// The addresses.
+    pub address: Address,
+    /// The roles, no key twice; none where nothing is to be open.
+    pub roles: Vec<Role>,
+}
+
+/// The destination addresses of a target.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Address {
+    /// This box.
+    Host,
+    /// These unicast addresses; at least one.
+    List(Vec<IpAddr>),
+}
+
+/// A role that a target is to have. Whether the catalogue knows it is not known here.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Role {
+    /// As written; never empty.
+    pub key: String,
+    /// Where it is written.
+    pub place: Place,
+}
+
+/// A rule beside the roles.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Allow {
+    /// Its name, unique in the file: 1 to 64 bytes.
+    pub name: String,
+    /// What it lets in.
+    pub what: AllowWhat,
+    /// The sources, no two overlapping; none means anywhere.
+    pub from: Vec<Prefix>,
+    /// The name of the target it holds for; `None` means any destination.
+    pub target: Option<Name>,
+}
+
+/// What an [`Allow`] rule lets in.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum AllowWhat {
+    /// Packets to these ports.
+    Ports {
+        /// The transport.
+        transport: Transport,
+        /// At least one range; no two overlap.
+        ports: Vec<PortRange>,
+    },
+    /// An IP protocol by its number; never one that is judged in another way (TCP, UDP, ICMP, ICMPv6 and the
+    /// IPv6 headers 0, 43, 44 and 60).
+    Protocol(u8),
+}
+
+/// A transport that has ports.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Transport {
+    /// TCP alone.
+    Tcp,
+    /// UDP alone.
+    Udp,
+    /// TCP and UDP.
+    Both,
+}
+
+impl Config {
+    /// What is allowed but may not be meant, one sentence each.
+    #[must_use]
+    pub fn warnings(&self) -> Vec<String> {
+        let mut warnings = Vec::new();
+        match &self.management {
+            None => warnings.push(
+                "management = \"none\": no source is sure to get in, so a mistake in a role can lock you out"
+                    .to_owned(),
+            ),
+            Some(management) => {
+                for prefix in management.from.iter().filter(|prefix| prefix.length() == 0) {
+                    warnings.push(format!(
+                        "management.from has {prefix}: the management ports are open to everybody"
+                    ));
+                }
+            }
+        }
+        if self.mode == Mode::Audit {
+            warnings.push("mode = \"audit\": nothing is dropped, only counted and reported".to_owned());
+        }
+        if self.unmatched == Unmatched::Pass {
+            warnings.push(format!(
+                "zone `{}` has unmatched = \"pass\": packets to a destination in no target are not filtered",
+                self.zone
+            ));
+        }
+        if self.targets.iter().all(|target| target.roles.is_empty()) {
+            warnings
+                .push("no target has a role: only management and the allow rules open anything".to_owned());
+        }
+        warnings
+    }
+}
