@@ -3,4 +3,5 @@
 
 pub mod config;
 pub mod net;
+pub mod policy;
 pub mod problem;

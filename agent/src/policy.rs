@@ -1,0 +1,38 @@
+//! The compiled policy: what the configuration, the catalogue and the machine come to, as the tables that the
+//! program judges by. Does no I/O: [`compile`] is a function, [`Compiled`] is data.
+//!
+//! [`crate::datapath`] writes a [`Compiled`] into the kernel's maps; [`judge`] runs the program's own verdict over
+//! it in memory.
+
+use lyncwall_common::abi::{AllowTable, Features, Generation, PolicyTable, PortSet, TargetTable};
+
+use crate::net::Prefix;
+
+/// One generation, ready to be written.
+#[derive(Clone)]
+pub struct Compiled {
+    /// What the generation makes use of.
+    pub features: Features,
+    /// All but its number, which is given when it is installed.
+    pub generation: Generation,
+    /// Addresses of targets other than `host`; `None` without [`Features::TARGETS`].
+    pub targets: Option<Box<TargetTable>>,
+    /// By policy number, then by [`PortTransport`](lyncwall_common::abi::PortTransport).
+    pub policies: Vec<[Box<PolicyTable>; 2]>,
+    /// `None` without [`Features::ALLOW`].
+    pub allow: Option<Box<AllowTable>>,
+    /// Sources of allow rules: what a longest-prefix match of an address must find, as a mask of rules. Rules of
+    /// covering prefixes are in the masks of the prefixes they cover.
+    pub allow_sources: Vec<(Prefix, u64)>,
+    /// Not part of the generation: live-edited, and never by a switch.
+    pub management: ManagementTables,
+}
+
+/// The management rule. No policy switch touches it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct ManagementTables {
+    /// By [`PortTransport`](lyncwall_common::abi::PortTransport).
+    pub ports: Box<[PortSet; 2]>,
+    /// Who may use them.
+    pub sources: Vec<Prefix>,
+}
