@@ -133,7 +133,7 @@ impl NetPort {
 #[cfg(feature = "user")]
 mod pod {
     macro_rules! pod {
-        ($($t:ty),*) => { $(
+        ($($t:ident),*) => { $(
             // SAFETY: `repr(C)`, fixed-width integers and arrays of them only, no padding.
             unsafe impl aya::Pod for super::$t {}
         )* };
