@@ -1,5 +1,6 @@
 //! The only place that prints: data on stdout, messages on stderr.
 
+use std::cell::Cell;
 use std::fmt;
 use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
@@ -35,11 +36,13 @@ pub(crate) fn usage(message: &clap::Error) -> ExitCode {
 pub(crate) struct Output {
     json: bool,
     style: Style,
+    /// Something was printed before.
+    begun: Cell<bool>,
 }
 
 impl Output {
     pub(crate) fn new(json: bool) -> Self {
-        Self { json, style: Style::of(&io::stdout()) }
+        Self { json, style: Style::of(&io::stdout()), begun: Cell::new(false) }
     }
 
     /// True where JSON is asked for.
@@ -54,15 +57,19 @@ impl Output {
 
     /// One line of text.
     pub(crate) fn line(&self, line: &str) -> anyhow::Result<()> {
+        self.begun.set(true);
         print(&format!("{line}\n"))
     }
 
-    /// A table with a blank line and a heading before it; nothing where the table is empty.
+    /// A table under a heading, apart from what came before; nothing where the table is empty.
     pub(crate) fn section(&self, heading: &str, table: &Table) -> anyhow::Result<()> {
         if table.rows.is_empty() {
             return Ok(());
         }
-        self.line(&format!("\n{}", self.style.heading(heading)))?;
+        if self.begun.get() {
+            self.line("")?;
+        }
+        self.line(&self.style.heading(heading))?;
         self.table(table)
     }
 

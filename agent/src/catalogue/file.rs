@@ -18,7 +18,7 @@ use crate::problem::{Problem, Problems};
 pub(super) fn parse(text: &str, file: &Path) -> Result<Catalogue, Problems> {
     let text = Text { file, text };
     match toml::from_str(text.text) {
-        Ok(raw) => Reader { text, problems: Problems::default() }.catalogue(raw),
+        Ok(raw) => Reader { text, wrong: Vec::new() }.catalogue(raw),
         Err(error) => {
             let place = text.place(&error.span().unwrap_or_default());
             Err(Problem::at(place, error.message().replace('\n', ", "), "").into())
@@ -118,7 +118,7 @@ struct RawAlso {
 /// Goes through the file once and collects what is wrong with it.
 struct Reader<'a> {
     text: Text<'a>,
-    problems: Problems,
+    wrong: Vec<Problem>,
 }
 
 impl Reader<'_> {
@@ -148,7 +148,10 @@ impl Reader<'_> {
             }
             roles.push(self.role(role, &rows, &known, &mut ids));
         }
-        self.problems.or(Catalogue {
+        self.wrong.sort_by_key(|problem| problem.place.as_ref().map(|place| (place.line, place.column)));
+        let mut problems = Problems::default();
+        self.wrong.into_iter().for_each(|problem| problems.push(problem));
+        problems.or(Catalogue {
             edition: raw.edition,
             rows,
             by_id: known.by_id,
@@ -386,7 +389,7 @@ impl Reader<'_> {
     }
 
     fn wrong(&mut self, span: &Range<usize>, message: impl Into<String>, fix: &str) {
-        self.problems.push(Problem::at(self.text.place(span), message, fix));
+        self.wrong.push(Problem::at(self.text.place(span), message, fix));
     }
 }
 
@@ -422,13 +425,14 @@ fn spread(row: usize, transports: Transports, ports: &[Ports], terms: &Terms) ->
     transports.each().iter().flat_map(|&transport| ports.iter().map(entry(transport))).collect()
 }
 
+/// For people; empty for what is not closed.
 fn why_closed(id: &str, ruling: Ruling, groups: &[String], why: &str) -> String {
     let named = groups.iter().map(|group| format!("`{group}`")).collect::<Vec<_>>().join(" and ");
     let noun = if groups.len() == 1 { "group" } else { "groups" };
     match ruling {
         Ruling::Inbound | Ruling::Outbound => String::new(),
-        Ruling::NeedsGroup => format!("opens only to the {noun} {named}: {why}"),
-        Ruling::Optional if groups.is_empty() => format!("optional, enabled as `{id}`: {why}"),
-        Ruling::Optional => format!("optional, enabled as `{id}` and only for the {noun} {named}: {why}"),
+        Ruling::NeedsGroup => format!("only for the {noun} {named}, closed while unbound: {why}"),
+        Ruling::Optional if groups.is_empty() => format!("optional (`{id}`) and off: {why}"),
+        Ruling::Optional => format!("optional (`{id}`) and off, only for the {noun} {named}: {why}"),
     }
 }

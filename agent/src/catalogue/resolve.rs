@@ -239,3 +239,73 @@ fn cut<'a>(entries: &[&'a Entry]) -> Vec<(Span, Cover<'a>)> {
     }
     pieces
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn entries() -> impl Strategy<Value = Vec<Entry>> {
+        // A few low, middle and high ports, so that ends often meet and overlap.
+        let port = prop_oneof![1u16..12, 4999u16..5010, 65525u16..=65535];
+        let transport = prop_oneof![Just(Transport::Tcp), Just(Transport::Udp)];
+        let groups = proptest::sample::subsequence(vec!["edge", "servers"], 0..=2);
+        let entry = (transport, port.clone(), port, groups).prop_map(|(transport, a, b, groups)| {
+            let ports = Ports { first: a.min(b), last: a.max(b) };
+            let groups = groups.into_iter().map(str::to_owned).collect();
+            (transport, ports, Terms { groups, ..Terms::default() })
+        });
+        vec(entry, 0..12).prop_map(|entries| {
+            let numbered = entries.into_iter().enumerate();
+            numbered.map(|(row, (transport, ports, terms))| Entry { transport, ports, row, terms }).collect()
+        })
+    }
+
+    fn naive(entries: &[Entry], transport: Transport, port: u16) -> Option<(Vec<String>, Vec<String>)> {
+        let over = |entry: &&Entry| {
+            entry.transport == transport && (entry.ports.first..=entry.ports.last).contains(&port)
+        };
+        let holding: Vec<&Entry> = entries.iter().filter(over).collect();
+        let mut groups: Vec<String> = holding.iter().flat_map(|entry| entry.terms.groups.clone()).collect();
+        groups.sort();
+        groups.dedup();
+        if holding.iter().any(|entry| entry.terms.groups.is_empty()) {
+            groups.clear();
+        }
+        let rows: Vec<String> = holding.iter().map(|entry| entry.row.to_string()).collect();
+        (!rows.is_empty()).then_some((groups, rows))
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(16))]
+
+        #[test]
+        fn every_port_says_what_all_entries_over_it_say(entries in entries()) {
+            let rules = resolve(entries.iter(), &[], Reading::Strict, |row| row.to_string()).inbound;
+            for transport in [Transport::Tcp, Transport::Udp] {
+                for port in 0..=u16::MAX {
+                    let holding: Vec<_> = rules
+                        .iter()
+                        .filter(|rule| rule.transport == transport && (rule.first..=rule.last).contains(&port))
+                        .map(|rule| (rule.sources.clone(), rule.rows.clone()))
+                        .collect();
+                    prop_assert!(holding.len() <= 1, "{transport:?} {port} has {} rules", holding.len());
+                    prop_assert_eq!(holding.into_iter().next(), naive(&entries, transport, port));
+                }
+            }
+        }
+
+        #[test]
+        fn rules_are_sorted_and_as_few_as_can_be(entries in entries()) {
+            let rules = resolve(entries.iter(), &[], Reading::Strict, |row| row.to_string()).inbound;
+            for pair in rules.windows(2) {
+                let [a, b] = pair else { continue };
+                prop_assert!((a.transport, a.last) < (b.transport, b.first));
+                let meet = a.transport == b.transport && u32::from(a.last) + 1 == u32::from(b.first);
+                prop_assert!(!(meet && a.sources == b.sources && a.rows == b.rows), "{a:?} and {b:?} are one");
+            }
+        }
+    }
+}

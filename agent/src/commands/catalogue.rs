@@ -32,7 +32,7 @@ pub(crate) fn run(options: &Options, output: &Output) -> anyhow::Result<()> {
                 row.transport.as_str().to_owned(),
                 row.direction.as_str().to_owned(),
                 row.application.clone(),
-                row.role.clone(),
+                short(&row.role),
                 row.service.clone().unwrap_or_default(),
             ]);
         }
@@ -42,6 +42,14 @@ pub(crate) fn run(options: &Options, output: &Output) -> anyhow::Result<()> {
         output.section(row.id.as_str(), &details(&catalogue, row))?;
     }
     Ok(())
+}
+
+/// The phones' row prints eight models as its role.
+fn short(role: &str) -> String {
+    match role.split_once("; ") {
+        Some((first, _)) => format!("{first}; …"),
+        None => role.to_owned(),
+    }
 }
 
 fn choose<'a>(catalogue: &'a Catalogue, ids: &[String]) -> Result<Vec<&'a Row>, Problems> {
