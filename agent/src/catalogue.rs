@@ -115,18 +115,13 @@ impl Catalogue {
                 let fix = format!("name `{base}` as well");
                 say(index, format!("`{key}` is an add-on of `{base}`"), fix);
             }
+            // Client media is nearly every port; next to another role it would open that role's box.
             let other = roles.iter().find(|other| {
                 role.kind == Kind::Client && self.role(other).is_some_and(|other| other.kind != Kind::Client)
             });
             if let Some(other) = other {
-                let fix = "give it a target of its own";
-                say(
-                    index,
-                    format!(
-                        "the client role `{key}` does not go with `{other}`: a client's media range would open the server"
-                    ),
-                    fix.into(),
-                );
+                let message = format!("`{key}` is for clients and does not go with `{other}`");
+                say(index, message, "give it a target of its own".into());
             }
         }
         wrong
