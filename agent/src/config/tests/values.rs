@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::path::Path;
 
-use super::{LEAST, good};
+use super::{LEAST, good, one_problem};
 use crate::config::{Address, AllowWhat, Attach, Mode, OnExit, Reading, Transport, Unmatched};
 
 fn texts<T: ToString>(items: &[T]) -> Vec<String> {
@@ -153,6 +153,7 @@ fn line_ends_of_windows_and_a_byte_order_mark_are_fine() {
     let config = good(&text);
     assert_eq!(config.mode, Mode::Audit);
     assert_eq!((config.interfaces[0].place.line, config.interfaces[0].place.column), (7, 8));
+    one_problem(&text.replace("audit", "watch"), "1:8 mode", "`watch`", "\"audit\"");
 }
 
 #[test]
