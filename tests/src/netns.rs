@@ -4,6 +4,8 @@
 //! when the test ends, however it ends. Links are made over netlink, without the `ip` command.
 
 mod pair;
+#[cfg(test)]
+mod tests;
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
@@ -13,12 +15,15 @@ use std::panic::resume_unwind;
 use std::process::Command;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use nix::net::if_::if_nametoindex;
 use nix::sched::{CloneFlags, setns, unshare};
 use rtnetlink::packet_route::address::{AddressAttribute, AddressFlags};
-use rtnetlink::packet_route::link::{InfoData, InfoKind, InfoVeth, LinkAttribute, LinkMessage, Stats64};
+use rtnetlink::packet_route::link::{
+    InfoData, InfoKind, InfoVeth, LinkAttribute, LinkMessage, State, Stats64,
+};
 use rtnetlink::{Handle, LinkMessageBuilder, LinkUnspec, RouteMessageBuilder};
 use tokio_stream::StreamExt as _;
 
@@ -188,19 +193,38 @@ impl Netns {
     /// # Errors
     /// Where the interface is not there.
     pub fn statistics(&self, interface: &str) -> Result<Stats64> {
-        let index = self.index(interface)?;
-        let link = self.netlink(async |handle| {
-            let mut links = handle.link().get().match_index(index).execute();
-            Ok(links.try_next().await?)
-        })?;
-        let attributes = link.map(|link| link.attributes).unwrap_or_default();
-        attributes
+        self.link_attributes(interface)?
             .into_iter()
             .find_map(|attribute| match attribute {
                 LinkAttribute::Stats64(statistics) => Some(statistics),
                 _ => None,
             })
             .with_context(|| format!("the kernel gave no counts for {interface}"))
+    }
+
+    /// Waits until the interface takes frames. A veth end gets its carrier when the other end goes up, and the
+    /// kernel opens its queue a moment later, from a work queue; what is sent before that is dropped in silence,
+    /// and an ARP request that was dropped is repeated only after a second.
+    ///
+    /// # Errors
+    /// Where the interface is not there, or does not take frames within 5 seconds.
+    pub fn wait_until_up(&self, interface: &str) -> Result<()> {
+        let end = Instant::now() + Duration::from_secs(5);
+        while !self.link_attributes(interface)?.contains(&LinkAttribute::OperState(State::Up)) {
+            ensure!(Instant::now() < end, "{interface} has no carrier");
+            thread::sleep(Duration::from_millis(1));
+        }
+        Ok(())
+    }
+
+    fn link_attributes(&self, interface: &str) -> Result<Vec<LinkAttribute>> {
+        let index = self.index(interface)?;
+        let link = self.netlink(async |handle| {
+            let mut links = handle.link().get().match_index(index).execute();
+            Ok(links.try_next().await?)
+        });
+        let link = link.with_context(|| format!("asking for {interface}"))?;
+        Ok(link.map(|link| link.attributes).unwrap_or_default())
     }
 
     fn enter(&self) {
@@ -239,7 +263,7 @@ pub struct End<'a> {
     pub mac: Mac,
 }
 
-/// Makes a veth pair with one end in each namespace, both up.
+/// Makes a veth pair with one end in each namespace, both up and taking frames.
 ///
 /// # Errors
 /// Where a name is taken.
@@ -258,7 +282,9 @@ pub fn veth(one: End<'_>, other: End<'_>) -> Result<()> {
         .netlink(async |handle| Ok(handle.link().add(link).execute().await?))
         .with_context(|| format!("making the veth pair {} and {}", one.name, other.name))?;
     one.namespace.set_up(one.name, true)?;
-    other.namespace.set_up(other.name, true)
+    other.namespace.set_up(other.name, true)?;
+    one.namespace.wait_until_up(one.name)?;
+    other.namespace.wait_until_up(other.name)
 }
 
 fn joined<T>(handle: thread::ScopedJoinHandle<'_, T>) -> T {

@@ -6,6 +6,8 @@
 mod echo;
 mod frames;
 mod stream;
+#[cfg(test)]
+mod tests;
 
 use std::io::{self, ErrorKind, Read as _, Write as _};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, UdpSocket};
