@@ -9,7 +9,7 @@ mod tests;
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::panic::resume_unwind;
 use std::process::Command;
@@ -115,7 +115,7 @@ impl Netns {
         self.run(|| if_nametoindex(interface)).with_context(|| format!("no interface {interface}"))
     }
 
-    /// Adds an address to an interface, usable at once.
+    /// Adds an address to an interface. On one that is up, the address takes packets when this returns.
     ///
     /// # Errors
     /// Where the interface is not there or has the address already.
@@ -128,7 +128,12 @@ impl Netns {
             }
             Ok(request.execute().await?)
         })
-        .with_context(|| format!("adding {address}/{prefix} to {interface}"))
+        .with_context(|| format!("adding {address}/{prefix} to {interface}"))?;
+        let down = self.link_attributes(interface)?.contains(&LinkAttribute::OperState(State::Down));
+        match address {
+            IpAddr::V6(address) if !down => self.wait_until_local(address),
+            IpAddr::V4(_) | IpAddr::V6(_) => Ok(()),
+        }
     }
 
     /// Adds a permanent neighbour, so that nothing asks for its MAC.
@@ -209,12 +214,27 @@ impl Netns {
     /// # Errors
     /// Where the interface is not there, or does not take frames within 5 seconds.
     pub fn wait_until_up(&self, interface: &str) -> Result<()> {
-        let end = Instant::now() + Duration::from_secs(5);
-        while !self.link_attributes(interface)?.contains(&LinkAttribute::OperState(State::Up)) {
-            ensure!(Instant::now() < end, "{interface} has no carrier");
-            thread::sleep(Duration::from_millis(1));
-        }
-        Ok(())
+        wait_for(|| Ok(self.link_attributes(interface)?.contains(&LinkAttribute::OperState(State::Up))))
+            .with_context(|| format!("waiting for the carrier of {interface}"))
+    }
+
+    /// Waits for the route of an address to this host itself. Even without duplicate address detection the kernel
+    /// adds it from a work queue, and drops packets for the address until then.
+    fn wait_until_local(&self, address: Ipv6Addr) -> Result<()> {
+        /// linux/ipv6_route.h: a route to this host.
+        const RTF_LOCAL: u32 = 0x8000_0000;
+        let wanted = format!("{:032x}", address.to_bits());
+        // Columns in hexadecimal: destination and its length, source and its, gateway, three numbers, the flags.
+        let is_local = |route: &str| {
+            let columns = route.split_whitespace().collect::<Vec<_>>();
+            let flags = columns.get(8).and_then(|flags| u32::from_str_radix(flags, 16).ok());
+            columns.starts_with(&[&wanted, "80"]) && flags.is_some_and(|flags| flags & RTF_LOCAL != 0)
+        };
+        wait_for(|| {
+            let routes = self.run(|| fs::read_to_string("/proc/thread-self/net/ipv6_route"))?;
+            Ok(routes.lines().any(is_local))
+        })
+        .with_context(|| format!("waiting for the local route of {address}"))
     }
 
     fn link_attributes(&self, interface: &str) -> Result<Vec<LinkAttribute>> {
@@ -285,6 +305,16 @@ pub fn veth(one: End<'_>, other: End<'_>) -> Result<()> {
     other.namespace.set_up(other.name, true)?;
     one.namespace.wait_until_up(one.name)?;
     other.namespace.wait_until_up(other.name)
+}
+
+/// Asks every millisecond, for at most 5 seconds.
+fn wait_for(condition: impl Fn() -> Result<bool>) -> Result<()> {
+    let end = Instant::now() + Duration::from_secs(5);
+    while !condition()? {
+        ensure!(Instant::now() < end, "not within 5 seconds");
+        thread::sleep(Duration::from_millis(1));
+    }
+    Ok(())
 }
 
 fn joined<T>(handle: thread::ScopedJoinHandle<'_, T>) -> T {
