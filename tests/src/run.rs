@@ -1,5 +1,8 @@
 //! Test runs: the kernel hands a frame to a loaded XDP program without any wire (`BPF_PROG_TEST_RUN`).
 
+#[cfg(test)]
+mod tests;
+
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
