@@ -104,7 +104,14 @@ pub struct Received {
 #[derive(Debug)]
 pub struct StreamReceiver {
     stopping: Arc<AtomicBool>,
-    thread: JoinHandle<Result<Received>>,
+    thread: Option<JoinHandle<Result<Received>>>,
+}
+
+impl Drop for StreamReceiver {
+    fn drop(&mut self) {
+        // Where a test fails before the end, the thread must not hold the namespace for ever.
+        self.stopping.store(true, Ordering::Release);
+    }
 }
 
 impl StreamReceiver {
@@ -123,16 +130,17 @@ impl StreamReceiver {
             let stopping = Arc::clone(&stopping);
             move || receive_all(&socket, streams, &stopping)
         });
-        Ok(Self { stopping, thread })
+        Ok(Self { stopping, thread: Some(thread) })
     }
 
     /// Waits until the wire has been quiet for 100 ms, and gives what came. Call it after the sender is done.
     ///
     /// # Errors
     /// Where the socket failed.
-    pub fn finish(self) -> Result<Received> {
+    pub fn finish(mut self) -> Result<Received> {
         self.stopping.store(true, Ordering::Release);
-        self.thread.join().map_err(|_| anyhow!("the receiver panicked"))?
+        let thread = self.thread.take().context("a receiver is finished once")?;
+        thread.join().map_err(|_| anyhow!("the receiver panicked"))?
     }
 }
 
