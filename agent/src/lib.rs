@@ -1,4 +1,5 @@
 //! The agent: it reads the configuration and the catalogue, compiles them into the maps that the XDP program
 //! judges by, and reports what was dropped and why.
 
+pub mod object;
 pub mod problem;
