@@ -102,16 +102,23 @@ pub(crate) fn build(options: &toolchain::Selection, profile: Profile) -> Result<
     Ok(Built { object, programs: workspace::target_dir()?.join(profile.folder()) })
 }
 
-/// `cargo <subcommand>` over the userspace crates, with the cargo that runs this program.
+/// `cargo <subcommand>` over all userspace crates, with the cargo that runs this program.
 ///
 /// # Errors
 /// When the target folder cannot be named.
 pub(crate) fn host(subcommand: &str) -> Result<Command> {
+    let mut command = host_selected(subcommand)?;
+    command.args(["--workspace", "--exclude", workspace::BPF_CRATE]);
+    Ok(command)
+}
+
+/// `cargo <subcommand>` over the userspace crates that later arguments select.
+///
+/// # Errors
+/// When the target folder cannot be named.
+pub(crate) fn host_selected(subcommand: &str) -> Result<Command> {
     let mut command = Command::new(host_cargo());
-    command
-        .args([subcommand, "--workspace", "--exclude", workspace::BPF_CRATE, "--target-dir"])
-        .arg(workspace::target_dir()?)
-        .current_dir(workspace::root());
+    command.args([subcommand, "--target-dir"]).arg(workspace::target_dir()?).current_dir(workspace::root());
     Ok(command)
 }
 

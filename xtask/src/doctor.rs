@@ -112,7 +112,7 @@ impl Report {
 fn host_rust() -> Finding {
     match Version::of(&mut Command::new("rustc")) {
         Ok(version) => good(format!("rustc {} of {}", version.release, version.commit_date)),
-        Err(error) => missing(error.to_string(), "install it from https://rustup.rs"),
+        Err(error) => missing(process::in_short(&error), "install it from https://rustup.rs"),
     }
 }
 
@@ -145,7 +145,7 @@ fn nightly_way(report: &mut Report) -> Result<bool> {
         match linker::on_path() {
             Some(path) => match capture(Command::new(&path).arg("--version")) {
                 Ok(version) => good(format!("{} ({})", path.display(), version.trim())),
-                Err(error) => absent(format!("{}: {error}", path.display())),
+                Err(error) => absent(format!("{}: {}", path.display(), process::in_short(&error))),
             },
             None => absent("none on PATH; it will be built under the target folder"),
         },
@@ -155,7 +155,8 @@ fn nightly_way(report: &mut Report) -> Result<bool> {
         "ready",
         match &ready {
             Some(toolchain) => good(toolchain.to_string()),
-            None => absent("not yet; `cargo xtask build` completes it"),
+            None if has_rustup => absent("not yet; `cargo xtask build` completes it"),
+            None => absent("not on this machine"),
         },
     );
     Ok(has_rustup || ready.is_some())
@@ -178,7 +179,7 @@ fn debian_way(report: &mut Report) -> Result<bool> {
             is_debian_12()
         }
         Err(error) => {
-            report.check("apt", absent(error.to_string()));
+            report.check("apt", absent(process::in_short(&error)));
             false
         }
     };

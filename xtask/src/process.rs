@@ -1,11 +1,12 @@
 //! Other programs: said before they run, timed, and shown in full when they fail.
 
+use std::env;
 use std::ffi::OsStr;
 use std::fmt;
 use std::fs;
 use std::os::unix::process::CommandExt as _;
 use std::process::{Command, ExitStatus, Stdio};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 
@@ -36,7 +37,7 @@ impl fmt::Display for Failure {
 
 impl std::error::Error for Failure {}
 
-/// Runs `command` with its output on the terminal; says `what` before it and the time after it.
+/// Runs `command` with its output on the terminal; says `what` before it and how long it took.
 ///
 /// # Errors
 /// A [`Failure`] with the command and `fix` when it cannot start or does not end with 0.
@@ -45,7 +46,9 @@ pub(crate) fn run(what: &str, command: &mut Command, fix: &str) -> Result<()> {
     let start = Instant::now();
     let status = command.stdin(Stdio::null()).status();
     judge(what, command, status, fix)?;
-    say(&format!("{what}: {}", elapsed(start)));
+    if start.elapsed() >= Duration::from_secs(1) {
+        say(&format!("{what}: {}", elapsed(start)));
+    }
     Ok(())
 }
 
@@ -90,6 +93,11 @@ pub(crate) fn judge(
     }
 }
 
+/// The first line of an error: what went wrong, without the command and the fix.
+pub(crate) fn in_short(error: &anyhow::Error) -> String {
+    format!("{error:#}").lines().next().unwrap_or_default().to_owned()
+}
+
 /// Prints a line about the progress of the task.
 pub(crate) fn say(line: &str) {
     eprintln!("xtask: {line}");
@@ -132,14 +140,25 @@ fn failed(what: &str, command: &Command, how: &str, fix: &str) -> Failure {
 
 /// The command as one would type it, with the variables that were set for it.
 fn shown(command: &Command) -> String {
-    let set =
-        command.get_envs().filter_map(|(name, value)| Some(format!("{}={}", name.display(), quoted(value?))));
+    let set = command.get_envs().filter_map(|(name, value)| Some(assignment(name, value?)));
     let words = std::iter::once(command.get_program()).chain(command.get_args()).map(quoted);
     let line = set.chain(words).collect::<Vec<_>>().join(" ");
     match command.get_current_dir() {
         Some(dir) => format!("cd {} && {line}", quoted(dir.as_os_str())),
         None => line,
     }
+}
+
+fn assignment(name: &OsStr, value: &OsStr) -> String {
+    let name = name.to_string_lossy();
+    // Search paths are put before those of the shell, which knows them.
+    if let Some(own) = env::var_os(&*name).filter(|own| !own.is_empty()) {
+        let end = format!(":{}", own.display());
+        if let Some(start) = value.to_string_lossy().strip_suffix(&end) {
+            return format!("{name}={}:\"${name}\"", quoted(start.as_ref()));
+        }
+    }
+    format!("{name}={}", quoted(value))
 }
 
 fn quoted(word: &OsStr) -> String {
@@ -164,6 +183,14 @@ mod tests {
         let mut command = Command::new("cargo");
         command.args(["build", "--features", "a b"]).env("FLAGS", "-Ca\u{1f}-Cb").env_remove("CARGO");
         assert_eq!(shown(&command), r"FLAGS=$'-Ca\x1f-Cb' cargo build --features 'a b'");
+    }
+
+    #[test]
+    fn a_search_path_is_shown_without_the_part_that_the_shell_has() {
+        let path = env::var("PATH").expect("tests have a PATH");
+        let mut command = Command::new("cargo");
+        command.env("PATH", format!("/x/bin:{path}"));
+        assert_eq!(shown(&command), "PATH=/x/bin:\"$PATH\" cargo");
     }
 
     #[test]

@@ -17,7 +17,7 @@ use crate::toolchain;
 pub(crate) struct Options {
     #[command(flatten)]
     toolchain: toolchain::Selection,
-    /// Arguments of `cargo test`, as `--test verdicts` or `-- a_part_of_a_name`
+    /// Arguments of `cargo test`, as `-p lyncwall-tests --test verdicts` or `-- a_part_of_a_name`
     #[arg(last = true)]
     arguments: Vec<OsString>,
 }
@@ -32,7 +32,11 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let built = build::build(&options.toolchain, Profile::Debug)?;
 
     process::say("run the tests");
-    let mut command = build::host("test")?;
+    let mut command = if selects_packages(&options.arguments) {
+        build::host_selected("test")?
+    } else {
+        build::host("test")?
+    };
     built.export_to(&mut command);
     command.arg("--no-fail-fast").args(&options.arguments);
     let mut child = command
@@ -55,6 +59,14 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         return Err(Failure::new("no test ran", "give arguments that match a test, or none for all").into());
     }
     Ok(())
+}
+
+/// True where the arguments of `cargo test` name packages.
+fn selects_packages(arguments: &[OsString]) -> bool {
+    let of_cargo = arguments.iter().take_while(|argument| *argument != "--");
+    of_cargo
+        .filter_map(|argument| argument.to_str())
+        .any(|argument| argument.starts_with("--package") || argument.starts_with("-p"))
 }
 
 /// The results of all test programs together.
@@ -91,6 +103,17 @@ impl Sum {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_arguments_of_cargo_select_packages() {
+        let selects = |line: &str| selects_packages(&line.split(' ').map(OsString::from).collect::<Vec<_>>());
+        for line in ["-p lyncwall", "-plyncwall", "--package=lyncwall", "--test cli -p lyncwall-tests -- a"] {
+            assert!(selects(line), "{line}");
+        }
+        for line in ["--test cli", "-- -p", "--profile dev"] {
+            assert!(!selects(line), "{line}");
+        }
+    }
 
     #[test]
     fn results_of_several_programs_are_added() {

@@ -5,13 +5,13 @@
 use std::env;
 use std::fmt;
 use std::fs::{self, File};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context as _, Result};
 use clap::{Args, ValueEnum};
 
-use crate::process::{Failure, say};
+use crate::process::{Failure, in_short, say};
 use crate::{environment, workspace};
 
 pub(crate) mod apt;
@@ -187,7 +187,7 @@ fn automatic() -> Result<Toolchain> {
         Ok(toolchain) => return Ok(toolchain),
         Err(error) => error,
     };
-    say(&format!("no nightly Rust, trying Debian's packages: {no_nightly:#}"));
+    say(&format!("no nightly Rust, trying Debian's packages: {}", in_short(&no_nightly)));
     debian::provide().map_err(|no_debian| {
         Failure::new(
             format!("no BPF toolchain\nnightly: {no_nightly:#}\ndebian: {no_debian:#}"),
@@ -198,7 +198,7 @@ fn automatic() -> Result<Toolchain> {
 }
 
 /// Keeps a second `cargo xtask` from fetching into the same folder at the same time.
-fn lock(path: &std::path::Path) -> Result<File> {
+fn lock(path: &Path) -> Result<File> {
     let file = File::create(path).with_context(|| path.display().to_string())?;
     if file.try_lock().is_err() {
         say("waiting for another cargo xtask that provides the BPF toolchain");

@@ -11,7 +11,7 @@ use super::Toolchain;
 use super::apt::{self, Apt};
 use super::linker::{self, Build};
 use super::version::Version;
-use crate::process::{self, Failure, say};
+use crate::process::{self, Failure, in_short, say};
 use crate::{environment, workspace};
 
 /// The release of `bpf-linker` for an LLVM of Debian's, and the majors that it knows.
@@ -115,7 +115,7 @@ fn fetch() -> Result<Unpacked> {
     let first = packages(&machine).and_then(|packages| unpack(&machine, &packages));
     if let Err(error) = first {
         // No lists on this machine, or lists so old that the archive no longer has what they name.
-        say(&format!("apt's own lists do not serve: {error:#}"));
+        say(&format!("apt's own lists do not serve: {}", in_short(&error)));
         let own = Apt::with_own_lists(&lists)?;
         let packages = packages(&own)?;
         unpack(&own, &packages)?;
@@ -130,7 +130,7 @@ fn packages(apt: &Apt) -> Result<Vec<String>> {
         apt.candidate(package).ok_or_else(|| {
             Failure::new(
                 format!("apt knows no package {package}"),
-                "it is in the security suite of Debian 12; add that to apt's sources, or use `--toolchain nightly`",
+                "apt's sources must name the security suite of Debian 12 and be reachable; or use `--toolchain nightly`",
             )
         })?;
     }
