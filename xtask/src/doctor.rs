@@ -38,10 +38,13 @@ pub(crate) fn run(_options: &Options) -> Result<()> {
     report.check("root", root());
     report.check("bpffs", bpffs());
 
-    if !host || !(nightly || debian) {
+    if !host {
+        return Err(Failure::new("no Rust to build with", "install it from https://rustup.rs").into());
+    }
+    if !nightly && !debian {
         return Err(Failure::new(
-            if host { "neither way to a BPF toolchain can work" } else { "no Rust to build with" },
-            "mend one of the lines marked `missing` above",
+            "neither way to a BPF toolchain can work",
+            "install rustup from https://rustup.rs, or work on Debian 12 with its security suite in apt's sources",
         )
         .into());
     }
@@ -124,11 +127,9 @@ fn c_compiler() -> Finding {
 }
 
 fn nightly_way(report: &mut Report) -> Result<bool> {
-    let rustup = match nightly::require_rustup() {
-        Ok(version) => good(version),
-        Err(_) => missing("does not run", "install it from https://rustup.rs, or use the second way"),
-    };
-    let has_rustup = report.check("rustup", rustup);
+    let rustup = nightly::require_rustup();
+    let has_rustup = rustup.is_ok();
+    report.check("rustup", rustup.map_or_else(|_| absent("does not run; https://rustup.rs has it"), good));
     let installed = nightly::installed()?;
     for candidate in &installed {
         report.check(
@@ -136,9 +137,11 @@ fn nightly_way(report: &mut Report) -> Result<bool> {
             if candidate.is_usable() { good(candidate.describe()) } else { absent(candidate.describe()) },
         );
     }
-    if !installed.iter().any(nightly::Candidate::is_usable) {
-        report
-            .check("compiler", absent(format!("none complete; {} will be fetched by rustup", nightly::PIN)));
+    if has_rustup && !installed.iter().any(nightly::Candidate::is_usable) {
+        report.check(
+            "compiler",
+            absent(format!("none complete; the build completes or fetches {}", nightly::PIN)),
+        );
     }
     report.check(
         "bpf-linker",
