@@ -4,5 +4,6 @@
 pub mod catalogue;
 pub mod config;
 pub mod net;
+pub mod object;
 pub mod policy;
 pub mod problem;
