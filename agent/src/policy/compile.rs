@@ -224,7 +224,7 @@ fn rules_of<'a>(target: &'a TargetInput, transport: PortTransport, problems: &mu
 
 fn policy_table(rules: &[&Rule], counters: &mut impl Iterator<Item = u32>) -> Box<PolicyTable> {
     let mut table = Box::new(PolicyTable::CLOSED);
-    for (class, (rule, counter)) in (1u8..).zip(rules.iter().zip(counters)) {
+    for (class, (rule, counter)) in (1..=u8::MAX).zip(rules.iter().zip(counters)) {
         table.classes[usize::from(class)] = Class { counter, groups: 0 };
         for port in rule.first..=rule.last {
             table.ports[NetPort::new(port).index()] = class;
@@ -276,4 +276,4 @@ pub(super) fn ports_in(range: &PortRange) -> std::ops::RangeInclusive<u16> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

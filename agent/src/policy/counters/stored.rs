@@ -74,18 +74,18 @@ impl TryFrom<Stored> for CounterBook {
             .counters
             .iter()
             .map(|entry| {
-                Ok(match *entry {
+                Ok::<_, Self::Error>(match *entry {
                     Entry::Rule(target, transport, first, last, ref rows) => Identity::Rule {
                         target: text(target)?,
                         transport: *PortTransport::ALL.get(usize::from(transport)).ok_or(BROKEN)?,
                         first,
                         last,
-                        rows: rows.iter().map(|&row| text(row)).collect::<Result<_, _>>()?,
+                        rows: rows.iter().map(|&row| text(row)).collect::<Result<_, Self::Error>>()?,
                     },
                     Entry::Allow(name, definition) => Identity::Allow { name: text(name)?, definition },
                 })
             })
-            .collect::<Result<Vec<_>, _>>()?;
+            .collect::<Result<Vec<_>, Self::Error>>()?;
         let numbers: HashMap<Identity, u32> = identities.iter().cloned().zip(0..).collect();
         let set = |list: Vec<u32>| {
             let known = list.iter().all(|&n| (n as usize) < identities.len());
