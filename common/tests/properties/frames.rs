@@ -138,6 +138,20 @@ impl Spec {
         part.filter(|part| part.start != 0 || part.more)
     }
 
+    /// The same ends, protocol and identification (that of `part` where there is none yet) elsewhere in the packet.
+    fn another_part(&self, mut part: Part) -> Self {
+        let mut other = self.clone();
+        part.id = self.part().map_or(part.id, |before| before.id);
+        match &mut other.ip {
+            Ip::V4 { part: place, .. } => *place = Some(part),
+            Ip::V6 { extensions, .. } => {
+                extensions.retain(|extension| !matches!(extension, Extension::Fragment(_)));
+                extensions.push(Extension::Fragment(part));
+            }
+        }
+        other
+    }
+
     pub(crate) fn protocol(&self) -> u8 {
         match self.payload {
             Payload::Tcp { .. } => 6,
@@ -350,5 +364,22 @@ pub(crate) fn spec() -> impl Strategy<Value = Spec> {
         ip,
         payload,
         padding,
+    })
+}
+
+/// Frames one after the other, each with the seconds since the one before; about half are another fragment of what the
+/// frame before belongs to.
+pub(crate) fn sequence() -> impl Strategy<Value = Vec<(Spec, u64)>> {
+    let next = (spec(), 0..=16u64, prop::option::weighted(0.5, part()));
+    prop::collection::vec(next, 1..8).prop_map(|frames| {
+        let mut sequence: Vec<(Spec, u64)> = Vec::new();
+        for (spec, seconds, part) in frames {
+            let spec = match (sequence.last(), part) {
+                (Some((before, _)), Some(part)) => before.another_part(part),
+                _ => spec,
+            };
+            sequence.push((spec, seconds));
+        }
+        sequence
     })
 }

@@ -9,7 +9,7 @@ use lyncwall_common::parse::Headers;
 use lyncwall_common::reason::{Action, Reason};
 use proptest::prelude::*;
 
-use crate::frames::{Built, Extension, Ip, Opt, Payload, Spec, spec};
+use crate::frames::{Built, Extension, Ip, Opt, Payload, Spec, sequence, spec};
 use crate::parse::{damaged, noise};
 use crate::world::{HZ, State, World, world};
 
@@ -136,17 +136,17 @@ fn icmp(world: &World, spec: &Spec, kind: u8) -> Reason {
     let error = if world.errors_within { Reason::IcmpError } else { Reason::IcmpRate };
     let echo = if world.echo_within { Reason::IcmpEcho } else { Reason::IcmpRate };
     match (&spec.ip, kind) {
-        (Ip::V4 { .. }, 3 | 11 | 12) | (Ip::V6 { .. }, 1 | 2 | 3 | 4) => error,
+        (Ip::V4 { .. }, 3 | 11 | 12) | (Ip::V6 { .. }, 1..=4) => error,
         (Ip::V4 { .. }, 8) | (Ip::V6 { .. }, 128) => echo,
         (Ip::V4 { .. }, 0) | (Ip::V6 { .. }, 129) => Reason::Provisional,
-        (Ip::V6 { hop_limit, .. }, 133 | 134 | 135 | 136) => {
+        (Ip::V6 { hop_limit, .. }, 133..=136) => {
             if *hop_limit == 255 {
                 Reason::Neighbour
             } else {
                 Reason::NdHopLimit
             }
         }
-        (Ip::V6 { .. }, 130 | 131 | 132 | 143) => Reason::MulticastControl,
+        (Ip::V6 { .. }, 130..=132 | 143) => Reason::MulticastControl,
         (Ip::V4 { .. } | Ip::V6 { .. }, _) => Reason::IcmpOther,
     }
 }
@@ -193,7 +193,7 @@ proptest! {
     #[test]
     fn every_sound_frame_gets_the_row_of_the_table(
         world in world(),
-        specs in prop::collection::vec((spec(), 0..=16u64), 1..8),
+        specs in sequence(),
     ) {
         let mut state = State::new(&world);
         let mut firsts = Firsts::new();
@@ -257,7 +257,7 @@ fn the_frames_meet_every_row_that_sound_frames_can_meet() {
 
     let mut runner = TestRunner::deterministic();
     let mut met = std::collections::BTreeMap::new();
-    let several = prop::collection::vec((spec(), 0..=16u64), 1..8);
+    let several = sequence();
     for _ in 0..4_000 {
         let world = world().new_tree(&mut runner).expect("a world").current();
         let mut state = State::new(&world);

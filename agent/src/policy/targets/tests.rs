@@ -101,7 +101,7 @@ fn an_address_and_its_mapped_form_are_one() {
 
 fn address() -> impl Strategy<Value = IpAddr> {
     // Few bits differ, so that a look-up meets neighbours of what is in the table.
-    prop_oneof![(0..2000u32).prop_map(|n| v4(0xc000_0000 | n * 37)), any::<u128>().prop_map(v6)]
+    prop_oneof![(0..2000u32).prop_map(|n| v4(0xc000_0000 + n * 37)), any::<u128>().prop_map(v6)]
 }
 
 proptest! {
