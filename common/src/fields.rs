@@ -19,6 +19,20 @@ pub enum Address {
     V6([u16; 8]),
 }
 
+impl Address {
+    /// The address as the standard library has it.
+    #[must_use]
+    pub fn ip(self) -> core::net::IpAddr {
+        match self {
+            Self::V4([high, low]) => {
+                let ([a, b], [c, d]) = (high.to_ne_bytes(), low.to_ne_bytes());
+                [a, b, c, d].into()
+            }
+            Self::V6(units) => units.map(u16::from_be).into(),
+        }
+    }
+}
+
 /// The source of a packet.
 #[inline(always)]
 pub fn source<P: Packet>(packet: P, summary: Summary) -> Option<Address> {

@@ -238,7 +238,8 @@ const fn hides_ip(ether_type: u16) -> bool {
             | 0x893f             // E-TAG (802.1BR)
             | 0xf1c1             // R-TAG (802.1CB)
             | 0x892f             // HSR
-            | 0x22f3             // TRILL
+            | 0x880b             // PPP
+            | 0x22f3 | 0x893b    // TRILL
             | 0x894f             // NSH
             | 0x6558             // transparent Ethernet bridging
             | 0x4305             // B.A.T.M.A.N. advanced

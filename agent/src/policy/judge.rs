@@ -8,15 +8,15 @@ use lyncwall_common::abi::{
     AllowKey, Bucket, Class, Features, FragmentKey, FragmentRecord, Live, NetPort, PortSet, PortTransport,
     Target,
 };
-use lyncwall_common::decide::{self, Address, ICMP_ECHO_RATE, ICMP_ERROR_RATE, Rate, Tables, Verdict};
-use lyncwall_common::parse::Headers;
+use lyncwall_common::decide::{self, ICMP_ECHO_RATE, ICMP_ERROR_RATE, Rate, Tables, Verdict};
+use lyncwall_common::fields::Address;
 
 use super::Compiled;
 use crate::net::Prefix;
 
 /// Judges one frame that comes in by interface `ifindex`, with nothing remembered of earlier ones.
 #[must_use]
-pub fn judge(compiled: &Compiled, ifindex: u32, frame: &[u8]) -> (Verdict, Headers) {
+pub fn judge(compiled: &Compiled, ifindex: u32, frame: &[u8]) -> Verdict {
     HostTables::new(compiled, ifindex).judge(frame)
 }
 
@@ -54,11 +54,10 @@ impl<'a> HostTables<'a> {
         }
     }
 
-    /// The verdict, and the headers as far as the frame could be read.
+    /// The verdict.
     #[must_use]
-    pub fn judge(&self, frame: &[u8]) -> (Verdict, Headers) {
-        let mut headers = Headers::UNREAD;
-        (decide::judge(frame, self, &mut headers), headers)
+    pub fn judge(&self, frame: &[u8]) -> Verdict {
+        decide::judge(frame, self)
     }
 }
 
@@ -81,7 +80,7 @@ impl Tables for HostTables<'_> {
     }
 
     fn management_source(&self, source: Address) -> bool {
-        let source = ip(source);
+        let source = source.ip();
         self.compiled.management.sources.iter().any(|prefix| prefix.contains(source))
     }
 
@@ -106,7 +105,7 @@ impl Tables for HostTables<'_> {
         if candidates == 0 {
             return None;
         }
-        table.first(candidates, longest_match(&self.compiled.allow_sources, ip(source)))
+        table.first(candidates, longest_match(&self.compiled.allow_sources, source.ip()))
     }
 
     fn dhcp_client(&self, _slot: u32) -> bool {
@@ -152,13 +151,6 @@ fn longest_match(prefixes: &[(Prefix, u64)], address: IpAddr) -> u64 {
         .filter(|(prefix, _)| prefix.contains(address))
         .max_by_key(|(prefix, _)| prefix.length())
         .map_or(0, |(_, rules)| *rules)
-}
-
-fn ip(address: Address) -> IpAddr {
-    match address {
-        Address::V4(octets) => octets.into(),
-        Address::V6(octets) => octets.into(),
-    }
 }
 
 #[cfg(test)]

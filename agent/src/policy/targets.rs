@@ -76,7 +76,10 @@ pub(super) fn table(targets: &[TargetInput], problems: &mut Problems) -> Option<
 /// An address in the form of [`TargetEntry::address`].
 pub(super) fn words(address: IpAddr) -> [u64; 2] {
     match address {
-        IpAddr::V4(address) => mapped(u32::from_ne_bytes(address.octets())),
+        IpAddr::V4(address) => {
+            let [a, b, c, d] = address.octets();
+            mapped([u16::from_ne_bytes([a, b]), u16::from_ne_bytes([c, d])])
+        }
         IpAddr::V6(address) => {
             let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p] = address.octets();
             [u64::from_ne_bytes([a, b, c, d, e, f, g, h]), u64::from_ne_bytes([i, j, k, l, m, n, o, p])]

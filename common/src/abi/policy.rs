@@ -221,11 +221,15 @@ const _: () = assert!(size_of::<TargetEntry>() == 24);
 const _: () = assert!(size_of::<TargetTable>() == 16 + 24 * TARGET_BUCKETS + 8);
 
 impl TargetTable {
-    /// Where an address belongs under a seed (multiply-shift hashing of two words).
+    /// Where an address belongs under a seed.
+    ///
+    /// The shift in between is what a plain sum of two products lacks: there, two addresses that differ in the highest bit
+    /// of both words collide under every seed.
     #[must_use]
     #[inline(always)]
     pub const fn bucket(seed: [u64; 2], address: [u64; 2]) -> usize {
-        let sum = address[0].wrapping_mul(seed[0]).wrapping_add(address[1].wrapping_mul(seed[1]));
+        let first = address[0].wrapping_mul(seed[0]);
+        let sum = (first ^ (first >> 32)).wrapping_add(address[1]).wrapping_mul(seed[1]);
         (sum >> (64 - TARGET_BUCKETS.trailing_zeros())) as usize
     }
 

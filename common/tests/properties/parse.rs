@@ -1,6 +1,10 @@
 //! The parser: bytes to offsets.
 
+use std::net::IpAddr;
+
 use lyncwall_common::abi::PortTransport;
+use lyncwall_common::fields::part;
+use lyncwall_common::summary::Summary;
 use lyncwall_common::parse::{Family, Fragment, Headers, Kind, ParseError, TAGGED, parse};
 use proptest::prelude::*;
 
@@ -37,8 +41,7 @@ fn expected(spec: &Spec) -> Result<Kind, ParseError> {
     Ok(match (&spec.payload, &spec.ip) {
         (Payload::Tcp { .. }, _) => Kind::Ports(PortTransport::Tcp),
         (Payload::Udp { .. }, _) => Kind::Ports(PortTransport::Udp),
-        (Payload::Icmp { .. }, Ip::V4 { .. }) => Kind::IcmpV4,
-        (Payload::Icmp { .. }, Ip::V6 { .. }) => Kind::IcmpV6,
+        (Payload::Icmp { .. }, _) => Kind::Icmp,
         (Payload::Other { .. }, _) => Kind::Other,
     })
 }
@@ -52,8 +55,9 @@ fn check_offsets(bytes: &[u8], result: Result<Kind, ParseError>, headers: &Heade
     if headers.transport != 0 {
         assert!(headers.network < headers.transport && headers.transport <= headers.end, "{headers:?}");
     }
-    if let Fragment::First { payload, .. } = headers.fragment {
-        assert!(headers.network < payload && payload <= headers.end, "{headers:?}");
+    if headers.fragment_header != 0 {
+        assert!(headers.network + 40 <= headers.fragment_header, "{headers:?}");
+        assert!(headers.fragment_header + 8 <= headers.end, "{headers:?}");
     }
     match result {
         Ok(Kind::Ports(transport)) => {
@@ -61,7 +65,7 @@ fn check_offsets(bytes: &[u8], result: Result<Kind, ParseError>, headers: &Heade
             let header = if transport == PortTransport::Tcp { 20 } else { 8 };
             assert!(headers.transport + header <= headers.end, "{headers:?}");
         }
-        Ok(Kind::IcmpV4 | Kind::IcmpV6) => assert!(headers.transport + 8 <= headers.end, "{headers:?}"),
+        Ok(Kind::Icmp) => assert!(headers.transport + 8 <= headers.end, "{headers:?}"),
         Ok(Kind::NonIp) => assert_eq!(headers.family, None),
         Ok(Kind::Other | Kind::LaterFragment) => assert!(headers.family.is_some()),
         Err(_) => {}
@@ -76,7 +80,14 @@ fn check_sound(spec: &Spec, built: &Built) {
 
     assert_eq!(headers.network, built.network);
     assert_eq!(headers.end, built.end);
-    assert_eq!(headers.link_broadcast, spec.link_broadcast);
+    let destination = match spec.ip {
+        Ip::V4 { destination, .. } => IpAddr::V4(destination),
+        Ip::V6 { destination, .. } => IpAddr::V6(destination),
+    };
+    let broadcast = spec.link_broadcast || destination.to_string() == "255.255.255.255";
+    if result.is_ok() {
+        assert_eq!((headers.broadcast, headers.group), (broadcast, destination.is_multicast()));
+    }
     let vlan: Vec<u16> = spec.tags.iter().map(|(_, vid)| vid | TAGGED).chain([0, 0]).take(2).collect();
     assert_eq!(headers.vlan.to_vec(), vlan);
     let family = if matches!(spec.ip, Ip::V4 { .. }) { Family::V4 } else { Family::V6 };
@@ -84,8 +95,9 @@ fn check_sound(spec: &Spec, built: &Built) {
     let Ok(kind) = result else { return };
     if kind == Kind::LaterFragment {
         let start = spec.part().map(|part| u32::from(part.start) * 8);
-        let Fragment::Later { start: found, .. } = headers.fragment else { panic!("{headers:?}") };
-        assert_eq!(Some(found), start);
+        assert_eq!(headers.fragment, Fragment::Later);
+        let part = part(&built.bytes[..], Summary::new(result, &headers)).expect("the part it is");
+        assert_eq!(Some(part.start), start);
         assert_eq!(
             (headers.ports, headers.destination_port.number()),
             (None, 0),
@@ -95,7 +107,10 @@ fn check_sound(spec: &Spec, built: &Built) {
     }
     match (spec.part(), headers.fragment) {
         (None, Fragment::Whole) => {}
-        (Some(_), Fragment::First { payload, .. }) => assert_eq!(payload, built.part),
+        (Some(_), Fragment::First) => {
+            let part = part(&built.bytes[..], Summary::new(result, &headers)).expect("the part it is");
+            assert_eq!(part.length as usize, headers.end - built.part);
+        }
         (part, found) => panic!("{part:?} was read as {found:?}"),
     }
     assert_eq!(headers.transport, built.transport);

@@ -5,7 +5,6 @@ use std::net::IpAddr;
 
 use lyncwall_common::abi::PortTransport;
 use lyncwall_common::decide::{Verdict, judge};
-use lyncwall_common::parse::Headers;
 use lyncwall_common::reason::{Action, Reason};
 use proptest::prelude::*;
 
@@ -201,7 +200,7 @@ proptest! {
             state.jiffies += seconds * HZ;
             let built = spec.build();
             let (reason, counter) = expected(&world, spec, &built, state.jiffies, &mut firsts);
-            let verdict = judge(&built.bytes[..], &state, &mut Headers::UNREAD.clone());
+            let verdict = judge(&built.bytes[..], &state);
             prop_assert_eq!(verdict.reason, reason, "{:?}", spec);
             prop_assert_eq!(verdict.counter, counter.unwrap_or(u32::MAX), "{:?}", spec);
             check_action(&world, verdict);
@@ -213,7 +212,7 @@ proptest! {
         world in world(),
         bytes in prop_oneof![prop::collection::vec(any::<u8>(), 0..120), noise(), damaged()],
     ) {
-        let verdict = judge(&bytes[..], &State::new(&world), &mut Headers::UNREAD.clone());
+        let verdict = judge(&bytes[..], &State::new(&world));
         check_action(&world, verdict);
     }
 }
@@ -224,7 +223,7 @@ proptest! {
     #[test]
     fn cutting_a_frame_off_never_opens_a_door(world in world(), spec in spec()) {
         let built = spec.build();
-        let judge = |bytes: &[u8]| judge(bytes, &State::new(&world), &mut Headers::UNREAD.clone());
+        let judge = |bytes: &[u8]| judge(bytes, &State::new(&world));
         let whole = judge(&built.bytes);
         for length in 0..built.bytes.len() {
             let cut = judge(&built.bytes[..length]);
@@ -243,7 +242,7 @@ proptest! {
         padding in prop::collection::vec(any::<u8>(), 0..64),
     ) {
         let built = spec.build();
-        let judge = |bytes: &[u8]| judge(bytes, &State::new(&world), &mut Headers::UNREAD.clone());
+        let judge = |bytes: &[u8]| judge(bytes, &State::new(&world));
         let padded = [&built.bytes[..built.end], &padding].concat();
         prop_assert_eq!(judge(&padded), judge(&built.bytes));
     }
@@ -263,7 +262,7 @@ fn the_frames_meet_every_row_that_sound_frames_can_meet() {
         let mut state = State::new(&world);
         for (spec, seconds) in several.new_tree(&mut runner).expect("frames").current() {
             state.jiffies += seconds * HZ;
-            let verdict = judge(&spec.build().bytes[..], &state, &mut Headers::UNREAD.clone());
+            let verdict = judge(&spec.build().bytes[..], &state);
             *met.entry(verdict.reason.name()).or_insert(0) += 1;
         }
     }

@@ -7,7 +7,8 @@ use std::net::{IpAddr, Ipv6Addr};
 use lyncwall_common::abi::{
     AllowKey, Class, Features, FragmentKey, FragmentRecord, Live, NO_POLICY, NetPort, PortTransport, Target,
 };
-use lyncwall_common::decide::{Address, Rate, Tables};
+use lyncwall_common::decide::{Rate, Tables};
+use lyncwall_common::fields::Address;
 use proptest::prelude::*;
 
 use crate::frames::{address_v4, address_v6, port};
@@ -112,7 +113,7 @@ impl Tables for State<'_> {
     }
 
     fn management_source(&self, source: Address) -> bool {
-        self.world.management_sources.contains(&ip(source))
+        self.world.management_sources.contains(&source.ip())
     }
 
     fn target(&self, _: u32, address: [u64; 2]) -> Target {
@@ -136,7 +137,7 @@ impl Tables for State<'_> {
             AllowKey::Port(transport, port) => Ok((transport, port.number())),
             AllowKey::Protocol(protocol) => Err(protocol),
         };
-        self.world.first_allow(what, Some(policy).filter(|policy| *policy != NO_POLICY), ip(source))
+        self.world.first_allow(what, Some(policy).filter(|policy| *policy != NO_POLICY), source.ip())
     }
 
     fn dhcp_client(&self, _: u32) -> bool {
@@ -168,13 +169,6 @@ impl Tables for State<'_> {
 
     fn forget_fragment(&self, key: &FragmentKey) {
         self.fragments.borrow_mut().remove(key);
-    }
-}
-
-fn ip(address: Address) -> IpAddr {
-    match address {
-        Address::V4(octets) => octets.into(),
-        Address::V6(octets) => octets.into(),
     }
 }
 
