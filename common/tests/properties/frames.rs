@@ -138,9 +138,11 @@ impl Spec {
         part.filter(|part| part.start != 0 || part.more)
     }
 
-    /// The same ends, protocol and identification (that of `part` where there is none yet) elsewhere in the packet.
-    fn another_part(&self, mut part: Part) -> Self {
+    /// The same ends and identification (that of `part` where there is none yet) elsewhere in the packet,
+    /// with another payload if one is given.
+    fn another_part(&self, mut part: Part, payload: Option<Payload>) -> Self {
         let mut other = self.clone();
+        other.payload = payload.unwrap_or(other.payload);
         part.id = self.part().map_or(part.id, |before| before.id);
         match &mut other.ip {
             Ip::V4 { part: place, .. } => *place = Some(part),
@@ -196,7 +198,9 @@ impl Spec {
             Payload::Udp { source, destination, .. } => {
                 bytes.extend(source.to_be_bytes());
                 bytes.extend(destination.to_be_bytes());
-                bytes.extend(((8 + data) as u16).to_be_bytes());
+                // A first fragment gives the length of the whole datagram.
+                let rest = if self.part().is_some_and(|part| part.more) { 1000 } else { 0 };
+                bytes.extend(((8 + data + rest) as u16).to_be_bytes());
                 bytes.extend([0, 0]);
             }
             Payload::Icmp { kind, code, .. } => bytes.extend([kind, code, 0, 0, 0, 0, 0, 0]),
@@ -260,7 +264,7 @@ fn option_bytes(options: &[Opt]) -> Vec<u8> {
 
 /// Ports that mean something here, and others.
 pub(crate) fn port() -> impl Strategy<Value = u16> {
-    let known = [22u16, 53, 67, 68, 123, 443, 546, 547, 5061, 8080, 40_000, 49_151, 49_152, 65_535];
+    let known = [22u16, 53, 67, 68, 123, 443, 546, 547, 5061, 8080, 32_767, 32_768, 60_999, 61_000];
     prop_oneof![6 => select(known.to_vec()), 1 => any::<u16>()]
 }
 
@@ -370,12 +374,17 @@ pub(crate) fn spec() -> impl Strategy<Value = Spec> {
 /// Frames one after the other, each with the seconds since the one before; about half are another fragment of what the
 /// frame before belongs to.
 pub(crate) fn sequence() -> impl Strategy<Value = Vec<(Spec, u64)>> {
-    let next = (spec(), 0..=16u64, prop::option::weighted(0.5, part()));
+    let next = (
+        spec(),
+        // Two of 15 are just what a fragment lasts.
+        prop_oneof![4 => Just(0u64), 1 => Just(15), 1 => Just(30)],
+        prop::option::weighted(0.6, (part(), prop::option::weighted(0.3, payload()))),
+    );
     prop::collection::vec(next, 1..8).prop_map(|frames| {
         let mut sequence: Vec<(Spec, u64)> = Vec::new();
         for (spec, seconds, part) in frames {
             let spec = match (sequence.last(), part) {
-                (Some((before, _)), Some(part)) => before.another_part(part),
+                (Some((before, _)), Some((part, payload))) => before.another_part(part, payload),
                 _ => spec,
             };
             sequence.push((spec, seconds));
