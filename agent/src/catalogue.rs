@@ -23,7 +23,7 @@ pub const BUILT_IN: &str = "lync-2013";
 const BUILT_IN_TEXT: &str = include_str!("../../config/lync-2013.toml");
 
 /// One edition's rows and roles, checked: every row that a role names exists, every range is in order.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Catalogue {
     edition: String,
     rows: Vec<Row>,

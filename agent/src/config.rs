@@ -21,6 +21,8 @@ mod syntax;
 
 pub use names::{InterfaceName, Name};
 
+pub use crate::catalogue::Reading;
+
 /// Reads and checks the file at `path`.
 ///
 /// # Errors
@@ -92,17 +94,6 @@ pub struct CatalogueName {
     pub name: String,
     /// Where it is written; line 0 where the default holds.
     pub place: Place,
-}
-
-/// How the catalogue's rows are read.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Reading {
-    /// Directions and sources are honoured.
-    #[default]
-    Strict,
-    /// Every printed port is open inbound, from anywhere.
-    Literal,
 }
 
 /// Whether packets are dropped or only judged.

@@ -5,5 +5,6 @@ pub mod catalogue;
 pub mod config;
 pub mod net;
 pub mod object;
+pub mod plan;
 pub mod policy;
 pub mod problem;

@@ -3,8 +3,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::commands::check::{CheckArgs, run};
-use crate::config::{parse, read};
+use crate::config::read;
+use crate::plan::Plan;
 
 fn repository() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the agent is in the repository")
@@ -33,8 +33,8 @@ fn every_sample_is_a_good_configuration() {
         .collect();
     assert!(samples.len() >= 4, "the sample and the examples: {samples:?}");
     for path in samples {
-        let config = read(&path).unwrap_or_else(|problems| panic!("{problems}"));
-        assert!(config.management.is_some(), "{} shows a box without management", path.display());
+        let plan = Plan::read(&path).unwrap_or_else(|problems| panic!("{problems}"));
+        assert!(plan.config.management.is_some(), "{} shows a box without management", path.display());
     }
 }
 
@@ -46,7 +46,7 @@ fn every_toml_block_of_the_documents_is_a_good_configuration() {
     for path in documents.iter().filter(|path| path.exists()) {
         let text = fs::read_to_string(path).expect("a document that can be read");
         for (line, block) in toml_blocks(&text) {
-            if let Err(problems) = parse(&block, path) {
+            if let Err(problems) = Plan::parse(&block, path) {
                 panic!("the block at {}:{line} is a bad configuration:\n{problems}", path.display());
             }
         }
@@ -77,14 +77,6 @@ fn toml_blocks(text: &str) -> Vec<(usize, String)> {
 fn toml_blocks_are_found() {
     let text = "a\n```toml\nb = 1\n```\n```sh\nc\n```\n```toml\n# not a configuration\n```\n";
     assert_eq!(toml_blocks(text), [(2, "b = 1\n".to_owned())]);
-}
-
-#[test]
-fn check_says_what_a_good_file_protects() {
-    let config = repository().join("config/examples/director-vip.toml");
-    let checked = run(&CheckArgs { config }).expect("a good file");
-    let text = checked.to_string();
-    assert!(text.contains("interfaces: eth0\ntarget director: director-vip\ntarget box: no role"), "{text}");
 }
 
 #[test]

@@ -1,7 +1,9 @@
 use std::net::IpAddr;
 
 use lyncwall_common::abi::{AllowKey, NO_POLICY, NetPort, PortTransport};
-use lyncwall_common::decide::{Address as Source, Tables};
+use lyncwall_common::abi::{SourceV4, SourceV6};
+use lyncwall_common::decide::Tables;
+use lyncwall_common::fields::Address as Source;
 use proptest::prelude::*;
 use proptest::sample::select;
 
@@ -113,8 +115,8 @@ proptest! {
             for policy in [0, 1, 2, NO_POLICY] {
                 for source in &sources {
                     let octets = match source {
-                        IpAddr::V4(source) => Source::V4(source.octets()),
-                        IpAddr::V6(source) => Source::V6(source.octets()),
+                        IpAddr::V4(source) => Source::V4(SourceV4::new(0, *source).address),
+                        IpAddr::V6(source) => Source::V6(SourceV6::new(0, *source).address),
                     };
                     let found = tables.allow(0, key, policy, octets).map(|counter| counters.label(counter));
                     let first = rules.iter().find(|rule| matches(rule, key, policy, *source));

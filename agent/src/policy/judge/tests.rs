@@ -63,7 +63,7 @@ const VIP: [u8; 4] = [192, 0, 2, 80];
 #[test]
 fn each_target_has_its_own_ports_and_management_reaches_the_box_only() {
     let compiled = compiled(&everything());
-    let verdict = |frame: &[u8]| judge(&compiled, 7, frame).0;
+    let verdict = |frame: &[u8]| judge(&compiled, 7, frame);
     let tcp = |source, destination, port| verdict(&v4(6, source, destination, 0, &syn(port))).reason;
     assert_eq!(tcp(STRANGER, VIP, 443), Reason::Allowed);
     assert_eq!(tcp(STRANGER, BOX, 443), Reason::Closed);
@@ -85,15 +85,15 @@ fn each_target_has_its_own_ports_and_management_reaches_the_box_only() {
 fn dhcp_replies_pass_where_the_interface_is_a_client() {
     let compiled = compiled(&everything());
     let frame = v4(17, STRANGER, [255; 4], 0, &udp(67, 68));
-    assert_eq!(judge(&compiled, 7, &frame).0.reason, Reason::Dhcp);
-    assert_eq!(judge(&compiled, 8, &frame).0.reason, Reason::Multicast);
+    assert_eq!(judge(&compiled, 7, &frame).reason, Reason::Dhcp);
+    assert_eq!(judge(&compiled, 8, &frame).reason, Reason::Multicast);
 }
 
 #[test]
 fn the_first_fragment_speaks_for_the_rest_for_thirty_seconds() {
     let compiled = compiled(&everything());
     let tables = HostTables::new(&compiled, 7);
-    let reason = |frame: &[u8]| tables.judge(frame).0.reason;
+    let reason = |frame: &[u8]| tables.judge(frame).reason;
     let first = |port| v4(6, STRANGER, VIP, 0x2000, &[syn(port), vec![0; 4]].concat());
     let rest = v4(6, STRANGER, VIP, 3, &[0; 8]);
     assert_eq!(reason(&rest), Reason::FragmentOrphan);
@@ -112,17 +112,17 @@ fn echo_requests_are_held_to_their_rate() {
     let compiled = compiled(&everything());
     let tables = HostTables::new(&compiled, 7);
     let echo = v4(1, STRANGER, BOX, 0, &[8, 0, 0, 0, 0, 0, 0, 0]);
-    let passed = (0..1500).filter(|_| tables.judge(&echo).0.reason == Reason::IcmpEcho).count();
+    let passed = (0..1500).filter(|_| tables.judge(&echo).reason == Reason::IcmpEcho).count();
     assert_eq!(passed, 1000);
     tables.jiffies.set(tables.jiffies.get() + tables.hz);
-    assert_eq!(tables.judge(&echo).0.reason, Reason::IcmpEcho);
+    assert_eq!(tables.judge(&echo).reason, Reason::IcmpEcho);
 }
 
 #[test]
 fn audit_judges_the_same_and_passes() {
     let mut input = everything();
     input.mode = Mode::Audit;
-    let verdict = judge(&compiled(&input), 7, &v4(6, STRANGER, VIP, 0, &syn(444))).0;
+    let verdict = judge(&compiled(&input), 7, &v4(6, STRANGER, VIP, 0, &syn(444)));
     assert_eq!(
         (verdict.reason, verdict.judged, verdict.action),
         (Reason::Closed, Action::Drop, Action::Pass)
@@ -134,11 +134,11 @@ fn a_destination_in_no_target_gets_what_the_zone_says() {
     let mut input = everything();
     input.targets.retain(|target| target.address != Address::Host);
     let frame = v4(6, STRANGER, BOX, 0, &syn(443));
-    let verdict = judge(&compiled(&input), 7, &frame).0;
+    let verdict = judge(&compiled(&input), 7, &frame);
     assert_eq!((verdict.reason, verdict.action), (Reason::Unmatched, Action::Drop));
-    assert_eq!(judge(&compiled(&input), 7, &v4(6, ADMIN, BOX, 0, &syn(22))).0.reason, Reason::Management);
+    assert_eq!(judge(&compiled(&input), 7, &v4(6, ADMIN, BOX, 0, &syn(22))).reason, Reason::Management);
     input.unmatched = Unmatched::Pass;
-    let verdict = judge(&compiled(&input), 7, &frame).0;
+    let verdict = judge(&compiled(&input), 7, &frame);
     assert_eq!((verdict.reason, verdict.action), (Reason::Unmatched, Action::Pass));
 }
 
@@ -152,7 +152,7 @@ proptest! {
     ) {
         thread_local!(static COMPILED: Compiled = compiled(&everything()));
         let frame = [&v4(6, STRANGER, VIP, 0, &[])[..start], &rest].concat();
-        let Verdict { reason, judged, action, .. } = COMPILED.with(|compiled| judge(compiled, 7, &frame).0);
+        let Verdict { reason, judged, action, .. } = COMPILED.with(|compiled| judge(compiled, 7, &frame));
         prop_assert_eq!((judged, action), (reason.action(), reason.action()));
         prop_assert!(reason != Reason::Internal);
     }

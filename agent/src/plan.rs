@@ -1,0 +1,165 @@
+//! What is to be enforced: a configuration together with its catalogue, with every role known.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use lyncwall_common::abi::PortTransport;
+
+use crate::catalogue::{self, Catalogue, Resolved};
+use crate::config::{self, Config};
+use crate::policy::{Input, InterfaceInput, Rule, TargetInput};
+use crate::problem::{Place, Problem, Problems};
+
+/// The roles of each target, by the target's name.
+pub type Roles = BTreeMap<String, Vec<String>>;
+
+/// A good configuration, with the catalogue that it names.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// Where it was read from.
+    pub file: PathBuf,
+    /// The configuration.
+    pub config: Config,
+    /// The catalogue.
+    pub catalogue: Catalogue,
+}
+
+/// What the machine is like at the moment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Machine {
+    /// The interfaces of the configuration, by the kernel's number, in the order of the file.
+    pub interfaces: Vec<u32>,
+    /// The local ephemeral ports, first and last.
+    pub ephemeral: (u16, u16),
+}
+
+impl Plan {
+    /// Reads a configuration and its catalogue.
+    ///
+    /// # Errors
+    /// Every mistake in either.
+    pub fn read(file: &Path) -> Result<Self, Problems> {
+        Self::new(config::read(file)?, file)
+    }
+
+    /// The same for a text that stands in, or is to stand in, `file`.
+    ///
+    /// # Errors
+    /// Every mistake in either.
+    pub fn parse(text: &str, file: &Path) -> Result<Self, Problems> {
+        Self::new(config::parse(text, file)?, file)
+    }
+
+    fn new(config: Config, file: &Path) -> Result<Self, Problems> {
+        let directory = file.parent().unwrap_or(Path::new(""));
+        let catalogue = match Catalogue::load(&config.catalogue.name, directory) {
+            Ok(catalogue) => catalogue,
+            // A catalogue that cannot be found is a mistake in the configuration; one with mistakes has places of its own.
+            Err(problems) if problems.iter().all(|problem| problem.place.is_none()) => {
+                return Err(problems.placed(&config.catalogue.place));
+            }
+            Err(problems) => return Err(problems),
+        };
+        let mut problems = Problems::default();
+        for target in &config.targets {
+            let keys: Vec<&str> = target.roles.iter().map(|role| role.key.as_str()).collect();
+            for (position, message, fix) in catalogue.check_roles(&keys) {
+                problems.push(Problem::at(target.roles[position].place.clone(), message, fix));
+            }
+        }
+        problems.or(Self { file: file.to_owned(), config, catalogue })
+    }
+
+    /// The roles that the file gives to each target.
+    #[must_use]
+    pub fn roles(&self) -> Roles {
+        let keys = |target: &config::Target| target.roles.iter().map(|role| role.key.clone()).collect();
+        self.config.targets.iter().map(|target| (target.name.to_string(), keys(target))).collect()
+    }
+
+    /// What some roles come to.
+    ///
+    /// # Errors
+    /// An unknown role, or roles that do not go together.
+    pub fn resolve(&self, roles: &[String]) -> Result<Resolved, Problems> {
+        let keys: Vec<&str> = roles.iter().map(String::as_str).collect();
+        self.catalogue.resolve(&keys, self.config.reading)
+    }
+
+    /// All that a policy is compiled from, for targets with these roles.
+    ///
+    /// # Errors
+    /// An unknown role, or roles that do not go together.
+    pub fn input(&self, roles: &Roles, machine: &Machine) -> Result<Input, Problems> {
+        let config = &self.config;
+        let mut problems = Problems::default();
+        let mut targets = Vec::new();
+        for target in &config.targets {
+            match self.resolve(roles.get(&*target.name).map_or(&[], Vec::as_slice)) {
+                Ok(resolved) => targets.push(TargetInput {
+                    name: target.name.to_string(),
+                    address: target.address.clone(),
+                    inbound: resolved.inbound.into_iter().map(Rule::from).collect(),
+                }),
+                Err(found) => problems.append(found),
+            }
+        }
+        let interfaces = config.interfaces.iter().zip(&machine.interfaces);
+        problems.or(Input {
+            targets,
+            allow: config.allow.clone(),
+            management: config.management.clone(),
+            unmatched: config.unmatched,
+            mode: config.mode,
+            interfaces: interfaces
+                .map(|(interface, &ifindex)| InterfaceInput { ifindex, dhcp_client: interface.dhcp_client })
+                .collect(),
+            ephemeral: machine.ephemeral,
+        })
+    }
+
+    /// What is allowed but may not be meant, one sentence each: in the file, and in what its roles come to.
+    #[must_use]
+    pub fn warnings(&self, roles: &Roles) -> Vec<String> {
+        let mut warnings = self.config.warnings();
+        let resolved: Vec<Resolved> = roles.values().filter_map(|roles| self.resolve(roles).ok()).collect();
+        let mut groups: Vec<&str> = Vec::new();
+        for group in resolved.iter().flat_map(|resolved| &resolved.inbound).flat_map(|rule| &rule.sources) {
+            if !groups.contains(&group.as_str()) {
+                groups.push(group);
+            }
+        }
+        if !groups.is_empty() {
+            groups.sort_unstable();
+            warnings.push(format!(
+                "ports that the catalogue opens to {} are open from anywhere, as this version has no source groups",
+                groups.join(", ")
+            ));
+        }
+        warnings
+    }
+}
+
+impl From<catalogue::Rule> for Rule {
+    fn from(rule: catalogue::Rule) -> Self {
+        let transport = match rule.transport {
+            catalogue::Transport::Tcp => PortTransport::Tcp,
+            catalogue::Transport::Udp => PortTransport::Udp,
+        };
+        Self { transport, first: rule.first, last: rule.last, rows: rule.rows }
+    }
+}
+
+impl Problems {
+    /// The same mistakes, at `place` where they have none.
+    fn placed(self, place: &Place) -> Self {
+        let mut placed = Self::default();
+        for problem in self.iter() {
+            placed.push(Problem {
+                place: problem.place.clone().or_else(|| Some(place.clone())),
+                ..problem.clone()
+            });
+        }
+        placed
+    }
+}
