@@ -2,6 +2,7 @@
 //! judges by, and reports what was dropped and why.
 
 pub mod config;
+pub mod datapath;
 pub mod net;
 pub mod policy;
 pub mod problem;
