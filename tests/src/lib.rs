@@ -1,4 +1,11 @@
 //! What the tests, the demonstration and the benchmark need to meet a real kernel: hand-built frames, network
 //! namespaces that vanish by themselves, test runs of the program, real traffic, and the agent as a process.
 
+pub mod agent;
+pub mod bpffs;
+pub mod netns;
 pub mod packet;
+pub mod prerequisites;
+pub mod run;
+mod sys;
+pub mod traffic;

@@ -1,0 +1,101 @@
+//! This crate's only unsafe code: what the kernel offers and neither std, nix nor aya wraps.
+
+use std::io;
+use std::mem::{size_of, zeroed};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+use std::sync::Arc;
+
+use nix::libc;
+use nix::sched::{CloneFlags, setns};
+use nix::sys::prctl::set_pdeathsig;
+use nix::sys::signal::Signal;
+
+/// Makes `command`'s child enter the network namespace, and die when the thread that spawned it ends.
+pub(crate) fn enter_before_exec(command: &mut Command, namespace: Arc<OwnedFd>) {
+    let prepare = move || {
+        set_pdeathsig(Signal::SIGKILL)?;
+        setns(&*namespace, CloneFlags::CLONE_NEWNET)?;
+        Ok(())
+    };
+    // SAFETY: between fork and exec `prepare` makes two system calls and neither allocates nor locks.
+    unsafe { command.pre_exec(prepare) };
+}
+
+/// Binds a packet socket to an interface, for frames of every EtherType.
+pub(crate) fn bind_packet(socket: BorrowedFd<'_>, interface: u32) -> io::Result<()> {
+    // SAFETY: `sockaddr_ll` is plain data; all zeros is a value of it.
+    let mut address: libc::sockaddr_ll = unsafe { zeroed() };
+    address.sll_family = libc::AF_PACKET as u16;
+    address.sll_protocol = (libc::ETH_P_ALL as u16).to_be();
+    address.sll_ifindex = interface.cast_signed();
+    let length = size_of::<libc::sockaddr_ll>() as libc::socklen_t;
+    // SAFETY: the pointer and the length are those of `address`, which outlives the call.
+    check(unsafe { libc::bind(socket.as_raw_fd(), (&raw const address).cast(), length) })?;
+    Ok(())
+}
+
+/// Sets a packet socket option that is an `int`.
+pub(crate) fn set_packet_option(socket: BorrowedFd<'_>, option: libc::c_int, value: i32) -> io::Result<()> {
+    let length = size_of::<i32>() as libc::socklen_t;
+    let pointer = (&raw const value).cast();
+    // SAFETY: the pointer and the length are those of `value`, which outlives the call.
+    check(unsafe { libc::setsockopt(socket.as_raw_fd(), libc::SOL_PACKET, option, pointer, length) })?;
+    Ok(())
+}
+
+/// Frames that a packet socket had to drop since the last call, because its buffer was full.
+pub(crate) fn packet_drops(socket: BorrowedFd<'_>) -> io::Result<u32> {
+    let mut statistics = libc::tpacket_stats { tp_packets: 0, tp_drops: 0 };
+    let mut length = size_of::<libc::tpacket_stats>() as libc::socklen_t;
+    let (level, option) = (libc::SOL_PACKET, libc::PACKET_STATISTICS);
+    let pointer = (&raw mut statistics).cast();
+    // SAFETY: the pointer and the length are those of `statistics`, which outlives the call.
+    check(unsafe { libc::getsockopt(socket.as_raw_fd(), level, option, pointer, &raw mut length) })?;
+    Ok(statistics.tp_drops)
+}
+
+/// The VLAN tag that the kernel took out of a received frame: tag protocol and control.
+pub(crate) type StrippedTag = Option<(u16, u16)>;
+
+/// Reads one frame from a packet socket that has `PACKET_AUXDATA` on: its length and its stripped tag.
+pub(crate) fn receive_frame(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<(usize, StrippedTag)> {
+    let mut part = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
+    // `u64`s, because control messages are aligned like their header.
+    let mut control = [0_u64; 16];
+    // SAFETY: `msghdr` is plain data; all zeros is a value of it.
+    let mut message: libc::msghdr = unsafe { zeroed() };
+    message.msg_iov = &raw mut part;
+    message.msg_iovlen = 1;
+    message.msg_control = control.as_mut_ptr().cast();
+    message.msg_controllen = size_of_val(&control) as _;
+    // SAFETY: `message` points to `part`, `buffer` and `control`, with their lengths; all outlive the call.
+    let length = unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut message, 0) };
+    let length = usize::try_from(length).map_err(|_| io::Error::last_os_error())?;
+    Ok((length, stripped_tag(&message)))
+}
+
+fn stripped_tag(message: &libc::msghdr) -> StrippedTag {
+    // SAFETY: `message` was filled in by `recvmsg`, so its control messages are well-formed.
+    let mut next = unsafe { libc::CMSG_FIRSTHDR(message) };
+    while !next.is_null() {
+        // SAFETY: not null, so it points to a whole header within the control buffer.
+        let header = unsafe { &*next };
+        if (header.cmsg_level, header.cmsg_type) == (libc::SOL_PACKET, libc::PACKET_AUXDATA) {
+            // SAFETY: the header is one of the control buffer, where its data follows it.
+            let data = unsafe { libc::CMSG_DATA(next) };
+            // SAFETY: a message of this type carries a `tpacket_auxdata`; it may be unaligned.
+            let auxiliary = unsafe { data.cast::<libc::tpacket_auxdata>().read_unaligned() };
+            let valid = auxiliary.tp_status & libc::TP_STATUS_VLAN_VALID != 0;
+            return valid.then_some((auxiliary.tp_vlan_tpid, auxiliary.tp_vlan_tci));
+        }
+        // SAFETY: `next` is a header of `message`'s control buffer.
+        next = unsafe { libc::CMSG_NXTHDR(message, next) };
+    }
+    None
+}
+
+fn check(result: libc::c_int) -> io::Result<libc::c_int> {
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
+}
