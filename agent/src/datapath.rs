@@ -56,6 +56,13 @@ pub struct Datapath {
     pins: PinDir,
 }
 
+// The agent holds it behind a lock and calls it from worker threads.
+const _: () = {
+    const fn sendable<T: Send>() {}
+    sendable::<Datapath>();
+    sendable::<Events>();
+};
+
 /// What is loaded and where.
 #[derive(Debug, Clone)]
 pub struct Status {
@@ -210,7 +217,10 @@ impl Datapath {
         self.counters.port_drops()
     }
 
-    /// The sampled drops. There is one reader: the second call fails. Call it within a tokio runtime.
+    /// The sampled drops. There is one reader: the second call fails.
+    ///
+    /// # Panics
+    /// Outside a tokio runtime.
     ///
     /// # Errors
     /// Where the stream was taken before.
@@ -278,6 +288,9 @@ impl Datapath {
     /// A [`Problems`](crate::problem::Problems) where an agent runs or the privilege is missing.
     pub fn detach(pin_dir: &Path) -> Result<Detached> {
         probe::privileges()?.or(())?;
+        if pin_dir.exists() {
+            probe::file_system(pin_dir)?.or(())?;
+        }
         match PinDir::open_existing(pin_dir)? {
             Some(pins) => pins.remove(),
             None => Ok(Detached::default()),

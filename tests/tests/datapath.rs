@@ -1,7 +1,7 @@
 //! The data path against a real kernel: a private BPF file system, interfaces in namespaces of their own.
 
 use std::cell::Cell;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::{AsFd as _, AsRawFd as _};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,7 +15,8 @@ use lyncwall::net::Prefix;
 use lyncwall::policy::{Compiled, ManagementTables};
 use lyncwall::problem::Problems;
 use lyncwall_common::abi::{
-    AllowTable, Class, Features, Generation, NO_COUNTER, NetPort, PolicyTable, PortSet, PortTransport, map,
+    AllowTable, Class, Features, Generation, NO_COUNTER, NO_POLICY, NetPort, PolicyTable, PortSet,
+    PortTransport, TARGET_BUCKETS, TargetEntry, TargetTable, map,
 };
 use lyncwall_common::reason::{Action as Verdict, Reason};
 use lyncwall_tests::bpffs::Bpffs;
@@ -33,6 +34,26 @@ const PATIENCE: Duration = Duration::from_millis(400);
 fn object() -> Vec<u8> {
     let path = env::var_os("LYNCWALL_BPF_OBJECT").expect("LYNCWALL_BPF_OBJECT names the built BPF object");
     fs::read(&path).expect("the built BPF object can be read")
+}
+
+/// The object with programs that no verifier takes: their first instructions are none.
+fn broken_object() -> Vec<u8> {
+    let mut bytes = object();
+    let parsed = aya_obj::Object::parse(&bytes).expect("the object can be parsed");
+    for function in parsed.functions.values() {
+        let beginning: Vec<u8> = function.instructions[..8]
+            .iter()
+            .flat_map(|instruction| {
+                let registers = instruction._bitfield_1.get(0, 8) as u8;
+                let [off, imm] =
+                    [instruction.off.to_ne_bytes().to_vec(), instruction.imm.to_ne_bytes().to_vec()];
+                [vec![instruction.code, registers], off, imm].concat()
+            })
+            .collect();
+        let at = bytes.windows(beginning.len()).position(|window| window == beginning);
+        bytes[at.expect("the program lies in the object")] = 0xff;
+    }
+    bytes
 }
 
 fn open(directory: &Path) -> Datapath {
@@ -72,10 +93,32 @@ fn policy_with_allow(ports: &[u16], allowed: u16, sources: &[&str]) -> Compiled 
     allow.ports[PortTransport::Tcp as usize][NetPort::new(allowed).index()] = 1;
     allow.classes[1] = 1;
     allow.targets = [1; 16];
+    allow.no_target = 1;
     allow.counters[0] = NO_COUNTER;
     compiled.features = Features::ALLOW;
     compiled.allow = Some(allow);
     compiled.allow_sources = sources.iter().map(|source| (prefix(source), 1)).collect();
+    compiled
+}
+
+/// The same with its policy as that of the one target `address`; everything else is in no target.
+fn with_target(mut compiled: Compiled, address: Ipv4Addr, policy: u32) -> Compiled {
+    let mut table = Box::new(TargetTable {
+        seed: [0x9e37_79b9_7f4a_7c15, 0xc2b2_ae3d_27d4_eb4f],
+        entries: [TargetEntry { address: [0; 2], policy: 0, used: 0 }; TARGET_BUCKETS],
+        host: NO_POLICY,
+        reserved: 0,
+    });
+    let octets = address.to_ipv6_mapped().octets();
+    let word = |at: usize| u64::from_ne_bytes(std::array::from_fn(|n| octets[at + n]));
+    let address = [word(0), word(8)];
+    table.entries[TargetTable::bucket(table.seed, address)] = TargetEntry { address, policy, used: 1 };
+    let closed = || [Box::new(PolicyTable::CLOSED), Box::new(PolicyTable::CLOSED)];
+    while compiled.policies.len() <= policy as usize {
+        compiled.policies.insert(0, closed());
+    }
+    compiled.features = compiled.features.with(Features::TARGETS);
+    compiled.targets = Some(table);
     compiled
 }
 
@@ -174,11 +217,18 @@ fn a_first_start_pins_everything_and_judges() {
     let installed = start.elapsed();
     assert_eq!(open_ports(&datapath, &[80, 443, 444]), [443]);
     let status = datapath.status().expect("a status");
-    println!("open {opened:?}, of it loading {:?}; install {installed:?}", status.load_time);
+    let start = Instant::now();
+    datapath.retire();
+    let retired = start.elapsed();
+    println!(
+        "open {opened:?}, of it loading {:?}; install {installed:?}; retire {retired:?}",
+        status.load_time
+    );
     println!("{status:?}");
     assert_eq!(status.program, "ingress_frags");
     assert!(status.interfaces.is_empty() && status.id != 0 && status.map_memory > 1_000_000);
-    assert!(status.verified_instructions.is_some_and(|count| count < 100_000), "{status:?}");
+    // The kernel gives up at a million.
+    assert!(status.verified_instructions.is_some_and(|count| count < 500_000), "{status:?}");
     assert_eq!(entries(&directory).len(), 16, "15 maps and the links");
     let mode = std::os::unix::fs::PermissionsExt::mode(
         &fs::metadata(&directory).expect("the directory is there").permissions(),
@@ -208,21 +258,22 @@ fn no_bpf_file_system_is_a_problem_with_its_fix() {
     let error = Datapath::open(&object(), Path::new("/tmp/lyncwall-pins")).err().expect("no bpffs there");
     assert!(problem(&error).contains("mount -t bpf bpf /sys/fs/bpf"), "{error}");
     assert!(!Path::new("/tmp/lyncwall-pins").exists());
+    let error = Datapath::detach(&env::temp_dir()).expect_err("nothing of ours can be there");
+    assert!(problem(&error).contains("does not lie on a BPF file system"), "{error}");
 }
 
 #[test]
 fn a_failed_first_start_leaves_no_pins() {
     require_root();
     let bpffs = Bpffs::mount().expect("a BPF file system");
-    let mut broken = object();
-    // The licence decides which helpers the program may call: without the GPL the verifier refuses it.
-    let licence = b"Dual MIT/GPL\0";
-    let at = broken.windows(licence.len()).position(|bytes| bytes == licence).expect("the licence");
-    broken[at..at + 4].copy_from_slice(b"None");
+    let broken = broken_object();
     let error = Datapath::open(&broken, &pin_dir(&bpffs)).err().expect("the verifier refuses");
     let text = format!("{error:#}");
-    assert!(text.contains("GPL") && text.contains("loading ingress:"), "{text}");
-    assert!(entries(bpffs.path()).is_empty());
+    assert!(
+        text.contains("ingress: ") && text.contains("ingress_frags: ") && text.contains("unknown opcode"),
+        "{text}"
+    );
+    assert!(!pin_dir(&bpffs).exists());
 
     // Over the maps of an agent that ran, it takes nothing away.
     let mut datapath = open(&pin_dir(&bpffs));
@@ -389,7 +440,9 @@ fn a_fault_after_any_write_leaves_the_old_generation_judging() {
     let mut datapath = open(&directory);
     let ports = [443, 5061, 2000, 2001];
     let old = policy_with_allow(&[443], 2000, &["192.0.2.0/24", "2001:db8::/32"]);
+    let old = with_target(old, Pair::HOST_V4, 1);
     let new = policy_with_allow(&[5061], 2001, &["192.0.2.1", "203.0.113.0/24", "2001:db8::1"]);
+    let new = with_target(new, Pair::HOST_V4, 0);
     // A slot that held something else before has sources to remove as well.
     for compiled in [&new, &old, &new, &old] {
         datapath.install(compiled).expect("a generation");
@@ -421,7 +474,8 @@ fn a_fault_after_any_write_leaves_the_old_generation_judging() {
         }
     }
     assert_eq!(open_ports(&datapath, &ports), [5061, 2001]);
-    for name in [map::POLICIES, map::ALLOW, map::ALLOW_SOURCES_V4, map::ALLOW_SOURCES_V6, map::GENERATIONS] {
+    let scoped = [map::TARGETS, map::POLICIES, map::ALLOW, map::ALLOW_SOURCES_V4, map::ALLOW_SOURCES_V6];
+    for name in scoped.into_iter().chain([map::GENERATIONS]) {
         assert!(written.contains(&name), "no fault after a write to {name}: {written:?}");
     }
 }
@@ -435,6 +489,9 @@ fn what_the_program_could_not_judge_by_is_refused() {
     let mut without_policy = policy(&[]);
     without_policy.policies.clear();
     datapath.install(&without_policy).expect_err("no policy for host");
+    let mut unknown_policy = with_target(policy(&[]), Pair::HOST_V4, 0);
+    unknown_policy.policies.clear();
+    datapath.install(&unknown_policy).expect_err("a target without its policy");
     let mut without_table = policy(&[]);
     without_table.features = Features::ALLOW;
     datapath.install(&without_table).expect_err("no table of rules");
@@ -550,17 +607,17 @@ fn drops_come_as_events_to_one_reader() {
         let mut events = datapath.events().expect("the first reader");
         datapath.events().err().expect("there is one reader");
         let event = events.next().await.expect("a stream").expect("an event");
-        assert_eq!((event.source_port, event.destination_port, event.protocol), (40_000, 8443, 6));
+        assert_eq!(event.length as usize, syn(8443).len());
         assert_eq!((event.reason, event.action), (Reason::Closed as u8, Verdict::Drop as u8));
-        assert_eq!(event.source[..4], Pair::CLIENT_V4.octets());
         let none = tokio::time::timeout(Duration::from_millis(20), events.next()).await;
         none.expect_err("nothing was dropped since");
         // What comes later wakes the reader up.
-        for port in [8444, 8445] {
-            assert!(!passes(&datapath, &syn(port)));
+        for size in [100, 200] {
+            let frame = Pair::frame_v4().with(Udp::new(9, 1)).with(vec![0; size]).build();
+            assert!(!passes(&datapath, &frame));
             let woken = tokio::time::timeout(Duration::from_secs(2), events.next()).await;
             let event = woken.expect("in time").expect("a stream").expect("an event");
-            assert_eq!(event.destination_port, port);
+            assert_eq!(event.length as usize, frame.len());
         }
         assert_eq!(events.unreadable(), 0);
     });
@@ -613,7 +670,7 @@ fn enforcement_outlives_the_agent_and_the_next_one_adopts_it() {
     let detached = pair.host.run(|| Datapath::detach(&directory)).expect("everything goes");
     assert_eq!(detached.interfaces, [Pair::HOST_LINK]);
     assert_eq!((detached.maps.len(), detached.left.len()), (15, 0));
-    assert!(entries(bpffs.path()).is_empty());
+    assert!(!pin_dir(&bpffs).exists());
     assert_eq!(program_on(&pair.host, Pair::HOST_LINK), None);
     assert_eq!((outcome(443), outcome(8443)), (Outcome::Answered, Outcome::Answered));
     assert!(Datapath::detach(&directory).expect("nothing to do").is_empty());
@@ -712,7 +769,7 @@ fn attaching_is_all_or_nothing() {
     let error = pair.host.run(|| datapath.attach_all(&wanted)).expect_err("lo has no native mode");
     let text = problem(error.downcast_ref::<Problems>().map_or_else(|| panic!("{error:?}"), |_| &error));
     assert!(text.contains("`lo` does not take a native XDP program"), "{text}");
-    assert!(eventually(PATIENCE, || program_on(&pair.host, Pair::HOST_LINK).is_none()));
+    assert_eq!(program_on(&pair.host, Pair::HOST_LINK), None);
     assert!(entries(&pin_dir(&bpffs).join("links")).is_empty());
 
     let wanted = [("lo", Attach::Auto), (Pair::HOST_LINK, Attach::Generic)];
@@ -767,7 +824,7 @@ fn an_interface_that_was_made_again_or_renamed_is_taken_again() {
     assert!(
         detached.interfaces.contains(&"old0".to_owned()) && detached.interfaces.contains(&name.to_owned())
     );
-    assert!(entries(bpffs.path()).is_empty());
+    assert!(!pin_dir(&bpffs).exists());
     assert_eq!((program_on(&pair.host, name), program_on(&pair.host, "old0")), (None, None));
 }
 

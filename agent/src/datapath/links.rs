@@ -7,7 +7,7 @@ use std::io::ErrorKind;
 use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, Error, Result, anyhow, bail};
+use anyhow::{Context as _, Error, Result, anyhow};
 use aya::programs::Xdp;
 use aya::programs::links::{FdLink, PinnedLink};
 use aya::programs::xdp::{XdpLink, XdpMode};
@@ -78,8 +78,20 @@ pub struct Attached {
 
 /// What has to be done for an interface.
 enum Step {
-    New { interface: String, ifindex: u32, attach: Attach, pin: PathBuf },
-    Replace { interface: String, ifindex: u32, mode: Mode, pin: PathBuf },
+    /// `stale`: at the place of the pin is one whose interface was destroyed.
+    New {
+        interface: String,
+        ifindex: u32,
+        attach: Attach,
+        pin: PathBuf,
+        stale: bool,
+    },
+    Replace {
+        interface: String,
+        ifindex: u32,
+        mode: Mode,
+        pin: PathBuf,
+    },
 }
 
 /// Attaches the program to all of `wanted`, or to none: whatever can be seen to stand in the way is reported at
@@ -96,11 +108,16 @@ pub(super) fn attach_all(
     // New ones first: they may be refused and can be undone. Replacing keeps the maps and thereby the policy.
     for step in new.into_iter().chain(replace) {
         attached.push(match step {
-            Step::New { interface, ifindex, attach, pin } => {
-                let done = attach_new(program, &interface, ifindex, attach, &pin)
+            Step::New { interface, ifindex, attach, pin, stale } => {
+                let (link, mode, native_refused) = link_as(program, &interface, ifindex, attach)
                     .with_context(|| format!("attaching to {interface}"))?;
+                if stale {
+                    unpin(&pin)?;
+                }
+                // The link lives on by its pin; the descriptor goes.
+                drop(link.pin(&pin).with_context(|| format!("pinning the link at {}", pin.display()))?);
                 undo.0.push(pin);
-                done
+                Attached { interface, ifindex, mode, replaced: false, native_refused }
             }
             Step::Replace { interface, ifindex, mode, pin } => {
                 replace_program(program, &pin)
@@ -121,8 +138,8 @@ struct Undo(Vec<PathBuf>);
 impl Drop for Undo {
     fn drop(&mut self) {
         for pin in &self.0 {
-            if let Err(error) = fs::remove_file(pin) {
-                tracing::warn!(%error, pin = %pin.display(), "undoing an attachment");
+            if let Err(error) = unpin(pin) {
+                tracing::warn!("undoing an attachment: {error:#}");
             }
         }
     }
@@ -155,12 +172,11 @@ fn plan(links: &Path, wanted: &[(&str, Attach)]) -> Result<Vec<Step>> {
             continue;
         }
         steps.push(match own {
-            None => Step::New {
-                interface: interface.name.clone(),
-                ifindex: interface.index,
-                attach: *attach,
-                pin: pinned.name_for(links, interface)?,
-            },
+            None => {
+                let (pin, stale) = pinned.place_for(links, interface);
+                let (interface, ifindex) = (interface.name.clone(), interface.index);
+                Step::New { interface, ifindex, attach: *attach, pin, stale }
+            }
             Some(own) => {
                 let mode =
                     interface.mode.with_context(|| format!("the kernel tells no XDP mode of {name}"))?;
@@ -184,30 +200,22 @@ fn plan(links: &Path, wanted: &[(&str, Attach)]) -> Result<Vec<Step>> {
     Ok(problems.or(steps)?)
 }
 
-fn attach_new(
+/// Attaches as asked for; with the reason where the driver refused and generic mode was taken instead.
+fn link_as(
     program: &mut Xdp,
     interface: &str,
     ifindex: u32,
     attach: Attach,
-    pin: &Path,
-) -> Result<Attached> {
-    let (link, mode, native_refused) = match attach {
-        Attach::Native => {
-            (link(program, ifindex, Mode::Native).map_err(|e| refused(interface, &e))?, Mode::Native, None)
-        }
-        Attach::Generic => (link(program, ifindex, Mode::Generic)?, Mode::Generic, None),
-        Attach::Auto => match link(program, ifindex, Mode::Native) {
-            Ok(link) => (link, Mode::Native, None),
-            Err(error) => (link(program, ifindex, Mode::Generic)?, Mode::Generic, Some(format!("{error:#}"))),
+) -> Result<(FdLink, Mode, Option<String>)> {
+    let native_refused = match attach {
+        Attach::Generic => None,
+        Attach::Auto | Attach::Native => match link(program, ifindex, Mode::Native) {
+            Ok(link) => return Ok((link, Mode::Native, None)),
+            Err(error) if attach == Attach::Native => return Err(refused(interface, &error)),
+            Err(error) => Some(format!("{error:#}")),
         },
     };
-    if pin.try_exists()? {
-        // Its interface was destroyed.
-        fs::remove_file(pin).with_context(|| format!("removing {}", pin.display()))?;
-    }
-    // The link lives on by its pin; the descriptor goes.
-    drop(link.pin(pin).with_context(|| format!("pinning the link at {}", pin.display()))?);
-    Ok(Attached { interface: interface.to_owned(), ifindex, mode, replaced: false, native_refused })
+    Ok((link(program, ifindex, Mode::Generic)?, Mode::Generic, native_refused))
 }
 
 fn refused(interface: &str, error: &Error) -> Error {
@@ -287,17 +295,16 @@ impl PinnedLinks {
         self.0.iter().find(|pinned| pinned.holds(interface))
     }
 
-    /// Where a new link of an interface is pinned: the place of one whose interface is gone may be taken.
-    fn name_for(&self, links: &Path, interface: &Interface) -> Result<PathBuf> {
-        let mut path = links.join(pin_name(&interface.name));
-        if self.0.iter().any(|pinned| pinned.path == path && pinned.info.ifindex != 0) {
+    /// Where a new link of an interface is pinned, and whether a pin is there whose interface was destroyed.
+    fn place_for(&self, links: &Path, interface: &Interface) -> (PathBuf, bool) {
+        let name = pin_name(&interface.name);
+        let mut place = links.join(&name);
+        if self.0.iter().any(|pinned| pinned.path == place && pinned.info.ifindex != 0) {
             // Another interface had this name when it was attached.
-            path = links.join(format!("{}:{}", pin_name(&interface.name), interface.index));
+            place = links.join(format!("{name}:{}", interface.index));
         }
-        if self.0.iter().any(|pinned| pinned.path == path && pinned.info.ifindex != 0) {
-            bail!("{} holds another interface", path.display());
-        }
-        Ok(path)
+        let stale = self.0.iter().any(|pinned| pinned.path == place && pinned.info.ifindex == 0);
+        (place, stale)
     }
 }
 
@@ -313,14 +320,17 @@ impl Pinned {
         name.unwrap_or_else(pin)
     }
 
-    /// Takes the program off the interface, at once: the last descriptor is closed here, and not by the kernel's own
-    /// work queue.
+    /// Takes the program off the interface.
     pub(super) fn unpin(self) -> Result<()> {
-        let link =
-            PinnedLink::from_pin(&self.path).with_context(|| format!("opening {}", self.path.display()))?;
-        drop(link.unpin().with_context(|| format!("removing {}", self.path.display()))?);
-        Ok(())
+        unpin(&self.path)
     }
+}
+
+/// Removes a pin and ends its link at once: the last descriptor is closed here, and not by the kernel's work queue.
+fn unpin(pin: &Path) -> Result<()> {
+    let link = PinnedLink::from_pin(pin).with_context(|| format!("opening {}", pin.display()))?;
+    drop(link.unpin().with_context(|| format!("removing {}", pin.display()))?);
+    Ok(())
 }
 
 /// Interfaces that the program is attached to now.

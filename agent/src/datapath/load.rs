@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use anyhow::{Context as _, Result, anyhow, bail};
+use anyhow::{Context as _, Result, bail};
 use aya::maps::{Map, MapError};
 use aya::programs::{Program, ProgramError, Xdp};
 use aya::{Ebpf, EbpfLoader};
@@ -32,16 +32,13 @@ fn load_program(ebpf: &mut Ebpf) -> Result<&'static str> {
     for name in [program::INGRESS_FRAGS, program::INGRESS] {
         match xdp(ebpf, name)?.load() {
             Ok(()) => return Ok(name),
-            Err(error) => refusals.push((name, error)),
+            Err(error) => refusals.push(format!("{name}: {}", refused(&error))),
         }
     }
-    let mut error = anyhow!("the kernel took neither form of the XDP program");
-    for (name, refusal) in refusals {
-        error = error.context(format!("loading {name}: {}", refused(&refusal)));
-    }
-    Err(error)
+    bail!("the kernel took neither form of the XDP program; {}", refusals.join("\n"))
 }
 
+/// The whole log of a program is thousands of lines, and the error would print all of them.
 fn refused(error: &ProgramError) -> String {
     match error {
         ProgramError::LoadError { io_error, verifier_log } => {

@@ -37,6 +37,9 @@ const MAPS: [&str; 15] = [
     map::STATE,
 ];
 
+/// The directory of the links, inside the pin directory.
+const LINKS: &str = "links";
+
 const DETACH: &str = "run `lyncwall detach`, which opens the box, and start again";
 
 /// The pin directory, locked until this is dropped.
@@ -51,7 +54,8 @@ pub(super) struct PinDir {
 /// What was there before this start.
 struct Undo {
     maps: BTreeSet<&'static str>,
-    created: bool,
+    /// Directories that this start made, inner first.
+    made: Vec<PathBuf>,
 }
 
 impl PinDir {
@@ -61,12 +65,15 @@ impl PinDir {
     /// # Errors
     /// A [`Problem`] where another agent has it.
     pub(super) fn open(path: &Path) -> Result<Self> {
-        let created = make(path)?;
+        let made = if make(path)? { vec![path.to_owned()] } else { Vec::new() };
         let lock = lock(path)?.with_context(|| format!("{} was removed meanwhile", path.display()))?;
         let mut pins = Self { path: path.to_owned(), _lock: lock, undo: None };
         let maps = pins.maps()?.into_iter().collect();
-        pins.undo = Some(Undo { maps, created });
-        make(&pins.links_dir())?;
+        let undo = pins.undo.insert(Undo { maps, made });
+        let links = path.join(LINKS);
+        if make(&links)? {
+            undo.made.insert(0, links);
+        }
         Ok(pins)
     }
 
@@ -88,7 +95,7 @@ impl PinDir {
     }
 
     pub(super) fn links_dir(&self) -> PathBuf {
-        self.path.join("links")
+        self.path.join(LINKS)
     }
 
     /// Our maps that are pinned.
@@ -233,9 +240,8 @@ impl Drop for PinDir {
             for name in self.maps()?.into_iter().filter(|name| !undo.maps.contains(name)) {
                 remove_file(&self.path.join(name))?;
             }
-            if undo.created {
-                remove_directory(&self.links_dir())?;
-                remove_directory(&self.path)?;
+            for directory in &undo.made {
+                remove_directory(directory)?;
             }
             Ok(())
         };

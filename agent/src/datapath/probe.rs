@@ -79,7 +79,10 @@ fn missing_capabilities(effective: u64) -> Vec<&'static str> {
 }
 
 /// The pin directory, or the nearest directory above it that is there, must lie on a BPF file system.
-fn file_system(pin_dir: &Path) -> Result<Problems> {
+///
+/// # Errors
+/// Where the directory cannot be asked for.
+pub(super) fn file_system(pin_dir: &Path) -> Result<Problems> {
     let mut problems = Problems::default();
     if !pin_dir.is_absolute() {
         problems.push(Problem::new(
