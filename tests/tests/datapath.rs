@@ -417,7 +417,8 @@ fn sources_of_allow_rules_go_with_their_generation() {
     let mut datapath = open(&directory);
     // Three slots: each is used, and then used again.
     for round in 0..4 {
-        let mine = policy_with_allow(&[], 2000, &["192.0.2.0/24", "2001:db8::1"]);
+        // Twice the same does no harm.
+        let mine = policy_with_allow(&[], 2000, &["192.0.2.0/24", "2001:db8::1", "192.0.2.0/24"]);
         datapath.install(&mine).expect("a generation");
         assert!(passes(&datapath, &syn(2000)) && passes(&datapath, &syn_v6(2000)), "round {round}");
         let other = policy_with_allow(&[], 2000, &["198.51.100.0/24"]);

@@ -1,11 +1,12 @@
 //! Source prefixes in the kernel: a longest-prefix-match map for each address family.
 
+use std::io::ErrorKind;
 use std::net::IpAddr;
 
 use anyhow::{Context as _, Result, ensure};
 use aya::Ebpf;
-use aya::maps::MapData;
 use aya::maps::lpm_trie::{Key, LpmTrie};
+use aya::maps::{MapData, MapError};
 use lyncwall_common::abi::{SourceV4, SourceV6};
 
 use super::load::take;
@@ -41,11 +42,15 @@ impl PrefixMaps {
         .with_context(|| format!("adding {prefix} to the map {}", self.name(prefix)))
     }
 
-    /// Removes a prefix of a slot.
+    /// Removes a prefix of a slot, if it is there.
     pub(super) fn remove(&mut self, slot: u32, prefix: Prefix) -> Result<()> {
-        match key(slot, prefix) {
+        let removed = match key(slot, prefix) {
             AnyKey::V4(key) => self.v4.remove(&key),
             AnyKey::V6(key) => self.v6.remove(&key),
+        };
+        match removed {
+            Err(MapError::SyscallError(error)) if error.io_error.kind() == ErrorKind::NotFound => Ok(()),
+            other => other,
         }
         .with_context(|| format!("removing {prefix} from the map {}", self.name(prefix)))
     }
