@@ -1,19 +1,63 @@
 //! The configuration file: `/etc/lyncwall/lyncwall.toml` and what it may say.
 //!
-//! A [`Config`] is valid in itself.
+//! [`read`] and [`parse`] give a [`Config`] that is valid in itself, or every mistake of the file together.
 //! What needs more than the file to judge — whether a role is in the catalogue, whether an interface exists —
 //! is judged by others, who find the [`Place`] to point at beside the value.
 
 use std::net::IpAddr;
+use std::path::Path;
 
 use serde::Serialize;
 
 use crate::net::{PortRange, Prefix};
-use crate::problem::Place;
+use crate::problem::{Place, Problem, Problems};
 
+mod allow;
+mod lists;
 mod names;
+mod reader;
+mod sections;
+mod syntax;
 
 pub use names::{InterfaceName, Name};
+
+/// Reads and checks the file at `path`.
+///
+/// # Errors
+/// Every mistake in the file; a file that cannot be read is one.
+pub fn read(path: &Path) -> Result<Config, Problems> {
+    let bytes = std::fs::read(path).map_err(|error| unreadable(path, &error))?;
+    match std::str::from_utf8(&bytes) {
+        Ok(text) => parse(text, path),
+        Err(error) => {
+            let (good, _) = bytes.split_at(error.valid_up_to());
+            let place = reader::place_after(path, &String::from_utf8_lossy(good));
+            Err(Problem::at(place, "the file is not UTF-8 text", "save it as UTF-8, as TOML asks").into())
+        }
+    }
+}
+
+/// Checks `text`, which stands in `file`; the file itself is not looked at.
+///
+/// # Errors
+/// Every mistake in the text, in the order of the text.
+pub fn parse(text: &str, file: &Path) -> Result<Config, Problems> {
+    sections::config(text, file)
+}
+
+fn unreadable(path: &Path, error: &std::io::Error) -> Problem {
+    use std::io::ErrorKind;
+    let place = Place { file: path.to_owned(), line: 0, column: 0, key: String::new() };
+    let fix = match error.kind() {
+        ErrorKind::NotFound => {
+            "write it (config/lyncwall.toml is a sample) or name another with `--config FILE`"
+        }
+        ErrorKind::PermissionDenied => "run as root, or make the file readable",
+        ErrorKind::IsADirectory => "name the file in it with `--config FILE`",
+        _ => "make the file readable or name another with `--config FILE`",
+    };
+    Problem::at(place, format!("the configuration cannot be read: {error}"), fix)
+}
 
 /// A valid configuration: names are unique, references resolve, and nothing in one list overlaps.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -236,3 +280,6 @@ impl Config {
         warnings
     }
 }
+
+#[cfg(test)]
+mod tests;

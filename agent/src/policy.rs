@@ -1,12 +1,24 @@
 //! The compiled policy: what the configuration, the catalogue and the machine come to, as the tables that the
 //! program judges by. Does no I/O: [`compile`] is a function, [`Compiled`] is data.
 //!
-//! [`crate::datapath`] writes a [`Compiled`] into the kernel's maps; [`judge`] runs the program's own verdict over
+//! [`crate::datapath`] writes a [`Compiled`] into the kernel's maps; [`judge()`] runs the program's own verdict over
 //! it in memory.
 
 use lyncwall_common::abi::{AllowTable, Features, Generation, PolicyTable, PortSet, TargetTable};
 
 use crate::net::Prefix;
+
+mod allow;
+mod compile;
+mod counters;
+mod judge;
+mod open;
+mod targets;
+
+pub use compile::{Input, InterfaceInput, MAX_PREFIXES, Rule, TargetInput, compile};
+pub use counters::{COUNTERS, CounterBook, Identity};
+pub use judge::{HostTables, judge};
+pub use open::{Change, OpenPorts, Ports};
 
 /// One generation, ready to be written.
 #[derive(Clone)]

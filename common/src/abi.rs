@@ -12,7 +12,7 @@ mod policy;
 pub use counters::{
     Bucket, COUNTER_BLOCK, CounterBlock, CpuRecord, PORT_DROP_BLOCKS, REASONS, RULE_BLOCKS, port_drop_cell,
 };
-pub use events::{Event, FragmentKey, FragmentRecord};
+pub use events::{Event, FragmentKey, FragmentRecord, SNAP_LENGTH};
 pub use live::{Control, Features, Live, PortSet};
 pub use policy::{
     ALLOW_RULES, AllowKey, AllowTable, Class, FLAG_DHCP_CLIENT, Generation, Interface, MAX_INTERFACES,

@@ -1,34 +1,30 @@
 //! The verdict. The order of this file is the order of the verdict table: the first row that matches decides.
 
-use network_types::ip::{IpProto, Ipv4Hdr, Ipv6Hdr};
+use network_types::ip::IpProto;
 
 use crate::{
     abi::{
         AllowKey, Class, Features, FragmentKey, FragmentRecord, Live, NO_COUNTER, NO_POLICY, NetPort,
-        PortTransport, Target, mapped,
+        PortTransport, Target,
     },
+    fields::{Address, destination, part, source},
     packet::Packet,
-    parse::{Family, Fragment, Headers, Kind, parse},
+    parse::{Family, Headers, parse},
     reason::{Action, Reason},
+    summary::{Form, Summary},
 };
 
-/// Judges a frame. `headers` is filled as far as the frame could be read.
+/// Judges a frame.
 #[inline(always)]
-pub fn judge<P: Packet + ?Sized, T: Tables>(packet: &P, tables: &T, headers: &mut Headers) -> Verdict {
+pub fn judge<P: Packet, T: Tables>(packet: P, tables: &T) -> Verdict {
+    let mut headers = Headers::UNREAD;
+    let parsed = parse(packet, &mut headers);
+    let summary = Summary::new(parsed, &headers);
+    let [first, second] = packet.forget([summary.first, summary.second]);
+    let summary = Summary { first, second };
     let Some(live) = tables.live() else { return Verdict::of(Reason::Internal) };
     let (slot, features) = live.judging(|| tables.jiffies());
-    let mut verdict = match parse(packet, headers) {
-        Ok(Kind::NonIp) => Verdict::of(Reason::NonIp),
-        Ok(Kind::LaterFragment) => Verdict::of(later_fragment(packet, tables, headers)),
-        Ok(kind) => {
-            let verdict = decide(packet, tables, headers, kind, slot, features);
-            if let Fragment::First { id, payload } = headers.fragment {
-                remember(packet, tables, headers, id, payload, verdict.judged);
-            }
-            verdict
-        }
-        Err(error) => Verdict::of(error.reason()),
-    };
+    let mut verdict = decide(packet, tables, summary, slot, features);
     verdict.slot = slot;
     if features.has(Features::AUDIT) && !matches!(verdict.reason, Reason::Blocked) {
         verdict.action = Action::Pass;
@@ -47,6 +43,8 @@ pub struct Verdict {
     pub action: Action,
     /// The counter of the rule that let it in, or [`NO_COUNTER`].
     pub counter: u32,
+    /// The port that a drop is counted at; `None` where no port was judged.
+    pub port: Option<(PortTransport, NetPort)>,
     /// The slot that judged.
     pub slot: u32,
 }
@@ -61,17 +59,8 @@ impl Verdict {
     #[inline(always)]
     const fn by_rule(reason: Reason, counter: u32) -> Self {
         let action = reason.action();
-        Self { reason, judged: action, action, counter, slot: 0 }
+        Self { reason, judged: action, action, counter, port: None, slot: 0 }
     }
-}
-
-/// An address as it lies in the packet.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Address {
-    /// Network byte order.
-    V4([u8; 4]),
-    /// Network byte order.
-    V6([u8; 16]),
 }
 
 /// Which limit a packet is counted against.
@@ -134,87 +123,139 @@ const ACK: u8 = 0x10;
 /// FIN, SYN, RST, PSH, ACK, URG: what RFC 9293 calls the control bits, without those of congestion notification.
 const CONTROL_BITS: u8 = 0x3f;
 
-/// From "TCP with no flags" down to the last row.
+const SETTLED: u8 = Form::Settled as u8;
+const LATER_FRAGMENT: u8 = Form::LaterFragment as u8;
+const TCP: u8 = Form::Tcp as u8;
+const UDP: u8 = Form::Udp as u8;
+const ICMP: u8 = Form::Icmp as u8;
+const OTHER: u8 = Form::Other as u8;
+
 #[inline(always)]
-fn decide<P: Packet + ?Sized, T: Tables>(
-    packet: &P,
+fn decide<P: Packet, T: Tables>(
+    packet: P,
     tables: &T,
-    headers: &Headers,
-    kind: Kind,
+    summary: Summary,
     slot: u32,
     features: Features,
 ) -> Verdict {
-    let Some(family) = headers.family else { return Verdict::of(Reason::Internal) };
-    let flags = headers.flags;
-    if matches!(kind, Kind::Ports(PortTransport::Tcp))
-        && (flags & CONTROL_BITS == 0 || flags & (SYN | FIN) == SYN | FIN || flags & (SYN | RST) == SYN | RST)
-    {
-        return Verdict::of(Reason::TcpFlags);
-    }
-    let transport = match kind {
-        Kind::Ports(transport) => transport,
-        Kind::IcmpV4 => return Verdict::of(icmp_v4(tables, headers)),
-        Kind::IcmpV6 => return Verdict::of(icmp_v6(tables, headers)),
-        Kind::Other => return other_protocol(packet, tables, headers, family, slot, features),
-        Kind::NonIp | Kind::LaterFragment => return Verdict::of(Reason::Internal),
+    let verdict = match summary.form() {
+        TCP => decide_port(packet, tables, summary, PortTransport::Tcp, slot, features),
+        UDP => decide_port(packet, tables, summary, PortTransport::Udp, slot, features),
+        ICMP => Verdict::of(match summary.family() {
+            Family::V4 => icmp_v4(tables, summary),
+            Family::V6 => icmp_v6(tables, summary),
+        }),
+        OTHER => other_protocol(packet, tables, summary, slot, features),
+        LATER_FRAGMENT => return Verdict::of(later_fragment(packet, tables, summary)),
+        SETTLED => return Verdict::of(Reason::from_value(summary.code()).unwrap_or(Reason::Internal)),
+        _ => return Verdict::of(Reason::Internal),
     };
-    let port = headers.destination_port;
-    let target = target(packet, tables, headers, family, slot, features);
+    if summary.fragmented() {
+        remember(packet, tables, summary, verdict.judged);
+    }
+    verdict
+}
 
-    if target.host
-        && tables.management_port(transport, port)
-        && let Some(source) = source(packet, headers, family)
-        && tables.management_source(source)
-    {
+/// TCP and UDP, from "TCP with no flags" on.
+#[inline(always)]
+fn decide_port<P: Packet, T: Tables>(
+    packet: P,
+    tables: &T,
+    summary: Summary,
+    transport: PortTransport,
+    slot: u32,
+    features: Features,
+) -> Verdict {
+    let port = summary.destination_port();
+    let denied = |reason| Verdict { port: Some((transport, port)), ..Verdict::of(reason) };
+    if matches!(transport, PortTransport::Tcp) && has_bad_flags(summary.flags()) {
+        return denied(Reason::TcpFlags);
+    }
+    let target = target(packet, tables, summary, slot, features);
+    if target.host && tables.management_port(transport, port) && is_from_management(packet, tables, summary) {
         return Verdict::of(Reason::Management);
     }
-    if matches!(transport, PortTransport::Udp) && is_dhcp_reply(family, headers) && tables.dhcp_client(slot) {
+    if matches!(transport, PortTransport::Udp) && is_dhcp_reply(summary) && tables.dhcp_client(slot) {
         return Verdict::of(Reason::Dhcp);
     }
-    if features.has(Features::ALLOW)
-        && let Some(source) = source(packet, headers, family)
-        && let Some(counter) = tables.allow(slot, AllowKey::Port(transport, port), target.policy, source)
-    {
-        return Verdict::by_rule(Reason::Allow, counter);
+    if features.has(Features::ALLOW) {
+        let counter = allowed(
+            packet,
+            tables,
+            summary,
+            AllowKey::Port(transport, port),
+            Place { slot, policy: target.policy },
+        );
+        if counter != NO_COUNTER {
+            return Verdict::by_rule(Reason::Allow, counter);
+        }
     }
-    if is_multicast(packet, headers, family) {
-        return Verdict::of(Reason::Multicast);
+    if summary.group() || summary.broadcast() {
+        return denied(Reason::Multicast);
     }
     if target.policy != NO_POLICY {
         match tables.port(slot, target.policy, transport, port) {
             Some(Some(class)) => return Verdict::by_rule(Reason::Allowed, class.counter),
             Some(None) => {}
-            None => return Verdict::of(Reason::Internal),
+            None => return denied(Reason::Internal),
         }
     }
-    if may_be_reply(tables, headers, transport, slot) {
+    if may_be_reply(tables, summary, transport, slot) {
         return Verdict::of(Reason::Provisional);
     }
-    if target.policy == NO_POLICY {
-        return unmatched(tables, slot);
+    if target.policy != NO_POLICY {
+        return denied(Reason::Closed);
     }
-    Verdict::of(Reason::Closed)
-}
-
-#[inline(always)]
-fn unmatched<T: Tables>(tables: &T, slot: u32) -> Verdict {
-    let mut verdict = Verdict::of(Reason::Unmatched);
+    let mut unmatched = denied(Reason::Unmatched);
     if tables.unmatched_pass(slot) {
-        verdict.judged = Action::Pass;
-        verdict.action = Action::Pass;
+        unmatched.judged = Action::Pass;
+        unmatched.action = Action::Pass;
     }
-    verdict
+    unmatched
+}
+
+/// Out of line: few packets go to a management port.
+#[inline(never)]
+fn is_from_management<P: Packet, T: Tables>(packet: P, tables: &T, summary: Summary) -> bool {
+    source(packet, summary).is_some_and(|source| tables.management_source(source))
+}
+
+/// Where in the tables to look.
+#[derive(Clone, Copy)]
+struct Place {
+    slot: u32,
+    policy: u32,
+}
+
+/// The counter of the first allow rule that matches, or [`NO_COUNTER`]. Out of line: boxes without such rules do not pay
+/// for it.
+#[inline(never)]
+fn allowed<P: Packet, T: Tables>(
+    packet: P,
+    tables: &T,
+    summary: Summary,
+    key: AllowKey,
+    place: Place,
+) -> u32 {
+    let Some(source) = source(packet, summary) else { return NO_COUNTER };
+    tables.allow(place.slot, key, place.policy, source).unwrap_or(NO_COUNTER)
+}
+
+/// None of the control bits, or SYN together with FIN or RST.
+#[inline(always)]
+const fn has_bad_flags(flags: u8) -> bool {
+    flags & CONTROL_BITS == 0 || (flags & SYN != 0 && flags & (FIN | RST) != 0)
 }
 
 #[inline(always)]
-fn icmp_v4<T: Tables>(tables: &T, headers: &Headers) -> Reason {
+fn icmp_v4<T: Tables>(tables: &T, summary: Summary) -> Reason {
     const ECHO_REPLY: u8 = 0;
     const UNREACHABLE: u8 = 3;
     const ECHO: u8 = 8;
     const TIME_EXCEEDED: u8 = 11;
     const PARAMETER_PROBLEM: u8 = 12;
 
-    match headers.flags {
+    match summary.flags() {
         UNREACHABLE | TIME_EXCEEDED | PARAMETER_PROBLEM => {
             limited(tables, Rate::IcmpError, Reason::IcmpError)
         }
@@ -225,15 +266,15 @@ fn icmp_v4<T: Tables>(tables: &T, headers: &Headers) -> Reason {
 }
 
 #[inline(always)]
-fn icmp_v6<T: Tables>(tables: &T, headers: &Headers) -> Reason {
+fn icmp_v6<T: Tables>(tables: &T, summary: Summary) -> Reason {
     const ECHO: u8 = 128;
     const ECHO_REPLY: u8 = 129;
 
-    match headers.flags {
+    match summary.flags() {
         // Unreachable, packet too big, time exceeded, parameter problem.
         1..=4 => limited(tables, Rate::IcmpError, Reason::IcmpError),
         // Router and neighbour solicitation and advertisement (RFC 4861).
-        133..=136 if headers.hop_limit == 255 => Reason::Neighbour,
+        133..=136 if summary.hop_limit() == 255 => Reason::Neighbour,
         133..=136 => Reason::NdHopLimit,
         // MLD queries, reports and done; version 2 reports (RFC 2710, RFC 3810).
         130..=132 | 143 => Reason::MulticastControl,
@@ -250,27 +291,22 @@ fn limited<T: Tables>(tables: &T, rate: Rate, within: Reason) -> Reason {
 
 /// IP protocols without ports.
 #[inline(always)]
-fn other_protocol<P: Packet + ?Sized, T: Tables>(
-    packet: &P,
+fn other_protocol<P: Packet, T: Tables>(
+    packet: P,
     tables: &T,
-    headers: &Headers,
-    family: Family,
+    summary: Summary,
     slot: u32,
     features: Features,
 ) -> Verdict {
-    if headers.protocol == IpProto::Igmp as u8
-        && matches!(family, Family::V4)
-        && is_group(packet, headers, family)
-    {
+    if matches!(summary.family(), Family::V4) && summary.code() == IpProto::Igmp as u8 && summary.group() {
         return Verdict::of(Reason::MulticastControl);
     }
     if features.has(Features::ALLOW) {
-        let target = target(packet, tables, headers, family, slot, features);
-        if let Some(source) = source(packet, headers, family) {
-            let key = AllowKey::Protocol(headers.protocol);
-            if let Some(counter) = tables.allow(slot, key, target.policy, source) {
-                return Verdict::by_rule(Reason::Allow, counter);
-            }
+        let target = target(packet, tables, summary, slot, features);
+        let key = AllowKey::Protocol(summary.code());
+        let counter = allowed(packet, tables, summary, key, Place { slot, policy: target.policy });
+        if counter != NO_COUNTER {
+            return Verdict::by_rule(Reason::Allow, counter);
         }
     }
     Verdict::of(Reason::Protocol)
@@ -278,139 +314,66 @@ fn other_protocol<P: Packet + ?Sized, T: Tables>(
 
 /// A server's reply goes from 67 to 68 (RFC 2131), or from 547 to 546 (RFC 8415).
 #[inline(always)]
-fn is_dhcp_reply(family: Family, headers: &Headers) -> bool {
-    let (server, client) = match family {
+fn is_dhcp_reply(summary: Summary) -> bool {
+    let (server, client) = match summary.family() {
         Family::V4 => (67, 68),
         Family::V6 => (547, 546),
     };
-    headers.destination_port == NetPort::new(client) && headers.source_port == NetPort::new(server)
+    summary.destination_port() == NetPort::new(client) && summary.source_port() == NetPort::new(server)
 }
 
 /// While flows are not tracked: what may answer something that this box sent.
 #[inline(always)]
-fn may_be_reply<T: Tables>(tables: &T, headers: &Headers, transport: PortTransport, slot: u32) -> bool {
+fn may_be_reply<T: Tables>(tables: &T, summary: Summary, transport: PortTransport, slot: u32) -> bool {
     if matches!(transport, PortTransport::Tcp) {
-        return headers.flags & (SYN | ACK) != SYN;
+        return summary.flags() & (SYN | ACK) != SYN;
     }
-    if headers.source_port == NetPort::new(53) || headers.source_port == NetPort::new(123) {
+    if summary.source_port() == NetPort::new(53) || summary.source_port() == NetPort::new(123) {
         return true;
     }
     let (first, last) = tables.ephemeral(slot);
-    (first..=last).contains(&headers.destination_port.number())
+    (first..=last).contains(&summary.destination_port().number())
 }
 
 /// The target of the destination.
 #[inline(always)]
-fn target<P: Packet + ?Sized, T: Tables>(
-    packet: &P,
+fn target<P: Packet, T: Tables>(
+    packet: P,
     tables: &T,
-    headers: &Headers,
-    family: Family,
+    summary: Summary,
     slot: u32,
     features: Features,
 ) -> Target {
     if !features.has(Features::TARGETS) {
         return Target::HOST;
     }
-    let address = match family {
-        Family::V4 => packet.read::<u32>(headers.network + V4_DESTINATION).map(mapped),
-        Family::V6 => packet
-            .read::<u64>(headers.network + V6_DESTINATION)
-            .and_then(|high| Some([high, packet.read::<u64>(headers.network + V6_DESTINATION + 8)?])),
-    };
-    match address {
+    match destination(packet, summary) {
         Some(address) => tables.target(slot, address),
         None => Target::NONE,
     }
 }
 
-const V4_SOURCE: usize = core::mem::offset_of!(Ipv4Hdr, src_addr);
-const V4_DESTINATION: usize = core::mem::offset_of!(Ipv4Hdr, dst_addr);
-const V6_SOURCE: usize = core::mem::offset_of!(Ipv6Hdr, src_addr);
-const V6_DESTINATION: usize = core::mem::offset_of!(Ipv6Hdr, dst_addr);
-
-#[inline(always)]
-fn source<P: Packet + ?Sized>(packet: &P, headers: &Headers, family: Family) -> Option<Address> {
-    Some(match family {
-        Family::V4 => Address::V4(packet.read(headers.network + V4_SOURCE)?),
-        Family::V6 => Address::V6(packet.read(headers.network + V6_SOURCE)?),
-    })
-}
-
-/// Multicast or broadcast: by the address, or by a frame to ff:ff:ff:ff:ff:ff, as a broadcast to a subnet is one. A
-/// multicast frame with a unicast packet is left alone, because load-balanced clusters use such addresses.
-#[inline(always)]
-fn is_multicast<P: Packet + ?Sized>(packet: &P, headers: &Headers, family: Family) -> bool {
-    headers.link_broadcast
-        || is_group(packet, headers, family)
-        || is_limited_broadcast(packet, headers, family)
-}
-
-/// 224.0.0.0/4 or ff00::/8.
-#[inline(always)]
-fn is_group<P: Packet + ?Sized>(packet: &P, headers: &Headers, family: Family) -> bool {
-    match family {
-        Family::V4 => {
-            packet.read::<u8>(headers.network + V4_DESTINATION).is_none_or(|first| first & 0xf0 == 0xe0)
-        }
-        Family::V6 => packet.read::<u8>(headers.network + V6_DESTINATION).is_none_or(|first| first == 0xff),
-    }
-}
-
-/// 255.255.255.255.
-#[inline(always)]
-fn is_limited_broadcast<P: Packet + ?Sized>(packet: &P, headers: &Headers, family: Family) -> bool {
-    matches!(family, Family::V4)
-        && packet.read::<u32>(headers.network + V4_DESTINATION).is_none_or(|address| address == u32::MAX)
-}
-
-#[inline(always)]
-fn later_fragment<P: Packet + ?Sized, T: Tables>(packet: &P, tables: &T, headers: &Headers) -> Reason {
-    let Fragment::Later { id, start } = headers.fragment else { return Reason::Internal };
-    let Some(key) = fragment_key(packet, headers, id) else { return Reason::Internal };
-    match tables.fragment(&key) {
+/// Out of line, like [`remember`]: fragments are rare.
+#[inline(never)]
+fn later_fragment<P: Packet, T: Tables>(packet: P, tables: &T, summary: Summary) -> Reason {
+    let Some(part) = part(packet, summary) else { return Reason::Internal };
+    match tables.fragment(&part.key) {
         Some(record) if tables.jiffies() >= record.expires => Reason::FragmentOrphan,
-        Some(record) if start < record.end => Reason::FragmentOverlap,
+        Some(record) if part.start < record.end => Reason::FragmentOverlap,
         Some(_) => Reason::Fragment,
         None => Reason::FragmentOrphan,
     }
 }
 
 /// An allowed first fragment is remembered; a denied one makes an earlier one of the same key forgotten.
-#[inline(always)]
-fn remember<P: Packet + ?Sized, T: Tables>(
-    packet: &P,
-    tables: &T,
-    headers: &Headers,
-    id: u32,
-    payload: usize,
-    action: Action,
-) {
-    let Some(key) = fragment_key(packet, headers, id) else { return };
-    match action {
+#[inline(never)]
+fn remember<P: Packet, T: Tables>(packet: P, tables: &T, summary: Summary, judged: Action) {
+    let Some(part) = part(packet, summary) else { return };
+    match judged {
         Action::Pass => {
             let expires = tables.jiffies() + FRAGMENT_SECONDS * tables.hz();
-            let end = (headers.end - payload) as u32;
-            tables.remember_fragment(&key, FragmentRecord { expires, end, reserved: 0 });
+            tables.remember_fragment(&part.key, FragmentRecord { expires, end: part.length, reserved: 0 });
         }
-        Action::Drop => tables.forget_fragment(&key),
+        Action::Drop => tables.forget_fragment(&part.key),
     }
-}
-
-#[inline(always)]
-fn fragment_key<P: Packet + ?Sized>(packet: &P, headers: &Headers, id: u32) -> Option<FragmentKey> {
-    let mut key = FragmentKey { source: [0; 16], destination: [0; 16], id, protocol: 0, family: 6, zone: 0 };
-    match headers.family? {
-        Family::V4 => {
-            key.family = 4;
-            key.protocol = headers.protocol;
-            key.source[..4].copy_from_slice(&packet.read::<[u8; 4]>(headers.network + V4_SOURCE)?);
-            key.destination[..4].copy_from_slice(&packet.read::<[u8; 4]>(headers.network + V4_DESTINATION)?);
-        }
-        Family::V6 => {
-            key.source = packet.read(headers.network + V6_SOURCE)?;
-            key.destination = packet.read(headers.network + V6_DESTINATION)?;
-        }
-    }
-    Some(key)
 }

@@ -8,6 +8,9 @@
 
 pub mod abi;
 pub mod decide;
+pub mod fields;
 pub mod packet;
 pub mod parse;
 pub mod reason;
+pub mod summary;
+pub mod wire;

@@ -1,57 +1,58 @@
 //! Checked reads from a frame.
 
-use network_types::{
-    eth::EthHdr,
-    ip::{Ipv4Hdr, Ipv6Hdr},
-    tcp::TcpHdr,
-    udp::UdpHdr,
-    vlan::VlanHdr,
-};
+use crate::wire::{EthernetHeader, ExtensionHeader, Ipv4Header, Ipv6Header, TcpHeader, UdpHeader, VlanTag};
 
-/// A type that any bytes make a valid value of.
+/// A type that any bytes make a valid value of, aligned to 16 bits at most.
 ///
 /// # Safety
-/// Every bit pattern of `size_of::<Self>()` bytes must be a valid `Self`.
+/// Every bit pattern of `size_of::<Self>()` bytes must be a valid `Self`, and `align_of::<Self>()` at most 2.
 pub unsafe trait Wire: Copy {}
 
 macro_rules! wire {
     ($($t:ty),*) => { $(
-        // SAFETY: made of unsigned integers and arrays of them only.
+        const _: () = assert!(align_of::<$t>() <= 2);
+        // SAFETY: made of unsigned integers and arrays of them only; the alignment is asserted above.
         unsafe impl Wire for $t {}
     )* };
 }
-wire!(u8, u16, u32, u64, EthHdr, VlanHdr, Ipv4Hdr, Ipv6Hdr, TcpHdr, UdpHdr);
+wire!(u8, u16, EthernetHeader, VlanTag, Ipv4Header, Ipv6Header, ExtensionHeader, TcpHeader, UdpHeader);
 
 // SAFETY: an array of bytes.
 unsafe impl<const N: usize> Wire for [u8; N] {}
+// SAFETY: an array of 16-bit integers.
+unsafe impl<const N: usize> Wire for [u16; N] {}
 
 /// A frame, from its Ethernet header on, without the frame check sequence.
-pub trait Packet {
+///
+/// It is a handle, passed by value: a reference to one would keep it in memory in the kernel program.
+pub trait Packet: Copy {
     /// The length of the frame in bytes, also where only its beginning can be read.
-    fn len(&self) -> usize;
-
-    /// True for a frame of no bytes.
-    fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
+    fn length(self) -> usize;
 
     /// True where the frame has at least `end` bytes.
-    fn holds(&self, end: usize) -> bool {
-        end <= self.len()
+    fn holds(self, end: usize) -> bool {
+        end <= self.length()
     }
 
     /// The `T` at `offset` bytes; `None` where the readable part of the frame ends before it does. Integers come
     /// as they lie in memory: in network byte order.
-    fn read<T: Wire>(&self, offset: usize) -> Option<T>;
+    fn read<T: Wire>(self, offset: usize) -> Option<T>;
+
+    /// The same values, of which the verifier knows nothing any more. It then takes all ways that lead here for the same
+    /// one instead of following each; only the kernel program does anything here.
+    #[inline(always)]
+    fn forget(self, values: [u64; 2]) -> [u64; 2] {
+        values
+    }
 }
 
 /// A whole frame in memory.
-impl Packet for [u8] {
-    fn len(&self) -> usize {
-        <[u8]>::len(self)
+impl Packet for &[u8] {
+    fn length(self) -> usize {
+        self.len()
     }
 
-    fn read<T: Wire>(&self, offset: usize) -> Option<T> {
+    fn read<T: Wire>(self, offset: usize) -> Option<T> {
         let bytes = self.get(offset..offset.checked_add(size_of::<T>())?)?;
         // SAFETY: `bytes` has the size of a `T`, and any bytes are a `T`.
         Some(unsafe { bytes.as_ptr().cast::<T>().read_unaligned() })

@@ -2,55 +2,62 @@
 //!
 //! Nothing is read beyond the end that the IP header gives, so Ethernet padding is never taken for a header.
 
-use network_types::{
-    eth::{EthHdr, EtherType},
-    ip::{IpProto, Ipv4Hdr, Ipv6Hdr},
-    tcp::TcpHdr,
-    udp::UdpHdr,
-    vlan::VlanHdr,
-};
+use core::hint::black_box;
+
+use network_types::{eth::EtherType, ip::IpProto};
 
 use crate::{
     abi::{NetPort, PortTransport},
     packet::Packet,
     reason::Reason,
+    wire::{EthernetHeader, ExtensionHeader, Ipv4Header, Ipv6Header, TcpHeader, UdpHeader, VlanTag},
 };
 
-/// Reads the headers of a frame, as far as they are sound, into `headers`.
+/// Reads all headers of a frame, as far as they are sound, into `headers`.
 ///
 /// # Errors
 /// The form that cannot be judged; `headers` then holds what was read before it.
 #[inline(always)]
-pub fn parse<P: Packet + ?Sized>(packet: &P, headers: &mut Headers) -> Result<Kind, ParseError> {
-    let ethernet: EthHdr = packet.read(0).ok_or(ParseError::Ethernet)?;
-    headers.link_broadcast = ethernet.dst_addr == [0xff; 6];
-    let mut ether_type = ethernet.ether_type;
-    let mut offset = EthHdr::LEN;
-    for tag in 0..MAX_TAGS {
-        if !is_vlan(ether_type) {
-            break;
-        }
-        let vlan: VlanHdr = packet.read(offset).ok_or(ParseError::Ethernet)?;
-        headers.vlan[tag] = TAGGED | (u16::from_be_bytes(vlan.tci) & 0xfff);
-        ether_type = vlan.ether_type;
-        offset += VlanHdr::LEN;
-    }
-    headers.ether_type = ether_type;
-    headers.network = offset;
-    if ether_type == EtherType::Ipv4 as u16 {
-        ipv4(packet, headers)?;
-    } else if ether_type == EtherType::Ipv6 as u16 {
-        ipv6(packet, headers)?;
-    } else if is_vlan(ether_type) {
-        return Err(ParseError::VlanDepth);
-    } else if hides_ip(ether_type) {
-        return Err(ParseError::Encapsulated);
-    } else {
-        return Ok(Kind::NonIp);
+pub fn parse<P: Packet>(packet: P, headers: &mut Headers) -> Result<Kind, ParseError> {
+    match link(packet, headers)? {
+        None => return Ok(Kind::NonIp),
+        Some(Family::V4) => ipv4(packet, headers)?,
+        Some(Family::V6) => ipv6(packet, headers)?,
     }
     match headers.fragment {
-        Fragment::Later { .. } => Ok(Kind::LaterFragment),
-        Fragment::Whole | Fragment::First { .. } => transport(packet, headers),
+        Fragment::Later => Ok(Kind::LaterFragment),
+        Fragment::Whole | Fragment::First => transport(packet, headers),
+    }
+}
+
+/// Reads the Ethernet header and VLAN tags. `None` where there is no IP inside.
+#[inline(always)]
+fn link<P: Packet>(packet: P, headers: &mut Headers) -> Result<Option<Family>, ParseError> {
+    let ethernet: EthernetHeader = packet.read(0).ok_or(ParseError::Ethernet)?;
+    let [a, b, c] = ethernet.destination;
+    headers.broadcast = a & b & c == 0xffff;
+    headers.ether_type = ethernet.ether_type;
+    headers.network = size_of::<EthernetHeader>();
+    for tag in 0..MAX_TAGS {
+        if !is_vlan(headers.ether_type) {
+            break;
+        }
+        let vlan: VlanTag = packet.read(headers.network).ok_or(ParseError::Ethernet)?;
+        headers.vlan[tag] = TAGGED | (u16::from_be(vlan.control) & 0xfff);
+        headers.ether_type = vlan.ether_type;
+        headers.network += size_of::<VlanTag>();
+    }
+    let ether_type = headers.ether_type;
+    if ether_type == EtherType::Ipv4 as u16 {
+        Ok(Some(Family::V4))
+    } else if ether_type == EtherType::Ipv6 as u16 {
+        Ok(Some(Family::V6))
+    } else if is_vlan(ether_type) {
+        Err(ParseError::VlanDepth)
+    } else if hides_ip(ether_type) {
+        Err(ParseError::Encapsulated)
+    } else {
+        Ok(None)
     }
 }
 
@@ -71,12 +78,15 @@ pub struct Headers {
     pub vlan: [u16; MAX_TAGS],
     /// EtherType after the tags, as it lies in the packet.
     pub ether_type: u16,
-    /// True where the destination of the frame is ff:ff:ff:ff:ff:ff.
-    pub link_broadcast: bool,
+    /// True where the frame goes to ff:ff:ff:ff:ff:ff, as a broadcast to a subnet does, or the packet to
+    /// 255.255.255.255. A multicast frame with a unicast packet is none: load-balanced clusters use such addresses.
+    pub broadcast: bool,
     /// Which IP it is, once its header was found whole.
     pub family: Option<Family>,
     /// The IP header.
     pub network: usize,
+    /// True where the destination address is a multicast group: 224.0.0.0/4, ff00::/8.
+    pub group: bool,
     /// The transport header; 0 where it was not reached.
     pub transport: usize,
     /// The first byte after the IP packet.
@@ -97,6 +107,8 @@ pub struct Headers {
     pub code: u8,
     /// Whether it is a part of a packet.
     pub fragment: Fragment,
+    /// The IPv6 fragment header; 0 where there is none.
+    pub fragment_header: usize,
 }
 
 impl Headers {
@@ -104,9 +116,10 @@ impl Headers {
     pub const UNREAD: Self = Self {
         vlan: [0; MAX_TAGS],
         ether_type: 0,
-        link_broadcast: false,
+        broadcast: false,
         family: None,
         network: 0,
+        group: false,
         transport: 0,
         end: 0,
         protocol: 0,
@@ -117,6 +130,7 @@ impl Headers {
         flags: 0,
         code: 0,
         fragment: Fragment::Whole,
+        fragment_header: 0,
     };
 }
 
@@ -135,19 +149,9 @@ pub enum Fragment {
     /// A whole packet; an atomic fragment (RFC 6946) counts as one.
     Whole,
     /// The first of several.
-    First {
-        /// As it lies in the packet.
-        id: u32,
-        /// Where the payload of this fragment starts, in bytes from the start of the frame.
-        payload: usize,
-    },
+    First,
     /// Not the first.
-    Later {
-        /// As it lies in the packet.
-        id: u32,
-        /// Where its payload belongs, in bytes.
-        start: u32,
-    },
+    Later,
 }
 
 /// What a sound frame is.
@@ -159,10 +163,8 @@ pub enum Kind {
     LaterFragment,
     /// TCP or UDP with its header.
     Ports(PortTransport),
-    /// ICMP over IPv4, with its header.
-    IcmpV4,
-    /// ICMPv6 over IPv6, with its header.
-    IcmpV6,
+    /// ICMP over IPv4 or ICMPv6 over IPv6, with its header.
+    Icmp,
     /// Another IP protocol.
     Other,
 }
@@ -236,7 +238,8 @@ const fn hides_ip(ether_type: u16) -> bool {
             | 0x893f             // E-TAG (802.1BR)
             | 0xf1c1             // R-TAG (802.1CB)
             | 0x892f             // HSR
-            | 0x22f3             // TRILL
+            | 0x880b             // PPP
+            | 0x22f3 | 0x893b    // TRILL
             | 0x894f             // NSH
             | 0x6558             // transparent Ethernet bridging
             | 0x4305             // B.A.T.M.A.N. advanced
@@ -245,134 +248,182 @@ const fn hides_ip(ether_type: u16) -> bool {
 }
 
 #[inline(always)]
-fn ipv4<P: Packet + ?Sized>(packet: &P, headers: &mut Headers) -> Result<(), ParseError> {
+fn ipv4<P: Packet>(packet: P, headers: &mut Headers) -> Result<(), ParseError> {
     const MORE_AND_OFFSET: u16 = 0x3fff;
     const MORE: u16 = 0x2000;
     const OFFSET: u16 = 0x1fff;
 
     let network = headers.network;
-    let ip: Ipv4Hdr = packet.read(network).ok_or(ParseError::Ipv4)?;
-    let header_len = usize::from(ip.vihl & 0xf) * 4;
-    let total_len = usize::from(u16::from_be_bytes(ip.tot_len));
+    let ip: Ipv4Header = packet.read(network).ok_or(ParseError::Ipv4)?;
+    let header_len = usize::from(ip.version_and_length & 0xf) * 4;
+    let total_len = usize::from(u16::from_be(ip.total_length));
     let end = network + total_len;
-    if ip.vihl >> 4 != 4 || header_len < Ipv4Hdr::LEN || total_len < header_len || !packet.holds(end) {
+    if ip.version_and_length >> 4 != 4
+        || header_len < size_of::<Ipv4Header>()
+        || total_len < header_len
+        || !packet.holds(end)
+    {
         return Err(ParseError::Ipv4);
     }
     headers.family = Some(Family::V4);
     headers.end = end;
-    headers.protocol = ip.proto;
+    headers.protocol = ip.protocol;
     headers.hop_limit = ip.ttl;
+    let [high, low] = ip.destination;
+    headers.group = u16::from_be(high) & 0xf000 == 0xe000;
+    headers.broadcast |= high & low == 0xffff;
     let payload = network + header_len;
-    if header_len > Ipv4Hdr::LEN {
-        ipv4_options(packet, network + Ipv4Hdr::LEN, payload)?;
+    if header_len > size_of::<Ipv4Header>() {
+        ipv4_options(packet, network + size_of::<Ipv4Header>(), payload)?;
     }
     headers.transport = payload;
 
-    let fragment = u16::from_be_bytes(ip.frags);
+    let fragment = u16::from_be(ip.fragment);
     if fragment & MORE_AND_OFFSET != 0 {
-        let id = u32::from(u16::from_ne_bytes(ip.id));
         let start = u32::from(fragment & OFFSET) * 8;
-        headers.fragment =
-            fragmented(id, start, fragment & MORE != 0, payload, end).ok_or(ParseError::Ipv4)?;
+        headers.fragment = fragment_of(start, fragment & MORE != 0, end - payload).ok_or(ParseError::Ipv4)?;
     }
     Ok(())
 }
 
-/// Looks for source routes (RFC 7126, 4.3 and 4.4), and for lengths that do not fit.
-#[inline(always)]
-fn ipv4_options<P: Packet + ?Sized>(packet: &P, start: usize, end: usize) -> Result<(), ParseError> {
+/// Looks for source routes (RFC 7126, 4.3 and 4.4), and for lengths that do not fit. The options lie at `start..end`, at
+/// most 40 bytes.
+///
+/// Out of line, as options are rare.
+#[inline(never)]
+fn ipv4_options<P: Packet>(packet: P, start: usize, end: usize) -> Result<(), ParseError> {
     const END_OF_OPTIONS: u8 = 0;
     const NO_OPERATION: u8 = 1;
     const LOOSE_SOURCE_ROUTE: u8 = 131;
     const STRICT_SOURCE_ROUTE: u8 = 137;
 
-    let mut offset = start;
+    let (mut at, mut room) = (0, end - start);
     for _ in 0..40 {
-        if offset >= end {
+        let known = packet.forget([at as u64, room as u64]);
+        (at, room) = (known[0] as usize & 63, known[1] as usize & 63);
+        if at >= room {
             return Ok(());
         }
-        match packet.read::<u8>(offset).ok_or(ParseError::Ipv4)? {
+        match option_byte(packet, start, at).ok_or(ParseError::Ipv4)? {
             END_OF_OPTIONS => return Ok(()),
-            NO_OPERATION => offset += 1,
+            NO_OPERATION => at += 1,
             LOOSE_SOURCE_ROUTE | STRICT_SOURCE_ROUTE => return Err(ParseError::SourceRoute),
+            _ if at + 1 == room => return Err(ParseError::Ipv4),
             _ => {
-                let length = usize::from(packet.read::<u8>(offset + 1).ok_or(ParseError::Ipv4)?);
-                if length < 2 || length > end - offset {
+                let length = usize::from(option_byte(packet, start, at + 1).ok_or(ParseError::Ipv4)?);
+                if length < 2 || length > room - at {
                     return Err(ParseError::Ipv4);
                 }
-                offset += length;
+                at += length;
             }
         }
     }
     Ok(())
 }
 
+/// A byte of the options, read with the word it lies in: options fill whole words, and the verifier learns nothing from
+/// the check of a single byte at an offset it does not know.
 #[inline(always)]
-fn ipv6<P: Packet + ?Sized>(packet: &P, headers: &mut Headers) -> Result<(), ParseError> {
+fn option_byte<P: Packet>(packet: P, start: usize, at: usize) -> Option<u8> {
+    // Without this the compiler takes the bounds check apart, and subtracts from the end of the packet, which the
+    // verifier refuses.
+    let packet = black_box(packet);
+    let word: u16 = packet.read(start + (at & !1))?;
+    Some((u16::from_le(word) >> ((at & 1) * 8)) as u8)
+}
+
+#[inline(always)]
+fn ipv6<P: Packet>(packet: P, headers: &mut Headers) -> Result<(), ParseError> {
     let network = headers.network;
-    let ip: Ipv6Hdr = packet.read(network).ok_or(ParseError::Ipv6)?;
-    let mut offset = network + Ipv6Hdr::LEN;
-    let end = offset + usize::from(u16::from_be_bytes(ip.payload_len));
-    if ip.vcf[0] >> 4 != 6 || !packet.holds(end) {
+    let ip: Ipv6Header = packet.read(network).ok_or(ParseError::Ipv6)?;
+    let offset = network + size_of::<Ipv6Header>();
+    let end = offset + usize::from(u16::from_be(ip.payload_length));
+    if ip.version >> 4 != 6 || !packet.holds(end) {
         return Err(ParseError::Ipv6);
     }
     headers.family = Some(Family::V6);
     headers.end = end;
     headers.hop_limit = ip.hop_limit;
+    headers.group = u16::from_be(ip.destination[0]) >> 8 == 0xff;
 
-    let mut next = ip.next_hdr;
-    let mut seen_fragment = false;
+    if is_extension(ip.next_header) {
+        let walk = extensions(packet, ip.next_header, offset, end)?;
+        headers.transport = walk.offset & WALK_MASK;
+        headers.protocol = walk.next;
+        headers.fragment = walk.fragment;
+        headers.fragment_header = walk.fragment_header & WALK_MASK;
+    } else {
+        headers.transport = offset;
+        headers.protocol = ip.next_header;
+    }
+    Ok(())
+}
+
+/// How far the extension headers of a packet lead.
+#[derive(Clone, Copy)]
+struct Walk {
+    offset: usize,
+    next: u8,
+    fragment: Fragment,
+    fragment_header: usize,
+}
+
+/// Six extension headers of 2,048 bytes, and what lies before them.
+const WALK_MASK: usize = 0x3fff;
+
+/// Walks the extension headers that begin with a `next` header at `offset`.
+///
+/// Out of line, as extension headers are rare.
+#[inline(never)]
+fn extensions<P: Packet>(packet: P, next: u8, offset: usize, end: usize) -> Result<Walk, ParseError> {
+    let mut walk = Walk { offset, next, fragment: Fragment::Whole, fragment_header: 0 };
     for position in 0..=MAX_EXTENSIONS {
-        headers.protocol = next;
-        if !is_extension(next) {
-            headers.transport = offset;
-            return Ok(());
+        let [offset, fragment_header] = packet.forget([walk.offset as u64, walk.fragment_header as u64]);
+        walk.offset = offset as usize & WALK_MASK;
+        walk.fragment_header = fragment_header as usize & WALK_MASK;
+        if !is_extension(walk.next) {
+            return Ok(walk);
         }
         if position == MAX_EXTENSIONS {
             break;
         }
         let truncated =
-            if matches!(headers.fragment, Fragment::Whole) { ParseError::Ipv6 } else { ParseError::Tiny };
+            if matches!(walk.fragment, Fragment::Whole) { ParseError::Ipv6 } else { ParseError::Tiny };
         // The shortest extension header has eight bytes.
-        if end - offset < 8 {
+        let head: ExtensionHeader = packet.read(walk.offset).ok_or(truncated)?;
+        let is_fragment = walk.next == IpProto::Ipv6Frag as u8;
+        let length = if is_fragment { 8 } else { (usize::from(head.length) + 1) * 8 };
+        if walk.offset + length > end {
             return Err(truncated);
         }
-        let head: [u8; 4] = packet.read(offset).ok_or(truncated)?;
-        if next == IpProto::Ipv6Frag as u8 {
-            // RFC 8200, 4.1: at most once.
-            if seen_fragment {
-                return Err(ParseError::Ipv6);
-            }
-            seen_fragment = true;
-            let id: u32 = packet.read(offset + 4).ok_or(truncated)?;
-            let word = u16::from_be_bytes([head[2], head[3]]);
-            offset += 8;
-            if word & !6 != 0 {
-                let start = u32::from(word & !7);
-                headers.fragment =
-                    fragmented(id, start, word & 1 != 0, offset, end).ok_or(ParseError::Ipv6)?;
-            }
-            if let Fragment::Later { .. } = headers.fragment {
-                // What it is part of stands in the first fragment only.
-                headers.protocol = head[0];
-                headers.transport = offset;
-                return Ok(());
-            }
-        } else {
-            // RFC 8200, 4.1: hop-by-hop options come first or not at all.
-            if next == IpProto::HopOpt as u8 && position != 0 {
-                return Err(ParseError::Ipv6);
-            }
-            if next == IpProto::Ipv6Route as u8 && head[2] == 0 {
-                return Err(ParseError::Rh0);
-            }
-            let length = (usize::from(head[1]) + 1) * 8;
-            if end - offset < length {
-                return Err(truncated);
-            }
-            offset += length;
+        // RFC 8200, 4.1: hop-by-hop options come first or not at all.
+        if walk.next == IpProto::HopOpt as u8 && position != 0 {
+            return Err(ParseError::Ipv6);
         }
-        next = head[0];
+        if walk.next == IpProto::Ipv6Route as u8 && u16::from_be(head.fragment) >> 8 == 0 {
+            return Err(ParseError::Rh0);
+        }
+        if is_fragment {
+            // RFC 8200, 4.1: at most once.
+            if walk.fragment_header != 0 {
+                return Err(ParseError::Ipv6);
+            }
+            walk.fragment_header = walk.offset;
+            let word = u16::from_be(head.fragment);
+            let (start, more) = (u32::from(word & !7), word & 1 != 0);
+            if start != 0 || more {
+                let length = end - walk.offset - 8;
+                walk.fragment = fragment_of(start, more, length).ok_or(ParseError::Ipv6)?;
+            }
+            if start != 0 {
+                // What it is part of stands in the first fragment only.
+                walk.next = head.next_header;
+                walk.offset += 8;
+                return Ok(walk);
+            }
+        }
+        walk.next = head.next_header;
+        walk.offset += length;
     }
     Err(ParseError::Chain)
 }
@@ -382,41 +433,42 @@ const fn is_extension(protocol: u8) -> bool {
     matches!(protocol, 0 | 43 | 44 | 60)
 }
 
-/// A fragment whose payload lies at `payload..end` of the frame and belongs at `start`; `None` where that cannot be.
+/// A fragment of `length` bytes that belongs at `start`; `None` where that cannot be.
 #[inline(always)]
-fn fragmented(id: u32, start: u32, more: bool, payload: usize, end: usize) -> Option<Fragment> {
-    let length = (end - payload) as u32;
+const fn fragment_of(start: u32, more: bool, length: usize) -> Option<Fragment> {
     // All but the last carry a multiple of eight bytes (RFC 791, 3.2; RFC 8200, 4.5), none is empty, and a packet
     // ends at 65,535.
-    if length == 0 || (more && length & 7 != 0) || start + length > 65_535 {
+    if length == 0 || (more && length & 7 != 0) || start as usize + length > 65_535 {
         return None;
     }
-    Some(if start == 0 { Fragment::First { id, payload } } else { Fragment::Later { id, start } })
+    Some(if start == 0 { Fragment::First } else { Fragment::Later })
 }
 
+/// Reads the header behind the IP header.
 #[inline(always)]
-fn transport<P: Packet + ?Sized>(packet: &P, headers: &mut Headers) -> Result<Kind, ParseError> {
+fn transport<P: Packet>(packet: P, headers: &mut Headers) -> Result<Kind, ParseError> {
     const TCP: u8 = IpProto::Tcp as u8;
     const UDP: u8 = IpProto::Udp as u8;
-    const ICMP_V4: u8 = IpProto::Icmp as u8;
-    const ICMP_V6: u8 = IpProto::Ipv6Icmp as u8;
-
+    let icmp = match headers.family {
+        Some(Family::V6) => IpProto::Ipv6Icmp as u8,
+        Some(Family::V4) | None => IpProto::Icmp as u8,
+    };
     let whole = matches!(headers.fragment, Fragment::Whole);
     let at = headers.transport;
     let room = headers.end - at;
     match headers.protocol {
         TCP => {
             let truncated = if whole { ParseError::Tcp } else { ParseError::Tiny };
-            if room < TcpHdr::LEN {
+            if room < size_of::<TcpHeader>() {
                 return Err(truncated);
             }
-            let tcp: [u8; TcpHdr::LEN] = packet.read(at).ok_or(truncated)?;
+            let tcp: TcpHeader = packet.read(at).ok_or(truncated)?;
             headers.ports = Some(PortTransport::Tcp);
-            headers.source_port = NetPort(u16::from_ne_bytes([tcp[0], tcp[1]]));
-            headers.destination_port = NetPort(u16::from_ne_bytes([tcp[2], tcp[3]]));
-            headers.flags = tcp[13];
-            let length = usize::from(tcp[12] >> 4) * 4;
-            if length < TcpHdr::LEN {
+            headers.source_port = NetPort(tcp.source);
+            headers.destination_port = NetPort(tcp.destination);
+            headers.flags = tcp.flags;
+            let length = usize::from(tcp.offset >> 4) * 4;
+            if length < size_of::<TcpHeader>() {
                 return Err(ParseError::Tcp);
             }
             if length > room {
@@ -426,21 +478,21 @@ fn transport<P: Packet + ?Sized>(packet: &P, headers: &mut Headers) -> Result<Ki
         }
         UDP => {
             let truncated = if whole { ParseError::Udp } else { ParseError::Tiny };
-            if room < UdpHdr::LEN {
+            if room < size_of::<UdpHeader>() {
                 return Err(truncated);
             }
-            let udp: UdpHdr = packet.read(at).ok_or(truncated)?;
+            let udp: UdpHeader = packet.read(at).ok_or(truncated)?;
             headers.ports = Some(PortTransport::Udp);
-            headers.source_port = NetPort(u16::from_ne_bytes(udp.src));
-            headers.destination_port = NetPort(u16::from_ne_bytes(udp.dst));
-            let length = usize::from(u16::from_be_bytes(udp.len));
+            headers.source_port = NetPort(udp.source);
+            headers.destination_port = NetPort(udp.destination);
+            let length = usize::from(u16::from_be(udp.length));
             // A first fragment gives the length of the whole datagram.
-            if length < UdpHdr::LEN || (whole && length > room) {
+            if length < size_of::<UdpHeader>() || (whole && length > room) {
                 return Err(ParseError::Udp);
             }
             Ok(Kind::Ports(PortTransport::Udp))
         }
-        ICMP_V4 | ICMP_V6 if (headers.protocol == ICMP_V4) == matches!(headers.family, Some(Family::V4)) => {
+        protocol if protocol == icmp => {
             let truncated = if whole { ParseError::Icmp } else { ParseError::Tiny };
             if room < 8 {
                 return Err(truncated);
@@ -448,7 +500,7 @@ fn transport<P: Packet + ?Sized>(packet: &P, headers: &mut Headers) -> Result<Ki
             let [kind, code]: [u8; 2] = packet.read(at).ok_or(truncated)?;
             headers.flags = kind;
             headers.code = code;
-            Ok(if headers.protocol == ICMP_V4 { Kind::IcmpV4 } else { Kind::IcmpV6 })
+            Ok(Kind::Icmp)
         }
         _ => Ok(Kind::Other),
     }

@@ -3,9 +3,12 @@
 use aya_ebpf::{EbpfContext as _, helpers::bpf_xdp_get_buff_len, programs::XdpContext};
 use lyncwall_common::packet::{Packet, Wire};
 
+use crate::maps;
+
 /// A frame whose beginning lies at `data..end`.
 ///
 /// `FRAGS` says that it may go on in other buffers (`xdp.frags`, kernel 5.18).
+#[derive(Clone, Copy)]
 pub(crate) struct Frame<'a, const FRAGS: bool> {
     context: &'a XdpContext,
     data: usize,
@@ -27,7 +30,7 @@ impl<'a, const FRAGS: bool> Frame<'a, FRAGS> {
 
 impl<const FRAGS: bool> Packet for Frame<'_, FRAGS> {
     #[inline(always)]
-    fn len(&self) -> usize {
+    fn length(self) -> usize {
         if FRAGS {
             // SAFETY: the context is the one that the kernel handed in.
             let length = unsafe { bpf_xdp_get_buff_len(self.context.as_ptr().cast()) };
@@ -37,19 +40,25 @@ impl<const FRAGS: bool> Packet for Frame<'_, FRAGS> {
     }
 
     #[inline(always)]
-    fn holds(&self, end: usize) -> bool {
+    fn holds(self, end: usize) -> bool {
         // The first buffer nearly always holds the packet, and the helper call is dear.
-        self.data + end <= self.end || (FRAGS && end <= self.len())
+        self.data + end <= self.end || (FRAGS && end <= self.length())
     }
 
     #[inline(always)]
-    fn read<T: Wire>(&self, offset: usize) -> Option<T> {
+    fn read<T: Wire>(self, offset: usize) -> Option<T> {
         let start = self.data + offset;
         if start + size_of::<T>() > self.end {
             return None;
         }
         // SAFETY: `start` and the size of a `T` behind it lie between data and data_end, which the verifier checks
-        // again; any bytes are a `T`.
-        Some(unsafe { (start as *const T).read_unaligned() })
+        // again; any bytes are a `T`. Frames begin at an even address (the verifier refuses the load on machines where
+        // that would matter), and headers lie at even offsets, so a `T` is aligned.
+        Some(unsafe { (start as *const T).read() })
+    }
+
+    #[inline(always)]
+    fn forget(self, values: [u64; 2]) -> [u64; 2] {
+        maps::forget(values)
     }
 }

@@ -11,29 +11,28 @@ use aya_ebpf::{
     macros::xdp,
     programs::XdpContext,
 };
-use lyncwall_common::{decide::judge, parse::Headers, reason::Action};
+use lyncwall_common::{decide::judge, reason::Action};
 
 use crate::{ctx::Frame, maps::Kernel};
 
-/// For kernels before 5.18.
+// For kernels before 5.18.
 #[xdp]
-pub fn ingress(context: XdpContext) -> u32 {
+fn ingress(context: XdpContext) -> u32 {
     act::<false>(&context)
 }
 
-/// For kernel 5.18 and later: frames in several buffers are judged, too.
+// For kernel 5.18 and later: frames in several buffers are judged, too.
 #[xdp(frags)]
-pub fn ingress_frags(context: XdpContext) -> u32 {
+fn ingress_frags(context: XdpContext) -> u32 {
     act::<true>(&context)
 }
 
 #[inline(always)]
 fn act<const FRAGS: bool>(context: &XdpContext) -> u32 {
     let frame = Frame::<FRAGS>::new(context);
-    let Some(kernel) = Kernel::new(frame.ifindex()) else { return XDP_DROP };
-    let mut headers = Headers::UNREAD;
-    let verdict = judge(&frame, &kernel, &mut headers);
-    report::account(&frame, &kernel, &headers, verdict);
+    let kernel = Kernel::new(frame.ifindex());
+    let verdict = judge(frame, &kernel);
+    report::account(frame, &kernel, verdict);
     match verdict.action {
         Action::Pass => XDP_PASS,
         Action::Drop => XDP_DROP,

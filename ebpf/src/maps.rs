@@ -1,6 +1,6 @@
 //! The maps, each beside what is asked of it. All are pinned by name; ARCHITECTURE.md lists them.
 
-use core::ptr::{addr_of, addr_of_mut, read_volatile};
+use core::ptr::{addr_of, addr_of_mut, read_volatile, write_volatile};
 
 use aya_ebpf::{
     bindings::BPF_F_MMAPABLE,
@@ -15,7 +15,8 @@ use lyncwall_common::{
         RULE_BLOCKS, SLOTS, STATE_BYTES, STATE_ELEMENTS, SourceV4, SourceV6, Target, TargetTable,
         policy_index, port_drop_cell,
     },
-    decide::{Address, ICMP_ECHO_RATE, ICMP_ERROR_RATE, Rate, Tables},
+    decide::{ICMP_ECHO_RATE, ICMP_ERROR_RATE, Rate, Tables},
+    fields::Address,
     reason::{Action, Reason},
 };
 
@@ -62,23 +63,21 @@ static HZ: u64 = 250;
 const EVENT_RATE: u64 = 100;
 
 /// The kernel's tables, as one packet sees them.
+#[derive(Clone, Copy)]
 pub(crate) struct Kernel {
-    cpu: *mut CpuRecord,
     ifindex: u32,
 }
 
 impl Kernel {
-    /// `None` where the CPU has no record, which cannot happen.
     #[inline(always)]
-    pub(crate) fn new(ifindex: u32) -> Option<Self> {
-        Some(Self { cpu: CPU.get_ptr_mut(0)?, ifindex })
+    pub(crate) fn new(ifindex: u32) -> Self {
+        Self { ifindex }
     }
 
     /// Counts a packet.
     #[inline(always)]
     pub(crate) fn count(&self, reason: Reason, action: Action) {
-        // SAFETY: `cpu` is this CPU's map value, which nobody else writes; reason and action are in range.
-        unsafe { (*self.cpu).reasons[reason as usize & 63][action as usize & 1] += 1 };
+        with_cpu(|cpu| cpu.reasons[reason as usize][action as usize] += 1);
     }
 
     /// Counts a packet that a rule let in.
@@ -94,20 +93,57 @@ impl Kernel {
         add_one(&PORT_DROPS, block, cell);
     }
 
-    /// Hands out an event if the rate and the ring buffer have room; counts it as lost otherwise.
+    /// True where this CPU may report one more drop; counts it as lost otherwise.
     #[inline(always)]
-    pub(crate) fn report(&self, fill: impl FnOnce(&mut Event)) {
-        // SAFETY: `cpu` is this CPU's map value, which nobody else writes.
-        let record = unsafe { &mut *self.cpu };
-        if record.events.take(self.jiffies(), self.hz(), EVENT_RATE)
-            && let Some(mut entry) = EVENTS.reserve::<Event>(0)
-        {
-            fill(entry.write(Event::default()));
-            entry.submit(0);
-        } else {
-            record.events_lost += 1;
-        }
+    pub(crate) fn may_report(&self) -> bool {
+        with_cpu(|cpu| {
+            let within = cpu.events.take(self.jiffies(), self.hz(), EVENT_RATE);
+            if !within {
+                cpu.events_lost += 1;
+            }
+            within
+        })
+        .unwrap_or(false)
     }
+}
+
+/// Puts an event, every field of which `fill` sets, into the ring buffer; counts it as lost where that is full.
+#[inline(always)]
+pub(crate) fn send(fill: impl FnOnce(&mut Event)) {
+    let Some(mut entry) = EVENTS.reserve::<Event>(0) else {
+        with_cpu(|cpu| cpu.events_lost += 1);
+        return;
+    };
+    // SAFETY: the ring buffer handed out the room of an `Event`, and any bytes are one.
+    fill(unsafe { entry.assume_init_mut() });
+    entry.submit(0);
+}
+
+/// The same values, by way of memory that the verifier does not track; zeros where the CPU has no record, which cannot
+/// happen.
+#[inline(always)]
+pub(crate) fn forget(values: [u64; 2]) -> [u64; 2] {
+    let Some(record) = CPU.get_ptr_mut(0) else { return [0; 2] };
+    // SAFETY: this CPU's map value, which nobody else writes. Volatile, or the compiler would leave it out.
+    unsafe {
+        let scratch = addr_of_mut!((*record).scratch);
+        write_volatile(scratch, values);
+        read_volatile(scratch)
+    }
+}
+
+/// Jiffies.
+#[inline(always)]
+pub(crate) fn now() -> u64 {
+    // SAFETY: a helper without arguments (kernel 5.6); the verifier inlines it.
+    unsafe { bpf_jiffies64() }
+}
+
+#[inline(always)]
+fn with_cpu<R>(f: impl FnOnce(&mut CpuRecord) -> R) -> Option<R> {
+    let record = CPU.get_ptr_mut(0)?;
+    // SAFETY: this CPU's map value; XDP programs on one CPU do not interrupt each other, and the agent only reads.
+    Some(f(unsafe { &mut *record }))
 }
 
 #[inline(always)]
@@ -128,8 +164,7 @@ impl Tables for Kernel {
 
     #[inline(always)]
     fn jiffies(&self) -> u64 {
-        // SAFETY: a helper without arguments (kernel 5.6); the JIT inlines it.
-        unsafe { bpf_jiffies64() }
+        now()
     }
 
     #[inline(always)]
@@ -184,7 +219,7 @@ impl Tables for Kernel {
         table.first(candidates, sources.copied().unwrap_or(0))
     }
 
-    #[inline(always)]
+    #[inline(never)]
     fn dhcp_client(&self, slot: u32) -> bool {
         GENERATIONS.get(slot).is_some_and(|generation| generation.is_dhcp_client(self.ifindex))
     }
@@ -205,15 +240,11 @@ impl Tables for Kernel {
 
     #[inline(always)]
     fn within(&self, rate: Rate) -> bool {
-        // SAFETY: `cpu` is this CPU's map value, which nobody else writes.
-        let (bucket, rate) = unsafe {
-            match rate {
-                Rate::IcmpError => (addr_of_mut!((*self.cpu).icmp_errors), ICMP_ERROR_RATE),
-                Rate::IcmpEcho => (addr_of_mut!((*self.cpu).icmp_echo), ICMP_ECHO_RATE),
-            }
-        };
-        // SAFETY: as above.
-        unsafe { (*bucket).take(self.jiffies(), self.hz(), rate) }
+        with_cpu(|cpu| match rate {
+            Rate::IcmpError => cpu.icmp_errors.take(self.jiffies(), self.hz(), ICMP_ERROR_RATE),
+            Rate::IcmpEcho => cpu.icmp_echo.take(self.jiffies(), self.hz(), ICMP_ECHO_RATE),
+        })
+        .unwrap_or(false)
     }
 
     #[inline(always)]
@@ -226,8 +257,7 @@ impl Tables for Kernel {
     #[inline(always)]
     fn remember_fragment(&self, key: &FragmentKey, record: FragmentRecord) {
         if FRAGMENTS.insert(key, record, 0).is_err() {
-            // SAFETY: `cpu` is this CPU's map value, which nobody else writes.
-            unsafe { (*self.cpu).fragments_lost += 1 };
+            with_cpu(|cpu| cpu.fragments_lost += 1);
         }
     }
 

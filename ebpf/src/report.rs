@@ -1,24 +1,20 @@
 //! Counting and reporting a verdict.
 
 use lyncwall_common::{
-    abi::{Event, NO_COUNTER},
-    decide::{Tables as _, Verdict},
+    abi::NO_COUNTER,
+    decide::Verdict,
     packet::Packet as _,
-    parse::{Family, Headers},
     reason::{Action, Reason},
 };
-use network_types::ip::{Ipv4Hdr, Ipv6Hdr};
 
-use crate::{ctx::Frame, maps::Kernel};
+use crate::{
+    ctx::Frame,
+    maps::{self, Kernel},
+};
 
 /// Counts the packet, and reports it where it was dropped or, in audit mode, would have been.
 #[inline(always)]
-pub(crate) fn account<const FRAGS: bool>(
-    frame: &Frame<'_, FRAGS>,
-    kernel: &Kernel,
-    headers: &Headers,
-    verdict: Verdict,
-) {
+pub(crate) fn account<const FRAGS: bool>(frame: Frame<'_, FRAGS>, kernel: &Kernel, verdict: Verdict) {
     kernel.count(verdict.reason, verdict.action);
     if verdict.counter != NO_COUNTER {
         kernel.count_rule(verdict.counter);
@@ -27,53 +23,37 @@ pub(crate) fn account<const FRAGS: bool>(
     if matches!(verdict.judged, Action::Pass) {
         return;
     }
-    if let Some(transport) = headers.ports
-        && matches!(verdict.action, Action::Drop)
+    if matches!(verdict.action, Action::Drop)
+        && let Some((transport, port)) = verdict.port
     {
-        kernel.count_port(transport, headers.destination_port);
+        kernel.count_port(transport, port);
     }
     // Multicast and broadcast are noise on most links: counted, never reported.
-    if !matches!(verdict.reason, Reason::Multicast) {
-        kernel.report(|event| describe(frame, kernel, headers, verdict, event));
+    if !matches!(verdict.reason, Reason::Multicast) && kernel.may_report() {
+        report(frame, verdict.reason, verdict.action, verdict.slot);
     }
 }
 
-#[inline(always)]
-fn describe<const FRAGS: bool>(
-    frame: &Frame<'_, FRAGS>,
-    kernel: &Kernel,
-    headers: &Headers,
-    verdict: Verdict,
-    event: &mut Event,
-) {
-    event.jiffies = kernel.jiffies();
-    event.ifindex = frame.ifindex();
-    event.length = frame.len() as u32;
-    event.vlan = headers.vlan;
-    event.ether_type = u16::from_be(headers.ether_type);
-    event.reason = verdict.reason as u8;
-    event.action = verdict.action as u8;
-    event.protocol = headers.protocol;
-    event.source_port = headers.source_port.number();
-    event.destination_port = headers.destination_port.number();
-    event.flags = headers.flags;
-    event.code = headers.code;
-    event.slot = verdict.slot;
-    match headers.family {
-        Some(Family::V4) => {
-            if let Some(ip) = frame.read::<Ipv4Hdr>(headers.network) {
-                event.family = 4;
-                event.source[..4].copy_from_slice(&ip.src_addr);
-                event.destination[..4].copy_from_slice(&ip.dst_addr);
-            }
+/// Out of line: this happens some hundred times a second, the verdict millions of times.
+#[inline(never)]
+fn report<const FRAGS: bool>(frame: Frame<'_, FRAGS>, reason: Reason, action: Action, slot: u32) {
+    maps::send(|event| {
+        event.jiffies = maps::now();
+        event.ifindex = frame.ifindex();
+        event.length = frame.length() as u32;
+        event.reason = reason as u8;
+        event.action = action as u8;
+        event.slot = slot as u8;
+        event.reserved = 0;
+        event.captured = 0;
+        for (position, group) in event.frame.iter_mut().enumerate() {
+            *group = match frame.read(position * 8) {
+                Some(bytes) => {
+                    event.captured += 8;
+                    bytes
+                }
+                None => [0; 4],
+            };
         }
-        Some(Family::V6) => {
-            if let Some(ip) = frame.read::<Ipv6Hdr>(headers.network) {
-                event.family = 6;
-                event.source = ip.src_addr;
-                event.destination = ip.dst_addr;
-            }
-        }
-        None => {}
-    }
+    });
 }

@@ -1,2 +1,85 @@
-//! Tasks.
-fn main() {}
+//! Builds, tests and measures lyncwall: `cargo xtask <task>`, one file per task.
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+mod bench;
+mod build;
+mod demo;
+mod doctor;
+mod environment;
+mod lint;
+mod process;
+mod run;
+mod test;
+mod toolchain;
+mod workspace;
+
+/// Builds, tests and measures lyncwall.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Cli {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Debug, Subcommand)]
+enum Task {
+    /// Build the BPF object and the agent with the object inside
+    Build(build::Options),
+    /// Build, then run `lyncwall` with the arguments after `--`
+    Run(run::Options),
+    /// Build, then show the firewall at work between two network namespaces of its own (needs root)
+    Demo(demo::Options),
+    /// Build, then run all tests (needs root)
+    Test(test::Options),
+    /// Build optimised, then measure the cost of a packet (needs root)
+    Bench(bench::Options),
+    /// Check the formatting, clippy on host and BPF code, the documentation, lint inheritance, unsafe doors
+    Lint(lint::Options),
+    /// Show what the other tasks need and how to get what is missing
+    Doctor(doctor::Options),
+}
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            let mistake = error.use_stderr();
+            return match error.print() {
+                Ok(()) => ExitCode::from(u8::from(mistake)),
+                Err(_) => ExitCode::from(2),
+            };
+        }
+    };
+    let done = match cli.task {
+        Task::Build(options) => build::run(&options),
+        Task::Run(options) => run::run(&options),
+        Task::Demo(options) => demo::run(&options),
+        Task::Test(options) => test::run(&options),
+        Task::Bench(options) => bench::run(&options),
+        Task::Lint(options) => lint::run(&options),
+        Task::Doctor(options) => doctor::run(&options),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            // What the reader can mend ends with 1, the unexpected with 2.
+            ExitCode::from(if error.is::<process::Failure>() { 1 } else { 2 })
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+}

@@ -2,8 +2,8 @@
 
 use super::{NetPort, PortTransport};
 
-/// Room for reasons in [`CpuRecord`].
-pub const REASONS: usize = 64;
+/// Room for reasons in [`CpuRecord`]: any `u8`, so that the verifier sees no index out of range.
+pub const REASONS: usize = 256;
 
 /// Counters in one element of a per-CPU counter map: 32 KiB, the most that a per-CPU value may have.
 pub const COUNTER_BLOCK: usize = 4096;
@@ -73,9 +73,11 @@ pub struct CpuRecord {
     pub icmp_errors: Bucket,
     /// For echo requests.
     pub icmp_echo: Bucket,
+    /// The program's own; see [`Packet::forget`](crate::packet::Packet::forget).
+    pub scratch: [u64; 2],
 }
 
-const _: () = assert!(size_of::<CpuRecord>() == 16 * REASONS + 16 + 3 * 16);
+const _: () = assert!(size_of::<CpuRecord>() == 16 * REASONS + 16 + 3 * 16 + 16);
 
 #[cfg(test)]
 mod tests {

@@ -1,7 +1,10 @@
 //! What the program reports of a dropped packet, and what it remembers of a first fragment.
 
-/// A sampled drop.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+/// Bytes of a frame that come with its event: enough for any headers but the longest IPv6 chains.
+pub const SNAP_LENGTH: usize = 128;
+
+/// A sampled drop: the beginning of the frame, for the agent to parse with the program's own parser.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(C)]
 pub struct Event {
     /// Jiffies when it happened.
@@ -10,47 +13,45 @@ pub struct Event {
     pub ifindex: u32,
     /// Length of the frame in bytes.
     pub length: u32,
-    /// Source address, network byte order; an IPv4 address in the first four bytes.
-    pub source: [u8; 16],
-    /// Destination address, likewise.
-    pub destination: [u8; 16],
-    /// Source port, host byte order; 0 where there is none.
-    pub source_port: u16,
-    /// Destination port, host byte order; 0 where there is none.
-    pub destination_port: u16,
-    /// VLAN identifiers, outer first; 0 where there is no tag, else with bit 15 set.
-    pub vlan: [u16; 2],
-    /// EtherType after the tags, host byte order.
-    pub ether_type: u16,
     /// [`Reason`](crate::reason::Reason).
     pub reason: u8,
     /// [`Action`](crate::reason::Action): audit mode reports what it would have dropped.
     pub action: u8,
-    /// 4, 6, or 0 where the addresses could not be read.
-    pub family: u8,
-    /// IP protocol, after extension headers.
-    pub protocol: u8,
-    /// TCP flags, or the ICMP type.
-    pub flags: u8,
-    /// The ICMP code.
-    pub code: u8,
     /// The slot that judged.
-    pub slot: u32,
-    /// Keeps the size a multiple of 8.
+    pub slot: u8,
+    /// How many bytes of `frame` are in use, a multiple of eight.
+    pub captured: u8,
+    /// 0.
     pub reserved: u32,
+    /// The beginning of the frame, as it lies in memory: 16-bit units in groups of four.
+    pub frame: [[u16; 4]; SNAP_LENGTH / 8],
 }
 
-const _: () = assert!(size_of::<Event>() == 72);
+impl Event {
+    /// The bytes of the frame that came with the event.
+    #[must_use]
+    pub fn bytes(&self) -> [u8; SNAP_LENGTH] {
+        let mut bytes = [0; SNAP_LENGTH];
+        for (pair, unit) in bytes.chunks_exact_mut(2).zip(self.frame.as_flattened()) {
+            pair.copy_from_slice(&unit.to_ne_bytes());
+        }
+        bytes
+    }
+}
+
+const _: () = assert!(SNAP_LENGTH <= u8::MAX as usize);
+const _: () = assert!(core::mem::offset_of!(Event, frame) == 24);
+const _: () = assert!(size_of::<Event>() == 24 + SNAP_LENGTH);
 
 /// What a later fragment has in common with its first one (RFC 791, RFC 8200).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[repr(C)]
 pub struct FragmentKey {
-    /// Source address, network byte order; an IPv4 address in the first four bytes, the rest 0.
-    pub source: [u8; 16],
+    /// Source address as it lies in the packet; an IPv4 address comes first, the rest is 0.
+    pub source: [u16; 8],
     /// Destination address, likewise.
-    pub destination: [u8; 16],
-    /// Identification, as it lies in the packet.
+    pub destination: [u16; 8],
+    /// Identification, as it lies in the packet: the first 16 bits in the low half.
     pub id: u32,
     /// IP protocol for IPv4; 0 for IPv6, where only the first fragment's header chain says what it is (RFC 8200, 4.5).
     pub protocol: u8,

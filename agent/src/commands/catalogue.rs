@@ -1,0 +1,115 @@
+//! `lyncwall catalogue`.
+
+use clap::Args;
+use lyncwall::catalogue::{Catalogue, Ports, Row};
+use lyncwall::problem::{Problem, Problems};
+
+use crate::cli::CatalogueOption;
+use crate::output::{Output, Table};
+
+#[derive(Debug, Args)]
+pub(crate) struct Options {
+    /// Rows to show in full, with our note and where they are printed; all in short without.
+    #[arg(value_name = "ROW")]
+    rows: Vec<String>,
+
+    #[command(flatten)]
+    catalogue: CatalogueOption,
+}
+
+pub(crate) fn run(options: &Options, output: &Output) -> anyhow::Result<()> {
+    let catalogue = options.catalogue.load()?;
+    let chosen = choose(&catalogue, &options.rows)?;
+    if output.json() {
+        return output.value(&chosen);
+    }
+    if options.rows.is_empty() {
+        let mut table = Table::new(["ROW", "PORTS", "", "DIRECTION", "PROTOCOL", "ROLE", "SERVICE"]);
+        for row in chosen {
+            table.row([
+                row.id.to_string(),
+                ports(&row.ports),
+                row.transport.as_str().to_owned(),
+                row.direction.as_str().to_owned(),
+                row.application.clone(),
+                short(&row.role),
+                row.service.clone().unwrap_or_default(),
+            ]);
+        }
+        return output.table(&table);
+    }
+    for row in chosen {
+        output.section(row.id.as_str(), &details(&catalogue, row))?;
+    }
+    Ok(())
+}
+
+/// The phones' row prints eight models as its role.
+fn short(role: &str) -> String {
+    match role.split_once("; ") {
+        Some((first, _)) => format!("{first}; …"),
+        None => role.to_owned(),
+    }
+}
+
+fn choose<'a>(catalogue: &'a Catalogue, ids: &[String]) -> Result<Vec<&'a Row>, Problems> {
+    if ids.is_empty() {
+        return Ok(catalogue.rows().iter().collect());
+    }
+    let mut problems = Problems::default();
+    let mut rows = Vec::with_capacity(ids.len());
+    for id in ids {
+        match catalogue.row(id) {
+            Some(row) => rows.push(row),
+            None => problems
+                .push(Problem::new(format!("there is no row `{id}`"), "`lyncwall catalogue` lists them all")),
+        }
+    }
+    problems.or(rows)
+}
+
+fn details(catalogue: &Catalogue, row: &Row) -> Table {
+    let strict = &row.strict;
+    let mut ruling = strict.ruling.as_str().to_owned();
+    if let Some(narrower) = &strict.ports {
+        ruling += &format!(", port {}", ports(narrower));
+    }
+    if let Some(port) = strict.from_port {
+        ruling += &format!(" from port {port}");
+    }
+    if !strict.groups.is_empty() {
+        ruling += &format!(", from {}", strict.groups.join(" and "));
+    }
+    if !strict.why.is_empty() {
+        ruling += &format!(": {}", strict.why);
+    }
+    let number = row.printed.row.map(|row| format!(", row {row}")).unwrap_or_default();
+    let facts = [
+        ("ports", format!("{} {}", ports(&row.ports), row.transport.as_str())),
+        ("protocol", row.application.clone()),
+        ("role", row.role.clone()),
+        ("service", row.service.clone().unwrap_or_default()),
+        ("direction", row.direction.as_str().to_owned()),
+        ("source", row.source.clone().unwrap_or_default()),
+        ("destination", row.destination.clone().unwrap_or_default()),
+        ("optional", if row.optional { "as printed".to_owned() } else { String::new() }),
+        ("strict", ruling),
+        ("note", row.note.clone()),
+        ("table", format!("{}{number}", row.printed.table)),
+    ];
+    let mut table = Table::plain();
+    for (name, value) in facts.into_iter().filter(|(_, value)| !value.is_empty()) {
+        table.row([name.to_owned(), value]);
+    }
+    for (key, line) in &row.printed.lines {
+        let document = catalogue.documents().get(key);
+        let named =
+            document.map_or(key.clone(), |document| format!("{} ({})", document.title, document.language));
+        table.row(["printed".to_owned(), format!("{named}, line {line}")]);
+    }
+    table
+}
+
+fn ports(ranges: &[Ports]) -> String {
+    ranges.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
+}

@@ -1,0 +1,50 @@
+//! `lyncwall roles`.
+
+use clap::Args;
+use lyncwall::catalogue::{Kind, RowId};
+use serde::Serialize;
+
+use crate::cli::CatalogueOption;
+use crate::output::{Output, Table};
+
+#[derive(Debug, Args)]
+pub(crate) struct Options {
+    #[command(flatten)]
+    catalogue: CatalogueOption,
+}
+
+#[derive(Serialize)]
+struct Role<'a> {
+    key: &'a str,
+    kind: Kind,
+    printed: &'a str,
+    rows: &'a [RowId],
+}
+
+pub(crate) fn run(options: &Options, output: &Output) -> anyhow::Result<()> {
+    let catalogue = options.catalogue.load()?;
+    if output.json() {
+        let roles = catalogue.roles().iter();
+        let roles: Vec<_> = roles
+            .map(|role| Role { key: &role.key, kind: role.kind, printed: &role.printed, rows: &role.rows })
+            .collect();
+        return output.value(&roles);
+    }
+    let groups = [
+        (Kind::Server, "Lync servers"),
+        (Kind::AddOn, "Add-ons, named together with their role"),
+        (Kind::Balancer, "Load balancers"),
+        (Kind::Derived, "Boxes in front"),
+        (Kind::Client, "Clients"),
+    ];
+    let width = catalogue.roles().iter().map(|role| role.key.len()).max().unwrap_or_default();
+    for (kind, heading) in groups {
+        let mut table = Table::plain();
+        for role in catalogue.roles().iter().filter(|role| role.kind == kind) {
+            let base = role.extends.as_ref().map(|base| format!(" (with {base})")).unwrap_or_default();
+            table.row([format!("{:width$}", role.key), format!("{}{base}", role.summary)]);
+        }
+        output.section(heading, &table)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,162 @@
+//! Lists of ports, prefixes and addresses.
+
+use std::fmt::Display;
+use std::net::IpAddr;
+
+use toml::de::DeValue;
+
+use super::reader::Node;
+use crate::net::{PortRange, PortRangeError, Prefix, PrefixError, Span, overlaps};
+
+/// Ports: numbers and `"first-last"`; none overlap. The list may be empty.
+pub(super) fn ports(node: &Node<'_>) -> Option<Vec<PortRange>> {
+    list(node, port_range)
+}
+
+/// Prefixes; none overlap. An empty list is a mistake, as it reads like "from nowhere".
+pub(super) fn prefixes(node: &Node<'_>, when_empty: &str) -> Option<Vec<Prefix>> {
+    let prefixes = list(node, prefix)?;
+    if prefixes.is_empty() {
+        node.problem("the list is empty, so that nothing could match", when_empty);
+        return None;
+    }
+    Some(prefixes)
+}
+
+/// One unicast address.
+pub(super) fn address(node: &Node<'_>) -> Option<IpAddr> {
+    let text = node.string()?;
+    let Ok(addr) = text.parse::<IpAddr>() else {
+        match text.parse::<Prefix>() {
+            Ok(_) | Err(PrefixError::HostBits { .. } | PrefixError::Length { .. }) => {
+                node.problem(
+                    format!("`{text}` is a prefix; a target has single addresses"),
+                    "leave out the `/…`",
+                );
+            }
+            Err(PrefixError::Syntax) => node.problem(
+                format!("`{text}` is not an address"),
+                "write an IPv4 or IPv6 address, as `192.0.2.10` or `2001:db8::10`",
+            ),
+        }
+        return None;
+    };
+    let not_unicast = match addr {
+        IpAddr::V4(v4) if v4.octets()[0] == 0 => Some("stands for no host"),
+        IpAddr::V4(v4) if v4.is_broadcast() => Some("is the broadcast address"),
+        IpAddr::V6(v6) if v6.is_unspecified() => Some("stands for no host"),
+        IpAddr::V6(v6) if v6.to_ipv4_mapped().is_some() => Some("is an IPv4 address in IPv6 form"),
+        _ if addr.is_multicast() => Some("is a multicast address"),
+        _ if addr.is_loopback() => Some("is a loopback address, which no packet on an interface carries"),
+        IpAddr::V4(_) | IpAddr::V6(_) => None,
+    };
+    match not_unicast {
+        None => Some(addr),
+        Some(why) => {
+            node.problem(format!("`{text}` {why}"), "name the unicast addresses that packets are sent to");
+            None
+        }
+    }
+}
+
+/// The items of a list by `read`, none of which overlap.
+fn list<T: Span + Display>(node: &Node<'_>, read: impl Fn(&Node<'_>) -> Option<T>) -> Option<Vec<T>> {
+    let items = node.items()?;
+    let (nodes, values): (Vec<&Node<'_>>, Vec<T>) =
+        items.iter().filter_map(|item| Some((item, read(item)?))).unzip();
+    let pairs = overlaps(&values);
+    for &(low, high) in &pairs {
+        let (earlier, later) = (&values[low], &values[high]);
+        if earlier.span() == later.span() {
+            nodes[high].problem(format!("{later} is in the list twice"), "remove one of the two");
+        } else {
+            nodes[high].problem(
+                format!("{later} overlaps {earlier}"),
+                "keep one, or make them meet without overlap",
+            );
+        }
+    }
+    (pairs.is_empty() && values.len() == items.len()).then_some(values)
+}
+
+fn port_range(node: &Node<'_>) -> Option<PortRange> {
+    let range = match node.value() {
+        DeValue::Integer(number) => {
+            let port = u16::from_str_radix(number.as_str(), number.radix()).unwrap_or(0);
+            PortRange::new(port, port).map_err(|_| (number.to_string(), PortRangeError::Bounds))
+        }
+        DeValue::String(text) if text.contains('-') => {
+            text.parse().map_err(|error| (format!("`{text}`"), error))
+        }
+        DeValue::String(text) => {
+            let fix = match text.parse::<PortRange>() {
+                Ok(port) => format!("write {port} without quotes"),
+                Err(_) => "write a port as a number and a range as \"first-last\"".to_owned(),
+            };
+            node.problem(format!("`{text}` in quotes is not a port range"), fix);
+            return None;
+        }
+        DeValue::Float(_)
+        | DeValue::Boolean(_)
+        | DeValue::Datetime(_)
+        | DeValue::Array(_)
+        | DeValue::Table(_) => {
+            return node.mistyped("a port", "write a number, or a range in quotes, as \"49152-65535\"");
+        }
+    };
+    range
+        .map_err(|(text, error)| match error {
+            PortRangeError::Bounds => {
+                node.problem(format!("{text} is out of range"), "a port is a number from 1 to 65535");
+            }
+            PortRangeError::Backwards => {
+                let (first, last) = text.trim_matches('`').split_once('-').unwrap_or_default();
+                node.problem(
+                    format!("the range {text} ends before it starts"),
+                    format!("write \"{last}-{first}\""),
+                );
+            }
+            PortRangeError::Syntax => {
+                node.problem(
+                    format!("{text} is not a port range"),
+                    "write it as \"49152-65535\", without spaces",
+                );
+            }
+        })
+        .ok()
+}
+
+fn prefix(node: &Node<'_>) -> Option<Prefix> {
+    let text = node.string()?;
+    let error = match text.parse::<Prefix>() {
+        Ok(prefix) if is_mapped(&prefix) => {
+            let fix = "write it as an IPv4 prefix";
+            node.problem(format!("`{text}` is an IPv4 prefix in IPv6 form, which no packet carries"), fix);
+            return None;
+        }
+        Ok(prefix) => return Some(prefix),
+        Err(error) => error,
+    };
+    match error {
+        PrefixError::HostBits { corrected } => node.problem(
+            format!("`{text}` has address bits set behind the prefix length"),
+            format!("write \"{corrected}\", or the address alone for one host"),
+        ),
+        PrefixError::Length { longest } => node.problem(
+            format!("`{text}` has a prefix length over {longest}"),
+            format!("the length is a number from 0 to {longest}"),
+        ),
+        PrefixError::Syntax => node.problem(
+            format!("`{text}` is not an address or prefix"),
+            "write it as \"192.0.2.10\", \"10.0.0.0/8\" or \"2001:db8::/32\"",
+        ),
+    }
+    None
+}
+
+fn is_mapped(prefix: &Prefix) -> bool {
+    match prefix.addr() {
+        IpAddr::V4(_) => false,
+        IpAddr::V6(addr) => prefix.length() >= 96 && addr.to_ipv4_mapped().is_some(),
+    }
+}

@@ -1,0 +1,308 @@
+//! A typed walk over a parsed TOML file that knows where each value stands and reports every mistake.
+//!
+//! A read that fails has reported why and gives `None`; the walk goes on with the rest of the file.
+
+use std::cell::RefCell;
+use std::path::Path;
+
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use super::syntax;
+use crate::problem::{Place, Problem, Problems};
+
+/// The file that is being read, and what was found wrong with it.
+pub(super) struct Reader<'t> {
+    file: &'t Path,
+    text: &'t str,
+    problems: RefCell<Problems>,
+    /// True where syntax errors cost parts of the file, so that nothing can be said to be missing from it.
+    partial: bool,
+}
+
+/// One value, with its dotted key and its place.
+#[derive(Clone)]
+pub(super) struct Node<'t> {
+    reader: &'t Reader<'t>,
+    key: String,
+    at: usize,
+    value: &'t DeValue<'t>,
+}
+
+/// One table, with its dotted key and its place.
+pub(super) struct Table<'t> {
+    reader: &'t Reader<'t>,
+    key: String,
+    at: usize,
+    entries: &'t DeTable<'t>,
+    keys: Keys,
+}
+
+/// The keys that a table may have.
+#[derive(Clone, Copy)]
+pub(super) struct Keys {
+    /// Keys that are read.
+    pub(super) known: &'static [&'static str],
+    /// Keys of later versions, and what they would configure, in the plural.
+    pub(super) later: &'static [(&'static str, &'static str)],
+}
+
+/// Reads `text` by `walk`: its value, or every mistake that the parser or `walk` found, in the order of the text.
+pub(super) fn read<T>(
+    text: &str,
+    file: &Path,
+    keys: Keys,
+    walk: impl FnOnce(&Table<'_>) -> Option<T>,
+) -> Result<T, Problems> {
+    let (sound, errors) = syntax::without_errors(text);
+    // Where even the sound rest does not parse, an empty table stands for it.
+    let root = DeTable::parse(&sound).map_or_else(|_| DeTable::new(), Spanned::into_inner);
+    let reader = Reader { file, text, problems: RefCell::default(), partial: !errors.is_empty() };
+    for error in errors {
+        let place = place(file, text, error.at, String::new());
+        reader.problems.borrow_mut().push(Problem::at(place, error.message, error.fix));
+    }
+    let top = Table { reader: &reader, key: String::new(), at: 0, entries: &root, keys };
+    top.check_keys();
+    let value = walk(&top);
+    let problems = sorted(&reader.problems.into_inner());
+    match value {
+        Some(value) => problems.or(value),
+        None if problems.is_empty() => unreachable!("a value is left out only where a problem is reported"),
+        None => Err(problems),
+    }
+}
+
+/// The place behind the last character of `text`, the start of `file`.
+pub(super) fn place_after(file: &Path, text: &str) -> Place {
+    place(file, text, text.len(), String::new())
+}
+
+fn place(file: &Path, text: &str, at: usize, key: String) -> Place {
+    let before = &text.as_bytes()[..at.min(text.len())];
+    let start = before.iter().rposition(|&b| b == b'\n').map_or(0, |newline| newline + 1);
+    // Each character has one byte that is not a continuation byte. A byte order mark takes no column.
+    let characters = before[start..].iter().filter(|&&b| b & 0xC0 != 0x80).count();
+    let mark = usize::from(before[start..].starts_with("\u{feff}".as_bytes()));
+    let line = 1 + before.iter().filter(|&&b| b == b'\n').count();
+    Place { file: file.to_owned(), line, column: 1 + characters - mark, key }
+}
+
+fn sorted(problems: &Problems) -> Problems {
+    let position = |p: &&Problem| p.place.as_ref().map_or((0, 0), |place| (place.line, place.column));
+    let mut list: Vec<&Problem> = problems.iter().collect();
+    list.sort_by_key(position);
+    let mut sorted = Problems::default();
+    list.into_iter().for_each(|problem| sorted.push(problem.clone()));
+    sorted
+}
+
+impl<'t> Node<'t> {
+    /// Reports that this value is wrong.
+    pub(super) fn problem(&self, message: impl Into<String>, fix: impl Into<String>) {
+        self.reader.problems.borrow_mut().push(Problem::at(self.place(), message, fix));
+    }
+
+    /// Where the value stands.
+    pub(super) fn place(&self) -> Place {
+        place(self.reader.file, self.reader.text, self.at, self.key.clone())
+    }
+
+    /// The value as it is.
+    pub(super) fn value(&self) -> &'t DeValue<'t> {
+        self.value
+    }
+
+    /// A string.
+    pub(super) fn string(&self) -> Option<&'t str> {
+        self.value.as_str().or_else(|| self.mistyped("a string", "put it in quotes"))
+    }
+
+    /// One of the words of `choices`.
+    pub(super) fn choice<T: Copy>(&self, choices: &[(&str, T)]) -> Option<T> {
+        let words: Vec<String> = choices.iter().map(|(word, _)| format!("\"{word}\"")).collect();
+        let fix = format!("write {}", words.join(" or "));
+        let Some(text) = self.value.as_str() else { return self.mistyped("a string", &fix) };
+        let found = choices.iter().find(|(word, _)| *word == text);
+        if found.is_none() {
+            self.problem(format!("`{text}` is not a value of this key"), fix);
+        }
+        found.map(|&(_, value)| value)
+    }
+
+    /// `true` or `false`.
+    pub(super) fn boolean(&self) -> Option<bool> {
+        self.value.as_bool().or_else(|| self.mistyped("true or false", "write true or false without quotes"))
+    }
+
+    /// The items of a list.
+    pub(super) fn items(&self) -> Option<Vec<Self>> {
+        match self.value.as_array() {
+            Some(items) => Some((0..).zip(items.iter()).map(|(n, item)| self.item(n, item)).collect()),
+            None => self.mistyped("a list", "put it in brackets, as in `[\"one\", \"two\"]` or `[1, 2]`"),
+        }
+    }
+
+    /// The tables of a list of at most `most`. A single `[name]` is taken up after it is reported.
+    pub(super) fn tables(&self, keys: Keys, most: usize) -> Option<Vec<Table<'t>>> {
+        if self.value.is_table() {
+            self.problem(
+                format!("`{}` is a list of tables", self.key),
+                format!("write `[[{}]]` with double brackets", self.key),
+            );
+            return self.table(keys).map(|table| vec![table]);
+        }
+        let items = self.items()?;
+        if let Some(extra) = items.get(most) {
+            let count = items.len();
+            extra.problem(
+                format!("there are {count} `[[{}]]` tables; this version handles at most {most}", self.key),
+                "remove the others",
+            );
+        }
+        Some(items.iter().filter_map(|item| item.table(keys)).collect())
+    }
+
+    /// A table, all of whose keys are in `keys`.
+    pub(super) fn table(&self, keys: Keys) -> Option<Table<'t>> {
+        let Some(entries) = self.value.as_table() else {
+            let header = match self.key.split_once('[') {
+                Some((list, _)) => format!("[[{list}]]"),
+                None => format!("[{}]", self.key),
+            };
+            return self.mistyped("a table", &format!("write its keys under a `{header}` header"));
+        };
+        let table = Table { reader: self.reader, key: self.key.clone(), at: self.at, entries, keys };
+        table.check_keys();
+        Some(table)
+    }
+
+    /// Reports that the value has another type than it should have.
+    pub(super) fn mistyped<T>(&self, expected: &str, fix: &str) -> Option<T> {
+        let found = match self.value {
+            DeValue::String(_) => "a string",
+            DeValue::Integer(_) => "an integer",
+            DeValue::Float(_) => "a decimal fraction",
+            DeValue::Boolean(_) => "true or false",
+            DeValue::Datetime(_) => "a date or time",
+            DeValue::Array(_) => "a list",
+            DeValue::Table(_) => "a table",
+        };
+        self.problem(format!("expected {expected}, found {found}"), fix);
+        None
+    }
+
+    fn item(&self, n: usize, item: &'t Spanned<DeValue<'t>>) -> Self {
+        let (at, value) = (item.span().start, item.get_ref());
+        Self { reader: self.reader, key: format!("{}[{n}]", self.key), at, value }
+    }
+}
+
+impl<'t> Table<'t> {
+    /// The value of `name`, if the table has that key.
+    pub(super) fn get(&self, name: &str) -> Option<Node<'t>> {
+        let value = self.entries.get(name)?;
+        Some(Node {
+            reader: self.reader,
+            key: self.key_of(name),
+            at: value.span().start,
+            value: value.get_ref(),
+        })
+    }
+
+    /// The value of `name`, which the table must have.
+    pub(super) fn required(&self, name: &str, fix: &str) -> Option<Node<'t>> {
+        let node = self.get(name);
+        if node.is_none() {
+            self.missing(name, &format!("`{name}` is missing"), fix);
+        }
+        node
+    }
+
+    /// Reports that `name` is not there, unless it may have been lost to a syntax error or is misspelt, which is
+    /// reported already.
+    pub(super) fn missing(&self, name: &str, message: &str, fix: &str) {
+        if !self.reader.partial && !self.misspells(name) {
+            let problem = Problem::at(self.place(name), message, fix);
+            self.reader.problems.borrow_mut().push(problem);
+        }
+    }
+
+    /// True where a key that the table may not have most likely stands for `name`.
+    pub(super) fn misspells(&self, name: &str) -> bool {
+        let mut keys = self.entries.keys().map(|key| &**key.get_ref());
+        keys.any(|key| !self.keys.known.contains(&key) && nearest(key, self.keys.known) == Some(name))
+    }
+
+    /// Reports that this table is wrong.
+    pub(super) fn problem(&self, message: &str, fix: &str) {
+        let place = place(self.reader.file, self.reader.text, self.at, self.key.clone());
+        self.reader.problems.borrow_mut().push(Problem::at(place, message, fix));
+    }
+
+    /// Reports that the value of `name` is wrong, at the table where the key is not written.
+    pub(super) fn problem_at(&self, name: &str, message: &str, fix: &str) {
+        let place = self.get(name).map_or_else(|| self.place(name), |node| node.place());
+        self.reader.problems.borrow_mut().push(Problem::at(place, message, fix));
+    }
+
+    /// True where parts of the file could not be read, so that what is not here may stand in them.
+    pub(super) fn is_partial(&self) -> bool {
+        self.reader.partial
+    }
+
+    /// The dotted key of the table.
+    pub(super) fn key(&self) -> &str {
+        &self.key
+    }
+
+    /// Where the table starts, with the key `name` in it; the whole file for the table of the whole file.
+    pub(super) fn place(&self, name: &str) -> Place {
+        if self.key.is_empty() {
+            return Place { file: self.reader.file.to_owned(), line: 0, column: 0, key: name.to_owned() };
+        }
+        place(self.reader.file, self.reader.text, self.at, self.key_of(name))
+    }
+
+    /// Reports every key that the table may not have.
+    fn check_keys(&self) {
+        for key in self.entries.keys() {
+            let name: &str = key.get_ref();
+            if self.keys.known.contains(&name) {
+                continue;
+            }
+            let (message, fix) = self.unknown(name);
+            let place = place(self.reader.file, self.reader.text, key.span().start, self.key_of(name));
+            self.reader.problems.borrow_mut().push(Problem::at(place, message, fix));
+        }
+    }
+
+    fn unknown(&self, name: &str) -> (String, String) {
+        let keys = self.keys;
+        let unknown = format!("`{name}` is not a key of this table");
+        if let Some((_, what)) = keys.later.iter().find(|(later, _)| *later == name) {
+            (format!("{what} are not supported by this version"), format!("remove `{name}`"))
+        } else if !self.key.is_empty() && super::sections::WHOLE_FILE.contains(&name) {
+            (unknown, "put it above the first `[table]` of the file: it holds for the whole file".to_owned())
+        } else if let Some(nearest) = nearest(name, keys.known) {
+            (unknown, format!("did you mean `{nearest}`?"))
+        } else {
+            (unknown, format!("its keys are {}", keys.known.join(", ")))
+        }
+    }
+
+    fn key_of(&self, name: &str) -> String {
+        let bare =
+            !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_');
+        let name = if bare { name.to_owned() } else { format!("{name:?}") };
+        if self.key.is_empty() { name } else { format!("{}.{name}", self.key) }
+    }
+}
+
+/// The word that `text` most likely stands for: at most a third of its letters differ, or one.
+pub(super) fn nearest<'k>(text: &str, words: &[&'k str]) -> Option<&'k str> {
+    let text = text.to_lowercase().replace('_', "-");
+    let distance = |word: &str| strsim::damerau_levenshtein(&text, word);
+    let word = words.iter().copied().min_by_key(|word| distance(word))?;
+    (distance(word) <= (word.len() / 3).max(1)).then_some(word)
+}

@@ -1,0 +1,400 @@
+//! The parts of the file, each from its TOML table to its type.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::path::Path;
+
+use toml::de::DeValue;
+
+use super::reader::{self, Keys, Node, Table};
+use super::{
+    Address, Attach, CatalogueName, Config, Interface, InterfaceName, Management, Mode, Name, OnExit,
+    Reading, Role, Target, Unmatched, allow, lists,
+};
+use crate::net::PortRange;
+use crate::problem::Problems;
+
+/// Interfaces of one file.
+const INTERFACES: usize = 32;
+/// Targets of one file.
+const TARGETS: usize = 16;
+/// Addresses over all targets of one file.
+const ADDRESSES: usize = 256;
+
+/// The keys of the whole file that can be written as `key = value` above the first table.
+pub(super) const WHOLE_FILE: &[&str] = &["catalogue", "reading", "mode", "on-exit", "management"];
+
+const TOP: Keys = Keys {
+    known: &["catalogue", "reading", "mode", "on-exit", "management", "interface", "zone", "target", "allow"],
+    later: &[
+        ("groups", "source groups"),
+        ("limit", "rate limits"),
+        ("role", "roles of your own"),
+        ("flows", "settings of flow tracking"),
+        ("metrics", "metrics over TCP"),
+        ("blocked", "block-lists"),
+    ],
+};
+const MANAGEMENT: Keys = Keys { known: &["from", "tcp", "udp"], later: &[] };
+const INTERFACE: Keys =
+    Keys { known: &["name", "attach", "dhcp-client", "zone"], later: &[("vlan", "VLAN zones")] };
+const ZONE: Keys = Keys {
+    known: &["name", "unmatched"],
+    later: &[("outbound", "rules for outbound packets"), ("vlan", "VLAN zones")],
+};
+const TARGET: Keys = Keys {
+    known: &["name", "address", "zone", "roles"],
+    later: &[
+        ("limit", "rate limits"),
+        ("overrides", "port overrides"),
+        ("optional", "optional rows"),
+        ("takeover", "takeovers of standing connections"),
+    ],
+};
+
+/// The configuration in `text`, or every mistake in it.
+pub(super) fn config(text: &str, file: &Path) -> Result<Config, Problems> {
+    reader::read(text, file, TOP, |top| {
+        let catalogue = catalogue(top);
+        let reading = choice(top, "reading", &[("strict", Reading::Strict), ("literal", Reading::Literal)]);
+        let mode = choice(top, "mode", &[("enforce", Mode::Enforce), ("audit", Mode::Audit)]);
+        let on_exit = choice(top, "on-exit", &[("keep", OnExit::Keep), ("detach", OnExit::Detach)]);
+        let management = management(top);
+        let zones = Zones::read(top);
+        let interfaces = interfaces(top, &zones);
+        let targets = targets(top, &zones);
+        let allow = allow::rules(top, &declared_targets(top));
+        let (zone, unmatched) = zones.one;
+        Some(Config {
+            catalogue: catalogue?,
+            reading: reading?,
+            mode: mode?,
+            on_exit: on_exit?,
+            management: management?,
+            unmatched: unmatched?,
+            zone,
+            interfaces: interfaces?,
+            targets: targets?,
+            allow: allow?,
+        })
+    })
+}
+
+/// The word at `name`, or the default where the key is not there.
+fn choice<T: Copy + Default>(table: &Table<'_>, name: &str, choices: &[(&str, T)]) -> Option<T> {
+    table.get(name).map_or_else(|| Some(T::default()), |node| node.choice(choices))
+}
+
+fn catalogue(top: &Table<'_>) -> Option<CatalogueName> {
+    let Some(node) = top.get("catalogue") else {
+        return Some(CatalogueName { name: "lync-2013".to_owned(), place: top.place("catalogue") });
+    };
+    let name = node.string()?;
+    if name.is_empty() {
+        node.problem("the catalogue has no name", "write \"lync-2013\", or leave the key out");
+        return None;
+    }
+    Some(CatalogueName { name: name.to_owned(), place: node.place() })
+}
+
+fn management(top: &Table<'_>) -> Option<Option<Management>> {
+    let outright = "write `management = \"none\"` above the first table to have none";
+    let Some(node) = top.get("management") else {
+        let message = "there is no `[management]`: without it, a mistake in a role locks you out of this box";
+        top.missing("management", message, &format!("add it with `from` and `tcp = [22]`, or {outright}"));
+        return None;
+    };
+    match node.value() {
+        DeValue::String(text) if text == "none" => return Some(None),
+        DeValue::String(text) => {
+            node.problem(
+                format!("`{text}` is not a value of this key"),
+                format!("make it a table, or {outright}"),
+            );
+            return None;
+        }
+        DeValue::Array(_) => {
+            return node.mistyped("one table", "write `[management]`, once and with single brackets");
+        }
+        DeValue::Integer(_)
+        | DeValue::Float(_)
+        | DeValue::Boolean(_)
+        | DeValue::Datetime(_)
+        | DeValue::Table(_) => {}
+    }
+    let table = node.table(MANAGEMENT)?;
+    let from = table.required("from", "list the prefixes that you manage this box from");
+    let from = from.and_then(|from| {
+        lists::prefixes(&from, &format!("list the prefixes that you manage this box from, or {outright}"))
+    });
+    let tcp = table.get("tcp").map_or(Some(Vec::new()), |node| lists::ports(&node));
+    let udp = table.get("udp").map_or(Some(Vec::new()), |node| lists::ports(&node));
+    let none = |ports: &Option<Vec<PortRange>>| ports.as_ref().is_some_and(Vec::is_empty);
+    if none(&tcp) && none(&udp) {
+        table.missing("tcp", "`[management]` has no port, so it lets nobody in", "add `tcp = [22]`");
+        return None;
+    }
+    Some(Some(Management { from: from?, tcp: tcp?, udp: udp? }))
+}
+
+/// The zones of the file, of which this version has one.
+struct Zones {
+    one: (String, Option<Unmatched>),
+    /// All names that are written, so that a reference to a zone too many is not reported as well.
+    declared: Vec<String>,
+    /// True where the name of a zone could not be read, so that no reference can be judged.
+    unsure: bool,
+}
+
+impl Zones {
+    fn read(top: &Table<'_>) -> Self {
+        let Some(node) = top.get("zone") else {
+            return Self {
+                one: ("default".to_owned(), Some(Unmatched::Drop)),
+                declared: Vec::new(),
+                unsure: false,
+            };
+        };
+        let tables = node.tables(ZONE, usize::MAX).unwrap_or_default();
+        let mut read = Vec::new();
+        for (n, table) in tables.iter().enumerate() {
+            if n == 1 {
+                let fix = "keep one `[[zone]]`, or none";
+                table.problem("several zones are not supported by this version", fix);
+            }
+            let name = table.required("name", "give the zone a name").and_then(|node| name(&node));
+            let unmatched =
+                choice(table, "unmatched", &[("drop", Unmatched::Drop), ("pass", Unmatched::Pass)]);
+            read.push((name, unmatched));
+        }
+        let declared: Vec<String> =
+            read.iter().filter_map(|(name, _)| name.as_ref()).map(Name::to_string).collect();
+        let unsure = declared.len() < read.len() || node.value().as_array().is_none() || top.is_partial();
+        let one = match read.into_iter().next() {
+            Some((name, unmatched)) => (name.map(|name| name.to_string()).unwrap_or_default(), unmatched),
+            None => ("default".to_owned(), Some(Unmatched::Drop)),
+        };
+        Self { one, declared, unsure }
+    }
+
+    /// Checks the `zone` of an interface or target, if it has one.
+    fn check(&self, table: &Table<'_>) -> Option<()> {
+        let Some(node) = table.get("zone") else { return Some(()) };
+        let text = node.string()?;
+        if self.unsure || text == self.one.0 || self.declared.iter().any(|name| name == text) {
+            return Some(());
+        }
+        let fix = if self.declared.is_empty() {
+            "leave the key out: without a `[[zone]]` there is one zone, which holds all".to_owned()
+        } else {
+            format!("write \"{}\", or leave the key out", self.one.0)
+        };
+        node.problem(format!("there is no zone `{text}`"), fix);
+        None
+    }
+}
+
+fn interfaces(top: &Table<'_>, zones: &Zones) -> Option<Vec<Interface>> {
+    let fix = "add an `[[interface]]` with its `name`";
+    let Some(node) = top.get("interface") else {
+        top.missing("interface", "no interface is named, so nothing would be protected", fix);
+        return None;
+    };
+    let tables = node.tables(INTERFACE, INTERFACES)?;
+    if node.value().as_array().is_some_and(|list| list.is_empty()) {
+        node.problem("no interface is named, so nothing would be protected", fix);
+    }
+    let mut names = Unique::default();
+    let read: Vec<Option<Interface>> =
+        tables.iter().map(|table| interface(table, zones, &mut names)).collect();
+    read.into_iter().collect()
+}
+
+fn interface(table: &Table<'_>, zones: &Zones, names: &mut Unique) -> Option<Interface> {
+    let node = table.required("name", "name the interface, as `name = \"eth0\"`");
+    let name = node.as_ref().and_then(|node| {
+        let text = node.string()?;
+        let name = InterfaceName::new(text);
+        let name = name
+            .map_err(|why| node.problem(format!("`{text}`: {why}"), "see `ip link` for the names"))
+            .ok()?;
+        names.take("interface", text, node).then_some(name)
+    });
+    let attach = choice(
+        table,
+        "attach",
+        &[("auto", Attach::Auto), ("native", Attach::Native), ("generic", Attach::Generic)],
+    );
+    let dhcp_client = table.get("dhcp-client").map_or(Some(false), |node| node.boolean());
+    zones.check(table)?;
+    Some(Interface { name: name?, place: node?.place(), attach: attach?, dhcp_client: dhcp_client? })
+}
+
+/// What the targets of a file must share: unique names and addresses, and one `host`.
+struct TargetsSeen {
+    names: Unique,
+    /// Address to the place of its target in the file.
+    addresses: HashMap<IpAddr, String>,
+    host: Option<String>,
+    several: bool,
+}
+
+fn targets(top: &Table<'_>, zones: &Zones) -> Option<Vec<Target>> {
+    let fix = "add a `[[target]]` with its `roles`";
+    let Some(node) = top.get("target") else {
+        top.missing("target", "there is no target, so no role could hold", fix);
+        return None;
+    };
+    let tables = node.tables(TARGET, TARGETS)?;
+    if node.value().as_array().is_some_and(|list| list.is_empty()) {
+        node.problem("there is no target, so no role could hold", fix);
+    }
+    let mut seen = TargetsSeen {
+        names: Unique::default(),
+        addresses: HashMap::new(),
+        host: None,
+        several: tables.len() > 1,
+    };
+    let read: Vec<Option<Target>> = tables.iter().map(|table| target(table, zones, &mut seen)).collect();
+    read.into_iter().collect()
+}
+
+fn target(table: &Table<'_>, zones: &Zones, seen: &mut TargetsSeen) -> Option<Target> {
+    let name = if seen.several {
+        table.required("name", "give each target a name where there are several")
+    } else {
+        table.get("name")
+    };
+    let name = match name {
+        None => Name::new("host").ok(),
+        Some(node) => name_once(&node, &mut seen.names),
+    };
+    let address = address(table, seen);
+    let roles = table.required("roles", "list the roles; write `roles = []` where nothing is to be open");
+    let roles = roles.and_then(|node| roles_of(&node));
+    zones.check(table)?;
+    Some(Target { name: name?, address: address?, roles: roles? })
+}
+
+fn name_once(node: &Node<'_>, names: &mut Unique) -> Option<Name> {
+    let name = name(node)?;
+    names.take("target", &name, node).then_some(name)
+}
+
+fn address(table: &Table<'_>, seen: &mut TargetsSeen) -> Option<Address> {
+    let fix = "write \"host\" for this box, or a list of addresses, as [\"198.51.100.10\"]";
+    let list = match table.get("address") {
+        // It is not known whether this one is "host", too.
+        None if table.is_partial() => return None,
+        None => None,
+        Some(node) => match node.value() {
+            DeValue::String(text) if text == "host" => None,
+            DeValue::String(text) => {
+                let fix = match text.parse::<IpAddr>() {
+                    Ok(addr) => format!("write it in a list, as [\"{addr}\"]"),
+                    Err(_) => fix.to_owned(),
+                };
+                node.problem(format!("`{text}` is not \"host\", nor a list of addresses"), fix);
+                return None;
+            }
+            DeValue::Array(_) => Some(node),
+            DeValue::Integer(_)
+            | DeValue::Float(_)
+            | DeValue::Boolean(_)
+            | DeValue::Datetime(_)
+            | DeValue::Table(_) => return node.mistyped("\"host\" or a list of addresses", fix),
+        },
+    };
+    let Some(node) = list else {
+        if let Some(other) = &seen.host {
+            let message = format!("`{other}` has the address \"host\" already");
+            table.problem_at(
+                "address",
+                &message,
+                "list the addresses of this target; only one can be \"host\"",
+            );
+            return None;
+        }
+        seen.host = Some(table.key().to_owned());
+        return Some(Address::Host);
+    };
+    let items = node.items()?;
+    if items.is_empty() {
+        node.problem("the list is empty, so that nothing could match", fix);
+    }
+    let mut list = Vec::new();
+    for item in &items {
+        let Some(addr) = lists::address(item) else { continue };
+        if let Some(other) = seen.addresses.get(&addr) {
+            let place = if other == table.key() { "this list" } else { other };
+            item.problem(format!("{addr} is in {place} already"), "remove one of the two");
+            continue;
+        }
+        seen.addresses.insert(addr, table.key().to_owned());
+        if seen.addresses.len() == ADDRESSES + 1 {
+            item.problem(
+                format!("the targets have more than {ADDRESSES} addresses; this version handles at most {ADDRESSES}"),
+                "remove the others, or use \"host\" where they are all of this box",
+            );
+        }
+        list.push(addr);
+    }
+    (!list.is_empty() && list.len() == items.len()).then_some(Address::List(list))
+}
+
+fn roles_of(node: &Node<'_>) -> Option<Vec<Role>> {
+    let items = node.items()?;
+    let mut names = Unique::default();
+    let role = |item: &Node<'_>| {
+        let key = item.string()?;
+        if key.is_empty() {
+            item.problem("a role has no name", "write its key; `lyncwall roles` lists them");
+            return None;
+        }
+        names.take("role", key, item).then(|| Role { key: key.to_owned(), place: item.place() })
+    };
+    let read: Vec<Option<Role>> = items.iter().map(role).collect();
+    read.into_iter().collect()
+}
+
+/// The names that targets have or seem to have: enough to judge a reference to one, with no problem reported.
+/// `None` where syntax errors may have cost some.
+fn declared_targets(top: &Table<'_>) -> Option<Vec<String>> {
+    let tables = top.get("target")?.value().as_array()?;
+    if top.is_partial() {
+        return None;
+    }
+    let name =
+        |table: &DeValue<'_>| table.get("name").and_then(|name| name.get_ref().as_str()).map(str::to_owned);
+    let mut names: Vec<String> = tables.iter().filter_map(|table| name(table.get_ref())).collect();
+    if names.is_empty() && tables.len() == 1 {
+        names.push("host".to_owned());
+    }
+    Some(names)
+}
+
+fn name(node: &Node<'_>) -> Option<Name> {
+    let text = node.string()?;
+    let shape = "use 1 to 32 of a-z, 0-9 and `-`";
+    Name::new(text).map_err(|why| node.problem(format!("`{text}`: {why}"), shape)).ok()
+}
+
+/// Names that may be used once, and where each was.
+#[derive(Default)]
+pub(super) struct Unique(HashMap<String, String>);
+
+impl Unique {
+    /// Takes `name`, which stands at `node`; reports and gives false where it is taken.
+    pub(super) fn take(&mut self, what: &str, name: &str, node: &Node<'_>) -> bool {
+        let place = node.place();
+        if let Some(other) = self.0.get(name) {
+            node.problem(
+                format!("{what} `{name}` is there already, on {other}"),
+                "remove or rename one of the two",
+            );
+            return false;
+        }
+        self.0.insert(name.to_owned(), format!("line {}", place.line));
+        true
+    }
+}

@@ -1,0 +1,188 @@
+//! Syntax errors: all of a file, not only the first, and the rest of the file without them.
+//!
+//! The TOML parser recovers from an error, but one mistake, such as a list that is not closed, makes it report
+//! every line that follows. So the first error is taken, the lines at fault are blanked, and the rest is parsed
+//! again. Blanks keep every byte at its offset.
+
+use toml::de::{DeTable, DeValue};
+
+/// A syntax error.
+pub(super) struct SyntaxError {
+    /// Byte offset in the text.
+    pub(super) at: usize,
+    /// What is wrong.
+    pub(super) message: String,
+    /// What to do about it.
+    pub(super) fix: String,
+}
+
+/// More errors than anybody reads at once; also bounds the number of times that the text is parsed.
+const MOST: usize = 50;
+
+/// `text` with every faulty statement blanked, and the errors that were in them.
+pub(super) fn without_errors(text: &str) -> (String, Vec<SyntaxError>) {
+    let mut sound = text.to_owned();
+    let mut errors = Vec::new();
+    while errors.len() < MOST {
+        let (table, found) = DeTable::parse_recoverable(&sound);
+        let Some(first) = found.iter().min_by_key(|error| error.span().map_or(0, |span| span.start)) else {
+            break;
+        };
+        let at = first.span().map_or(0, |span| span.start);
+        let list = multi_line_value(table.get_ref(), at, &sound);
+        let blank = match list {
+            Some(list) if list.is_array && starts_statement(line_at(&sound, at)) => {
+                errors.push(SyntaxError {
+                    at: list.start,
+                    message: "not TOML: the list that starts here is not closed".to_owned(),
+                    fix: "add the `]` that ends it".to_owned(),
+                });
+                line_start(&sound, list.start)..line_start(&sound, at)
+            }
+            Some(value) if !(value.is_array && at < value.end) => {
+                errors.push(described(first.message(), at, &sound));
+                line_start(&sound, value.start)..line_end(&sound, at)
+            }
+            _ => {
+                errors.push(described(first.message(), at, &sound));
+                line_start(&sound, at)..line_end(&sound, at)
+            }
+        };
+        let Some(rest) = blanked(&sound, blank) else { break };
+        sound = rest;
+    }
+    (sound, errors)
+}
+
+struct MultiLine {
+    start: usize,
+    end: usize,
+    is_array: bool,
+}
+
+/// The outermost written value that `at` is in or ends, where it begins on an earlier line.
+fn multi_line_value(table: &DeTable<'_>, at: usize, text: &str) -> Option<MultiLine> {
+    for (_, value) in table {
+        let span = value.span();
+        // The span of a table under a header is the header, so its values are looked at whatever it says.
+        let inner = match value.get_ref() {
+            DeValue::Table(inner) => multi_line_value(inner, at, text),
+            DeValue::Array(items) => items
+                .iter()
+                .filter_map(|item| item.get_ref().as_table())
+                .find_map(|inner| multi_line_value(inner, at, text)),
+            _ => None,
+        };
+        let outer = (span.contains(&at) || span.end == at) && span.start < line_start(text, at);
+        if outer {
+            return Some(MultiLine {
+                start: span.start,
+                end: span.end,
+                is_array: value.get_ref().is_array(),
+            });
+        }
+        if inner.is_some() {
+            return inner;
+        }
+    }
+    None
+}
+
+/// True for a line that reads `key = …`, `[table]` or `[[table]]`, which cannot stand in a list.
+fn starts_statement(line: &str) -> bool {
+    let line = line.trim_start();
+    let bare = |text: &str| {
+        let text = text.trim();
+        !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))
+    };
+    match line.strip_prefix('[') {
+        Some(header) => {
+            let name = header.trim_start_matches('[').split(']').next().unwrap_or_default();
+            bare(name) && name.bytes().any(|b| b.is_ascii_alphabetic())
+        }
+        None => line.split_once('=').is_some_and(|(key, _)| bare(key)),
+    }
+}
+
+/// `text` with the bytes of `range` blanked but for line ends; `None` where nothing is left to blank. A table
+/// header takes its section with it, or the section's keys would fall to the table before; in its place stays an
+/// empty table, so that the tables behind it keep their numbers.
+fn blanked(text: &str, range: std::ops::Range<usize>) -> Option<String> {
+    let faulty = &text[range.clone()];
+    if faulty.trim().is_empty() {
+        return None;
+    }
+    let header = faulty.trim_start().strip_prefix("[").filter(|_| !faulty.trim_end().contains('\n'));
+    let end = match header {
+        Some(_) => next_header(text, range.end),
+        None => range.end,
+    };
+    let mut bytes = text.as_bytes().to_vec();
+    for byte in bytes[range.start..end].iter_mut().filter(|byte| !matches!(byte, b'\n' | b'\r')) {
+        *byte = b' ';
+    }
+    if let Some(name) = header.and_then(|rest| rest.strip_prefix('[')) {
+        let bare = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+        let name: String = name.chars().skip_while(|&c| c == ' ').take_while(|&c| bare(c)).collect();
+        let empty = format!("[[{name}]]");
+        if !name.is_empty() && empty.len() < end - range.start {
+            bytes[range.start..end - 1].fill(b' ');
+            bytes[range.start..range.start + empty.len()].copy_from_slice(empty.as_bytes());
+        }
+    }
+    String::from_utf8(bytes).ok()
+}
+
+/// The start of the next line that begins with `[`, from `at` on; the end of the text where there is none.
+fn next_header(text: &str, at: usize) -> usize {
+    let mut start = at;
+    for line in text[at..].split_inclusive('\n') {
+        if line.trim_start().starts_with('[') {
+            return start;
+        }
+        start += line.len();
+    }
+    text.len()
+}
+
+fn line_start(text: &str, at: usize) -> usize {
+    text.as_bytes()[..at].iter().rposition(|&b| b == b'\n').map_or(0, |newline| newline + 1)
+}
+
+/// The offset behind the line's end.
+fn line_end(text: &str, at: usize) -> usize {
+    text.as_bytes()[at..].iter().position(|&b| b == b'\n').map_or(text.len(), |newline| at + newline + 1)
+}
+
+fn line_at(text: &str, at: usize) -> &str {
+    &text[line_start(text, at)..line_end(text, at)]
+}
+
+/// The parser's words, and a fix for the mistakes that people make most.
+fn described(message: &str, at: usize, text: &str) -> SyntaxError {
+    let rest = text[line_start(text, at)..].get(at - line_start(text, at)..).unwrap_or_default();
+    let value_is_missing = rest.is_empty() || rest.starts_with(['\n', '\r', '#']);
+    let quotes = "put text, addresses and prefixes in quotes, as in `\"10.0.0.0/8\"`";
+    let (message, fix) = if message.starts_with("string values must be quoted") {
+        if value_is_missing {
+            ("there is no value behind the `=`", "write one, or remove the line")
+        } else {
+            ("this is no value without quotes", quotes)
+        }
+    } else if ["invalid float", "invalid integer", "invalid date", "invalid time"]
+        .iter()
+        .any(|start| message.starts_with(start))
+    {
+        ("this is no number", quotes)
+    } else if message.starts_with("invalid boolean") {
+        ("true and false are written in small letters", "write `true` or `false`")
+    } else if message.starts_with("duplicate key") {
+        let fix = "keep one of the two; several tables of a kind have double brackets, as in `[[interface]]`";
+        ("this key or table is there already", fix)
+    } else if message.starts_with("key with no value") {
+        ("a key has no value", "write `key = value`")
+    } else {
+        (message, "correct it; see https://toml.io for how it is written")
+    };
+    SyntaxError { at, message: format!("not TOML: {message}"), fix: fix.to_owned() }
+}

@@ -1,0 +1,43 @@
+//! The BPF object inside the agent.
+
+use crate::problem::Problem;
+
+/// The BPF object (an ELF file, aligned to 8 bytes) that this build carries; `None` in a build without one.
+#[must_use]
+pub fn embedded() -> Option<&'static [u8]> {
+    OBJECT
+}
+
+/// The BPF object that this build carries.
+///
+/// # Errors
+/// A [`Problem`] that says how to build with one.
+pub fn require() -> Result<&'static [u8], Problem> {
+    embedded().ok_or_else(|| Problem::new("this build has no BPF object", "build with `cargo xtask build`"))
+}
+
+#[cfg(bpf_object)]
+const OBJECT: Option<&[u8]> = Some(aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/lyncwall-ebpf")));
+#[cfg(not(bpf_object))]
+const OBJECT: Option<&[u8]> = None;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[cfg(bpf_object)]
+    #[test]
+    fn the_object_is_an_aligned_bpf_elf() {
+        let object = require().expect("this build has an object");
+        assert!(object.starts_with(b"\x7fELF"));
+        assert_eq!(object.as_ptr().addr() % 8, 0);
+        assert_eq!(u16::from_le_bytes([object[18], object[19]]), 247, "EM_BPF");
+    }
+
+    #[cfg(not(bpf_object))]
+    #[test]
+    fn a_build_without_an_object_says_how_to_get_one() {
+        let problem = require().expect_err("this build has no object");
+        assert_eq!(problem.to_string(), "this build has no BPF object; build with `cargo xtask build`");
+    }
+}

@@ -1,0 +1,182 @@
+//! The only place that prints: data on stdout, messages on stderr.
+
+use std::cell::Cell;
+use std::fmt;
+use std::io::{self, IsTerminal, Write};
+use std::process::ExitCode;
+
+use lyncwall::problem::Problems;
+use serde::Serialize;
+
+/// Ends the program: 0 for done, 1 for the user's mistakes, 2 for anything else. Says what went wrong, once.
+pub(crate) fn exit(done: anyhow::Result<()>) -> ExitCode {
+    let Err(error) = done else { return ExitCode::SUCCESS };
+    if error.is::<ReaderGone>() {
+        return ExitCode::SUCCESS;
+    }
+    let style = Style::of(&io::stderr());
+    let Some(problems) = error.downcast_ref::<Problems>() else {
+        say(&format!("{} {error:#}", style.error("error:")));
+        return ExitCode::from(2);
+    };
+    for problem in problems.iter() {
+        say(&format!("{} {problem}", style.error("error:")));
+    }
+    ExitCode::from(1)
+}
+
+/// Prints what clap has to say about the command line: help, the version, or a mistake.
+pub(crate) fn usage(message: &clap::Error) -> ExitCode {
+    // Nobody is left to tell when printing this fails.
+    message.print().ok();
+    if message.use_stderr() { ExitCode::from(1) } else { ExitCode::SUCCESS }
+}
+
+/// Prints data in the form that was asked for.
+pub(crate) struct Output {
+    json: bool,
+    style: Style,
+    /// Something was printed before.
+    begun: Cell<bool>,
+}
+
+impl Output {
+    pub(crate) fn new(json: bool) -> Self {
+        Self { json, style: Style::of(&io::stdout()), begun: Cell::new(false) }
+    }
+
+    /// True where JSON is asked for.
+    pub(crate) fn json(&self) -> bool {
+        self.json
+    }
+
+    /// A whole answer as JSON.
+    pub(crate) fn value<T: Serialize>(&self, value: &T) -> anyhow::Result<()> {
+        self.line(&serde_json::to_string_pretty(value)?)
+    }
+
+    /// One line of text.
+    pub(crate) fn line(&self, line: &str) -> anyhow::Result<()> {
+        self.begun.set(true);
+        print(&format!("{line}\n"))
+    }
+
+    /// A table under a heading, apart from what came before; nothing where the table is empty.
+    pub(crate) fn section(&self, heading: &str, table: &Table) -> anyhow::Result<()> {
+        if table.rows.is_empty() {
+            return Ok(());
+        }
+        if self.begun.get() {
+            self.line("")?;
+        }
+        self.line(&self.style.heading(heading))?;
+        self.table(table)
+    }
+
+    /// A table alone.
+    pub(crate) fn table(&self, table: &Table) -> anyhow::Result<()> {
+        print(&table.lines(self.style))
+    }
+}
+
+/// Cells in aligned columns.
+pub(crate) struct Table {
+    header: Vec<String>,
+    rows: Vec<Vec<String>>,
+}
+
+impl Table {
+    /// A table whose columns have names.
+    pub(crate) fn new<const N: usize>(header: [&str; N]) -> Self {
+        Self { header: header.map(str::to_owned).to_vec(), rows: Vec::new() }
+    }
+
+    /// A table without a header.
+    pub(crate) fn plain() -> Self {
+        Self { header: Vec::new(), rows: Vec::new() }
+    }
+
+    /// Adds a row.
+    pub(crate) fn row(&mut self, cells: impl Into<Vec<String>>) {
+        self.rows.push(cells.into());
+    }
+
+    fn lines(&self, style: Style) -> String {
+        let mut widths: Vec<usize> = Vec::new();
+        for row in self.rows.iter().chain([&self.header]) {
+            widths.resize(widths.len().max(row.len()), 0);
+            for (width, cell) in widths.iter_mut().zip(row) {
+                *width = (*width).max(cell.chars().count());
+            }
+        }
+        let line = |row: &Vec<String>| {
+            let cells = row.iter().zip(&widths).map(|(cell, &width)| format!("{cell:width$}"));
+            format!("  {}", cells.collect::<Vec<_>>().join("  ")).trim_end().to_owned()
+        };
+        let mut text = String::new();
+        if !self.header.is_empty() {
+            text += &style.quiet(&line(&self.header));
+            text.push('\n');
+        }
+        for row in &self.rows {
+            text += &line(row);
+            text.push('\n');
+        }
+        text
+    }
+}
+
+/// Whether to colour.
+#[derive(Clone, Copy)]
+struct Style {
+    colour: bool,
+}
+
+impl Style {
+    /// Colour on a terminal, unless NO_COLOR is set (<https://no-color.org>).
+    fn of(stream: &impl IsTerminal) -> Self {
+        let refused = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+        Self { colour: stream.is_terminal() && !refused }
+    }
+
+    fn heading(self, text: &str) -> String {
+        self.paint("1", text)
+    }
+
+    fn quiet(self, text: &str) -> String {
+        self.paint("2", text)
+    }
+
+    fn error(self, text: &str) -> String {
+        self.paint("1;31", text)
+    }
+
+    fn paint(self, code: &str, text: &str) -> String {
+        if self.colour { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
+    }
+}
+
+/// Stdout's reader has gone, as `| head` does when it has enough: no failure, and nothing more to print.
+#[derive(Debug)]
+struct ReaderGone;
+
+impl fmt::Display for ReaderGone {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the reader of stdout has gone")
+    }
+}
+
+impl std::error::Error for ReaderGone {}
+
+fn print(text: &str) -> anyhow::Result<()> {
+    let mut stdout = io::stdout().lock();
+    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Err(ReaderGone.into()),
+        done => Ok(done?),
+    }
+}
+
+fn say(message: &str) {
+    // Nobody is left to tell when stderr is closed.
+    writeln!(io::stderr().lock(), "{message}").ok();
+}

@@ -1,0 +1,166 @@
+//! The `[[allow]]` rules as masks: a rule is a bit, by its position in the file.
+
+use std::collections::{BTreeMap, HashMap};
+
+use lyncwall_common::abi::{ALLOW_RULES, AllowTable, NetPort, PortTransport};
+
+use super::compile::{TargetInput, check_prefixes, ports_in};
+use super::counters::Identity;
+use crate::config::{Allow, AllowWhat, Transport};
+use crate::net::Prefix;
+use crate::problem::{Problem, Problems};
+
+/// What the allow rules come to; the counters of the table are still to be filled in.
+pub(super) struct AllowRules {
+    pub(super) table: Box<AllowTable>,
+    pub(super) sources: Vec<(Prefix, u64)>,
+}
+
+/// `None` where there is no rule.
+pub(super) fn compile(
+    rules: &[Allow],
+    targets: &[TargetInput],
+    problems: &mut Problems,
+) -> Option<AllowRules> {
+    if rules.is_empty() {
+        return None;
+    }
+    if rules.len() > ALLOW_RULES {
+        problems.push(Problem::new(
+            format!("there are {} [[allow]] rules, and there is room for {ALLOW_RULES}", rules.len()),
+            "join rules with the same sources and target",
+        ));
+        return None;
+    }
+    let mut table = Box::new(AllowTable::EMPTY);
+    let mut own: BTreeMap<Prefix, u64> = BTreeMap::new();
+    for (bit, rule) in rules.iter().enumerate() {
+        let mask = 1 << bit;
+        if rule.from.is_empty() {
+            table.any_source |= mask;
+        }
+        for prefix in &rule.from {
+            *own.entry(*prefix).or_default() |= mask;
+        }
+        match &rule.target {
+            None => {
+                table.no_target |= mask;
+                // As many as there are policies; a table without one is never asked.
+                table.targets.iter_mut().take(targets.len()).for_each(|rules| *rules |= mask);
+            }
+            Some(name) => match targets.iter().position(|target| target.name == **name) {
+                Some(policy) => {
+                    if let Some(rules) = table.targets.get_mut(policy) {
+                        *rules |= mask;
+                    }
+                }
+                None => problems.push(Problem::new(
+                    format!("the [[allow]] rule `{}` is for target `{name}`, which there is not", rule.name),
+                    "name one of the targets, or leave `target` out",
+                )),
+            },
+        }
+    }
+    check_prefixes(own.keys(), "the [[allow]] rules together", problems);
+    if !fill_classes(&mut table, rules) {
+        problems.push(Problem::new(
+            "the [[allow]] rules divide the ports into more than 255 different sets of rules",
+            "join rules, or let their port ranges begin and end together",
+        ));
+    }
+    Some(AllowRules { table, sources: covering(own) })
+}
+
+/// What a rule's counter is bound to: its name and all that it says.
+pub(super) fn identity(rule: &Allow) -> Identity {
+    let mut text = String::new();
+    match &rule.what {
+        AllowWhat::Protocol(protocol) => text.push_str(&format!("protocol {protocol}")),
+        AllowWhat::Ports { transport, ports } => {
+            text.push_str(match transport {
+                Transport::Tcp => "tcp",
+                Transport::Udp => "udp",
+                Transport::Both => "both",
+            });
+            ports.iter().for_each(|range| text.push_str(&format!(" {range}")));
+        }
+    }
+    rule.from.iter().for_each(|prefix| text.push_str(&format!(" from {prefix}")));
+    if let Some(target) = &rule.target {
+        text.push_str(&format!(" target {target}"));
+    }
+    Identity::Allow { name: rule.name.clone(), definition: fnv1a(text.as_bytes()) }
+}
+
+/// The 64-bit Fowler-Noll-Vo hash, which stays the same from one build to the next.
+fn fnv1a(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, &byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
+    })
+}
+
+/// Gives ports and protocols with the same rules the same class; false where there are more than 255.
+fn fill_classes(table: &mut AllowTable, rules: &[Allow]) -> bool {
+    let mut ports = [vec![0u64; 65536], vec![0u64; 65536]];
+    let mut protocols = [0u64; 256];
+    for (bit, rule) in rules.iter().enumerate() {
+        let mask = 1 << bit;
+        match &rule.what {
+            AllowWhat::Protocol(protocol) => protocols[usize::from(*protocol)] |= mask,
+            AllowWhat::Ports { transport, ports: ranges } => {
+                let transports: &[PortTransport] = match transport {
+                    Transport::Tcp => &[PortTransport::Tcp],
+                    Transport::Udp => &[PortTransport::Udp],
+                    Transport::Both => &PortTransport::ALL,
+                };
+                for transport in transports {
+                    for port in ranges.iter().flat_map(ports_in) {
+                        ports[*transport as usize][usize::from(port)] |= mask;
+                    }
+                }
+            }
+        }
+    }
+    let mut numbers: HashMap<u64, u8> = HashMap::from([(0, 0)]);
+    let classes = &mut table.classes;
+    let mut class_of = |rules: u64| {
+        if let Some(class) = numbers.get(&rules) {
+            return Some(*class);
+        }
+        let class = u8::try_from(numbers.len()).ok()?;
+        numbers.insert(rules, class);
+        classes[usize::from(class)] = rules;
+        Some(class)
+    };
+    for (classes, masks) in table.ports.iter_mut().zip(&ports) {
+        for (port, rules) in (0..=u16::MAX).zip(masks) {
+            let Some(class) = class_of(*rules) else { return false };
+            classes[NetPort::new(port).index()] = class;
+        }
+    }
+    for (class, rules) in table.protocols.iter_mut().zip(protocols) {
+        let Some(number) = class_of(rules) else { return false };
+        *class = number;
+    }
+    true
+}
+
+/// Adds to each prefix the rules of those that cover it: a longest-prefix match finds one entry only.
+fn covering(own: BTreeMap<Prefix, u64>) -> Vec<(Prefix, u64)> {
+    // In this order a prefix comes after all that cover it, and between the two come only others that the outer one
+    // covers too.
+    let mut around: Vec<(Prefix, u64)> = Vec::new();
+    own.into_iter()
+        .map(|(prefix, rules)| {
+            while around.last().is_some_and(|(outer, _)| !outer.contains(prefix.addr())) {
+                around.pop();
+            }
+            let rules = rules | around.last().map_or(0, |(_, rules)| *rules);
+            around.push((prefix, rules));
+            (prefix, rules)
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests;

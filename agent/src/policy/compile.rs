@@ -1,0 +1,279 @@
+//! From what a configuration, a catalogue and a machine say to the tables of one generation.
+
+use std::collections::HashSet;
+
+use lyncwall_common::abi::{
+    Class, FLAG_DHCP_CLIENT, Features, Generation, Interface, MAX_INTERFACES, MAX_POLICIES, NetPort,
+    PolicyTable, PortSet, PortTransport,
+};
+
+use super::allow::{self, AllowRules};
+use super::counters::{CounterBook, Identity};
+use super::{Compiled, ManagementTables, targets};
+use crate::config::{Address, Allow, Management, Mode, Unmatched};
+use crate::net::{PortRange, Prefix};
+use crate::problem::{Problem, Problems};
+
+/// Compiles a generation. The same input and counters give the same tables. The number of the generation is 0: it
+/// gets one when it is installed.
+///
+/// `counters` learns the rules of this generation; the caller says [`CounterBook::installed`] once it judges.
+///
+/// # Errors
+/// Everything that does not fit into the tables; `counters` is then as it was.
+pub fn compile(input: &Input, counters: &mut CounterBook) -> Result<Compiled, Problems> {
+    let mut problems = Problems::default();
+    let rules = sorted_rules(&input.targets, &mut problems);
+    let generation = generation(input, &mut problems);
+    let management = management(input.management.as_ref(), &mut problems);
+    let targets = targets::table(&input.targets, &mut problems);
+    let allow = allow::compile(&input.allow, &input.targets, &mut problems);
+    problems.or(())?;
+
+    let identities: Vec<Identity> = rules
+        .iter()
+        .zip(&input.targets)
+        .flat_map(|(lists, target)| lists.iter().flatten().map(|rule| rule.identity(&target.name)))
+        .chain(input.allow.iter().map(allow::identity))
+        .collect();
+    let Some(bound) = counters.allocate(&identities) else {
+        return Err(Problem::new(
+            format!("there is no counter left for {} rules beside those that are in use", identities.len()),
+            "switch to a smaller set of roles first, or restart with `lyncwall detach`",
+        )
+        .into());
+    };
+    let mut bound = bound.into_iter();
+    let policies =
+        rules.iter().map(|lists| lists.each_ref().map(|list| policy_table(list, &mut bound))).collect();
+
+    let mut features = Features::default();
+    if input.mode == Mode::Audit {
+        features = features.with(Features::AUDIT);
+    }
+    if targets.is_some() {
+        features = features.with(Features::TARGETS);
+    }
+    if allow.is_some() {
+        features = features.with(Features::ALLOW);
+    }
+    let (allow, allow_sources) = match allow {
+        Some(AllowRules { mut table, sources }) => {
+            for (counter, index) in table.counters.iter_mut().zip(bound) {
+                *counter = index;
+            }
+            (Some(table), sources)
+        }
+        None => (None, Vec::new()),
+    };
+    Ok(Compiled { features, generation, targets, policies, allow, allow_sources, management })
+}
+
+/// What a generation is made from.
+#[derive(Debug, Clone)]
+pub struct Input {
+    /// A target's position is the number of its policy; 1 to 16, no two of one name, at most one `host`.
+    pub targets: Vec<TargetInput>,
+    /// The further rules, the first that matches counts; up to 64, no two of one name.
+    pub allow: Vec<Allow>,
+    /// Who always gets in.
+    pub management: Option<Management>,
+    /// What happens to a destination in no target.
+    pub unmatched: Unmatched,
+    /// Whether packets are dropped.
+    pub mode: Mode,
+    /// The interfaces that are attached to, up to 32.
+    pub interfaces: Vec<InterfaceInput>,
+    /// First and last local ephemeral port (`net.ipv4.ip_local_port_range`).
+    pub ephemeral: (u16, u16),
+}
+
+/// A target with what is open there.
+#[derive(Debug, Clone)]
+pub struct TargetInput {
+    /// Its name.
+    pub name: String,
+    /// Its destination addresses.
+    pub address: Address,
+    /// The open ports; rules of one transport share no port. Up to 255 for each transport.
+    pub inbound: Vec<Rule>,
+}
+
+/// An open range of ports.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rule {
+    /// TCP or UDP.
+    pub transport: PortTransport,
+    /// The first port, at least 1.
+    pub first: u16,
+    /// The last port, at least `first`.
+    pub last: u16,
+    /// The catalogue's rows that opened it.
+    pub rows: Vec<String>,
+}
+
+impl Rule {
+    fn identity(&self, target: &str) -> Identity {
+        Identity::Rule {
+            target: target.to_owned(),
+            transport: self.transport,
+            first: self.first,
+            last: self.last,
+            rows: self.rows.clone(),
+        }
+    }
+}
+
+/// An interface that is attached to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct InterfaceInput {
+    /// The kernel's number of it; not 0.
+    pub ifindex: u32,
+    /// True where the box is a DHCP client there.
+    pub dhcp_client: bool,
+}
+
+/// Prefixes that the source tables hold for each address family.
+pub const MAX_PREFIXES: usize = 65_536;
+
+/// Says so where `prefixes` are more than a source table holds.
+pub(super) fn check_prefixes<'a>(
+    prefixes: impl Iterator<Item = &'a Prefix>,
+    what: &str,
+    problems: &mut Problems,
+) {
+    let mut count = [0usize; 2];
+    for prefix in prefixes {
+        count[usize::from(prefix.addr().is_ipv6())] += 1;
+    }
+    for (family, count) in ["IPv4", "IPv6"].into_iter().zip(count) {
+        if count > MAX_PREFIXES {
+            problems.push(Problem::new(
+                format!("{what} has {count} {family} prefixes, and there is room for {MAX_PREFIXES}"),
+                "join neighbouring prefixes into shorter ones",
+            ));
+        }
+    }
+}
+
+/// Rules of one (policy, transport): classes are bytes, and class 0 is closed.
+const MAX_RULES: usize = 255;
+
+/// The rules of each target by transport, in the order of their ports.
+fn sorted_rules<'a>(targets: &'a [TargetInput], problems: &mut Problems) -> Vec<[Vec<&'a Rule>; 2]> {
+    let mut names = HashSet::new();
+    if targets.is_empty() {
+        problems.push(Problem::new("there is no target", "add a [[target]]"));
+    }
+    if targets.len() > MAX_POLICIES as usize {
+        problems.push(Problem::new(
+            format!("there are {} targets, and there is room for {MAX_POLICIES}", targets.len()),
+            "give targets with the same roles one [[target]] with all of their addresses",
+        ));
+    }
+    for target in targets {
+        if !names.insert(&target.name) {
+            problems.push(Problem::new(
+                format!("two targets have the name `{}`", target.name),
+                "give each target a name of its own",
+            ));
+        }
+    }
+    targets
+        .iter()
+        .map(|target| PortTransport::ALL.map(|transport| rules_of(target, transport, problems)))
+        .collect()
+}
+
+fn rules_of<'a>(target: &'a TargetInput, transport: PortTransport, problems: &mut Problems) -> Vec<&'a Rule> {
+    let mut rules: Vec<&Rule> = target.inbound.iter().filter(|rule| rule.transport == transport).collect();
+    rules.sort_by_key(|rule| (rule.first, rule.last));
+    let (name, transport) = (&target.name, transport.name());
+    if rules.len() > MAX_RULES {
+        problems.push(Problem::new(
+            format!(
+                "target `{name}` has {} {transport} rules, and there is room for {MAX_RULES}",
+                rules.len()
+            ),
+            "give it fewer roles, or divide them among several targets",
+        ));
+    }
+    for rule in &rules {
+        if rule.first == 0 || rule.first > rule.last {
+            problems.push(Problem::new(
+                format!(
+                    "target `{name}` has a {transport} rule from port {} to {} ({})",
+                    rule.first,
+                    rule.last,
+                    rule.rows.join(", ")
+                ),
+                "correct the catalogue: ports go from 1 to 65535, the lower one first",
+            ));
+        }
+    }
+    for pair in rules.windows(2) {
+        if pair[1].first <= pair[0].last {
+            problems.push(Problem::new(
+                format!("target `{name}` has two rules for {transport} port {}", pair[1].first),
+                "correct the catalogue: rules of one target share no port",
+            ));
+        }
+    }
+    rules
+}
+
+fn policy_table(rules: &[&Rule], counters: &mut impl Iterator<Item = u32>) -> Box<PolicyTable> {
+    let mut table = Box::new(PolicyTable::CLOSED);
+    for (class, (rule, counter)) in (1..=u8::MAX).zip(rules.iter().zip(counters)) {
+        table.classes[usize::from(class)] = Class { counter, groups: 0 };
+        for port in rule.first..=rule.last {
+            table.ports[NetPort::new(port).index()] = class;
+        }
+    }
+    table
+}
+
+fn generation(input: &Input, problems: &mut Problems) -> Generation {
+    let (ephemeral_first, ephemeral_last) = input.ephemeral;
+    let mut generation = Generation {
+        ephemeral_first,
+        ephemeral_last,
+        unmatched_pass: u32::from(input.unmatched == Unmatched::Pass),
+        ..Generation::EMPTY
+    };
+    if input.interfaces.len() > MAX_INTERFACES {
+        problems.push(Problem::new(
+            format!(
+                "there are {} interfaces, and there is room for {MAX_INTERFACES}",
+                input.interfaces.len()
+            ),
+            "attach to fewer interfaces",
+        ));
+    }
+    for (entry, interface) in generation.interfaces.iter_mut().zip(&input.interfaces) {
+        let flags = if interface.dhcp_client { FLAG_DHCP_CLIENT } else { 0 };
+        *entry = Interface { ifindex: interface.ifindex, flags };
+    }
+    generation
+}
+
+fn management(management: Option<&Management>, problems: &mut Problems) -> ManagementTables {
+    let mut ports = Box::new([PortSet::EMPTY; 2]);
+    let Some(management) = management else { return ManagementTables { ports, sources: Vec::new() } };
+    for (transport, ranges) in [(PortTransport::Tcp, &management.tcp), (PortTransport::Udp, &management.udp)]
+    {
+        for port in ranges.iter().flat_map(ports_in) {
+            ports[transport as usize].insert(NetPort::new(port));
+        }
+    }
+    check_prefixes(management.from.iter(), "management.from", problems);
+    ManagementTables { ports, sources: management.from.clone() }
+}
+
+/// Every port of a range, in host byte order.
+pub(super) fn ports_in(range: &PortRange) -> std::ops::RangeInclusive<u16> {
+    range.first()..=range.last()
+}
+
+#[cfg(test)]
+pub(super) mod tests;

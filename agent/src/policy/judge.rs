@@ -1,0 +1,157 @@
+//! The program's own verdict over a [`Compiled`] in memory.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::net::IpAddr;
+
+use lyncwall_common::abi::{
+    AllowKey, Bucket, Class, Features, FragmentKey, FragmentRecord, Live, NetPort, PortSet, PortTransport,
+    Target,
+};
+use lyncwall_common::decide::{self, ICMP_ECHO_RATE, ICMP_ERROR_RATE, Rate, Tables, Verdict};
+use lyncwall_common::fields::Address;
+
+use super::Compiled;
+use crate::net::Prefix;
+
+/// Judges one frame that comes in by interface `ifindex`, with nothing remembered of earlier ones.
+#[must_use]
+pub fn judge(compiled: &Compiled, ifindex: u32, frame: &[u8]) -> Verdict {
+    HostTables::new(compiled, ifindex).judge(frame)
+}
+
+/// The tables of one generation as one CPU would see them: fragments and rates carry over from frame to frame.
+pub struct HostTables<'a> {
+    /// The generation that judges, in slot 0.
+    pub compiled: &'a Compiled,
+    /// What the live record says the generation uses.
+    pub features: Features,
+    /// The interface that frames come in by.
+    pub ifindex: u32,
+    /// The clock, in ticks.
+    pub jiffies: Cell<u64>,
+    /// Ticks per second.
+    pub hz: u64,
+    /// What is remembered of first fragments.
+    pub fragments: RefCell<HashMap<FragmentKey, FragmentRecord>>,
+    icmp_errors: Cell<Bucket>,
+    icmp_echo: Cell<Bucket>,
+}
+
+impl<'a> HostTables<'a> {
+    /// Nothing remembered, an hour after boot at 250 ticks a second.
+    #[must_use]
+    pub fn new(compiled: &'a Compiled, ifindex: u32) -> Self {
+        Self {
+            compiled,
+            features: compiled.features,
+            ifindex,
+            jiffies: Cell::new(3600 * 250),
+            hz: 250,
+            fragments: RefCell::default(),
+            icmp_errors: Cell::default(),
+            icmp_echo: Cell::default(),
+        }
+    }
+
+    /// The verdict.
+    #[must_use]
+    pub fn judge(&self, frame: &[u8]) -> Verdict {
+        decide::judge(frame, self)
+    }
+}
+
+impl Tables for HostTables<'_> {
+    fn live(&self) -> Option<Live> {
+        Some(Live::new(0, self.features))
+    }
+
+    fn jiffies(&self) -> u64 {
+        self.jiffies.get()
+    }
+
+    fn hz(&self) -> u64 {
+        self.hz
+    }
+
+    fn management_port(&self, transport: PortTransport, port: NetPort) -> bool {
+        let (byte, mask) = PortSet::cell(port);
+        self.compiled.management.ports[transport as usize].0[byte] & mask != 0
+    }
+
+    fn management_source(&self, source: Address) -> bool {
+        let source = source.ip();
+        self.compiled.management.sources.iter().any(|prefix| prefix.contains(source))
+    }
+
+    fn target(&self, _slot: u32, address: [u64; 2]) -> Target {
+        self.compiled.targets.as_ref().map_or(Target::NONE, |table| table.find(address))
+    }
+
+    fn port(
+        &self,
+        _slot: u32,
+        policy: u32,
+        transport: PortTransport,
+        port: NetPort,
+    ) -> Option<Option<Class>> {
+        let tables = self.compiled.policies.get(policy as usize)?;
+        Some(tables[transport as usize].open(port))
+    }
+
+    fn allow(&self, _slot: u32, key: AllowKey, policy: u32, source: Address) -> Option<u32> {
+        let table = self.compiled.allow.as_ref()?;
+        let candidates = table.candidates(key, policy);
+        if candidates == 0 {
+            return None;
+        }
+        table.first(candidates, longest_match(&self.compiled.allow_sources, source.ip()))
+    }
+
+    fn dhcp_client(&self, _slot: u32) -> bool {
+        self.compiled.generation.is_dhcp_client(self.ifindex)
+    }
+
+    fn ephemeral(&self, _slot: u32) -> (u16, u16) {
+        (self.compiled.generation.ephemeral_first, self.compiled.generation.ephemeral_last)
+    }
+
+    fn unmatched_pass(&self, _slot: u32) -> bool {
+        self.compiled.generation.unmatched_pass != 0
+    }
+
+    fn within(&self, rate: Rate) -> bool {
+        let (cell, rate) = match rate {
+            Rate::IcmpError => (&self.icmp_errors, ICMP_ERROR_RATE),
+            Rate::IcmpEcho => (&self.icmp_echo, ICMP_ECHO_RATE),
+        };
+        let mut bucket = cell.get();
+        let within = bucket.take(self.jiffies(), self.hz, rate);
+        cell.set(bucket);
+        within
+    }
+
+    fn fragment(&self, key: &FragmentKey) -> Option<FragmentRecord> {
+        self.fragments.borrow().get(key).copied()
+    }
+
+    fn remember_fragment(&self, key: &FragmentKey, record: FragmentRecord) {
+        self.fragments.borrow_mut().insert(*key, record);
+    }
+
+    fn forget_fragment(&self, key: &FragmentKey) {
+        self.fragments.borrow_mut().remove(key);
+    }
+}
+
+/// What the kernel's trie finds.
+fn longest_match(prefixes: &[(Prefix, u64)], address: IpAddr) -> u64 {
+    prefixes
+        .iter()
+        .filter(|(prefix, _)| prefix.contains(address))
+        .max_by_key(|(prefix, _)| prefix.length())
+        .map_or(0, |(_, rules)| *rules)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,300 @@
+//! `lyncwall roles`, `show` and `catalogue` as a user meets them, and catalogue files with mistakes.
+
+use std::io::{BufRead, BufReader, Read};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use serde_json::{Value, json};
+
+fn lyncwall(arguments: &[&str]) -> Output {
+    command(arguments).output().expect("lyncwall runs")
+}
+
+fn command(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_lyncwall"));
+    command.args(arguments);
+    command
+}
+
+fn stdout(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).expect("stdout is UTF-8")
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8(output.stderr.clone()).expect("stderr is UTF-8")
+}
+
+fn json(arguments: &[&str]) -> Value {
+    let output = lyncwall(arguments);
+    assert!(output.status.success(), "{arguments:?}: {}", stderr(&output));
+    assert_eq!(stderr(&output), "", "{arguments:?}");
+    serde_json::from_slice(&output.stdout).expect("stdout is JSON")
+}
+
+fn keys(value: &Value) -> Vec<&str> {
+    let mut keys: Vec<&str> = value.as_object().expect("an object").keys().map(String::as_str).collect();
+    keys.sort_unstable();
+    keys
+}
+
+/// A file of this test run.
+fn written(name: &str, text: &str) -> PathBuf {
+    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+    std::fs::write(&path, text).expect("the test's folder takes a file");
+    path
+}
+
+#[test]
+fn roles_as_json_are_key_kind_printed_rows() {
+    let roles = json(&["roles", "--json"]);
+    let roles = roles.as_array().expect("an array");
+    assert_eq!(roles.len(), 19);
+    for role in roles {
+        assert_eq!(keys(role), ["key", "kind", "printed", "rows"]);
+    }
+    let lb = roles.iter().find(|role| role["key"] == "director-lb-dns").expect("the role is listed");
+    let expected = json!({
+        "key": "director-lb-dns", "kind": "balancer", "printed": "Director load balancer",
+        "rows": ["hlb-dns.05", "hlb-dns.07"],
+    });
+    assert_eq!(*lb, expected);
+}
+
+#[test]
+fn show_as_json_is_exactly_this() {
+    let rule = |first: u16, sources: &[&str], row: &str| json!({"transport": "tcp", "first": first, "last": first, "sources": sources, "rows": [row]});
+    let expected = json!({
+        "roles": ["director-vip"],
+        "reading": "strict",
+        "inbound": [
+            rule(80, &["internal-clients"], "director.04"),
+            rule(443, &["internal-clients"], "director.05"),
+            rule(4443, &["reverse-proxy"], "director.02"),
+            rule(5061, &["edge"], "director.06"),
+            rule(8080, &["reverse-proxy"], "director.01"),
+            rule(50001, &["admins"], "director.07"),
+            rule(50002, &["admins"], "director.08"),
+            rule(50003, &["admins"], "director.09"),
+        ],
+        "outbound": [rule(444, &[], "director.03"), rule(5061, &[], "director.prose-1")],
+        "closed": [],
+    });
+    assert_eq!(json(&["show", "director-vip", "--json"]), expected);
+    assert_eq!(json(&["--json", "show", "director-vip", "--reading", "strict"]), expected);
+}
+
+#[test]
+fn show_as_json_says_why_a_port_stays_closed() {
+    let shown = json(&["show", "--json", "persistent-chat"]);
+    let closed = shown["closed"].as_array().expect("an array");
+    for rule in closed {
+        assert_eq!(keys(rule), ["first", "last", "rows", "sources", "transport", "why"]);
+        assert!(rule["why"].as_str().is_some_and(|why| !why.is_empty()));
+    }
+    let ports: Vec<_> = closed.iter().map(|rule| (&rule["transport"], &rule["first"])).collect();
+    assert_eq!(ports, [(&json!("tcp"), &json!(445)), (&json!("udp"), &json!(1434))]);
+}
+
+#[test]
+fn show_reads_literally_when_told_to() {
+    let shown = json(&["show", "phone", "--reading", "literal", "--json"]);
+    assert_eq!(shown["reading"], "literal");
+    let expected = json!([
+        {"transport": "udp", "first": 67, "last": 68, "sources": [], "rows": ["client.12"]},
+    ]);
+    assert_eq!(shown["inbound"], expected);
+}
+
+#[test]
+fn catalogue_as_json_is_the_rows() {
+    let rows = json(&["catalogue", "--json"]);
+    let rows = rows.as_array().expect("an array");
+    assert_eq!(rows.len(), 103);
+    assert_eq!(rows[0]["id"], "server.01");
+    let media = rows.iter().find(|row| row["id"] == "server.39").expect("the row is listed");
+    assert_eq!(media["transport"], "both");
+    assert_eq!(media["ports"], json!([{"first": 49152, "last": 57500}]));
+    assert_eq!(media["printed"]["lines"]["004"], 360);
+}
+
+#[test]
+fn people_get_aligned_text_without_colour_in_a_pipe() {
+    let output = lyncwall(&["show", "director-vip"]);
+    let text = stdout(&output);
+    assert!(output.status.success());
+    assert!(!text.contains('\x1b'), "{text}");
+    let starts: Vec<Option<usize>> = text
+        .lines()
+        .filter(|line| line.contains("(Director web services)"))
+        .map(|line| line.find("HTTP"))
+        .collect();
+    assert_eq!(starts.len(), 4, "{text}");
+    assert!(starts.iter().all(|start| *start == starts[0]), "{text}");
+    assert!(stdout(&lyncwall(&["roles"])).contains("director-vip"));
+    assert!(stdout(&lyncwall(&["catalogue", "server.14"])).contains("Autodiscover"));
+}
+
+#[test]
+fn every_unknown_role_is_named_with_the_nearest_one() {
+    let output = lyncwall(&["show", "direktor-vip", "mediatoin"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(stdout(&output), "");
+    let message = stderr(&output);
+    let lines: Vec<&str> = message.lines().collect();
+    assert_eq!(lines.len(), 2, "{message}");
+    assert!(
+        lines[0].starts_with("error: ") && lines[0].contains("did you mean `director-vip`?"),
+        "{message}"
+    );
+    assert!(lines[1].starts_with("error: ") && lines[1].contains("did you mean `mediation`?"), "{message}");
+}
+
+#[test]
+fn an_add_on_alone_is_refused_with_its_role() {
+    let output = lyncwall(&["show", "collocated-mediation"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(
+        stderr(&output),
+        "error: `collocated-mediation` is an add-on of `front-end`; name `front-end` as well\n"
+    );
+}
+
+#[test]
+fn a_wrong_command_line_is_the_users_mistake() {
+    for arguments in [&["nonsense"][..], &["show"], &["show", "director", "--reading", "loose"], &[]] {
+        let output = lyncwall(arguments);
+        assert_eq!(output.status.code(), Some(1), "{arguments:?}");
+        assert_eq!(stdout(&output), "", "{arguments:?}");
+        assert!(stderr(&output).contains("--help"), "{arguments:?}: {}", stderr(&output));
+    }
+    assert_eq!(lyncwall(&["--help"]).status.code(), Some(0));
+    assert_eq!(lyncwall(&["catalogue", "server.99"]).status.code(), Some(1));
+}
+
+#[test]
+fn a_reader_that_leaves_early_is_no_failure() {
+    // JSON of the rows is larger than a pipe holds, so the writer is still at it when the reader leaves.
+    let mut child = command(&["catalogue", "--json"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("lyncwall runs");
+    let mut line = String::new();
+    let pipe = child.stdout.take().expect("a pipe");
+    BufReader::with_capacity(16, pipe).read_line(&mut line).expect("a first line");
+    assert_eq!(line, "[\n");
+    let mut message = String::new();
+    child.stderr.take().expect("a pipe").read_to_string(&mut message).expect("stderr is UTF-8");
+    assert_eq!(message, "");
+    assert_eq!(child.wait().expect("lyncwall ends").code(), Some(0));
+}
+
+#[test]
+fn a_full_disk_is_unexpected() {
+    let full = std::fs::File::options().write(true).open("/dev/full").expect("/dev/full opens");
+    let output = command(&["roles"]).stdout(full).output().expect("lyncwall runs");
+    assert_eq!(output.status.code(), Some(2));
+    assert!(stderr(&output).starts_with("error: "), "{}", stderr(&output));
+}
+
+const HEAD: &str = "edition = \"mine\"\n[tables]\nmine = \"My table\"\n[groups]\nedge = \"Edge\"\n";
+
+/// A row of a small catalogue, with further lines.
+fn row(id: &str, ports: &str, more: &str) -> String {
+    format!(
+        "[[row]]\nid = \"{id}\"\nrole = \"Box\"\ntransport = \"tcp\"\nports = {ports}\n\
+         application = \"HTTPS\"\ndirection = \"inbound\"\nnote = \"n\"\n{more}\n"
+    )
+}
+
+fn role(key: &str, more: &str) -> String {
+    format!("[[role]]\nkey = \"{key}\"\nkind = \"server\"\nprinted = \"Box\"\nsummary = \"s\"\n{more}\n")
+}
+
+/// The message lines about a catalogue file, without `error: ` and the file's name.
+fn complaints(name: &str, text: &str) -> Vec<String> {
+    let path = written(name, text);
+    let output = lyncwall(&["roles", "--catalogue", path.to_str().expect("a UTF-8 path")]);
+    assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
+    let prefix = format!("error: {}", path.display());
+    stderr(&output)
+        .lines()
+        .map(|line| line.strip_prefix(&prefix).unwrap_or_else(|| panic!("{line} names no file")).to_owned())
+        .collect()
+}
+
+#[test]
+fn a_catalogue_of_ones_own_works() {
+    let text = format!("{HEAD}{}{}", row("mine.1", "[80, 443]", ""), role("box", "rows = [\"mine.1\"]"));
+    let path = written("own.toml", &text);
+    let shown = json(&["show", "box", "--json", "--catalogue", path.to_str().expect("a UTF-8 path")]);
+    assert_eq!(shown["inbound"].as_array().map(Vec::len), Some(2));
+}
+
+#[test]
+fn all_mistakes_of_a_catalogue_are_reported_each_with_its_place() {
+    let text = [
+        HEAD,
+        &row("mine.1", "70000", ""),
+        &row(
+            "mine.1",
+            "\"20-10\"",
+            "strict = { ruling = \"needs-group\", groups = [\"nobody\"], why = \"w\" }",
+        ),
+        &row("other.1", "[1, 0]", ""),
+        &role("box", "rows = [\"mine.1\", \"mine.9\"]\nextends = \"shelf\""),
+        &role("box", "also = [{ rows = [\"mine.1\"], ports = 1, ruling = \"optional\" }]"),
+    ]
+    .concat();
+    let expected = [
+        ":10:9: row[0].ports: 70000 is no port; ports go from 1 to 65535",
+        ":16:6: row[1].id: the row `mine.1` stands here twice; give each row an id of its own",
+        ":19:9: row[1].ports: the range 20-10 is upside down; put the lower port first",
+        ":23:46: row[1].strict.groups[0]: there is no group `nobody`; add it to [groups]",
+        ":25:6: row[2].id: the row `other.1` belongs to no table; begin the id with a key of [tables] and a dot",
+        ":28:9: row[2].ports: 0 is no port; ports go from 1 to 65535",
+        ":34:7: role[0].key: the role `box` is not sure whether it is an add-on; give an add-on, and nothing else, the key `extends`",
+        ":38:19: role[0].rows[1]: there is no row `mine.9`; name the id of a [[row]]",
+        ":39:11: role[0].extends: there is no role `shelf`; name the key of a [[role]]",
+        ":41:7: role[1].key: the role `box` stands here twice; give each role a key of its own",
+        ":45:9: role[1].also[0]: this stays closed without a reason; add `why`",
+        ":45:9: role[1].also[0]: `ports` and `transport` go together; give both or neither",
+        ":45:9: role[1].also[0]: an option needs an `id`; add the name to enable it by",
+    ];
+    assert_eq!(complaints("mistakes.toml", &text), expected);
+}
+
+#[test]
+fn a_catalogue_of_the_wrong_shape_is_reported_with_its_place() {
+    let good = format!("{HEAD}{}{}", row("mine.1", "80", ""), role("box", "rows = [\"mine.1\"]"));
+    let cases = [
+        ("nota = ", good.replace("note = ", "nota = "), ":13:1: row[0].nota: unknown field `nota`"),
+        ("true", good.replace("ports = 80", "ports = true"), ":10:9: row[0].ports: expected a port, a list"),
+        ("kind", good.replace("\"server\"", "\"servant\""), ":17:8: role[0].kind: unknown variant `servant`"),
+        (
+            "range",
+            good.replace("ports = 80", "ports = \"many\""),
+            ":10:9: row[0].ports: `many` is no range of ports",
+        ),
+        ("gap", good.replace("note = \"n\"", ""), ":6:1: row[0]: missing field `note`"),
+        ("syntax", good.replace("[tables]", "[tables"), ":2:8: "),
+    ];
+    for (name, text, expected) in cases {
+        assert_ne!(text, good, "{name}");
+        let complaints = complaints("shape.toml", &text);
+        assert_eq!(complaints.len(), 1, "{name}: {complaints:?}");
+        assert!(complaints[0].starts_with(expected), "{name}: {complaints:?}");
+    }
+}
+
+#[test]
+fn a_catalogue_that_is_not_there_is_the_users_mistake() {
+    for (name, expected) in [
+        ("lync-2010", "error: there is no catalogue `lync-2010`; `lync-2013` is built in"),
+        ("./nowhere.toml", "error: ./nowhere.toml: the catalogue cannot be read: "),
+    ] {
+        let output = lyncwall(&["catalogue", "--catalogue", name]);
+        assert_eq!(output.status.code(), Some(1), "{name}");
+        assert!(stderr(&output).starts_with(expected), "{}", stderr(&output));
+    }
+}

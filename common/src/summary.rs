@@ -1,0 +1,189 @@
+//! What the verdict needs of a frame's headers, in two words.
+//!
+//! Two words stay in registers where a dozen fields do not. And they can be passed through
+//! [`Packet::forget`](crate::packet::Packet::forget): the verifier then follows the verdict once instead of once for each
+//! way through the parser.
+
+use crate::{
+    abi::{NetPort, PortTransport},
+    parse::{Family, Fragment, Headers, Kind, ParseError},
+    reason::Reason,
+};
+
+/// The headers of a frame, packed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Summary {
+    /// Bits 0-7 [`Form`], 8-15 a reason or the IP protocol, 16-23 TCP flags or ICMP type, 24-31 time to live or hop limit,
+    /// 32-45 offset of the transport header, 46-50 of the IP header, 51 IPv6, 52 multicast group, 53 broadcast, 54
+    /// fragmented.
+    pub first: u64,
+    /// Bits 0-15 destination port and 16-31 source port as they lie in the packet, 32-48 end of the IP packet, 49-62
+    /// offset of the IPv6 fragment header.
+    pub second: u64,
+}
+
+/// What is to be judged; 0 is none, so that a summary of zeros lets nothing in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Form {
+    /// Nothing: the parser settled it.
+    Settled = 1,
+    /// A fragment without a transport header.
+    LaterFragment = 2,
+    /// TCP.
+    Tcp = 3,
+    /// UDP.
+    Udp = 4,
+    /// ICMP or ICMPv6.
+    Icmp = 5,
+    /// Another IP protocol.
+    Other = 6,
+}
+
+const IPV6: u64 = 1 << 51;
+const GROUP: u64 = 1 << 52;
+const BROADCAST: u64 = 1 << 53;
+const FRAGMENTED: u64 = 1 << 54;
+
+impl Summary {
+    /// Packs what the parser found.
+    #[inline(always)]
+    #[must_use]
+    pub fn new(parsed: Result<Kind, ParseError>, headers: &Headers) -> Self {
+        let (form, code) = match parsed {
+            Err(error) => return Self::settled(error.reason()),
+            Ok(Kind::NonIp) => return Self::settled(Reason::NonIp),
+            Ok(Kind::LaterFragment) => (Form::LaterFragment, headers.protocol),
+            Ok(Kind::Ports(PortTransport::Tcp)) => (Form::Tcp, headers.protocol),
+            Ok(Kind::Ports(PortTransport::Udp)) => (Form::Udp, headers.protocol),
+            Ok(Kind::Icmp) => (Form::Icmp, headers.protocol),
+            Ok(Kind::Other) => (Form::Other, headers.protocol),
+        };
+        let mut first = form as u64
+            | u64::from(code) << 8
+            | u64::from(headers.flags) << 16
+            | u64::from(headers.hop_limit) << 24
+            | (headers.transport as u64) << 32
+            | (headers.network as u64) << 46;
+        if let Some(Family::V6) = headers.family {
+            first |= IPV6;
+        }
+        if headers.group {
+            first |= GROUP;
+        }
+        if headers.broadcast {
+            first |= BROADCAST;
+        }
+        if !matches!(headers.fragment, Fragment::Whole) {
+            first |= FRAGMENTED;
+        }
+        let second = u64::from(headers.destination_port.0)
+            | u64::from(headers.source_port.0) << 16
+            | (headers.end as u64) << 32
+            | (headers.fragment_header as u64) << 49;
+        Self { first, second }
+    }
+
+    #[inline(always)]
+    const fn settled(reason: Reason) -> Self {
+        Self { first: Form::Settled as u64 | (reason as u64) << 8, second: 0 }
+    }
+
+    /// The form, as its value: an unknown one is none that [`Summary::new`] makes.
+    #[inline(always)]
+    #[must_use]
+    pub const fn form(self) -> u8 {
+        self.first as u8
+    }
+
+    /// The value of the reason, where the form is [`Form::Settled`]; else the IP protocol, after extension headers.
+    #[inline(always)]
+    #[must_use]
+    pub const fn code(self) -> u8 {
+        (self.first >> 8) as u8
+    }
+
+    /// TCP flags, or the ICMP type.
+    #[inline(always)]
+    #[must_use]
+    pub const fn flags(self) -> u8 {
+        (self.first >> 16) as u8
+    }
+
+    /// Time to live or hop limit.
+    #[inline(always)]
+    #[must_use]
+    pub const fn hop_limit(self) -> u8 {
+        (self.first >> 24) as u8
+    }
+
+    /// Where the transport header lies, in bytes from the start of the frame.
+    #[inline(always)]
+    #[must_use]
+    pub const fn transport(self) -> usize {
+        (self.first >> 32) as usize & 0x3fff
+    }
+
+    /// Where the IP header lies.
+    #[inline(always)]
+    #[must_use]
+    pub const fn network(self) -> usize {
+        (self.first >> 46) as usize & 0x1f
+    }
+
+    /// The version of IP.
+    #[inline(always)]
+    #[must_use]
+    pub const fn family(self) -> Family {
+        if self.first & IPV6 == 0 { Family::V4 } else { Family::V6 }
+    }
+
+    /// True where the destination address is a multicast group.
+    #[inline(always)]
+    #[must_use]
+    pub const fn group(self) -> bool {
+        self.first & GROUP != 0
+    }
+
+    /// True where the frame or the packet is a broadcast.
+    #[inline(always)]
+    #[must_use]
+    pub const fn broadcast(self) -> bool {
+        self.first & BROADCAST != 0
+    }
+
+    /// True for a part of a packet.
+    #[inline(always)]
+    #[must_use]
+    pub const fn fragmented(self) -> bool {
+        self.first & FRAGMENTED != 0
+    }
+
+    /// The destination port.
+    #[inline(always)]
+    #[must_use]
+    pub const fn destination_port(self) -> NetPort {
+        NetPort(self.second as u16)
+    }
+
+    /// The source port.
+    #[inline(always)]
+    #[must_use]
+    pub const fn source_port(self) -> NetPort {
+        NetPort((self.second >> 16) as u16)
+    }
+
+    /// The first byte after the IP packet.
+    #[inline(always)]
+    #[must_use]
+    pub const fn end(self) -> usize {
+        (self.second >> 32) as usize & 0x1_ffff
+    }
+
+    /// Where the IPv6 fragment header lies.
+    #[inline(always)]
+    #[must_use]
+    pub const fn fragment_header(self) -> usize {
+        (self.second >> 49) as usize & 0x3fff
+    }
+}

@@ -1,0 +1,141 @@
+//! Header layouts in 16-bit units, fields in network byte order.
+//!
+//! network-types lays the same headers out as arrays of bytes, which the BPF compiler loads one byte at a time and shifts
+//! together, as it knows nothing of their alignment. Frames begin at an even address, and every header at an even offset.
+
+use network_types::{eth, ip, tcp, udp, vlan};
+
+/// An Ethernet header (IEEE 802.3).
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct EthernetHeader {
+    /// Destination address.
+    pub destination: [u16; 3],
+    /// Source address.
+    pub source: [u16; 3],
+    /// EtherType, or a length below 0x600.
+    pub ether_type: u16,
+}
+
+/// A VLAN tag (IEEE 802.1Q), without the EtherType before it.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct VlanTag {
+    /// Priority, drop eligibility, and the identifier in the low 12 bits.
+    pub control: u16,
+    /// EtherType of what follows.
+    pub ether_type: u16,
+}
+
+/// An IPv4 header without options (RFC 791).
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct Ipv4Header {
+    /// Version in the high four bits, header length in words in the low four.
+    pub version_and_length: u8,
+    /// Type of service.
+    pub service: u8,
+    /// Length of the packet in bytes, header included.
+    pub total_length: u16,
+    /// Identification.
+    pub id: u16,
+    /// Flags in the high three bits, offset in units of eight bytes in the low 13.
+    pub fragment: u16,
+    /// Time to live.
+    pub ttl: u8,
+    /// IP protocol.
+    pub protocol: u8,
+    /// Header checksum.
+    pub checksum: u16,
+    /// Source address.
+    pub source: [u16; 2],
+    /// Destination address.
+    pub destination: [u16; 2],
+}
+
+/// An IPv6 header (RFC 8200).
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct Ipv6Header {
+    /// Version in the high four bits.
+    pub version: u8,
+    /// Rest of the traffic class, flow label.
+    pub class_and_label: [u8; 3],
+    /// Length of what follows the header, in bytes.
+    pub payload_length: u16,
+    /// IP protocol, or an extension header.
+    pub next_header: u8,
+    /// Hop limit.
+    pub hop_limit: u8,
+    /// Source address.
+    pub source: [u16; 8],
+    /// Destination address.
+    pub destination: [u16; 8],
+}
+
+/// The first eight bytes of an IPv6 extension header (RFC 8200, 4).
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct ExtensionHeader {
+    /// What follows it.
+    pub next_header: u8,
+    /// Its length in units of eight bytes, without the first; in a fragment header reserved.
+    pub length: u8,
+    /// In a fragment header: offset in bytes in the high 13 bits, "more fragments" in the lowest. In a routing header:
+    /// type in the first byte in memory.
+    pub fragment: u16,
+    /// In a fragment header: identification.
+    pub id: [u16; 2],
+}
+
+/// A TCP header without options (RFC 9293).
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct TcpHeader {
+    /// Source port.
+    pub source: u16,
+    /// Destination port.
+    pub destination: u16,
+    /// Sequence and acknowledgment number.
+    pub sequence: [u16; 4],
+    /// Header length in words in the high four bits.
+    pub offset: u8,
+    /// CWR, ECE, URG, ACK, PSH, RST, SYN, FIN.
+    pub flags: u8,
+    /// Window.
+    pub window: u16,
+    /// Checksum.
+    pub checksum: u16,
+    /// Urgent pointer.
+    pub urgent: u16,
+}
+
+/// A UDP header (RFC 768).
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct UdpHeader {
+    /// Source port.
+    pub source: u16,
+    /// Destination port.
+    pub destination: u16,
+    /// Length of header and data in bytes.
+    pub length: u16,
+    /// Checksum.
+    pub checksum: u16,
+}
+
+const _: () = assert!(size_of::<EthernetHeader>() == eth::EthHdr::LEN);
+const _: () = assert!(size_of::<VlanTag>() == vlan::VlanHdr::LEN);
+const _: () = assert!(size_of::<Ipv4Header>() == ip::Ipv4Hdr::LEN);
+const _: () = assert!(size_of::<Ipv6Header>() == ip::Ipv6Hdr::LEN);
+const _: () = assert!(size_of::<TcpHeader>() == tcp::TcpHdr::LEN);
+const _: () = assert!(size_of::<UdpHeader>() == udp::UdpHdr::LEN);
+const _: () = assert!(size_of::<ExtensionHeader>() == 8);
+const _: () = {
+    use core::mem::offset_of;
+    assert!(offset_of!(Ipv4Header, source) == offset_of!(ip::Ipv4Hdr, src_addr));
+    assert!(offset_of!(Ipv4Header, destination) == offset_of!(ip::Ipv4Hdr, dst_addr));
+    assert!(offset_of!(Ipv6Header, source) == offset_of!(ip::Ipv6Hdr, src_addr));
+    assert!(offset_of!(Ipv6Header, destination) == offset_of!(ip::Ipv6Hdr, dst_addr));
+    assert!(offset_of!(TcpHeader, checksum) == offset_of!(tcp::TcpHdr, check));
+};

@@ -1,0 +1,291 @@
+//! The verdict against a second statement of the verdict table, which knows what a frame says instead of reading it.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+
+use lyncwall_common::abi::PortTransport;
+use lyncwall_common::decide::{Verdict, judge};
+use lyncwall_common::reason::{Action, Reason};
+use proptest::prelude::*;
+
+use crate::frames::{Built, Extension, Ip, Opt, Payload, Spec, sequence, spec};
+use crate::parse::{damaged, noise};
+use crate::world::{HZ, State, World, world};
+
+/// Source, destination, identification, and the protocol for IPv4.
+type Datagram = (IpAddr, IpAddr, u16, Option<u8>);
+
+/// First fragments that were let in: when they are forgotten, and where they end.
+type Firsts = HashMap<Datagram, (u64, usize)>;
+
+/// The row of the table and the counter.
+fn expected(
+    world: &World,
+    spec: &Spec,
+    built: &Built,
+    now: u64,
+    firsts: &mut Firsts,
+) -> (Reason, Option<u32>) {
+    let (source, destination) = ends(spec);
+    if let Some(reason) = unsound(spec) {
+        return (reason, None);
+    }
+    let Some(part) = spec.part() else { return judge_whole(world, spec, source, destination) };
+    let v4 = matches!(spec.ip, Ip::V4 { .. });
+    let key = (source, destination, part.id, v4.then_some(spec.protocol()));
+    if part.start != 0 {
+        let reason = match firsts.get(&key) {
+            Some((until, _)) if now >= *until => Reason::FragmentOrphan,
+            Some((_, end)) if usize::from(part.start) * 8 < *end => Reason::FragmentOverlap,
+            Some(_) => Reason::Fragment,
+            None => Reason::FragmentOrphan,
+        };
+        return (reason, None);
+    }
+    let (reason, counter) = judge_whole(world, spec, source, destination);
+    if passes(world, reason) {
+        firsts.insert(key, (now + 30 * HZ, built.end - built.part));
+    } else {
+        firsts.remove(&key);
+    }
+    (reason, counter)
+}
+
+/// The rows about headers that end the matter before anything is looked up.
+fn unsound(spec: &Spec) -> Option<Reason> {
+    match &spec.ip {
+        Ip::V4 { options, .. } => options
+            .split(|option| *option == Opt::End)
+            .next()?
+            .iter()
+            .any(|option| matches!(option, Opt::LooseSourceRoute | Opt::StrictSourceRoute))
+            .then_some(Reason::IpSourceRoute),
+        Ip::V6 { extensions, .. } => {
+            // Behind a later fragment's header lies data.
+            let later = |extension: &Extension| matches!(extension, Extension::Fragment(p) if p.start != 0);
+            let readable = extensions.iter().position(later).map_or(extensions.len(), |last| last + 1);
+            let rh0 = extensions[..readable]
+                .iter()
+                .position(|extension| matches!(extension, Extension::Routing { kind: 0, .. }));
+            match rh0 {
+                Some(position) if position < 6 => Some(Reason::Ipv6Rh0),
+                _ if readable > 6 => Some(Reason::Ipv6Chain),
+                _ => None,
+            }
+        }
+    }
+}
+
+/// The table from "TCP with no flags" on.
+fn judge_whole(world: &World, spec: &Spec, source: IpAddr, destination: IpAddr) -> (Reason, Option<u32>) {
+    let listed = world.targets.iter().find(|(address, _)| *address == destination).map(|(_, policy)| *policy);
+    let policy = if world.targets.is_empty() { Some(0) } else { listed.or(world.host) };
+    let (transport, from, to) = match spec.payload {
+        Payload::Tcp { source, destination, flags, .. } => {
+            let [fin, syn, rst] = [1, 2, 4].map(|bit| flags & bit != 0);
+            if flags.trailing_zeros() >= 6 || (syn && (fin || rst)) {
+                return (Reason::TcpFlags, None);
+            }
+            (PortTransport::Tcp, source, destination)
+        }
+        Payload::Udp { source, destination, .. } => (PortTransport::Udp, source, destination),
+        Payload::Icmp { kind, .. } => return (icmp(world, spec, kind), None),
+        Payload::Other { protocol, .. } => {
+            if protocol == 2 && destination.is_ipv4() && destination.is_multicast() {
+                return (Reason::MulticastControl, None);
+            }
+            return match world.first_allow(Err(protocol), policy, source) {
+                Some(counter) => (Reason::Allow, Some(counter)),
+                None => (Reason::Protocol, None),
+            };
+        }
+    };
+    if listed.is_none()
+        && world.management_ports.contains(&(transport, to))
+        && world.management_sources.contains(&source)
+    {
+        return (Reason::Management, None);
+    }
+    let dhcp = if source.is_ipv4() { (67, 68) } else { (547, 546) };
+    if world.dhcp_client && transport == PortTransport::Udp && (from, to) == dhcp {
+        return (Reason::Dhcp, None);
+    }
+    if let Some(counter) = world.first_allow(Ok((transport, to)), policy, source) {
+        return (Reason::Allow, Some(counter));
+    }
+    if spec.link_broadcast || destination.is_multicast() || destination.to_string() == "255.255.255.255" {
+        return (Reason::Multicast, None);
+    }
+    if let Some(counter) = policy.and_then(|policy| world.open(policy, transport, to)) {
+        return (Reason::Allowed, Some(counter));
+    }
+    let reply = match spec.payload {
+        Payload::Tcp { flags, .. } => flags & 0x12 != 0x02,
+        Payload::Udp { .. } => [53, 123].contains(&from) || (32_768..61_000).contains(&to),
+        Payload::Icmp { .. } | Payload::Other { .. } => false,
+    };
+    match policy {
+        _ if reply => (Reason::Provisional, None),
+        Some(_) => (Reason::Closed, None),
+        None => (Reason::Unmatched, None),
+    }
+}
+
+fn icmp(world: &World, spec: &Spec, kind: u8) -> Reason {
+    let error = if world.errors_within { Reason::IcmpError } else { Reason::IcmpRate };
+    let echo = if world.echo_within { Reason::IcmpEcho } else { Reason::IcmpRate };
+    match (&spec.ip, kind) {
+        (Ip::V4 { .. }, 3 | 11 | 12) | (Ip::V6 { .. }, 1..=4) => error,
+        (Ip::V4 { .. }, 8) | (Ip::V6 { .. }, 128) => echo,
+        (Ip::V4 { .. }, 0) | (Ip::V6 { .. }, 129) => Reason::Provisional,
+        (Ip::V6 { hop_limit, .. }, 133..=136) => {
+            if *hop_limit == 255 {
+                Reason::Neighbour
+            } else {
+                Reason::NdHopLimit
+            }
+        }
+        (Ip::V6 { .. }, 130..=132 | 143) => Reason::MulticastControl,
+        (Ip::V4 { .. } | Ip::V6 { .. }, _) => Reason::IcmpOther,
+    }
+}
+
+fn ends(spec: &Spec) -> (IpAddr, IpAddr) {
+    match spec.ip {
+        Ip::V4 { source, destination, .. } => (source.into(), destination.into()),
+        Ip::V6 { source, destination, .. } => (source.into(), destination.into()),
+    }
+}
+
+/// What enforcing does, written out again.
+fn passes(world: &World, reason: Reason) -> bool {
+    match reason {
+        Reason::Unmatched => world.unmatched_pass,
+        Reason::NonIp
+        | Reason::Fragment
+        | Reason::Management
+        | Reason::IcmpError
+        | Reason::Neighbour
+        | Reason::MulticastControl
+        | Reason::IcmpEcho
+        | Reason::Dhcp
+        | Reason::Allow
+        | Reason::Allowed
+        | Reason::Established
+        | Reason::Provisional => true,
+        _ => false,
+    }
+}
+
+fn check_action(world: &World, verdict: Verdict) {
+    let action = if passes(world, verdict.reason) { Action::Pass } else { Action::Drop };
+    assert_eq!(verdict.judged, action, "{verdict:?}");
+    assert_eq!(verdict.action, if world.audit { Action::Pass } else { action }, "{verdict:?}");
+    assert_ne!(verdict.reason, Reason::Internal);
+    assert!(matches!(verdict.reason, Reason::Allow | Reason::Allowed) || verdict.counter == u32::MAX);
+    assert_eq!(verdict.slot, 1);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(4_000))]
+
+    #[test]
+    fn every_sound_frame_gets_the_row_of_the_table(
+        world in world(),
+        specs in sequence(),
+    ) {
+        let mut state = State::new(&world);
+        let mut firsts = Firsts::new();
+        for (spec, seconds) in &specs {
+            state.jiffies += seconds * HZ;
+            let built = spec.build();
+            let (reason, counter) = expected(&world, spec, &built, state.jiffies, &mut firsts);
+            let verdict = judge(&built.bytes[..], &state);
+            prop_assert_eq!(verdict.reason, reason, "{:?}", spec);
+            prop_assert_eq!(verdict.counter, counter.unwrap_or(u32::MAX), "{:?}", spec);
+            check_action(&world, verdict);
+        }
+    }
+
+    #[test]
+    fn any_bytes_get_one_row_and_its_action(
+        world in world(),
+        bytes in prop_oneof![prop::collection::vec(any::<u8>(), 0..120), noise(), damaged()],
+    ) {
+        let verdict = judge(&bytes[..], &State::new(&world));
+        check_action(&world, verdict);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(500))]
+
+    #[test]
+    fn cutting_a_frame_off_never_opens_a_door(world in world(), spec in spec()) {
+        let built = spec.build();
+        let judge = |bytes: &[u8]| judge(bytes, &State::new(&world));
+        let whole = judge(&built.bytes);
+        for length in 0..built.bytes.len() {
+            let cut = judge(&built.bytes[..length]);
+            if length >= built.end {
+                prop_assert_eq!(cut, whole, "{} bytes: only padding is missing", length);
+            } else {
+                prop_assert_eq!(cut.judged, Action::Drop, "{} bytes: {:?}", length, cut);
+            }
+        }
+    }
+
+    #[test]
+    fn padding_of_any_content_changes_nothing(
+        world in world(),
+        spec in spec(),
+        padding in prop::collection::vec(any::<u8>(), 0..64),
+    ) {
+        let built = spec.build();
+        let judge = |bytes: &[u8]| judge(bytes, &State::new(&world));
+        let padded = [&built.bytes[..built.end], &padding].concat();
+        prop_assert_eq!(judge(&padded), judge(&built.bytes));
+    }
+}
+
+/// The properties above prove nothing about rows that their frames never meet.
+#[test]
+fn the_frames_meet_every_row_that_sound_frames_can_meet() {
+    use proptest::strategy::ValueTree;
+    use proptest::test_runner::TestRunner;
+
+    let mut runner = TestRunner::deterministic();
+    let mut met = std::collections::BTreeMap::new();
+    let several = sequence();
+    for _ in 0..4_000 {
+        let world = world().new_tree(&mut runner).expect("a world").current();
+        let mut state = State::new(&world);
+        for (spec, seconds) in several.new_tree(&mut runner).expect("frames").current() {
+            state.jiffies += seconds * HZ;
+            let verdict = judge(&spec.build().bytes[..], &state);
+            *met.entry(verdict.reason.name()).or_insert(0) += 1;
+        }
+    }
+    let built_otherwise = [
+        Reason::NonIp,
+        Reason::Encapsulated,
+        Reason::VlanDepth,
+        Reason::MalformedEthernet,
+        Reason::MalformedIpv4,
+        Reason::MalformedIpv6,
+        Reason::MalformedTcp,
+        Reason::MalformedUdp,
+        Reason::MalformedIcmp,
+        Reason::FragmentTiny,
+        Reason::Blocked,
+        Reason::Established,
+        Reason::Source,
+        Reason::NoFlow,
+        Reason::Internal,
+    ];
+    for reason in Reason::ALL {
+        let count = met.get(reason.name()).copied().unwrap_or(0);
+        let reachable = !built_otherwise.contains(reason);
+        assert_eq!(count > 0, reachable, "{reason}: {count}; {met:?}");
+    }
+}

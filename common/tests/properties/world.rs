@@ -1,0 +1,217 @@
+//! Tables without any cleverness: lists that are searched from the front.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv6Addr};
+
+use lyncwall_common::abi::{
+    AllowKey, Class, Features, FragmentKey, FragmentRecord, Live, NO_POLICY, NetPort, PortTransport, Target,
+};
+use lyncwall_common::decide::{Rate, Tables};
+use lyncwall_common::fields::Address;
+use proptest::prelude::*;
+
+use crate::frames::{address_v4, address_v6, port};
+
+/// What the machine and its configuration are, for one packet after the other.
+#[derive(Debug, Clone)]
+pub(crate) struct World {
+    pub(crate) audit: bool,
+    pub(crate) management_ports: Vec<(PortTransport, u16)>,
+    pub(crate) management_sources: Vec<IpAddr>,
+    /// Address and policy; none at all means that `host` is the only target.
+    pub(crate) targets: Vec<(IpAddr, u32)>,
+    /// The policy of the box itself beside those targets.
+    pub(crate) host: Option<u32>,
+    /// Open ports; the position is the counter.
+    pub(crate) open: Vec<(u32, PortTransport, u16)>,
+    pub(crate) allow: Vec<AllowRule>,
+    pub(crate) dhcp_client: bool,
+    pub(crate) ephemeral: (u16, u16),
+    pub(crate) unmatched_pass: bool,
+    pub(crate) errors_within: bool,
+    pub(crate) echo_within: bool,
+}
+
+/// An allow rule; its counter is 1000 and its position.
+#[derive(Debug, Clone)]
+pub(crate) struct AllowRule {
+    /// Transport and port, or a protocol.
+    pub(crate) what: Result<(PortTransport, u16), u8>,
+    pub(crate) from: Option<IpAddr>,
+    pub(crate) policy: Option<u32>,
+}
+
+pub(crate) const FIRST_ALLOW: u32 = 1000;
+
+impl World {
+    pub(crate) fn features(&self) -> Features {
+        let mut features = Features::default();
+        for (used, feature) in [
+            (self.audit, Features::AUDIT),
+            (!self.allow.is_empty(), Features::ALLOW),
+            (!self.targets.is_empty(), Features::TARGETS),
+        ] {
+            if used {
+                features = features.with(feature);
+            }
+        }
+        features
+    }
+
+    pub(crate) fn first_allow(
+        &self,
+        what: Result<(PortTransport, u16), u8>,
+        policy: Option<u32>,
+        source: IpAddr,
+    ) -> Option<u32> {
+        (FIRST_ALLOW..)
+            .zip(&self.allow)
+            .find(|(_, rule)| {
+                rule.what == what
+                    && rule.from.is_none_or(|from| from == source)
+                    && (rule.policy.is_none() || rule.policy == policy)
+            })
+            .map(|(counter, _)| counter)
+    }
+
+    pub(crate) fn open(&self, policy: u32, transport: PortTransport, port: u16) -> Option<u32> {
+        self.open.iter().position(|open| *open == (policy, transport, port)).map(|position| position as u32)
+    }
+}
+
+/// A world, and what changes in it.
+pub(crate) struct State<'a> {
+    pub(crate) world: &'a World,
+    pub(crate) jiffies: u64,
+    pub(crate) fragments: RefCell<HashMap<FragmentKey, FragmentRecord>>,
+}
+
+impl<'a> State<'a> {
+    pub(crate) fn new(world: &'a World) -> Self {
+        Self { world, jiffies: 1_000_000, fragments: RefCell::default() }
+    }
+}
+
+pub(crate) const HZ: u64 = 250;
+
+impl Tables for State<'_> {
+    fn live(&self) -> Option<Live> {
+        Some(Live::new(1, self.world.features()))
+    }
+
+    fn jiffies(&self) -> u64 {
+        self.jiffies
+    }
+
+    fn hz(&self) -> u64 {
+        HZ
+    }
+
+    fn management_port(&self, transport: PortTransport, port: NetPort) -> bool {
+        self.world.management_ports.contains(&(transport, port.number()))
+    }
+
+    fn management_source(&self, source: Address) -> bool {
+        self.world.management_sources.contains(&source.ip())
+    }
+
+    fn target(&self, _: u32, address: [u64; 2]) -> Target {
+        let mut bytes = [0; 16];
+        bytes[..8].copy_from_slice(&address[0].to_ne_bytes());
+        bytes[8..].copy_from_slice(&address[1].to_ne_bytes());
+        let address = IpAddr::V6(Ipv6Addr::from(bytes)).to_canonical();
+        match self.world.targets.iter().find(|(target, _)| *target == address) {
+            Some((_, policy)) => Target { policy: *policy, host: false },
+            None => Target { policy: self.world.host.unwrap_or(NO_POLICY), host: true },
+        }
+    }
+
+    fn port(&self, _: u32, policy: u32, transport: PortTransport, port: NetPort) -> Option<Option<Class>> {
+        let counter = self.world.open(policy, transport, port.number());
+        Some(counter.map(|counter| Class { counter, groups: 0 }))
+    }
+
+    fn allow(&self, _: u32, key: AllowKey, policy: u32, source: Address) -> Option<u32> {
+        let what = match key {
+            AllowKey::Port(transport, port) => Ok((transport, port.number())),
+            AllowKey::Protocol(protocol) => Err(protocol),
+        };
+        self.world.first_allow(what, Some(policy).filter(|policy| *policy != NO_POLICY), source.ip())
+    }
+
+    fn dhcp_client(&self, _: u32) -> bool {
+        self.world.dhcp_client
+    }
+
+    fn ephemeral(&self, _: u32) -> (u16, u16) {
+        self.world.ephemeral
+    }
+
+    fn unmatched_pass(&self, _: u32) -> bool {
+        self.world.unmatched_pass
+    }
+
+    fn within(&self, rate: Rate) -> bool {
+        match rate {
+            Rate::IcmpError => self.world.errors_within,
+            Rate::IcmpEcho => self.world.echo_within,
+        }
+    }
+
+    fn fragment(&self, key: &FragmentKey) -> Option<FragmentRecord> {
+        self.fragments.borrow().get(key).copied()
+    }
+
+    fn remember_fragment(&self, key: &FragmentKey, record: FragmentRecord) {
+        self.fragments.borrow_mut().insert(*key, record);
+    }
+
+    fn forget_fragment(&self, key: &FragmentKey) {
+        self.fragments.borrow_mut().remove(key);
+    }
+}
+
+fn address() -> impl Strategy<Value = IpAddr> {
+    prop_oneof![address_v4().prop_map(IpAddr::V4), address_v6().prop_map(IpAddr::V6)]
+}
+
+fn transport() -> impl Strategy<Value = PortTransport> {
+    prop_oneof![Just(PortTransport::Tcp), Just(PortTransport::Udp)]
+}
+
+pub(crate) fn world() -> impl Strategy<Value = World> {
+    let rule = (
+        prop_oneof![
+            4 => (transport(), port()).prop_map(Ok),
+            1 => prop_oneof![Just(112u8), Just(50), Just(47), Just(2), Just(132)].prop_map(Err),
+        ],
+        prop::option::of(address()),
+        prop::option::of(0..3u32),
+    )
+        .prop_map(|(what, from, policy)| AllowRule { what, from, policy });
+    (
+        prop::collection::vec((transport(), port()), 0..3),
+        prop::collection::vec(address(), 0..4),
+        // An address belongs to one target.
+        prop::collection::btree_map(address(), 0..3u32, 0..4),
+        prop::option::of(0..3u32),
+        prop::collection::vec((0..3u32, transport(), port()), 0..20),
+        prop::collection::vec(rule, 0..8),
+        prop::collection::vec(any::<bool>(), 5),
+    )
+        .prop_map(|(management_ports, management_sources, targets, host, open, allow, flags)| World {
+            audit: flags[0],
+            management_ports,
+            management_sources,
+            targets: targets.into_iter().collect(),
+            host,
+            open,
+            allow,
+            dhcp_client: flags[1],
+            ephemeral: (32_768, 60_999),
+            unmatched_pass: flags[2],
+            errors_within: flags[3],
+            echo_within: flags[4],
+        })
+}

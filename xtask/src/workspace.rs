@@ -1,0 +1,34 @@
+//! Where things lie.
+
+use std::env;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result};
+
+/// The crate that holds the BPF programs; plain `cargo` commands over the workspace leave it out.
+pub(crate) const BPF_CRATE: &str = "lyncwall-ebpf";
+
+/// The folder of the workspace's `Cargo.toml`.
+pub(crate) fn root() -> PathBuf {
+    let manifest = Path::new(env!("CARGO_MANIFEST_DIR"));
+    manifest.parent().unwrap_or(manifest).to_path_buf()
+}
+
+/// The folder of build output, `target` unless `CARGO_TARGET_DIR` names another; absolute.
+///
+/// Every cargo command gets it as `--target-dir`, so a folder set in a cargo configuration file does not
+/// come between the build and the tasks that look for what it made.
+///
+/// # Errors
+/// When the current folder cannot be read.
+pub(crate) fn target_dir() -> Result<PathBuf> {
+    match env::var_os("CARGO_TARGET_DIR").filter(|dir| !dir.is_empty()) {
+        Some(dir) => std::path::absolute(dir).context("CARGO_TARGET_DIR"),
+        None => Ok(root().join("target")),
+    }
+}
+
+/// What the tasks fetch; kept between runs, and made again after it is deleted.
+pub(crate) fn fetched_dir() -> Result<PathBuf> {
+    Ok(target_dir()?.join("bpf-toolchain"))
+}
