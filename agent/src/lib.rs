@@ -3,6 +3,7 @@
 
 pub mod catalogue;
 pub mod config;
+pub mod datapath;
 pub mod net;
 pub mod object;
 pub mod plan;

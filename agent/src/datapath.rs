@@ -1,0 +1,307 @@
+//! The kernel side: the only code that names a BPF map, loads, pins and attaches.
+//!
+//! Maps and links are pinned, so enforcement outlives the agent, and the next one adopts what is there
+//! ([`Datapath::open`]). Each concern has a file of its own below this one; `sys` is the only unsafe code.
+
+mod control;
+mod counters;
+mod events;
+mod install;
+mod interfaces;
+mod links;
+mod load;
+mod pins;
+mod prefixes;
+mod probe;
+mod state;
+mod sys;
+
+use std::os::fd::{AsFd, AsRawFd as _};
+use std::path::Path;
+use std::time::{Duration, Instant, SystemTime};
+use std::{fs, io};
+
+use anyhow::{Context as _, Result};
+use aya::Ebpf;
+use aya::maps::{MapData, RingBuf};
+use aya::programs::{Program, Xdp};
+use aya_obj::Object;
+use lyncwall_common::abi::{PortTransport, map};
+
+pub use counters::Counters;
+pub use events::Events;
+pub use install::LiveGeneration;
+pub use links::{Attach, Attached, Mode};
+pub use pins::Detached;
+
+use crate::policy::{Compiled, ManagementTables};
+use counters::CounterMaps;
+use install::Generations;
+use pins::PinDir;
+use state::StateMap;
+
+/// The loaded program and its maps.
+///
+/// Dropping it changes nothing on the wire: only [`Datapath::detach`] and [`Datapath::remove`] open the box.
+pub struct Datapath {
+    ebpf: Ebpf,
+    program: &'static str,
+    load_time: Duration,
+    control: control::Control,
+    generations: Generations,
+    counters: CounterMaps,
+    events: Option<RingBuf<MapData>>,
+    state: StateMap,
+    // Last, so that the lock goes when all else is gone.
+    pins: PinDir,
+}
+
+// The agent holds it behind a lock and calls it from worker threads.
+const _: () = {
+    const fn sendable<T: Send>() {}
+    sendable::<Datapath>();
+    sendable::<Events>();
+};
+
+/// What is loaded and where.
+#[derive(Debug, Clone)]
+pub struct Status {
+    /// The name of the XDP program: with or without multi-buffer frames.
+    pub program: &'static str,
+    /// The kernel's number of it.
+    pub id: u32,
+    /// The hash that the kernel made of its instructions.
+    pub tag: u64,
+    /// Instructions that the verifier walked; `None` before kernel 5.16.
+    pub verified_instructions: Option<u32>,
+    /// When it was loaded.
+    pub loaded_at: Option<SystemTime>,
+    /// How long making the maps and verifying the program took.
+    pub load_time: Duration,
+    /// Memory that the maps take, in bytes, as the kernel counts it.
+    pub map_memory: u64,
+    /// Interfaces of this network namespace that the program is attached to.
+    pub interfaces: Vec<Attached>,
+}
+
+impl Datapath {
+    /// Loads `object` over the maps that are pinned in `pin_dir`, and makes and pins them where there are none. No
+    /// interface is touched: an earlier agent's program stays attached until [`Datapath::attach_all`] replaces it.
+    ///
+    /// # Errors
+    /// [`Problems`](crate::problem::Problems) for what the user can mend: no privilege, an old kernel, no BPF file
+    /// system, another agent in the same directory, pinned maps of another version. A first start that fails leaves
+    /// no pins behind.
+    pub fn open(object: &[u8], pin_dir: &Path) -> Result<Self> {
+        let parsed = Object::parse(object).context("reading the BPF object")?;
+        let problems = probe::preflight(pin_dir)?;
+        problems.or(())?;
+        let types =
+            parsed.maps.values().map(aya_obj::Map::map_type).collect::<std::collections::BTreeSet<_>>();
+        probe::missing_map_types(types)?.or(())?;
+        probe::lift_memory_limit()?;
+
+        let mut pins = PinDir::open(pin_dir)?;
+        let adopted = pins.prepare(&parsed)?;
+        let start = Instant::now();
+        let (mut ebpf, program) = load::load(object, pins.path())?;
+        let load_time = start.elapsed();
+        let mut datapath = Self {
+            program,
+            load_time,
+            control: control::Control::take(&mut ebpf)?,
+            generations: Generations::take(&mut ebpf, adopted)?,
+            counters: CounterMaps::take(&mut ebpf)?,
+            events: Some(load::take(&mut ebpf, map::EVENTS)?),
+            state: StateMap::take(&mut ebpf)?,
+            ebpf,
+            pins,
+        };
+        if !adopted {
+            // From now on the maps have a version, and are not taken for the rest of a start that was cut short.
+            datapath.state.store(&[])?;
+        }
+        datapath.pins.keep();
+        Ok(datapath)
+    }
+
+    /// Attaches the program to an interface of this thread's network namespace, or replaces an earlier agent's.
+    ///
+    /// # Errors
+    /// As [`Datapath::attach_all`].
+    pub fn attach(&mut self, interface: &str, mode: Attach) -> Result<Attached> {
+        self.attach_all(&[(interface, mode)])?.pop().context("one interface was asked for")
+    }
+
+    /// Attaches the program to all these interfaces of this thread's network namespace. An earlier agent's program
+    /// is replaced in one step.
+    ///
+    /// # Errors
+    /// [`Problems`](crate::problem::Problems), of all interfaces together, for one that does not exist, has the XDP
+    /// program of somebody else (which is never removed), or does not take the mode. Nothing is changed then: what
+    /// was attached before an interface refused is taken off again.
+    pub fn attach_all(&mut self, wanted: &[(&str, Attach)]) -> Result<Vec<Attached>> {
+        let links = self.pins.links_dir();
+        links::attach_all(load::xdp(&mut self.ebpf, self.program)?, &links, wanted)
+    }
+
+    /// Takes the program off all interfaces but these, and says which those were.
+    ///
+    /// # Errors
+    /// Where a pin cannot be removed.
+    pub fn detach_interfaces_except(&mut self, keep: &[&str]) -> Result<Vec<String>> {
+        links::detach_except(&self.pins.links_dir(), keep)
+    }
+
+    /// Writes a generation into a free slot and switches to it; returns its number. A packet is judged by the one
+    /// before or by this one, never by a mixture.
+    ///
+    /// The management tables are not part of it: see [`Datapath::set_management`]. Takes longer by a grace period
+    /// (up to a second) where two switches follow each other without a [`Datapath::retire`] between.
+    ///
+    /// # Errors
+    /// Where a map cannot be written. The generation before goes on judging then.
+    pub fn install(&mut self, compiled: &Compiled) -> Result<u64> {
+        self.install_observed(compiled, &mut |_| Ok(()))
+    }
+
+    /// As [`Datapath::install`]. `after_write` is told the map after each write before the switch, and may stop the
+    /// installation there with an error.
+    ///
+    /// # Errors
+    /// As [`Datapath::install`], and those of `after_write`.
+    pub fn install_observed(
+        &mut self,
+        compiled: &Compiled,
+        after_write: &mut dyn FnMut(&'static str) -> Result<()>,
+    ) -> Result<u64> {
+        self.generations.install(&self.control, compiled, after_write)
+    }
+
+    /// Waits until no packet is judged by a retired slot any more, so that the next switch need not. For after a
+    /// switch was answered: it blocks for some milliseconds, or for a second where the kernel has no barrier.
+    pub fn retire(&mut self) {
+        self.generations.retire(&self.control);
+    }
+
+    /// Makes the management rule this one, element by element: who may manage the box before and after may do so
+    /// all the time.
+    ///
+    /// # Errors
+    /// Where a map cannot be read or written.
+    pub fn set_management(&mut self, tables: &ManagementTables) -> Result<()> {
+        self.control.set_management(tables)
+    }
+
+    /// The generation that judges.
+    ///
+    /// # Errors
+    /// Where the map cannot be read.
+    pub fn live(&self) -> Result<LiveGeneration> {
+        self.generations.live(&self.control)
+    }
+
+    /// Counts by reason and by rule.
+    ///
+    /// # Errors
+    /// Where a map cannot be read.
+    pub fn counters(&self) -> Result<Counters> {
+        self.counters.read()
+    }
+
+    /// Drops by destination port, in packets, without zeroes, sorted. Reads 1 MiB for each CPU.
+    ///
+    /// # Errors
+    /// Where the map cannot be read.
+    pub fn port_drops(&self) -> Result<Vec<(PortTransport, u16, u64)>> {
+        self.counters.port_drops()
+    }
+
+    /// The sampled drops. There is one reader: the second call fails.
+    ///
+    /// # Panics
+    /// Outside a tokio runtime.
+    ///
+    /// # Errors
+    /// Where the stream was taken before.
+    pub fn events(&mut self) -> Result<Events> {
+        Events::new(self.events.take().context("the events have a reader already")?)
+    }
+
+    /// What [`Datapath::store_state`] stored last, by this agent or the one before; `None` where nothing was.
+    ///
+    /// # Errors
+    /// Where the map cannot be read.
+    pub fn load_state(&self) -> Result<Option<Vec<u8>>> {
+        Ok(self.state.load()?.map(|(_, blob)| blob).filter(|blob| !blob.is_empty()))
+    }
+
+    /// Stores the agent's own memory beside the maps. A store that is cut short leaves the one before.
+    ///
+    /// # Errors
+    /// Over 1 MiB less a header of 32 bytes, or where the map cannot be written.
+    pub fn store_state(&mut self, blob: &[u8]) -> Result<()> {
+        self.state.store(blob)
+    }
+
+    /// What is loaded and where.
+    ///
+    /// # Errors
+    /// Where the kernel does not tell.
+    pub fn status(&self) -> Result<Status> {
+        let info = self.program()?.info().context("asking for the XDP program")?;
+        Ok(Status {
+            program: self.program,
+            id: info.id(),
+            tag: info.tag(),
+            verified_instructions: info.verified_instruction_count(),
+            loaded_at: info.loaded_at(),
+            load_time: self.load_time,
+            map_memory: self.pins.memory()?,
+            interfaces: links::attached(&self.pins.links_dir())?,
+        })
+    }
+
+    /// The loaded program, for test runs.
+    ///
+    /// # Errors
+    /// Never, once opened.
+    pub fn program(&self) -> Result<&Xdp> {
+        match self.ebpf.program(self.program) {
+            Some(Program::Xdp(program)) => Ok(program),
+            _ => anyhow::bail!("the BPF object has no XDP program {}", self.program),
+        }
+    }
+
+    /// Opens the box: takes the program off all interfaces and removes all pins.
+    ///
+    /// # Errors
+    /// Where a pin cannot be removed.
+    pub fn remove(self) -> Result<Detached> {
+        self.pins.remove()
+    }
+
+    /// Opens the box without an agent: takes the program off all interfaces and removes all pins below `pin_dir`.
+    /// [`Detached::is_empty`] where nothing was there.
+    ///
+    /// # Errors
+    /// A [`Problems`](crate::problem::Problems) where an agent runs or the privilege is missing.
+    pub fn detach(pin_dir: &Path) -> Result<Detached> {
+        probe::privileges()?.or(())?;
+        if pin_dir.exists() {
+            probe::file_system(pin_dir)?.or(())?;
+        }
+        match PinDir::open_existing(pin_dir)? {
+            Some(pins) => pins.remove(),
+            None => Ok(Detached::default()),
+        }
+    }
+}
+
+/// Memory of a BPF object in bytes, as the kernel tells of its descriptor.
+fn memlock(object: impl AsFd) -> io::Result<u64> {
+    let path = format!("/proc/self/fdinfo/{}", object.as_fd().as_raw_fd());
+    let text = fs::read_to_string(path)?;
+    let bytes = text.lines().find_map(|line| line.strip_prefix("memlock:"));
+    bytes.and_then(|bytes| bytes.trim().parse().ok()).ok_or_else(|| io::Error::other("no memlock in fdinfo"))
+}

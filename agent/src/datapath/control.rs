@@ -1,0 +1,61 @@
+//! The page that the program reads first: the live word and the management ports; and the management sources.
+
+use std::collections::HashSet;
+use std::sync::atomic::Ordering;
+
+use anyhow::{Context as _, Result, bail};
+use aya::Ebpf;
+use aya::maps::Map;
+use lyncwall_common::abi::{Live, map};
+
+use super::prefixes::PrefixMaps;
+use super::sys::ControlPage;
+use crate::policy::ManagementTables;
+
+/// Management sources belong to no generation.
+const SLOT: u32 = 0;
+
+/// What is edited while packets are judged by it.
+pub(super) struct Control {
+    page: ControlPage,
+    sources: PrefixMaps,
+}
+
+impl Control {
+    pub(super) fn take(ebpf: &mut Ebpf) -> Result<Self> {
+        let map = ebpf.take_map(map::CONTROL);
+        let map = map.with_context(|| format!("the BPF object has no map {}", map::CONTROL))?;
+        let Map::Array(array) = &map else { bail!("the map {} is no array", map::CONTROL) };
+        let page = ControlPage::map(array.fd()).with_context(|| format!("mapping {}", map::CONTROL))?;
+        Ok(Self { page, sources: PrefixMaps::take(ebpf, [map::MANAGEMENT_V4, map::MANAGEMENT_V6])? })
+    }
+
+    pub(super) fn live(&self) -> Live {
+        Live(self.page.live.load(Ordering::Acquire))
+    }
+
+    /// The switch: whoever reads the new word sees all that was written before.
+    pub(super) fn set_live(&self, live: Live) {
+        self.page.live.store(live.0, Ordering::Release);
+    }
+
+    /// Additions come before removals, so that whoever may manage the box before and after may do so all the time.
+    pub(super) fn set_management(&mut self, tables: &ManagementTables) -> Result<()> {
+        let current: HashSet<_> = self.sources.entries()?.into_iter().map(|(_, prefix)| prefix).collect();
+        let wanted: HashSet<_> = tables.sources.iter().copied().collect();
+        for prefix in wanted.difference(&current) {
+            self.sources.insert(SLOT, *prefix, 1)?;
+        }
+        let bytes = || self.page.management.iter().flatten().zip(tables.ports.iter().flat_map(|set| &set.0));
+        for (shared, byte) in bytes() {
+            shared.fetch_or(*byte, Ordering::Release);
+        }
+        for (shared, byte) in bytes() {
+            shared.store(*byte, Ordering::Release);
+        }
+        for prefix in current.difference(&wanted) {
+            self.sources.remove(SLOT, *prefix)?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,229 @@
+//! Generations: filled into a slot that nobody judges by, then made live by one word.
+
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use aya::Ebpf;
+use aya::maps::{Array, MapData};
+use lyncwall_common::abi::{
+    AllowTable, Features, Generation, Live, MAX_POLICIES, NO_POLICY, PolicyTable, PortTransport, SLOTS,
+    TargetTable, map, policy_index,
+};
+
+use super::control::Control;
+use super::load::take;
+use super::prefixes::PrefixMaps;
+use super::sys;
+use crate::net::Prefix;
+use crate::policy::Compiled;
+
+/// The generation that judges.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LiveGeneration {
+    /// Where it lies.
+    pub slot: u32,
+    /// Its number; 0 where none was ever installed, which drops whatever management does not pass.
+    pub number: u64,
+    /// True where nothing is dropped.
+    pub audit: bool,
+    /// Jiffies after which the program itself goes back to the generation before; 0 for never.
+    pub deadline: u64,
+}
+
+/// The generation-scoped maps.
+pub(super) struct Generations {
+    generations: Array<MapData, Generation>,
+    targets: Array<MapData, TargetTable>,
+    policies: Array<MapData, PolicyTable>,
+    allow: Array<MapData, AllowTable>,
+    sources: PrefixMaps,
+    slots: [Slot; SLOTS as usize],
+}
+
+/// What is known of a slot.
+struct Slot {
+    /// Its allow sources, as the kernel has them.
+    sources: Vec<Prefix>,
+    /// True where no packet can still be judged by it, once it is not live.
+    quiet: bool,
+}
+
+impl Generations {
+    /// Takes the maps, and reads what the slots hold: what the kernel has is the truth, whoever wrote it.
+    ///
+    /// Where another agent left them (`adopted`), nobody knows how long ago it switched.
+    pub(super) fn take(ebpf: &mut Ebpf, adopted: bool) -> Result<Self> {
+        let sources = PrefixMaps::take(ebpf, [map::ALLOW_SOURCES_V4, map::ALLOW_SOURCES_V6])?;
+        let mut slots: [_; SLOTS as usize] =
+            std::array::from_fn(|_| Slot { sources: Vec::new(), quiet: !adopted });
+        for (slot, prefix) in sources.entries()? {
+            let held = slots.get_mut(slot as usize);
+            held.with_context(|| format!("a source map holds {prefix} for the slot {slot}"))?
+                .sources
+                .push(prefix);
+        }
+        Ok(Self {
+            generations: take(ebpf, map::GENERATIONS)?,
+            targets: take(ebpf, map::TARGETS)?,
+            policies: take(ebpf, map::POLICIES)?,
+            allow: take(ebpf, map::ALLOW)?,
+            sources,
+            slots,
+        })
+    }
+
+    pub(super) fn live(&self, control: &Control) -> Result<LiveGeneration> {
+        let live = control.live();
+        // Without a deadline the clock is not asked, and with one the slot named first judges until it passes.
+        let (slot, features) = live.judging(|| 0);
+        Ok(LiveGeneration {
+            slot,
+            number: self.generation(slot)?.number,
+            audit: features.has(Features::AUDIT),
+            deadline: live.deadline(),
+        })
+    }
+
+    /// Fills a free slot and makes it live. `after_write` is told each map after each write, and may stop the
+    /// installation there.
+    pub(super) fn install(
+        &mut self,
+        control: &Control,
+        compiled: &Compiled,
+        after_write: &mut dyn FnMut(&'static str) -> Result<()>,
+    ) -> Result<u64> {
+        check(compiled)?;
+        let slot = self.free_slot(control)?;
+        let mut number = 0;
+        for slot in 0..SLOTS {
+            number = number.max(self.generation(slot)?.number + 1);
+        }
+        self.fill(slot, number, compiled, after_write)
+            .with_context(|| format!("installing generation {number}; the one before goes on judging"))?;
+        // Packets on their way may still read the slots that go out of use.
+        let live = control.live();
+        for slot in [live.slot(), live.fallback()] {
+            if let Some(slot) = self.slots.get_mut(slot as usize) {
+                slot.quiet = false;
+            }
+        }
+        control.set_live(Live::new(slot, compiled.features));
+        Ok(number)
+    }
+
+    /// Waits until no packet is judged by a slot that is not live.
+    pub(super) fn retire(&mut self, control: &Control) {
+        let live = control.live();
+        let used = |slot: usize| slot == live.slot() as usize || slot == live.fallback() as usize;
+        if (0..self.slots.len()).all(|slot| used(slot) || self.slots[slot].quiet) {
+            return;
+        }
+        if let Err(error) = sys::wait_for_running_programs() {
+            // The kernel has no such barrier where CPUs run without a tick (nohz_full). A program runs for
+            // microseconds, so a second is a long time.
+            tracing::debug!(%error, "no membarrier: waiting a second for running programs");
+            thread::sleep(Duration::from_secs(1));
+        }
+        for (number, slot) in self.slots.iter_mut().enumerate() {
+            slot.quiet = !used(number);
+        }
+    }
+
+    /// A slot that nobody judges by, now or after a deadline.
+    fn free_slot(&mut self, control: &Control) -> Result<u32> {
+        let live = control.live();
+        let free = |slot: &u32| *slot != live.slot() && *slot != live.fallback();
+        if !(0..SLOTS).filter(free).any(|slot| self.slots[slot as usize].quiet) {
+            self.retire(control);
+        }
+        (0..SLOTS).filter(free).find(|slot| self.slots[*slot as usize].quiet).context("no slot is free")
+    }
+
+    fn fill(
+        &mut self,
+        slot: u32,
+        number: u64,
+        compiled: &Compiled,
+        after_write: &mut dyn FnMut(&'static str) -> Result<()>,
+    ) -> Result<()> {
+        if let Some(targets) = &compiled.targets {
+            self.targets.set(slot, targets.as_ref(), 0).with_context(|| writing(map::TARGETS, slot))?;
+            after_write(map::TARGETS)?;
+        }
+        // Policies of an earlier generation that this one has no number for stay: nothing leads to them.
+        for (policy, tables) in (0..).zip(&compiled.policies) {
+            for (transport, table) in PortTransport::ALL.into_iter().zip(tables) {
+                let index = policy_index(slot, policy, transport);
+                self.policies.set(index, table.as_ref(), 0).with_context(|| writing(map::POLICIES, slot))?;
+                after_write(map::POLICIES)?;
+            }
+        }
+        if let Some(allow) = &compiled.allow {
+            self.allow.set(slot, allow.as_ref(), 0).with_context(|| writing(map::ALLOW, slot))?;
+            after_write(map::ALLOW)?;
+        }
+        self.fill_sources(slot, &compiled.allow_sources, after_write)?;
+        let generation = Generation { number, ..compiled.generation };
+        self.generations.set(slot, generation, 0).with_context(|| writing(map::GENERATIONS, slot))?;
+        after_write(map::GENERATIONS)
+    }
+
+    fn fill_sources(
+        &mut self,
+        slot: u32,
+        wanted: &[(Prefix, u64)],
+        after_write: &mut dyn FnMut(&'static str) -> Result<()>,
+    ) -> Result<()> {
+        let held = &mut self.slots[slot as usize].sources;
+        while let Some(prefix) = held.last() {
+            let prefix = *prefix;
+            self.sources.remove(slot, prefix)?;
+            held.pop();
+            after_write(self.sources.name(prefix))?;
+        }
+        for (prefix, rules) in wanted {
+            self.sources.insert(slot, *prefix, *rules)?;
+            held.push(*prefix);
+            after_write(self.sources.name(*prefix))?;
+        }
+        Ok(())
+    }
+
+    fn generation(&self, slot: u32) -> Result<Generation> {
+        self.generations
+            .get(&slot, 0)
+            .with_context(|| format!("reading slot {slot} of the map {}", map::GENERATIONS))
+    }
+}
+
+fn writing(map: &'static str, slot: u32) -> String {
+    format!("writing slot {slot} of the map {map}")
+}
+
+/// What the program relies on. A policy's number comes from the targets only, so this is also why nothing stale can
+/// be reached in a slot that was used before.
+fn check(compiled: &Compiled) -> Result<()> {
+    let features = compiled.features;
+    let policies = compiled.policies.len();
+    ensure!(policies <= MAX_POLICIES as usize, "{policies} policies, and {MAX_POLICIES} fit");
+    ensure!(
+        features.has(Features::TARGETS) == compiled.targets.is_some(),
+        "the feature bit and the table of targets do not fit together"
+    );
+    ensure!(
+        features.has(Features::ALLOW) == compiled.allow.is_some()
+            && (compiled.allow.is_some() || compiled.allow_sources.is_empty()),
+        "the feature bit, the table and the sources of allow rules do not fit together"
+    );
+    let known = |policy: u32| policy == NO_POLICY || (policy as usize) < policies;
+    match &compiled.targets {
+        None => ensure!(policies > 0, "policy 0 holds for every destination, and there is none"),
+        Some(targets) => ensure!(
+            known(targets.host)
+                && targets.entries.iter().filter(|entry| entry.used != 0).all(|entry| known(entry.policy)),
+            "a target has a policy beyond the {policies} that there are"
+        ),
+    }
+    Ok(())
+}

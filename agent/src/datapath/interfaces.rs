@@ -1,0 +1,119 @@
+//! The network interfaces and the XDP programs on them, asked over netlink: the one place that also shows programs
+//! that were attached without a link.
+
+use std::os::fd::{AsRawFd as _, BorrowedFd};
+
+use anyhow::{Context as _, Result, bail};
+use rtnetlink::packet_core::{
+    NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload,
+};
+use rtnetlink::packet_route::RouteNetlinkMessage;
+use rtnetlink::packet_route::link::{LinkAttribute, LinkMessage, LinkXdp, XdpAttached};
+use rtnetlink::sys::protocols::NETLINK_ROUTE;
+use rtnetlink::sys::{Socket, SocketAddr};
+
+use super::links::Mode;
+
+/// An interface of the calling thread's network namespace.
+#[derive(Debug)]
+pub(super) struct Interface {
+    pub(super) index: u32,
+    pub(super) name: String,
+    /// The ids of the XDP programs on it.
+    pub(super) programs: Vec<u32>,
+    /// Where the program runs; `None` without one, and where there are several or it runs in the hardware.
+    pub(super) mode: Option<Mode>,
+}
+
+/// All of them.
+pub(super) fn all() -> Result<Vec<Interface>> {
+    let request = RouteNetlinkMessage::GetLink(LinkMessage::default());
+    let answers = ask(request, NLM_F_DUMP).context("listing the network interfaces")?;
+    Ok(answers.into_iter().filter_map(interface).collect())
+}
+
+/// Takes a program off an interface that it was attached to by netlink, if it still is there.
+pub(super) fn clear(index: u32, mode: Mode, program: BorrowedFd<'_>) -> Result<()> {
+    const XDP_FLAGS_SKB_MODE: u32 = 1 << 1;
+    const XDP_FLAGS_DRV_MODE: u32 = 1 << 2;
+    const XDP_FLAGS_REPLACE: u32 = 1 << 4;
+    let mode = match mode {
+        Mode::Native => XDP_FLAGS_DRV_MODE,
+        Mode::Generic => XDP_FLAGS_SKB_MODE,
+    };
+    let mut link = LinkMessage::default();
+    link.header.index = index;
+    link.attributes.push(LinkAttribute::Xdp(vec![
+        LinkXdp::Fd(-1),
+        LinkXdp::ExpectedFd(program.as_raw_fd().cast_unsigned()),
+        LinkXdp::Flags(mode | XDP_FLAGS_REPLACE),
+    ]));
+    ask(RouteNetlinkMessage::SetLink(link), NLM_F_ACK).context("detaching an XDP program by netlink")?;
+    Ok(())
+}
+
+fn interface(message: RouteNetlinkMessage) -> Option<Interface> {
+    let RouteNetlinkMessage::NewLink(link) = message else { return None };
+    let mut found =
+        Interface { index: link.header.index, name: String::new(), programs: Vec::new(), mode: None };
+    for attribute in link.attributes {
+        match attribute {
+            LinkAttribute::IfName(name) => found.name = name,
+            LinkAttribute::Xdp(attributes) => {
+                for attribute in attributes {
+                    match attribute {
+                        LinkXdp::Attached(XdpAttached::Driver) => found.mode = Some(Mode::Native),
+                        LinkXdp::Attached(XdpAttached::SocketBuffer) => found.mode = Some(Mode::Generic),
+                        LinkXdp::ProgId(id)
+                        | LinkXdp::DrvProgId(id)
+                        | LinkXdp::SkbProgId(id)
+                        | LinkXdp::HwProgId(id)
+                            if id != 0 && !found.programs.contains(&id) =>
+                        {
+                            found.programs.push(id);
+                        }
+                        _ => {}
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+    Some(found)
+}
+
+/// One request and all its answers. Blocking: the kernel answers at once.
+fn ask(request: RouteNetlinkMessage, flags: u16) -> Result<Vec<RouteNetlinkMessage>> {
+    let mut socket = Socket::new(NETLINK_ROUTE).context("opening a netlink socket")?;
+    socket.bind_auto()?;
+    socket.connect(&SocketAddr::new(0, 0))?;
+    let mut message = NetlinkMessage::new(NetlinkHeader::default(), NetlinkPayload::from(request));
+    message.header.flags = NLM_F_REQUEST | flags;
+    message.header.sequence_number = 1;
+    message.finalize();
+    let mut bytes = vec![0; message.buffer_len()];
+    message.serialize(&mut bytes);
+    socket.send(&bytes, 0)?;
+
+    let mut answers = Vec::new();
+    loop {
+        let (datagram, _) = socket.recv_from_full()?;
+        let mut rest = datagram.as_slice();
+        while !rest.is_empty() {
+            let message = NetlinkMessage::<RouteNetlinkMessage>::deserialize(rest)?;
+            // Messages in a datagram are aligned to 4 bytes (NLMSG_ALIGN).
+            let length = (message.header.length as usize).next_multiple_of(4).max(4);
+            match message.payload {
+                NetlinkPayload::InnerMessage(answer) => answers.push(answer),
+                NetlinkPayload::Done(_) => return Ok(answers),
+                NetlinkPayload::Error(error) if error.code.is_none() => return Ok(answers),
+                NetlinkPayload::Error(error) => return Err(error.to_io().into()),
+                NetlinkPayload::Overrun(_) => bail!("the kernel lost netlink messages"),
+                NetlinkPayload::Noop => {}
+                // The enum is not exhaustive.
+                _ => bail!("the kernel sent an unknown netlink message"),
+            }
+            rest = rest.get(length..).unwrap_or_default();
+        }
+    }
+}

@@ -1,0 +1,383 @@
+//! The program on its interfaces. A link is pinned as `links/<interface>`; which interface it holds is asked of the
+//! kernel, as interfaces may be renamed.
+
+use std::fmt;
+use std::fs;
+use std::io::ErrorKind;
+use std::os::fd::AsFd as _;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Error, Result, anyhow};
+use aya::programs::Xdp;
+use aya::programs::links::{FdLink, PinnedLink};
+use aya::programs::xdp::{XdpLink, XdpMode};
+
+use super::interfaces::{self, Interface};
+use super::sys::{self, LinkInfo};
+use crate::problem::{Problem, Problems};
+
+/// How to attach.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Attach {
+    /// Native, else generic.
+    #[default]
+    Auto,
+    /// In the driver, before the kernel makes a socket buffer.
+    Native,
+    /// In the kernel's network stack: slower, works with every driver.
+    Generic,
+}
+
+/// How the program is attached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Mode {
+    /// In the driver.
+    Native,
+    /// In the kernel's network stack.
+    Generic,
+}
+
+impl Mode {
+    /// `native` or `generic`.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Native => "native",
+            Self::Generic => "generic",
+        }
+    }
+
+    const fn xdp(self) -> XdpMode {
+        match self {
+            Self::Native => XdpMode::Driver,
+            Self::Generic => XdpMode::Skb,
+        }
+    }
+}
+
+impl fmt::Display for Mode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+/// An interface that the program is attached to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Attached {
+    /// Its name.
+    pub interface: String,
+    /// The kernel's number of it.
+    pub ifindex: u32,
+    /// Where the program runs.
+    pub mode: Mode,
+    /// True where an earlier agent's program was replaced in one step.
+    pub replaced: bool,
+    /// Why the driver did not take the program, where [`Attach::Auto`] fell back to generic mode.
+    pub native_refused: Option<String>,
+}
+
+/// What has to be done for an interface.
+enum Step {
+    /// `stale`: at the place of the pin is one whose interface was destroyed.
+    New {
+        interface: String,
+        ifindex: u32,
+        attach: Attach,
+        pin: PathBuf,
+        stale: bool,
+    },
+    Replace {
+        interface: String,
+        ifindex: u32,
+        mode: Mode,
+        pin: PathBuf,
+    },
+}
+
+/// Attaches the program to all of `wanted`, or to none: whatever can be seen to stand in the way is reported at
+/// once and before anything is changed.
+pub(super) fn attach_all(
+    program: &mut Xdp,
+    links: &Path,
+    wanted: &[(&str, Attach)],
+) -> Result<Vec<Attached>> {
+    let (new, replace): (Vec<_>, Vec<_>) =
+        plan(links, wanted)?.into_iter().partition(|step| matches!(step, Step::New { .. }));
+    let mut attached = Vec::new();
+    let mut undo = Undo(Vec::new());
+    // New ones first: they may be refused and can be undone. Replacing keeps the maps and thereby the policy.
+    for step in new.into_iter().chain(replace) {
+        attached.push(match step {
+            Step::New { interface, ifindex, attach, pin, stale } => {
+                let (link, mode, native_refused) = link_as(program, &interface, ifindex, attach)
+                    .with_context(|| format!("attaching to {interface}"))?;
+                if stale {
+                    unpin(&pin)?;
+                }
+                // The link lives on by its pin; the descriptor goes.
+                drop(link.pin(&pin).with_context(|| format!("pinning the link at {}", pin.display()))?);
+                undo.0.push(pin);
+                Attached { interface, ifindex, mode, replaced: false, native_refused }
+            }
+            Step::Replace { interface, ifindex, mode, pin } => {
+                replace_program(program, &pin)
+                    .with_context(|| format!("replacing the program on {interface}"))?;
+                Attached { interface, ifindex, mode, replaced: true, native_refused: None }
+            }
+        });
+    }
+    undo.0.clear();
+    let place = |attached: &Attached| wanted.iter().position(|(name, _)| *name == attached.interface);
+    attached.sort_by_key(place);
+    Ok(attached)
+}
+
+/// Pins that are removed on drop, and the program with them.
+struct Undo(Vec<PathBuf>);
+
+impl Drop for Undo {
+    fn drop(&mut self) {
+        for pin in &self.0 {
+            if let Err(error) = unpin(pin) {
+                tracing::warn!("undoing an attachment: {error:#}");
+            }
+        }
+    }
+}
+
+fn plan(links: &Path, wanted: &[(&str, Attach)]) -> Result<Vec<Step>> {
+    let interfaces = interfaces::all()?;
+    let pinned = PinnedLinks::read(links)?;
+    let mut steps = Vec::new();
+    let mut problems = Problems::default();
+    for (name, attach) in wanted {
+        let Some(interface) = interfaces.iter().find(|interface| interface.name == *name) else {
+            let names: Vec<_> = interfaces.iter().map(|interface| interface.name.as_str()).collect();
+            problems.push(Problem::new(
+                format!("there is no interface `{name}`"),
+                format!("the interfaces here are {}", names.join(", ")),
+            ));
+            continue;
+        };
+        let own = pinned.holding(interface);
+        let foreign = interface.programs.iter().find(|id| own.is_none_or(|own| own.info.program != **id));
+        if let Some(id) = foreign {
+            problems.push(Problem::new(
+                format!("`{name}` has the XDP program {id} of somebody else"),
+                format!(
+                    "look at it with `bpftool prog show id {id}` and `bpftool net show dev {name}`; where nobody \
+                     needs it, take it off with `ip link set dev {name} xdp off`, or stop who attached it"
+                ),
+            ));
+            continue;
+        }
+        steps.push(match own {
+            None => {
+                let (pin, stale) = pinned.place_for(links, interface);
+                let (interface, ifindex) = (interface.name.clone(), interface.index);
+                Step::New { interface, ifindex, attach: *attach, pin, stale }
+            }
+            Some(own) => {
+                let mode =
+                    interface.mode.with_context(|| format!("the kernel tells no XDP mode of {name}"))?;
+                let kept = match attach {
+                    Attach::Auto => true,
+                    Attach::Native => mode == Mode::Native,
+                    Attach::Generic => mode == Mode::Generic,
+                };
+                if !kept {
+                    problems.push(Problem::new(
+                        format!("`{name}` is attached in {mode} mode, which cannot change without a gap"),
+                        "keep the mode, or run `lyncwall detach`, which opens the box, and start again",
+                    ));
+                    continue;
+                }
+                let (interface, ifindex) = (interface.name.clone(), interface.index);
+                Step::Replace { interface, ifindex, mode, pin: own.path.clone() }
+            }
+        });
+    }
+    Ok(problems.or(steps)?)
+}
+
+/// Attaches as asked for; with the reason where the driver refused and generic mode was taken instead.
+fn link_as(
+    program: &mut Xdp,
+    interface: &str,
+    ifindex: u32,
+    attach: Attach,
+) -> Result<(FdLink, Mode, Option<String>)> {
+    let native_refused = match attach {
+        Attach::Generic => None,
+        Attach::Auto | Attach::Native => match link(program, ifindex, Mode::Native) {
+            Ok(link) => return Ok((link, Mode::Native, None)),
+            Err(error) if attach == Attach::Native => return Err(refused(interface, &error)),
+            Err(error) => Some(format!("{error:#}")),
+        },
+    };
+    Ok((link(program, ifindex, Mode::Generic)?, Mode::Generic, native_refused))
+}
+
+fn refused(interface: &str, error: &Error) -> Error {
+    let problem = Problem::new(
+        format!("`{interface}` does not take a native XDP program: {error:#}"),
+        "let the mode be `auto` or `generic`",
+    );
+    Problems::from(problem).into()
+}
+
+/// Attaches by a link. Only links outlive the agent and can be replaced in one step.
+fn link(program: &mut Xdp, ifindex: u32, mode: Mode) -> Result<FdLink> {
+    let id = program.attach_to_if_index(ifindex, mode.xdp())?;
+    let link = program.take_link(id)?;
+    // aya falls back to netlink where the kernel answers a link with EINVAL, and a link that is none does not detach
+    // itself when it is converted.
+    match FdLink::try_from(link) {
+        Ok(link) => Ok(link),
+        Err(error) => {
+            interfaces::clear(ifindex, mode, program.fd()?.as_fd())?;
+            Err(anyhow!(error).context("this kernel attaches XDP programs without a link only"))
+        }
+    }
+}
+
+/// One step: each packet is judged by the old program or by the new one.
+fn replace_program(program: &mut Xdp, pin: &Path) -> Result<()> {
+    let pinned = PinnedLink::from_pin(pin).with_context(|| format!("opening {}", pin.display()))?;
+    let link = XdpLink::try_from(FdLink::from(pinned)).with_context(|| pin.display().to_string())?;
+    let id = program.attach_to_link(link)?;
+    // A descriptor that we kept would keep the link alive when its pin is removed.
+    drop(program.take_link(id)?);
+    Ok(())
+}
+
+/// What is pinned in `links/`.
+pub(super) struct PinnedLinks(Vec<Pinned>);
+
+/// A link of ours.
+pub(super) struct Pinned {
+    path: PathBuf,
+    info: LinkInfo,
+}
+
+impl PinnedLinks {
+    /// Reads the directory; empty where there is none. What is no XDP link is none of ours.
+    pub(super) fn read(links: &Path) -> Result<Self> {
+        let entries = match fs::read_dir(links) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Self(Vec::new())),
+            Err(error) => return Err(error).with_context(|| format!("listing {}", links.display())),
+        };
+        let mut found = Vec::new();
+        for entry in entries {
+            let path = entry.with_context(|| format!("listing {}", links.display()))?.path();
+            match sys::link_info(&path) {
+                Ok(info) => found.push(Pinned { path, info }),
+                Err(error) if error.kind() == ErrorKind::InvalidData => {}
+                Err(error) => return Err(error).with_context(|| format!("reading {}", path.display())),
+            }
+        }
+        found.sort_by(|a, b| a.path.cmp(&b.path));
+        Ok(Self(found))
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub(super) fn into_iter(self) -> impl Iterator<Item = Pinned> {
+        self.0.into_iter()
+    }
+
+    /// The link that holds an interface. In another network namespace the same number is another interface, which
+    /// its program shows.
+    fn holding(&self, interface: &Interface) -> Option<&Pinned> {
+        self.0.iter().find(|pinned| pinned.holds(interface))
+    }
+
+    /// Where a new link of an interface is pinned, and whether a pin is there whose interface was destroyed.
+    fn place_for(&self, links: &Path, interface: &Interface) -> (PathBuf, bool) {
+        let name = pin_name(&interface.name);
+        let mut place = links.join(&name);
+        if self.0.iter().any(|pinned| pinned.path == place && pinned.info.ifindex != 0) {
+            // Another interface had this name when it was attached.
+            place = links.join(format!("{name}:{}", interface.index));
+        }
+        let stale = self.0.iter().any(|pinned| pinned.path == place && pinned.info.ifindex == 0);
+        (place, stale)
+    }
+}
+
+impl Pinned {
+    fn holds(&self, interface: &Interface) -> bool {
+        self.info.ifindex == interface.index && interface.programs.contains(&self.info.program)
+    }
+
+    /// The name of its interface; that of the pin where there is no such interface here.
+    pub(super) fn interface(&self, interfaces: &[Interface]) -> String {
+        let name = interfaces.iter().find(|interface| self.holds(interface)).map(|found| found.name.clone());
+        let pin = || self.path.file_name().unwrap_or_default().to_string_lossy().replace(':', ".");
+        name.unwrap_or_else(pin)
+    }
+
+    /// Takes the program off the interface.
+    pub(super) fn unpin(self) -> Result<()> {
+        unpin(&self.path)
+    }
+}
+
+/// Removes a pin and ends its link at once: the last descriptor is closed here, and not by the kernel's work queue.
+fn unpin(pin: &Path) -> Result<()> {
+    let link = PinnedLink::from_pin(pin).with_context(|| format!("opening {}", pin.display()))?;
+    drop(link.unpin().with_context(|| format!("removing {}", pin.display()))?);
+    Ok(())
+}
+
+/// Interfaces that the program is attached to now.
+pub(super) fn attached(links: &Path) -> Result<Vec<Attached>> {
+    let interfaces = interfaces::all()?;
+    let pinned = PinnedLinks::read(links)?;
+    let mut attached = Vec::new();
+    for interface in &interfaces {
+        if let (Some(_), Some(mode)) = (pinned.holding(interface), interface.mode) {
+            attached.push(Attached {
+                interface: interface.name.clone(),
+                ifindex: interface.index,
+                mode,
+                replaced: false,
+                native_refused: None,
+            });
+        }
+    }
+    Ok(attached)
+}
+
+/// Takes the program off all interfaces but those named, and removes the pins of interfaces that are gone.
+pub(super) fn detach_except(links: &Path, keep: &[&str]) -> Result<Vec<String>> {
+    let interfaces = interfaces::all()?;
+    let mut detached = Vec::new();
+    for pinned in PinnedLinks::read(links)?.into_iter() {
+        let name = pinned.interface(&interfaces);
+        if !keep.contains(&name.as_str()) || pinned.info.ifindex == 0 {
+            pinned.unpin()?;
+            detached.push(name);
+        }
+    }
+    Ok(detached)
+}
+
+/// A BPF file system takes no name with a dot, as that of a VLAN's interface is; no interface's name has a colon.
+fn pin_name(interface: &str) -> String {
+    interface.replace('.', ":")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::pin_name;
+
+    #[test]
+    fn the_pin_of_a_vlan_has_no_dot() {
+        assert_eq!(pin_name("eth0.100"), "eth0:100");
+        assert_eq!(pin_name("eth0"), "eth0");
+    }
+}

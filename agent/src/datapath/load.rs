@@ -1,0 +1,68 @@
+//! The BPF object: parsed, loaded over the pinned maps, and its program verified.
+
+use std::path::Path;
+
+use anyhow::{Context as _, Result, bail};
+use aya::maps::{Map, MapError};
+use aya::programs::{Program, ProgramError, Xdp};
+use aya::{Ebpf, EbpfLoader};
+use lyncwall_common::abi::program;
+
+use super::probe;
+
+/// Lines of a verifier's log that say why it refused.
+const LOG_LINES: usize = 12;
+
+/// Creates the maps that are not pinned below `pin_dir` yet and pins them there, takes those that are, and loads the
+/// program. Returns the name of the one that the kernel took.
+pub(super) fn load(object: &[u8], pin_dir: &Path) -> Result<(Ebpf, &'static str)> {
+    let hz = probe::ticks_per_second()?;
+    let mut loader = EbpfLoader::new();
+    // Nothing in the object is relocated against the kernel's own types.
+    loader.btf(None).default_map_pin_directory(pin_dir).override_global(program::HZ, &hz, true);
+    let mut ebpf =
+        loader.load(object).with_context(|| format!("making the BPF maps in {}", pin_dir.display()))?;
+    let name = load_program(&mut ebpf)?;
+    Ok((ebpf, name))
+}
+
+/// Asks the kernel by trying: which kernels and drivers take multi-buffer XDP is more than a version says.
+fn load_program(ebpf: &mut Ebpf) -> Result<&'static str> {
+    let mut refusals = Vec::new();
+    for name in [program::INGRESS_FRAGS, program::INGRESS] {
+        match xdp(ebpf, name)?.load() {
+            Ok(()) => return Ok(name),
+            Err(error) => refusals.push(format!("{name}: {}", refused(&error))),
+        }
+    }
+    bail!("the kernel took neither form of the XDP program; {}", refusals.join("\n"))
+}
+
+/// The whole log of a program is thousands of lines, and the error would print all of them.
+fn refused(error: &ProgramError) -> String {
+    match error {
+        ProgramError::LoadError { io_error, verifier_log } => {
+            let log = verifier_log.to_string();
+            let lines: Vec<_> = log.lines().filter(|line| !line.trim().is_empty()).collect();
+            let last = lines[lines.len().saturating_sub(LOG_LINES)..].join("\n  ");
+            format!("{io_error}; the verifier's last lines:\n  {last}")
+        }
+        other => other.to_string(),
+    }
+}
+
+/// The program of this name.
+pub(super) fn xdp<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut Xdp> {
+    let program = ebpf.program_mut(name).with_context(|| format!("the BPF object has no program {name}"))?;
+    match program {
+        Program::Xdp(program) => Ok(program),
+        _ => bail!("the program {name} in the BPF object is no XDP program"),
+    }
+}
+
+/// Takes a map out of the object.
+pub(super) fn take<M: TryFrom<Map, Error = MapError>>(ebpf: &mut Ebpf, name: &'static str) -> Result<M> {
+    let map = ebpf.take_map(name).with_context(|| format!("the BPF object has no map {name}"))?;
+    M::try_from(map)
+        .with_context(|| format!("the map {name} in the BPF object is not what the agent expects"))
+}

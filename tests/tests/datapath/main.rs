@@ -1,0 +1,147 @@
+//! The data path against a real kernel: a private BPF file system, interfaces in namespaces of their own.
+
+mod links;
+mod start;
+mod switch;
+
+use std::net::Ipv4Addr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use std::{env, fs};
+
+use lyncwall::datapath::Datapath;
+use lyncwall::net::Prefix;
+use lyncwall::policy::{Compiled, ManagementTables};
+use lyncwall::problem::Problems;
+use lyncwall_common::abi::{
+    AllowTable, Class, Features, Generation, NO_COUNTER, NO_POLICY, NetPort, PolicyTable, PortSet,
+    PortTransport, TARGET_BUCKETS, TargetEntry, TargetTable,
+};
+use lyncwall_tests::bpffs::Bpffs;
+use lyncwall_tests::netns::Pair;
+use lyncwall_tests::packet::Tcp;
+use lyncwall_tests::run::{Action, judge};
+
+const PATIENCE: Duration = Duration::from_millis(400);
+
+fn object() -> Vec<u8> {
+    let path = env::var_os("LYNCWALL_BPF_OBJECT").expect("LYNCWALL_BPF_OBJECT names the built BPF object");
+    fs::read(&path).expect("the built BPF object can be read")
+}
+
+fn open(directory: &Path) -> Datapath {
+    Datapath::open(&object(), directory).expect("the data path opens")
+}
+
+/// The sentence of the only problem in an error.
+fn problem(error: &anyhow::Error) -> String {
+    let problems =
+        error.downcast_ref::<Problems>().unwrap_or_else(|| panic!("no problem of the user: {error:?}"));
+    assert_eq!(problems.iter().count(), 1, "{problems}");
+    problems.to_string()
+}
+
+/// A policy for every destination that has these TCP ports open, each with a rule counter of its number.
+fn policy(ports: &[u16]) -> Compiled {
+    let mut tcp = Box::new(PolicyTable::CLOSED);
+    for (class, port) in (1..).zip(ports) {
+        tcp.ports[NetPort::new(*port).index()] = class;
+        tcp.classes[usize::from(class)] = Class { counter: u32::from(class) - 1, groups: 0 };
+    }
+    Compiled {
+        features: Features::default(),
+        generation: Generation::EMPTY,
+        targets: None,
+        policies: vec![[tcp, Box::new(PolicyTable::CLOSED)]],
+        allow: None,
+        allow_sources: Vec::new(),
+        management: management(&[], &[]),
+    }
+}
+
+/// The same with an allow rule for a TCP port and sources.
+fn policy_with_allow(ports: &[u16], allowed: u16, sources: &[&str]) -> Compiled {
+    let mut compiled = policy(ports);
+    let mut allow = Box::new(AllowTable::EMPTY);
+    allow.ports[PortTransport::Tcp as usize][NetPort::new(allowed).index()] = 1;
+    allow.classes[1] = 1;
+    allow.targets = [1; 16];
+    allow.no_target = 1;
+    allow.counters[0] = NO_COUNTER;
+    compiled.features = Features::ALLOW;
+    compiled.allow = Some(allow);
+    compiled.allow_sources = sources.iter().map(|source| (prefix(source), 1)).collect();
+    compiled
+}
+
+/// The same with its policy as that of the one target `address`; everything else is in no target.
+fn with_target(mut compiled: Compiled, address: Ipv4Addr, policy: u32) -> Compiled {
+    let mut table = Box::new(TargetTable {
+        seed: [0x9e37_79b9_7f4a_7c15, 0xc2b2_ae3d_27d4_eb4f],
+        entries: [TargetEntry { address: [0; 2], policy: 0, used: 0 }; TARGET_BUCKETS],
+        host: NO_POLICY,
+        reserved: 0,
+    });
+    let octets = address.to_ipv6_mapped().octets();
+    let word = |at: usize| u64::from_ne_bytes(std::array::from_fn(|n| octets[at + n]));
+    let address = [word(0), word(8)];
+    table.entries[TargetTable::bucket(table.seed, address)] = TargetEntry { address, policy, used: 1 };
+    let closed = || [Box::new(PolicyTable::CLOSED), Box::new(PolicyTable::CLOSED)];
+    while compiled.policies.len() <= policy as usize {
+        compiled.policies.insert(0, closed());
+    }
+    compiled.features = compiled.features.with(Features::TARGETS);
+    compiled.targets = Some(table);
+    compiled
+}
+
+fn prefix(text: &str) -> Prefix {
+    text.parse().expect("a prefix")
+}
+
+fn management(ports: &[u16], sources: &[&str]) -> ManagementTables {
+    let mut sets = Box::new([PortSet::EMPTY; 2]);
+    for port in ports {
+        sets[PortTransport::Tcp as usize].insert(NetPort::new(*port));
+    }
+    ManagementTables { ports: sets, sources: sources.iter().map(|source| prefix(source)).collect() }
+}
+
+fn syn(port: u16) -> Vec<u8> {
+    Pair::frame_v4().with(Tcp::syn(40_000, port)).build()
+}
+
+fn syn_v6(port: u16) -> Vec<u8> {
+    Pair::frame_v6().with(Tcp::syn(40_000, port)).build()
+}
+
+fn passes(datapath: &Datapath, frame: &[u8]) -> bool {
+    let program = datapath.program().expect("the program is loaded");
+    match judge(program, frame).expect("a test run") {
+        Action::Pass => true,
+        Action::Drop => false,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Which of `ports` are open.
+fn open_ports(datapath: &Datapath, ports: &[u16]) -> Vec<u16> {
+    ports.iter().copied().filter(|port| passes(datapath, &syn(*port))).collect()
+}
+
+fn entries(directory: &Path) -> Vec<String> {
+    let mut names: Vec<_> = fs::read_dir(directory)
+        .expect("the directory can be listed")
+        .map(|entry| entry.expect("an entry").file_name().to_string_lossy().into_owned())
+        .collect();
+    names.sort();
+    names
+}
+
+fn pin_dir(bpffs: &Bpffs) -> PathBuf {
+    bpffs.path().join("lyncwall")
+}
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime")
+}
