@@ -8,6 +8,7 @@ use aya::Ebpf;
 use aya::maps::lpm_trie::{Key, LpmTrie};
 use aya::maps::{MapData, MapError};
 use lyncwall_common::abi::{SourceV4, SourceV6};
+use lyncwall_common::fields::Address;
 
 use super::load::take;
 use crate::net::Prefix;
@@ -61,12 +62,12 @@ impl PrefixMaps {
         for key in self.v4.keys() {
             let key = key.with_context(|| format!("listing the map {}", self.names[0]))?;
             let data = key.data();
-            entries.push(entry(data.slot, data.address.into(), key.prefix_len())?);
+            entries.push(entry(data.slot, Address::V4(data.address).ip(), key.prefix_len())?);
         }
         for key in self.v6.keys() {
             let key = key.with_context(|| format!("listing the map {}", self.names[1]))?;
             let data = key.data();
-            entries.push(entry(data.slot, data.address.into(), key.prefix_len())?);
+            entries.push(entry(data.slot, Address::V6(data.address).ip(), key.prefix_len())?);
         }
         Ok(entries)
     }
@@ -79,10 +80,9 @@ enum AnyKey {
 
 fn key(slot: u32, prefix: Prefix) -> AnyKey {
     let length = SLOT_BITS + u32::from(prefix.length());
-    let slot = [slot as u8, 0, 0, 0];
     match prefix.addr() {
-        IpAddr::V4(address) => AnyKey::V4(Key::new(length, SourceV4 { slot, address: address.octets() })),
-        IpAddr::V6(address) => AnyKey::V6(Key::new(length, SourceV6 { slot, address: address.octets() })),
+        IpAddr::V4(address) => AnyKey::V4(Key::new(length, SourceV4::new(slot, address))),
+        IpAddr::V6(address) => AnyKey::V6(Key::new(length, SourceV6::new(slot, address))),
     }
 }
 
