@@ -61,12 +61,12 @@ impl PrefixMaps {
         for key in self.v4.keys() {
             let key = key.with_context(|| format!("listing the map {}", self.names[0]))?;
             let data = key.data();
-            entries.push(entry(data.slot, data.address.into(), key.prefix_len())?);
+            entries.push(entry(data.slot, octets::<2, 4>(data.address).into(), key.prefix_len())?);
         }
         for key in self.v6.keys() {
             let key = key.with_context(|| format!("listing the map {}", self.names[1]))?;
             let data = key.data();
-            entries.push(entry(data.slot, data.address.into(), key.prefix_len())?);
+            entries.push(entry(data.slot, octets::<8, 16>(data.address).into(), key.prefix_len())?);
         }
         Ok(entries)
     }
@@ -81,9 +81,23 @@ fn key(slot: u32, prefix: Prefix) -> AnyKey {
     let length = SLOT_BITS + u32::from(prefix.length());
     let slot = [slot as u8, 0, 0, 0];
     match prefix.addr() {
-        IpAddr::V4(address) => AnyKey::V4(Key::new(length, SourceV4 { slot, address: address.octets() })),
-        IpAddr::V6(address) => AnyKey::V6(Key::new(length, SourceV6 { slot, address: address.octets() })),
+        IpAddr::V4(address) => {
+            AnyKey::V4(Key::new(length, SourceV4 { slot, address: units(address.octets()) }))
+        }
+        IpAddr::V6(address) => {
+            AnyKey::V6(Key::new(length, SourceV6 { slot, address: units(address.octets()) }))
+        }
     }
+}
+
+/// An address as it lies in the packet, in 16-bit units.
+fn units<const UNITS: usize, const BYTES: usize>(octets: [u8; BYTES]) -> [u16; UNITS] {
+    std::array::from_fn(|n| u16::from_ne_bytes([octets[2 * n], octets[2 * n + 1]]))
+}
+
+/// The reverse. `From<[u16; 8]>` of an address would take the units for numbers.
+fn octets<const UNITS: usize, const BYTES: usize>(units: [u16; UNITS]) -> [u8; BYTES] {
+    std::array::from_fn(|n| units[n / 2].to_ne_bytes()[n % 2])
 }
 
 fn entry(slot: [u8; 4], address: IpAddr, length: u32) -> Result<(u32, Prefix)> {

@@ -4,8 +4,8 @@ use std::net::IpAddr;
 
 use lyncwall_common::abi::PortTransport;
 use lyncwall_common::fields::part;
-use lyncwall_common::summary::Summary;
 use lyncwall_common::parse::{Family, Fragment, Headers, Kind, ParseError, TAGGED, parse};
+use lyncwall_common::summary::Summary;
 use proptest::prelude::*;
 
 use crate::frames::{Built, Extension, Ip, Opt, Payload, Spec, spec};
