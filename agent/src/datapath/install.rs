@@ -7,8 +7,8 @@ use anyhow::{Context as _, Result, ensure};
 use aya::Ebpf;
 use aya::maps::{Array, MapData};
 use lyncwall_common::abi::{
-    AllowTable, Features, Generation, Live, MAX_POLICIES, NO_POLICY, PolicyTable, PortTransport, SLOTS,
-    TargetTable, map, policy_index,
+    AllowTable, Features, Generation, Live, MAX_POLICIES, NO_COUNTER, NO_POLICY, PolicyTable, PortTransport,
+    SLOTS, TargetTable, map, policy_index,
 };
 
 use super::control::Control;
@@ -216,6 +216,12 @@ fn check(compiled: &Compiled) -> Result<()> {
             && (compiled.allow.is_some() || compiled.allow_sources.is_empty()),
         "the feature bit, the table and the sources of allow rules do not fit together"
     );
+    if let Some(allow) = &compiled.allow {
+        let rules = allow.classes.iter().fold(0, |all, class| all | class);
+        let uncounted =
+            (0..64).zip(&allow.counters).any(|(n, counter)| rules >> n & 1 != 0 && *counter == NO_COUNTER);
+        ensure!(!uncounted, "an allow rule has no counter, which the program takes for no rule");
+    }
     let known = |policy: u32| policy == NO_POLICY || (policy as usize) < policies;
     match &compiled.targets {
         None => ensure!(policies > 0, "policy 0 holds for every destination, and there is none"),

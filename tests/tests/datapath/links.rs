@@ -18,7 +18,7 @@ use rtnetlink::LinkUnspec;
 use rtnetlink::packet_route::link::{LinkAttribute, LinkXdp};
 use tokio_stream::StreamExt as _;
 
-use super::{PATIENCE, entries, open, pin_dir, policy, problem, runtime, syn};
+use super::{PATIENCE, entries, open, pin_dir, policy, problem, runtime, send_until, syn};
 
 /// The XDP program on an interface.
 fn program_on(namespace: &Netns, interface: &str) -> Option<u32> {
@@ -122,15 +122,7 @@ fn no_frame_slips_by_while_the_program_is_replaced() {
     let sender = FrameSocket::open(&pair.client, Pair::CLIENT_LINK).expect("a packet socket");
     let stop = AtomicBool::new(false);
     let (sent, mut datapath) = thread::scope(|scope| {
-        let sending = scope.spawn(|| {
-            let frame = syn(9999);
-            let mut sent = 0u64;
-            while !stop.load(Ordering::Relaxed) {
-                sender.send(&frame).expect("a frame goes out");
-                sent += 1;
-            }
-            sent
-        });
+        let sending = scope.spawn(|| send_until(&stop, &sender, &syn(9999)));
         for _ in 0..5 {
             drop(datapath);
             datapath = open(&directory);

@@ -4,29 +4,31 @@ mod links;
 mod start;
 mod switch;
 
+use std::fs;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
-use std::{env, fs};
 
 use lyncwall::datapath::Datapath;
 use lyncwall::net::Prefix;
 use lyncwall::policy::{Compiled, ManagementTables};
 use lyncwall::problem::Problems;
 use lyncwall_common::abi::{
-    AllowTable, Class, Features, Generation, NO_COUNTER, NO_POLICY, NetPort, PolicyTable, PortSet,
-    PortTransport, TARGET_BUCKETS, TargetEntry, TargetTable,
+    AllowTable, Class, Features, Generation, NO_POLICY, NetPort, PolicyTable, PortSet, PortTransport,
+    TARGET_BUCKETS, TargetEntry, TargetTable,
 };
 use lyncwall_tests::bpffs::Bpffs;
 use lyncwall_tests::netns::Pair;
 use lyncwall_tests::packet::Tcp;
 use lyncwall_tests::run::{Action, judge};
+use lyncwall_tests::traffic::FrameSocket;
+use nix::errno::Errno;
 
 const PATIENCE: Duration = Duration::from_millis(400);
 
 fn object() -> Vec<u8> {
-    let path = env::var_os("LYNCWALL_BPF_OBJECT").expect("LYNCWALL_BPF_OBJECT names the built BPF object");
-    fs::read(&path).expect("the built BPF object can be read")
+    lyncwall::object::require().expect("the tests are built with the BPF object").to_vec()
 }
 
 fn open(directory: &Path) -> Datapath {
@@ -67,7 +69,7 @@ fn policy_with_allow(ports: &[u16], allowed: u16, sources: &[&str]) -> Compiled 
     allow.classes[1] = 1;
     allow.targets = [1; 16];
     allow.no_target = 1;
-    allow.counters[0] = NO_COUNTER;
+    allow.counters[0] = 100;
     compiled.features = Features::ALLOW;
     compiled.allow = Some(allow);
     compiled.allow_sources = sources.iter().map(|source| (prefix(source), 1)).collect();
@@ -144,4 +146,17 @@ fn pin_dir(bpffs: &Bpffs) -> PathBuf {
 
 fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime")
+}
+
+/// Sends a frame again and again; returns how often. What the wire has no room for counts as sent: the kernel refuses
+/// it here, and counts it as dropped by the sending interface.
+fn send_until(stop: &AtomicBool, sender: &FrameSocket, frame: &[u8]) -> u64 {
+    let mut sent = 0;
+    while !stop.load(Ordering::Relaxed) {
+        match sender.send(frame).map_err(anyhow::Error::downcast::<Errno>) {
+            Ok(()) | Err(Ok(Errno::ENOBUFS)) => sent += 1,
+            Err(other) => panic!("a frame does not go out: {other:?}"),
+        }
+    }
+    sent
 }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::bail;
 use lyncwall::datapath::Attach;
-use lyncwall_common::abi::{Features, PortTransport, map};
+use lyncwall_common::abi::{Features, NO_COUNTER, PortTransport, map};
 use lyncwall_common::reason::{Action as Verdict, Reason};
 use lyncwall_tests::bpffs::Bpffs;
 use lyncwall_tests::netns::Pair;
@@ -17,8 +17,8 @@ use lyncwall_tests::traffic::{FrameSocket, eventually};
 use tokio_stream::StreamExt as _;
 
 use super::{
-    PATIENCE, management, open, open_ports, passes, pin_dir, policy, policy_with_allow, runtime, syn, syn_v6,
-    with_target,
+    PATIENCE, management, open, open_ports, passes, pin_dir, policy, policy_with_allow, runtime, send_until,
+    syn, syn_v6, with_target,
 };
 
 #[test]
@@ -130,6 +130,9 @@ fn what_the_program_could_not_judge_by_is_refused() {
     let mut without_table = policy(&[]);
     without_table.features = Features::ALLOW;
     datapath.install(&without_table).expect_err("no table of rules");
+    let mut uncounted = policy_with_allow(&[], 2000, &[]);
+    uncounted.allow.as_mut().expect("a table of rules").counters[0] = NO_COUNTER;
+    datapath.install(&uncounted).expect_err("a rule without a counter");
     assert_eq!(open_ports(&datapath, &[443]), [443]);
 }
 
@@ -160,15 +163,7 @@ fn management_is_edited_without_a_cut() {
     let sender = FrameSocket::open(&pair.client, Pair::CLIENT_LINK).expect("a packet socket");
     let stop = AtomicBool::new(false);
     let sent = thread::scope(|scope| {
-        let sending = scope.spawn(|| {
-            let frame = syn(22);
-            let mut sent = 0u64;
-            while !stop.load(Ordering::Relaxed) {
-                sender.send(&frame).expect("a frame goes out");
-                sent += 1;
-            }
-            sent
-        });
+        let sending = scope.spawn(|| send_until(&stop, &sender, &syn(22)));
         for _ in 0..500 {
             datapath.set_management(&other).expect("an edit");
             datapath.set_management(&one).expect("an edit");
