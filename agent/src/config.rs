@@ -7,7 +7,7 @@
 use std::net::IpAddr;
 use std::path::Path;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::net::{PortRange, Prefix};
 use crate::problem::{Place, Problem, Problems};
@@ -97,7 +97,7 @@ pub struct CatalogueName {
 }
 
 /// Whether packets are dropped or only judged.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Mode {
     /// What no rule lets in is dropped.
@@ -108,7 +108,7 @@ pub enum Mode {
 }
 
 /// What happens to the enforcement when the agent is told to stop.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum OnExit {
     /// The kernel goes on enforcing.

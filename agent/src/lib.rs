@@ -1,11 +1,18 @@
 //! The agent: it reads the configuration and the catalogue, compiles them into the maps that the XDP program
 //! judges by, and reports what was dropped and why.
 
+pub mod api;
 pub mod catalogue;
+pub mod client;
 pub mod config;
 pub mod datapath;
+pub mod events;
+pub mod firewall;
+pub mod machine;
 pub mod net;
 pub mod object;
 pub mod plan;
 pub mod policy;
 pub mod problem;
+pub mod server;
+pub mod services;

@@ -14,9 +14,10 @@ fn main() -> ExitCode {
         Err(usage) => return output::usage(&usage),
     };
     let output = output::Output::new(cli.json);
+    output::log();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let done = runtime
         .map_err(anyhow::Error::from)
-        .and_then(|runtime| runtime.block_on(commands::run(cli.command, &output)));
+        .and_then(|runtime| runtime.block_on(commands::run(cli, &output)));
     output::exit(done)
 }

@@ -119,3 +119,9 @@ impl fmt::Display for Problems {
 }
 
 impl std::error::Error for Problems {}
+
+impl From<Problem> for anyhow::Error {
+    fn from(problem: Problem) -> Self {
+        Problems::from(problem).into()
+    }
+}

@@ -1,75 +1,69 @@
-//! `lyncwall check`: is the configuration file good?
+//! `lyncwall check`.
 
-use std::fmt;
 use std::path::PathBuf;
 
+use clap::Args;
+use lyncwall::plan::Plan;
 use serde::Serialize;
 
-use crate::config;
-use crate::problem::Problems;
+use crate::output::{Output, Table};
 
-/// What to check.
-#[derive(Debug, Clone, clap::Args)]
-pub struct CheckArgs {
-    /// The configuration file
+#[derive(Debug, Args)]
+pub(crate) struct Options {
+    #[command(flatten)]
+    config: ConfigOption,
+}
+
+/// Which configuration to read.
+#[derive(Debug, Args)]
+pub(crate) struct ConfigOption {
+    /// The configuration file.
     #[arg(long, value_name = "FILE", default_value = "/etc/lyncwall/lyncwall.toml")]
-    pub config: PathBuf,
+    pub(crate) config: PathBuf,
 }
 
-/// Reads the file and says what it would protect.
-///
-/// # Errors
-/// Every mistake in the file.
-pub fn run(args: &CheckArgs) -> Result<Checked, Problems> {
-    let config = config::read(&args.config)?;
-    Ok(Checked {
-        interfaces: config.interfaces.iter().map(|interface| interface.name.to_string()).collect(),
-        targets: config.targets.iter().map(CheckedTarget::from).collect(),
-        allow: config.allow.iter().map(|rule| rule.name.clone()).collect(),
-        warnings: config.warnings(),
-    })
+#[derive(Serialize)]
+struct Checked {
+    interfaces: Vec<String>,
+    targets: Vec<Target>,
+    allow: Vec<String>,
+    warnings: Vec<String>,
 }
 
-/// What a good configuration protects.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Checked {
-    /// The names of the interfaces.
-    pub interfaces: Vec<String>,
-    /// The targets.
-    pub targets: Vec<CheckedTarget>,
-    /// The names of the `[[allow]]` rules.
-    pub allow: Vec<String>,
-    /// What is allowed but may not be meant, one sentence each.
-    pub warnings: Vec<String>,
+#[derive(Serialize)]
+struct Target {
+    name: String,
+    roles: Vec<String>,
 }
 
-/// A target and its roles.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct CheckedTarget {
-    /// Its name.
-    pub name: String,
-    /// The keys of its roles.
-    pub roles: Vec<String>,
-}
-
-impl From<&config::Target> for CheckedTarget {
-    fn from(target: &config::Target) -> Self {
-        let roles = target.roles.iter().map(|role| role.key.clone()).collect();
-        Self { name: target.name.to_string(), roles }
+pub(crate) fn run(options: &Options, output: &Output) -> anyhow::Result<()> {
+    let plan = Plan::read(&options.config.config)?;
+    let roles = plan.roles();
+    let checked = Checked {
+        interfaces: plan.config.interfaces.iter().map(|interface| interface.name.to_string()).collect(),
+        targets: roles
+            .iter()
+            .map(|(name, roles)| Target { name: name.clone(), roles: roles.clone() })
+            .collect(),
+        allow: plan.config.allow.iter().map(|rule| rule.name.clone()).collect(),
+        warnings: plan.warnings(&roles),
+    };
+    if output.json() {
+        return output.value(&checked);
     }
-}
-
-impl fmt::Display for Checked {
-    /// A few lines for people; warnings last.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "the configuration is good\ninterfaces: {}", self.interfaces.join(", "))?;
-        for CheckedTarget { name, roles } in &self.targets {
-            let roles = if roles.is_empty() { "no role".to_owned() } else { roles.join(", ") };
-            write!(f, "\ntarget {name}: {roles}")?;
-        }
-        if !self.allow.is_empty() {
-            write!(f, "\nallow rules: {}", self.allow.join(", "))?;
-        }
-        self.warnings.iter().try_for_each(|warning| write!(f, "\nwarning: {warning}"))
+    output.line(&format!("{} is good", options.config.config.display()))?;
+    let mut table = Table::plain();
+    table.row(["interfaces".to_owned(), checked.interfaces.join(", ")]);
+    for target in &checked.targets {
+        let roles = if target.roles.is_empty() { "no role".to_owned() } else { target.roles.join(", ") };
+        table.row([format!("target {}", target.name), roles]);
     }
+    if !checked.allow.is_empty() {
+        table.row(["allow rules".to_owned(), checked.allow.join(", ")]);
+    }
+    output.table(&table)?;
+    for warning in &checked.warnings {
+        output.warn(warning);
+    }
+    Ok(())
 }

@@ -1,0 +1,293 @@
+//! What the agent and its clients say to each other: JSON over HTTP on the agent's Unix socket.
+//!
+//! | request | answer |
+//! |---|---|
+//! | `GET /v1/status` | [`Status`] |
+//! | `GET /v1/counters` | [`Counters`] |
+//! | `GET /v1/events` | one [`Event`] a line, until the client has enough |
+//! | `POST /v1/switch` with a [`Switch`] | [`Switched`] |
+//! | `POST /v1/reload` | [`Switched`] |
+//! | `POST /v1/detach` | [`Detached`], and the agent ends |
+//!
+//! What the user can mend is answered with status 400 and [`Refusal`], anything else that fails with 500 and one.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::config::{Mode, OnExit, Reading};
+
+/// What is enforced, where, and how it stands.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Status {
+    /// The version of the agent.
+    pub version: String,
+    /// Its process id.
+    pub pid: u32,
+    /// The configuration file.
+    pub config: PathBuf,
+    /// The edition of the catalogue.
+    pub catalogue: String,
+    /// How the catalogue is read.
+    pub reading: Reading,
+    /// Whether packets are dropped or only judged.
+    pub mode: Mode,
+    /// What the end of the agent does.
+    pub on_exit: OnExit,
+    /// The number of the generation that judges; it counts up with every switch and reload.
+    pub generation: u64,
+    /// The interfaces.
+    pub interfaces: Vec<Interface>,
+    /// The targets.
+    pub targets: Vec<Target>,
+    /// Who may manage the box; `None` where the configuration says `management = "none"`.
+    pub management: Option<Management>,
+    /// The loaded program.
+    pub program: Program,
+    /// Packets that passed since the maps were made.
+    pub passed: u64,
+    /// Packets that were dropped.
+    pub dropped: u64,
+    /// What is allowed but may not be meant, one sentence each.
+    pub warnings: Vec<String>,
+}
+
+/// An interface that the program is attached to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Interface {
+    /// Its name.
+    pub name: String,
+    /// The kernel's number of it.
+    pub ifindex: u32,
+    /// `native` or `generic`.
+    pub mode: String,
+}
+
+/// A target and what holds there.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Target {
+    /// Its name.
+    pub name: String,
+    /// Its addresses; `host` for the box itself.
+    pub address: Vec<String>,
+    /// Its roles now.
+    pub roles: Vec<String>,
+    /// The roles that the file gives it.
+    pub file_roles: Vec<String>,
+    /// Open TCP ports, as `443` or `49152-65535`.
+    pub tcp: Vec<String>,
+    /// Open UDP ports.
+    pub udp: Vec<String>,
+}
+
+/// The management rule.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Management {
+    /// Source prefixes.
+    pub from: Vec<String>,
+    /// TCP ports.
+    pub tcp: Vec<String>,
+    /// UDP ports.
+    pub udp: Vec<String>,
+}
+
+/// The loaded XDP program.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Program {
+    /// Its name: with or without multi-buffer frames.
+    pub name: String,
+    /// The kernel's number of it.
+    pub id: u32,
+    /// The hash that the kernel made of its instructions, in hexadecimal.
+    pub tag: String,
+    /// Instructions that the verifier walked, where the kernel tells (5.16).
+    pub verified_instructions: Option<u32>,
+    /// Milliseconds that making the maps and verifying took.
+    pub load_ms: u64,
+    /// Memory of the maps, in bytes.
+    pub map_bytes: u64,
+}
+
+/// Counts since the maps were made, in packets.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counters {
+    /// The generation that judges.
+    pub generation: u64,
+    /// By reason and action, without zeroes.
+    pub reasons: Vec<ReasonCount>,
+    /// By rule: all rules of the generation that judges.
+    pub rules: Vec<RuleCount>,
+    /// Drops by destination port, without zeroes.
+    pub ports: Vec<PortCount>,
+    /// Drops that got no event, because of the rate limit or a full buffer.
+    pub events_lost: u64,
+    /// Fragment verdicts that could not be remembered.
+    pub fragments_lost: u64,
+}
+
+/// Packets with one reason and action.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReasonCount {
+    /// The reason.
+    pub reason: String,
+    /// `pass` or `drop`.
+    pub action: String,
+    /// Packets.
+    pub packets: u64,
+}
+
+/// Packets that one rule let in.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RuleCount {
+    /// The target's name; `None` for an `[[allow]]` rule.
+    pub target: Option<String>,
+    /// The name of an `[[allow]]` rule.
+    pub allow: Option<String>,
+    /// `tcp` or `udp`; `None` for an `[[allow]]` rule.
+    pub transport: Option<String>,
+    /// The port or range of ports; empty for an `[[allow]]` rule.
+    pub ports: String,
+    /// The service that uses it.
+    pub service: String,
+    /// The catalogue's rows that opened it.
+    pub rows: Vec<String>,
+    /// Packets.
+    pub packets: u64,
+}
+
+/// Drops at one port.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PortCount {
+    /// `tcp` or `udp`.
+    pub transport: String,
+    /// The port.
+    pub port: u16,
+    /// The service that the catalogue knows at this port; empty for none.
+    pub service: String,
+    /// Packets.
+    pub packets: u64,
+}
+
+/// A dropped packet, or one that audit mode would have dropped. Fields that the packet does not have are left out.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Event {
+    /// When the agent read it, in seconds since 1970 (UTC).
+    pub time: f64,
+    /// `pass` in audit mode, else `drop`.
+    pub action: String,
+    /// The reason.
+    pub reason: String,
+    /// The interface.
+    pub interface: String,
+    /// VLAN identifiers, outer first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub vlan: Vec<u16>,
+    /// EtherType after the tags, as `0x8847`, where it is not IP.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ether_type: Option<String>,
+    /// Source address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<String>,
+    /// Destination address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub destination: Option<String>,
+    /// `tcp`, `udp`, `icmp`, or the number of the IP protocol.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub protocol: Option<String>,
+    /// Source port.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source_port: Option<u16>,
+    /// Destination port.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub destination_port: Option<u16>,
+    /// The service that the catalogue knows at the destination port.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service: Option<String>,
+    /// TCP flags, as `SYN,ACK`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tcp_flags: Option<String>,
+    /// ICMP type and code.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub icmp: Option<[u8; 2]>,
+    /// Length of the frame in bytes.
+    pub length: u32,
+}
+
+/// What to switch to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Switch {
+    /// The target; may be left out where there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target: Option<String>,
+    /// The roles; none closes all ports.
+    pub roles: Vec<String>,
+}
+
+/// What a switch or a reload did.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Switched {
+    /// The number of the generation that judges now.
+    pub generation: u64,
+    /// The roles of each target now.
+    pub targets: Vec<TargetRoles>,
+    /// Ports that were closed and are open.
+    pub opened: Vec<PortChange>,
+    /// Ports that were open and are closed.
+    pub closed: Vec<PortChange>,
+    /// Microseconds from the request to the last write.
+    pub micros: u64,
+    /// What is allowed but may not be meant.
+    pub warnings: Vec<String>,
+}
+
+/// The roles of a target.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TargetRoles {
+    /// Its name.
+    pub target: String,
+    /// Its roles.
+    pub roles: Vec<String>,
+}
+
+/// Ports that were opened or closed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PortChange {
+    /// The target's name.
+    pub target: String,
+    /// `tcp` or `udp`.
+    pub transport: String,
+    /// The first port.
+    pub first: u16,
+    /// The last port.
+    pub last: u16,
+    /// The services that use them.
+    pub service: String,
+}
+
+/// What was taken away.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Detached {
+    /// Interfaces that are open now.
+    pub interfaces: Vec<String>,
+    /// Maps that are gone.
+    pub maps: usize,
+}
+
+/// Why a request was not carried out.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Refusal {
+    /// All that is wrong, each with its place and the fix.
+    pub problems: Vec<Problem>,
+}
+
+/// One thing that is wrong.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Problem {
+    /// `file:line:column: key`; empty where no file is meant.
+    pub place: String,
+    /// What is wrong.
+    pub message: String,
+    /// What to do about it; empty where the message says it.
+    pub fix: String,
+}

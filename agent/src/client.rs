@@ -1,0 +1,161 @@
+//! The client of the agent's socket.
+
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result, bail};
+use http_body_util::{BodyExt as _, Full};
+use hyper::body::{Bytes, Incoming};
+use hyper::client::conn::http1;
+use hyper::{Method, Request, Response, header};
+use hyper_util::rt::TokioIo;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::net::UnixStream;
+
+use crate::api::{Refusal, Switch};
+use crate::problem::{Problem, Problems};
+
+/// An agent, by its socket.
+#[derive(Debug, Clone)]
+pub struct Client {
+    socket: PathBuf,
+}
+
+impl Client {
+    /// The agent that serves `socket`.
+    #[must_use]
+    pub fn new(socket: &Path) -> Self {
+        Self { socket: socket.to_owned() }
+    }
+
+    /// Asks for something.
+    ///
+    /// # Errors
+    /// [`Problems`] where nobody serves the socket, and what the agent refuses.
+    pub async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T> {
+        answer(self.send(Method::GET, path, Bytes::new()).await?).await
+    }
+
+    /// Has something done.
+    ///
+    /// # Errors
+    /// As [`Client::get`].
+    pub async fn post<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> Result<T> {
+        let body = serde_json::to_vec(body).context("writing the request")?;
+        answer(self.send(Method::POST, path, body.into()).await?).await
+    }
+
+    /// Gives a target other roles.
+    ///
+    /// # Errors
+    /// As [`Client::get`].
+    pub async fn switch(&self, switch: &Switch) -> Result<crate::api::Switched> {
+        self.post("/v1/switch", switch).await
+    }
+
+    /// The lines of a stream.
+    ///
+    /// # Errors
+    /// As [`Client::get`].
+    pub async fn lines(&self, path: &str) -> Result<Lines> {
+        let response = self.send(Method::GET, path, Bytes::new()).await?;
+        if !response.status().is_success() {
+            return Err(refusal(response).await);
+        }
+        Ok(Lines { body: response.into_body(), rest: Vec::new() })
+    }
+
+    async fn send(&self, method: Method, path: &str, body: Bytes) -> Result<Response<Incoming>> {
+        let stream = UnixStream::connect(&self.socket).await.map_err(|error| self.unreachable(&error))?;
+        let (mut sender, connection) =
+            http1::handshake(TokioIo::new(stream)).await.context("speaking to the agent")?;
+        tokio::spawn(async move {
+            // What goes wrong here is seen by whoever waits for the answer.
+            connection.await.ok();
+        });
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header(header::HOST, "lyncwall")
+            .header(header::CONTENT_TYPE, "application/json")
+            .body(Full::new(body))
+            .context("making the request")?;
+        sender.send_request(request).await.with_context(|| format!("waiting for {}", self.socket.display()))
+    }
+
+    fn unreachable(&self, error: &std::io::Error) -> Problems {
+        let socket = self.socket.display();
+        let problem = match error.kind() {
+            ErrorKind::NotFound | ErrorKind::ConnectionRefused => Problem::new(
+                format!("no agent serves {socket}"),
+                "start one with `lyncwall run`, or name its socket by --socket",
+            ),
+            ErrorKind::PermissionDenied => {
+                Problem::new(format!("{socket} may not be used by this user"), "run the command as root")
+            }
+            _ => Problem::new(format!("{socket}: {error}"), "name the agent's socket by --socket"),
+        };
+        problem.into()
+    }
+}
+
+/// The lines of a stream, as they come.
+pub struct Lines {
+    body: Incoming,
+    rest: Vec<u8>,
+}
+
+impl Lines {
+    /// The next line, without its end; `None` when the agent has ended.
+    ///
+    /// # Errors
+    /// Where the connection breaks, or a line is not text.
+    pub async fn next(&mut self) -> Result<Option<String>> {
+        loop {
+            if let Some(end) = self.rest.iter().position(|byte| *byte == b'\n') {
+                let mut line: Vec<u8> = self.rest.drain(..=end).collect();
+                line.pop();
+                return Ok(Some(String::from_utf8(line).context("a line that is not text")?));
+            }
+            match self.body.frame().await {
+                None => return Ok(None),
+                Some(frame) => {
+                    let frame = frame.context("the agent's stream broke off")?;
+                    if let Some(data) = frame.data_ref() {
+                        self.rest.extend_from_slice(data);
+                    }
+                }
+            }
+        }
+    }
+}
+
+async fn answer<T: DeserializeOwned>(response: Response<Incoming>) -> Result<T> {
+    if !response.status().is_success() {
+        return Err(refusal(response).await);
+    }
+    let body = response.into_body().collect().await.context("reading the agent's answer")?.to_bytes();
+    serde_json::from_slice(&body).context("an answer of another version of the agent")
+}
+
+/// What the agent refuses, as the error it was there.
+async fn refusal(response: Response<Incoming>) -> anyhow::Error {
+    let status = response.status();
+    let read = async {
+        let body = response.into_body().collect().await.context("reading the agent's answer")?.to_bytes();
+        let Ok(refusal) = serde_json::from_slice::<Refusal>(&body) else {
+            bail!("the agent answered {status}: {}", String::from_utf8_lossy(&body));
+        };
+        let mut problems = Problems::default();
+        for problem in refusal.problems {
+            let place = if problem.place.is_empty() { String::new() } else { format!("{}: ", problem.place) };
+            problems.push(Problem::new(format!("{place}{}", problem.message), problem.fix));
+        }
+        if status.is_client_error() { Err(problems.into()) } else { bail!("the agent failed: {problems}") }
+    };
+    match read.await {
+        Ok(()) => anyhow::anyhow!("the agent answered {status}"),
+        Err(error) => error,
+    }
+}

@@ -1,0 +1,86 @@
+//! `lyncwall run`: the agent.
+
+use std::path::Path;
+
+use anyhow::{Context as _, Result};
+use clap::Args;
+use lyncwall::config::OnExit;
+use lyncwall::firewall::Firewall;
+use lyncwall::object;
+use lyncwall::plan::Plan;
+use lyncwall::problem::Problems;
+use lyncwall::server::{Daemon, serve};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use super::check::ConfigOption;
+
+#[derive(Debug, Args)]
+pub(crate) struct Options {
+    #[command(flatten)]
+    config: ConfigOption,
+}
+
+pub(crate) async fn run(options: &Options, socket: &Path, pin_dir: &Path) -> Result<()> {
+    // From the first moment on: a signal that comes while the program loads waits.
+    let mut hangup = signal(SignalKind::hangup()).context("waiting for signals")?;
+    let mut terminate = signal(SignalKind::terminate()).context("waiting for signals")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("waiting for signals")?;
+
+    let plan = Plan::read(&options.config.config)?;
+    for warning in plan.warnings(&plan.roles()) {
+        tracing::warn!("{warning}");
+    }
+    let firewall = Firewall::start(plan, object::require()?, pin_dir)?;
+    let status = firewall.status()?;
+    tracing::info!(
+        generation = status.generation,
+        load_ms = status.program.load_ms,
+        interfaces = %status.interfaces.iter().map(|interface| format!("{} ({})", interface.name, interface.mode)).collect::<Vec<_>>().join(", "),
+        "enforcing"
+    );
+    let daemon = Daemon::new(firewall)?;
+    let serving = serve(daemon.clone(), socket)?;
+    tracing::info!(socket = %socket.display(), "serving");
+    tokio::select! {
+        served = serving => served?,
+        () = reload_on(&mut hangup, &daemon) => {}
+        _ = terminate.recv() => tracing::info!("told to end"),
+        _ = interrupt.recv() => tracing::info!("told to end"),
+        () = daemon.detached() => {}
+    }
+    end(daemon)
+}
+
+/// Reloads at each signal, for ever.
+async fn reload_on(hangup: &mut Signal, daemon: &Daemon) {
+    while hangup.recv().await.is_some() {
+        match daemon.reload().await {
+            Ok(switched) => tracing::info!(
+                generation = switched.generation,
+                opened = switched.opened.len(),
+                closed = switched.closed.len(),
+                "reloaded"
+            ),
+            Err(error) => match error.downcast_ref::<Problems>() {
+                Some(problems) => {
+                    for problem in problems.iter() {
+                        tracing::error!("not reloaded: {problem}");
+                    }
+                }
+                None => tracing::error!("not reloaded: {error:#}"),
+            },
+        }
+    }
+}
+
+fn end(daemon: Daemon) -> Result<()> {
+    let Some(firewall) = daemon.into_firewall() else { return Ok(()) };
+    match firewall.on_exit() {
+        OnExit::Keep => tracing::info!("the rules stay in force; `lyncwall detach` opens the box"),
+        OnExit::Detach => {
+            firewall.remove().context("opening the box")?;
+            tracing::warn!("detached: the box is open");
+        }
+    }
+    Ok(())
+}

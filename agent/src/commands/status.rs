@@ -1,0 +1,90 @@
+//! `lyncwall status`.
+
+use lyncwall::api::{Management, Status};
+use lyncwall::client::Client;
+use lyncwall::config::Mode;
+
+use crate::output::{Output, Table};
+
+pub(crate) async fn run(client: &Client, output: &Output) -> anyhow::Result<()> {
+    let status: Status = client.get("/v1/status").await?;
+    if output.json() {
+        return output.value(&status);
+    }
+    let mode = match status.mode {
+        Mode::Enforce => "enforcing",
+        Mode::Audit => "AUDIT: nothing is dropped",
+    };
+    let mut table = Table::plain();
+    let mut row = |name: &str, value: String| table.row([name.to_owned(), value]);
+    row("mode", format!("{mode}, generation {}", status.generation));
+    row("packets", format!("{} passed, {} dropped", status.passed, status.dropped));
+    row("management", management(status.management.as_ref()));
+    row(
+        "configuration",
+        format!("{} ({}, {} reading)", status.config.display(), status.catalogue, status.reading.as_str()),
+    );
+    row(
+        "agent",
+        format!(
+            "{}, process {}, its end {}",
+            status.version,
+            status.pid,
+            match status.on_exit {
+                lyncwall::config::OnExit::Keep => "keeps the rules in force",
+                lyncwall::config::OnExit::Detach => "opens the box",
+            }
+        ),
+    );
+    let program = &status.program;
+    row(
+        "program",
+        format!(
+            "{} #{}, loaded in {} ms, maps {:.1} MB",
+            program.name,
+            program.id,
+            program.load_ms,
+            program.map_bytes as f64 / 1e6
+        ),
+    );
+    output.section("lyncwall", &table)?;
+
+    let mut interfaces = Table::new(["interface", "mode"]);
+    for interface in status.interfaces {
+        interfaces.row([interface.name, interface.mode]);
+    }
+    output.section("Interfaces", &interfaces)?;
+
+    let mut targets = Table::new(["target", "address", "roles", "open tcp", "open udp"]);
+    for target in status.targets {
+        let changed =
+            if target.roles == target.file_roles { "" } else { " (switched; the file says otherwise)" };
+        targets.row([
+            target.name,
+            target.address.join(" "),
+            format!("{}{changed}", some(&target.roles, "no role")),
+            some(&target.tcp, "-"),
+            some(&target.udp, "-"),
+        ]);
+    }
+    output.section("Targets", &targets)?;
+    for warning in status.warnings {
+        output.warn(&warning);
+    }
+    Ok(())
+}
+
+fn some(list: &[String], none: &str) -> String {
+    if list.is_empty() { none.to_owned() } else { list.join(" ") }
+}
+
+fn management(management: Option<&Management>) -> String {
+    let Some(management) = management else { return "none".to_owned() };
+    let mut ports = Vec::new();
+    for (transport, list) in [("tcp", &management.tcp), ("udp", &management.udp)] {
+        if !list.is_empty() {
+            ports.push(format!("{transport} {}", list.join(" ")));
+        }
+    }
+    format!("{} from {}", ports.join(", "), management.from.join(" "))
+}

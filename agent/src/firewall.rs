@@ -1,0 +1,469 @@
+//! The firewall as a whole: what the file says, what holds at run time, and the kernel side that enforces it.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Instant;
+
+use anyhow::{Context as _, Result};
+use lyncwall_common::reason::Action;
+use serde::{Deserialize, Serialize};
+
+use crate::api;
+use crate::config::{self, Address, OnExit};
+use crate::datapath::{Attach, Attached, Datapath, Detached, Events};
+use crate::machine;
+use crate::net::{PortRange, Prefix};
+use crate::plan::{Machine, Plan, Roles};
+use crate::policy::{self, CounterBook, Identity, Input, OpenPorts, Ports, TargetInput, compile};
+use crate::problem::{Problem, Problems};
+use crate::services::Services;
+
+/// A firewall that enforces.
+pub struct Firewall {
+    plan: Plan,
+    services: Services,
+    datapath: Datapath,
+    memory: Memory,
+    /// What the targets open, as compiled last.
+    targets: Vec<TargetInput>,
+}
+
+/// What outlives the agent, beside the maps.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+struct Memory {
+    /// The roles of each target at run time.
+    roles: Roles,
+    /// The roles that the file gave when they were set: where the file has changed since, it wins.
+    file_roles: Roles,
+    /// Which rule each counter counts for.
+    counters: CounterBook,
+    /// What a counter that was given to a new rule stood at.
+    counted_before: BTreeMap<u32, u64>,
+}
+
+impl Firewall {
+    /// Loads the program, or adopts what an earlier agent left, and enforces `plan`.
+    ///
+    /// # Errors
+    /// [`Problems`] for what the user can mend. Nothing has changed on the wire then: an earlier agent's policy goes on
+    /// being enforced, and a box that was open stays so.
+    pub fn start(plan: Plan, object: &[u8], pin_dir: &Path) -> Result<Self> {
+        let (machine, datapath) = both(machine::look(&plan.config), Datapath::open(object, pin_dir))?;
+        let stored = datapath.load_state()?;
+        let fresh = stored.is_none();
+        let memory = match stored {
+            Some(blob) => serde_json::from_slice(&blob)
+                .context("reading what an earlier agent stored beside the maps")?,
+            None => Memory::default(),
+        };
+        let services = Services::of(&plan.catalogue);
+        let roles = memory.roles_for(&plan);
+        let mut firewall = Self { plan, services, datapath, memory, targets: Vec::new() };
+        if let Err(error) = firewall.enforce(&machine, &roles) {
+            if fresh {
+                // Nothing was enforced before, so nothing is to be left behind.
+                firewall.datapath.remove().context("removing what a failed start left")?;
+            }
+            return Err(error);
+        }
+        Ok(firewall)
+    }
+
+    fn enforce(&mut self, machine: &Machine, roles: &Roles) -> Result<()> {
+        let plan = self.plan.clone();
+        if self.datapath.status()?.interfaces.is_empty() {
+            self.install(&plan, roles, machine)?;
+            self.attach(&plan)?;
+        } else {
+            // The old policy judges until all interfaces are known to take the program.
+            self.attach(&plan)?;
+            self.install(&plan, roles, machine)?;
+        }
+        let keep: Vec<&str> = plan.config.interfaces.iter().map(|interface| &*interface.name).collect();
+        for interface in self.datapath.detach_interfaces_except(&keep)? {
+            tracing::info!(interface, "detached: the configuration no longer names it");
+        }
+        Ok(())
+    }
+
+    /// Gives a target other roles. Where there is one target, `target` may be left out.
+    ///
+    /// # Errors
+    /// [`Problems`] for an unknown target or role. The policy before goes on judging then.
+    pub fn switch(&mut self, target: Option<&str>, roles: &[String]) -> Result<api::Switched> {
+        let start = Instant::now();
+        let target = self.target(target)?;
+        let keys: Vec<&str> = roles.iter().map(String::as_str).collect();
+        let mut problems = Problems::default();
+        for (_, message, fix) in self.plan.catalogue.check_roles(&keys) {
+            problems.push(Problem::new(message, fix));
+        }
+        problems.or(())?;
+        let mut all = self.memory.roles.clone();
+        all.insert(target, roles.to_vec());
+        let plan = self.plan.clone();
+        let machine = machine::look(&plan.config)?;
+        self.change(&plan, &all, &machine, start)
+    }
+
+    /// Reads the configuration file again and enforces what it says now. Roles that were switched at run time stay,
+    /// unless the file gives the target other roles than before.
+    ///
+    /// # Errors
+    /// [`Problems`] for a bad file. The policy before goes on judging then.
+    pub fn reload(&mut self) -> Result<api::Switched> {
+        let start = Instant::now();
+        let plan = Plan::read(&self.plan.file)?;
+        let machine = machine::look(&plan.config)?;
+        let roles = self.memory.roles_for(&plan);
+        // Compiled once before anything is attached, so that a bad file changes nothing.
+        compile(&plan.input(&roles, &machine)?, &mut self.memory.counters.clone())?;
+        let before: Vec<String> =
+            self.datapath.status()?.interfaces.into_iter().map(|attached| attached.interface).collect();
+        self.attach(&plan)?;
+        let switched = match self.change(&plan, &roles, &machine, start) {
+            Ok(switched) => switched,
+            Err(error) => {
+                let before: Vec<&str> = before.iter().map(String::as_str).collect();
+                self.datapath.detach_interfaces_except(&before)?;
+                return Err(error);
+            }
+        };
+        let keep: Vec<&str> = plan.config.interfaces.iter().map(|interface| &*interface.name).collect();
+        self.datapath.detach_interfaces_except(&keep)?;
+        self.services = Services::of(&plan.catalogue);
+        self.plan = plan;
+        Ok(switched)
+    }
+
+    /// Waits until the generation before has judged its last packet. For after a switch was answered.
+    pub fn retire(&mut self) {
+        self.datapath.retire();
+    }
+
+    /// What is enforced, where, and how it stands.
+    ///
+    /// # Errors
+    /// Where the kernel does not tell.
+    pub fn status(&self) -> Result<api::Status> {
+        let config = &self.plan.config;
+        let status = self.datapath.status()?;
+        let counters = self.datapath.counters()?;
+        let total = |wanted: Action| {
+            counters.reasons.iter().filter(|(_, action, _)| *action == wanted).map(|(.., n)| n).sum()
+        };
+        let open = OpenPorts::of(&self.targets);
+        let file_roles = self.plan.roles();
+        let ports =
+            |target: &str, transport| open.get(target, transport).iter().map(Ports::to_string).collect();
+        let of = |roles: &Roles, target: &str| roles.get(target).cloned().unwrap_or_default();
+        Ok(api::Status {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            pid: std::process::id(),
+            config: self.plan.file.clone(),
+            catalogue: self.plan.catalogue.edition().to_owned(),
+            reading: config.reading,
+            mode: config.mode,
+            on_exit: config.on_exit,
+            generation: self.datapath.live()?.number,
+            interfaces: status.interfaces.iter().map(interface).collect(),
+            targets: config
+                .targets
+                .iter()
+                .map(|target| api::Target {
+                    name: target.name.to_string(),
+                    address: addresses(&target.address),
+                    roles: of(&self.memory.roles, &target.name),
+                    file_roles: of(&file_roles, &target.name),
+                    tcp: ports(&target.name, lyncwall_common::abi::PortTransport::Tcp),
+                    udp: ports(&target.name, lyncwall_common::abi::PortTransport::Udp),
+                })
+                .collect(),
+            management: config.management.as_ref().map(|management| api::Management {
+                from: management.from.iter().map(Prefix::to_string).collect(),
+                tcp: management.tcp.iter().map(PortRange::to_string).collect(),
+                udp: management.udp.iter().map(PortRange::to_string).collect(),
+            }),
+            program: api::Program {
+                name: status.program.to_owned(),
+                id: status.id,
+                tag: format!("{:016x}", status.tag),
+                verified_instructions: status.verified_instructions,
+                load_ms: u64::try_from(status.load_time.as_millis()).unwrap_or(u64::MAX),
+                map_bytes: status.map_memory,
+            },
+            passed: total(Action::Pass),
+            dropped: total(Action::Drop),
+            warnings: self.plan.warnings(&self.memory.roles),
+        })
+    }
+
+    /// Counts by reason, rule and port.
+    ///
+    /// # Errors
+    /// Where a map cannot be read.
+    pub fn counters(&self) -> Result<api::Counters> {
+        let counters = self.datapath.counters()?;
+        let reasons =
+            counters.reasons.iter().filter(|(.., packets)| *packets != 0).map(|(reason, action, packets)| {
+                api::ReasonCount { reason: reason.to_string(), action: action.to_string(), packets: *packets }
+            });
+        let rules = self.memory.counters.live().filter_map(|counter| {
+            let before = self.memory.counted_before.get(&counter).copied().unwrap_or_default();
+            let packets =
+                counters.rules.get(counter as usize).copied().unwrap_or_default().wrapping_sub(before);
+            Some(self.rule(self.memory.counters.label(counter)?, packets))
+        });
+        let ports =
+            self.datapath.port_drops()?.into_iter().map(|(transport, port, packets)| api::PortCount {
+                transport: transport.name().to_owned(),
+                port,
+                service: self.services.at(transport, port).to_owned(),
+                packets,
+            });
+        Ok(api::Counters {
+            generation: self.datapath.live()?.number,
+            reasons: reasons.collect(),
+            rules: rules.collect(),
+            ports: ports.collect(),
+            events_lost: counters.events_lost,
+            fragments_lost: counters.fragments_lost,
+        })
+    }
+
+    /// The sampled drops; there is one reader.
+    ///
+    /// # Errors
+    /// Where they have a reader already.
+    pub fn events(&mut self) -> Result<Events> {
+        self.datapath.events()
+    }
+
+    /// Services by port, as events are told with.
+    #[must_use]
+    pub fn services(&self) -> &Services {
+        &self.services
+    }
+
+    /// What the configuration says of the end of the agent.
+    #[must_use]
+    pub fn on_exit(&self) -> OnExit {
+        self.plan.config.on_exit
+    }
+
+    /// Opens the box: takes the program off all interfaces and removes all maps.
+    ///
+    /// # Errors
+    /// Where a pin cannot be removed.
+    pub fn remove(self) -> Result<Detached> {
+        self.datapath.remove()
+    }
+
+    fn target(&self, wanted: Option<&str>) -> Result<String, Problem> {
+        let names: Vec<&str> = self.plan.config.targets.iter().map(|target| &*target.name).collect();
+        match (wanted, names.as_slice()) {
+            (None, [only]) => Ok((*only).to_owned()),
+            (None, _) => Err(Problem::new(
+                "there is more than one target",
+                format!("name one by --target: {}", names.join(", ")),
+            )),
+            (Some(wanted), _) if names.contains(&wanted) => Ok(wanted.to_owned()),
+            (Some(wanted), _) => Err(Problem::new(
+                format!("there is no target {wanted}"),
+                format!("name one of {}", names.join(", ")),
+            )),
+        }
+    }
+
+    /// Installs, and says what that opened and closed.
+    fn change(
+        &mut self,
+        plan: &Plan,
+        roles: &Roles,
+        machine: &Machine,
+        start: Instant,
+    ) -> Result<api::Switched> {
+        let before = std::mem::take(&mut self.targets);
+        let generation = match self.install(plan, roles, machine) {
+            Ok(generation) => generation,
+            Err(error) => {
+                self.targets = before;
+                return Err(error);
+            }
+        };
+        let micros = u64::try_from(start.elapsed().as_micros()).unwrap_or(u64::MAX);
+        let (mut opened, mut closed) = (Vec::new(), Vec::new());
+        for change in OpenPorts::of(&before).changes(&OpenPorts::of(&self.targets)) {
+            let told = |targets: &[TargetInput], ports: &[Ports]| -> Vec<api::PortChange> {
+                ports.iter().map(|ports| port_change(plan, targets, &change, *ports)).collect()
+            };
+            opened.extend(told(&self.targets, &change.opened));
+            closed.extend(told(&before, &change.closed));
+        }
+        Ok(api::Switched {
+            generation,
+            targets: roles
+                .iter()
+                .map(|(target, roles)| api::TargetRoles { target: target.clone(), roles: roles.clone() })
+                .collect(),
+            opened,
+            closed,
+            micros,
+            warnings: plan.warnings(roles),
+        })
+    }
+
+    /// Compiles, fills a generation and switches to it; then stores what is to outlive the agent.
+    fn install(&mut self, plan: &Plan, roles: &Roles, machine: &Machine) -> Result<u64> {
+        let input: Input = plan.input(roles, machine)?;
+        let mut counters = self.memory.counters.clone();
+        let compiled = compile(&input, &mut counters)?;
+        let reused = counters.must_zero();
+        let mut counted_before = self.memory.counted_before.clone();
+        if !reused.is_empty() {
+            let now = self.datapath.counters()?.rules;
+            counted_before
+                .extend(reused.into_iter().map(|n| (n, now.get(n as usize).copied().unwrap_or_default())));
+        }
+        let generation = self.datapath.install(&compiled)?;
+        self.datapath.set_management(&compiled.management)?;
+        counters.installed();
+        self.memory = Memory { roles: roles.clone(), file_roles: plan.roles(), counters, counted_before };
+        self.targets = input.targets;
+        let blob = serde_json::to_vec(&self.memory).context("writing down what outlives the agent")?;
+        self.datapath.store_state(&blob)?;
+        Ok(generation)
+    }
+
+    fn attach(&mut self, plan: &Plan) -> Result<()> {
+        let wanted: Vec<(&str, Attach)> = plan
+            .config
+            .interfaces
+            .iter()
+            .map(|interface| (&*interface.name, interface.attach.into()))
+            .collect();
+        for attached in self.datapath.attach_all(&wanted)? {
+            let Attached { interface, mode, replaced, native_refused, .. } = attached;
+            match native_refused {
+                Some(why) => {
+                    tracing::warn!(interface, %mode, why, "attached in generic mode: the driver refused");
+                }
+                None if replaced => {
+                    tracing::info!(interface, %mode, "took over");
+                }
+                None => {
+                    tracing::info!(interface, %mode, "attached");
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn rule(&self, identity: &Identity, packets: u64) -> api::RuleCount {
+        match identity {
+            Identity::Rule { target, transport, first, last, rows } => api::RuleCount {
+                target: Some(target.clone()),
+                allow: None,
+                transport: Some(transport.name().to_owned()),
+                ports: Ports { first: *first, last: *last }.to_string(),
+                service: self.plan.catalogue.services(rows),
+                rows: rows.clone(),
+                packets,
+            },
+            Identity::Allow { name, .. } => api::RuleCount {
+                target: None,
+                allow: Some(name.clone()),
+                transport: None,
+                ports: String::new(),
+                service: String::new(),
+                rows: Vec::new(),
+                packets,
+            },
+        }
+    }
+}
+
+impl Memory {
+    /// The roles to hold under a plan: those of the run time where the file has not changed its mind.
+    fn roles_for(&self, plan: &Plan) -> Roles {
+        let mut roles = plan.roles();
+        for (target, wanted) in &mut roles {
+            if self.file_roles.get(target) == Some(wanted)
+                && let Some(switched) = self.roles.get(target)
+            {
+                if plan.resolve(switched).is_ok() {
+                    wanted.clone_from(switched);
+                } else {
+                    tracing::warn!(
+                        target,
+                        "the catalogue no longer knows the roles of the run time: the file's hold"
+                    );
+                }
+            }
+        }
+        roles
+    }
+}
+
+impl From<config::Attach> for Attach {
+    fn from(attach: config::Attach) -> Self {
+        match attach {
+            config::Attach::Auto => Self::Auto,
+            config::Attach::Native => Self::Native,
+            config::Attach::Generic => Self::Generic,
+        }
+    }
+}
+
+/// Both, or the mistakes of both together.
+fn both<A, B>(one: Result<A>, other: Result<B>) -> Result<(A, B)> {
+    match (one, other) {
+        (Ok(one), Ok(other)) => Ok((one, other)),
+        (Err(one), Err(other)) => match (one.downcast::<Problems>(), other.downcast::<Problems>()) {
+            (Ok(mut problems), Ok(more)) => {
+                problems.append(more);
+                Err(problems.into())
+            }
+            (Err(unexpected), _) | (_, Err(unexpected)) => Err(unexpected),
+        },
+        (Err(error), Ok(_)) | (Ok(_), Err(error)) => Err(error),
+    }
+}
+
+fn interface(attached: &Attached) -> api::Interface {
+    api::Interface {
+        name: attached.interface.clone(),
+        ifindex: attached.ifindex,
+        mode: attached.mode.name().to_owned(),
+    }
+}
+
+fn addresses(address: &Address) -> Vec<String> {
+    match address {
+        Address::Host => vec!["host".to_owned()],
+        Address::List(list) => list.iter().map(ToString::to_string).collect(),
+    }
+}
+
+fn port_change(
+    plan: &Plan,
+    targets: &[TargetInput],
+    change: &policy::Change,
+    ports: Ports,
+) -> api::PortChange {
+    let rules =
+        targets.iter().filter(|target| target.name == change.target).flat_map(|target| &target.inbound);
+    let rows: Vec<String> = rules
+        .filter(|rule| {
+            rule.transport.name() == change.transport && rule.first <= ports.last && rule.last >= ports.first
+        })
+        .flat_map(|rule| rule.rows.iter().cloned())
+        .collect();
+    api::PortChange {
+        target: change.target.clone(),
+        transport: change.transport.clone(),
+        first: ports.first,
+        last: ports.last,
+        service: plan.catalogue.services(&rows),
+    }
+}

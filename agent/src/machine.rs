@@ -1,0 +1,64 @@
+//! What the configuration needs to know of the machine.
+
+use std::fs;
+
+use anyhow::{Context as _, Result};
+use nix::net::if_::if_nameindex;
+
+use crate::config::Config;
+use crate::plan::Machine;
+use crate::problem::{Problem, Problems};
+
+const EPHEMERAL: &str = "/proc/sys/net/ipv4/ip_local_port_range";
+
+/// Looks the interfaces of a configuration and the ephemeral ports up, in the network namespace of this thread.
+///
+/// # Errors
+/// [`Problems`] for interfaces that do not exist.
+pub fn look(config: &Config) -> Result<Machine> {
+    let interfaces = if_nameindex().context("listing the network interfaces")?;
+    let known: Vec<(String, u32)> = interfaces
+        .iter()
+        .map(|interface| (interface.name().to_string_lossy().into_owned(), interface.index()))
+        .collect();
+    let mut problems = Problems::default();
+    let mut numbers = Vec::new();
+    for interface in &config.interfaces {
+        match known.iter().find(|(name, _)| *name == *interface.name) {
+            Some((_, number)) => numbers.push(*number),
+            None => {
+                let names: Vec<&str> = known.iter().map(|(name, _)| name.as_str()).collect();
+                problems.push(Problem::at(
+                    interface.place.clone(),
+                    format!("there is no interface {}", interface.name),
+                    format!("name one of {}, or create it first", names.join(", ")),
+                ));
+            }
+        }
+    }
+    problems.or(())?;
+    Ok(Machine { interfaces: numbers, ephemeral: ephemeral()? })
+}
+
+/// The local ephemeral ports, first and last.
+fn ephemeral() -> Result<(u16, u16)> {
+    let text = fs::read_to_string(EPHEMERAL).with_context(|| format!("reading {EPHEMERAL}"))?;
+    parse(&text).with_context(|| format!("{EPHEMERAL} holds {text:?}, not two ports"))
+}
+
+fn parse(text: &str) -> Option<(u16, u16)> {
+    let mut ports = text.split_whitespace().map(|port| port.parse().ok());
+    Some((ports.next()??, ports.next()??))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::parse;
+
+    #[test]
+    fn the_range_is_two_ports() {
+        assert_eq!(parse("32768\t60999\n"), Some((32768, 60999)));
+        assert_eq!(parse("32768"), None);
+        assert_eq!(parse("32768 70000"), None);
+    }
+}

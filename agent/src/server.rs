@@ -1,0 +1,290 @@
+//! The agent's Unix socket: HTTP and JSON, as [`crate::api`] has it.
+
+use std::collections::HashMap;
+use std::fs::{self, Permissions};
+use std::io::ErrorKind;
+use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use anyhow::{Context as _, Result, anyhow};
+use axum::body::Body;
+use axum::extract::State;
+use axum::extract::rejection::JsonRejection;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use tokio::net::UnixListener;
+use tokio::sync::{broadcast, watch};
+use tokio_stream::StreamExt as _;
+use tokio_stream::wrappers::BroadcastStream;
+use tokio_stream::wrappers::errors::BroadcastStreamRecvError;
+
+use crate::api;
+use crate::events::{Names, describe};
+use crate::firewall::Firewall;
+use crate::problem::{Problem, Problems};
+
+/// Events that a slow client may lag behind before it loses some.
+const BACKLOG: usize = 1024;
+
+/// A running agent: the firewall, and who listens to it.
+#[derive(Clone)]
+pub struct Daemon {
+    firewall: Arc<Mutex<Option<Firewall>>>,
+    events: broadcast::Sender<Arc<str>>,
+    /// Set to true when the box was opened by a client.
+    detached: Arc<watch::Sender<bool>>,
+}
+
+impl Daemon {
+    /// Takes a firewall over, and begins to read its events.
+    ///
+    /// # Errors
+    /// Where the events have a reader already.
+    ///
+    /// # Panics
+    /// Outside a tokio runtime.
+    pub fn new(mut firewall: Firewall) -> Result<Self> {
+        let mut stream = firewall.events()?;
+        let (events, _) = broadcast::channel(BACKLOG);
+        let daemon = Self {
+            firewall: Arc::new(Mutex::new(Some(firewall))),
+            events,
+            detached: Arc::new(watch::Sender::new(false)),
+        };
+        let reader = daemon.clone();
+        tokio::spawn(async move {
+            while let Some(event) = stream.next().await {
+                match event {
+                    // The ring is emptied also while nobody listens, so that a listener gets what happens now.
+                    Ok(_) if reader.events.receiver_count() == 0 => {}
+                    Ok(event) => reader.tell(&event),
+                    Err(error) => {
+                        tracing::error!("no more events: {error:#}");
+                        return;
+                    }
+                }
+            }
+        });
+        Ok(daemon)
+    }
+
+    /// Reads the configuration again.
+    ///
+    /// # Errors
+    /// As [`Firewall::reload`].
+    pub async fn reload(&self) -> Result<api::Switched> {
+        let switched = self.with(Firewall::reload).await?;
+        self.retire();
+        Ok(switched)
+    }
+
+    /// Ends when a client opened the box.
+    pub async fn detached(&self) {
+        // The sender lives as long as `self`.
+        self.detached.subscribe().wait_for(|detached| *detached).await.ok();
+    }
+
+    /// Takes the firewall out; `None` once a client opened the box.
+    #[must_use]
+    pub fn into_firewall(self) -> Option<Firewall> {
+        self.firewall.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// Calls the firewall on a thread that may block.
+    async fn with<T: Send + 'static>(
+        &self,
+        call: impl FnOnce(&mut Firewall) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let firewall = Arc::clone(&self.firewall);
+        tokio::task::spawn_blocking(move || {
+            // A call that panicked left the kernel side as it was: a switch is one word.
+            let mut firewall = firewall.lock().unwrap_or_else(PoisonError::into_inner);
+            call(firewall.as_mut().context("the box was opened, and the agent is about to end")?)
+        })
+        .await
+        .context("the call did not end well")?
+    }
+
+    /// After a switch was answered: waits until the slot that went out of use is quiet.
+    fn retire(&self) {
+        let daemon = self.clone();
+        tokio::spawn(async move {
+            let retired = daemon.with(|firewall| {
+                firewall.retire();
+                Ok(())
+            });
+            if let Err(error) = retired.await {
+                tracing::debug!("{error:#}");
+            }
+        });
+    }
+
+    fn tell(&self, event: &lyncwall_common::abi::Event) {
+        let services = match self.firewall.lock().unwrap_or_else(PoisonError::into_inner).as_ref() {
+            Some(firewall) => firewall.services().clone(),
+            None => return,
+        };
+        let names = Names { interfaces: interface_names(), services };
+        match serde_json::to_string(&describe(event, &names)) {
+            // Nobody may be listening any more.
+            Ok(line) => drop(self.events.send(format!("{line}\n").into())),
+            Err(error) => tracing::error!("an event that is no JSON: {error}"),
+        }
+    }
+}
+
+fn interface_names() -> HashMap<u32, String> {
+    let known = nix::net::if_::if_nameindex();
+    let names = known.iter().flat_map(|known| known.iter());
+    names.map(|interface| (interface.index(), interface.name().to_string_lossy().into_owned())).collect()
+}
+
+/// Serves a daemon on `socket` until the returned future is dropped. Only root may connect.
+///
+/// # Errors
+/// [`Problems`] where another agent serves the socket, or where it cannot be made.
+pub fn serve(daemon: Daemon, socket: &Path) -> Result<impl Future<Output = Result<()>>> {
+    let listener = listen(socket)?;
+    let router = Router::new()
+        .route("/v1/status", get(status))
+        .route("/v1/counters", get(counters))
+        .route("/v1/events", get(events))
+        .route("/v1/switch", post(switch))
+        .route("/v1/reload", post(reload))
+        .route("/v1/detach", post(detach))
+        .with_state(daemon);
+    let socket = SocketFile(socket.to_owned());
+    Ok(async move {
+        let served = axum::serve(listener, router).await.context("serving the agent's socket");
+        drop(socket);
+        served
+    })
+}
+
+/// Removes the socket when the agent ends.
+struct SocketFile(PathBuf);
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        if let Err(error) = fs::remove_file(&self.0) {
+            tracing::debug!("removing {}: {error}", self.0.display());
+        }
+    }
+}
+
+fn listen(socket: &Path) -> Result<UnixListener> {
+    let place = socket.display();
+    if let Some(directory) = socket.parent().filter(|directory| !directory.as_os_str().is_empty()) {
+        fs::create_dir_all(directory).map_err(|error| {
+            Problem::new(format!("{}: {error}", directory.display()), "name another socket by --socket")
+        })?;
+    }
+    match fs::symlink_metadata(socket) {
+        Ok(there) if !there.file_type().is_socket() => {
+            return Err(Problem::new(
+                format!("{place} is there, and is no socket"),
+                "name another socket by --socket",
+            )
+            .into());
+        }
+        Ok(_) if UnixStream::connect(socket).is_ok() => {
+            return Err(Problem::new(
+                format!("another agent serves {place}"),
+                "name another socket by --socket, or end the other agent",
+            )
+            .into());
+        }
+        // What an agent that was killed left.
+        Ok(_) => fs::remove_file(socket).with_context(|| format!("removing {place}"))?,
+        Err(error) if error.kind() == ErrorKind::NotFound => {}
+        Err(error) => return Err(anyhow!(error).context(format!("looking at {place}"))),
+    }
+    let listener = UnixListener::bind(socket)
+        .map_err(|error| Problem::new(format!("{place}: {error}"), "name another socket by --socket"))?;
+    fs::set_permissions(socket, Permissions::from_mode(0o600))
+        .with_context(|| format!("closing {place} to others"))?;
+    Ok(listener)
+}
+
+/// Why a request failed, as an answer.
+struct Failure(anyhow::Error);
+
+impl<E: Into<anyhow::Error>> From<E> for Failure {
+    fn from(error: E) -> Self {
+        Self(error.into())
+    }
+}
+
+impl IntoResponse for Failure {
+    fn into_response(self) -> Response {
+        let (status, problems) = match self.0.downcast_ref::<Problems>() {
+            Some(problems) => (StatusCode::BAD_REQUEST, problems.iter().map(api::Problem::from).collect()),
+            None => {
+                let problem = api::Problem {
+                    place: String::new(),
+                    message: format!("{:#}", self.0),
+                    fix: String::new(),
+                };
+                (StatusCode::INTERNAL_SERVER_ERROR, vec![problem])
+            }
+        };
+        (status, Json(api::Refusal { problems })).into_response()
+    }
+}
+
+impl From<&Problem> for api::Problem {
+    fn from(problem: &Problem) -> Self {
+        let place = problem.place.as_ref().map(ToString::to_string).unwrap_or_default();
+        Self { place, message: problem.message.clone(), fix: problem.fix.clone() }
+    }
+}
+
+type Answer<T> = Result<Json<T>, Failure>;
+
+async fn status(State(daemon): State<Daemon>) -> Answer<api::Status> {
+    Ok(Json(daemon.with(|firewall| firewall.status()).await?))
+}
+
+async fn counters(State(daemon): State<Daemon>) -> Answer<api::Counters> {
+    Ok(Json(daemon.with(|firewall| firewall.counters()).await?))
+}
+
+async fn switch(
+    State(daemon): State<Daemon>,
+    request: Result<Json<api::Switch>, JsonRejection>,
+) -> Answer<api::Switched> {
+    let Json(wanted) =
+        request.map_err(|error| Problem::new(error.body_text(), "send {\"roles\": [\"…\"]}"))?;
+    let switched =
+        daemon.with(move |firewall| firewall.switch(wanted.target.as_deref(), &wanted.roles)).await?;
+    daemon.retire();
+    tracing::info!(generation = switched.generation, micros = switched.micros, "switched");
+    Ok(Json(switched))
+}
+
+async fn reload(State(daemon): State<Daemon>) -> Answer<api::Switched> {
+    Ok(Json(daemon.reload().await?))
+}
+
+async fn detach(State(daemon): State<Daemon>) -> Answer<api::Detached> {
+    let firewall = daemon.firewall.lock().unwrap_or_else(PoisonError::into_inner).take();
+    let firewall = firewall.context("the box was opened already")?;
+    let detached = tokio::task::spawn_blocking(move || firewall.remove())
+        .await
+        .context("the call did not end well")??;
+    tracing::warn!("detached: the box is open");
+    daemon.detached.send_replace(true);
+    Ok(Json(api::Detached { interfaces: detached.interfaces, maps: detached.maps.len() }))
+}
+
+async fn events(State(daemon): State<Daemon>) -> Response {
+    let lines = BroadcastStream::new(daemon.events.subscribe()).map(|line| match line {
+        Ok(line) => Ok::<_, std::convert::Infallible>(line.to_string()),
+        Err(BroadcastStreamRecvError::Lagged(lost)) => Ok(format!("{{\"lost\":{lost}}}\n")),
+    });
+    ([(header::CONTENT_TYPE, "application/x-ndjson")], Body::from_stream(lines)).into_response()
+}
