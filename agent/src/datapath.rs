@@ -27,6 +27,7 @@ use aya::maps::{MapData, RingBuf};
 use aya::programs::{Program, Xdp};
 use aya_obj::Object;
 use lyncwall_common::abi::{PortTransport, map};
+use tokio_stream::Stream;
 
 pub use counters::Counters;
 pub use events::Events;
@@ -62,6 +63,17 @@ const _: () = {
     sendable::<Datapath>();
     sendable::<Events>();
 };
+
+/// Something each time that an interface of the calling thread's network namespace appears or changes.
+///
+/// # Errors
+/// Where netlink does not answer.
+///
+/// # Panics
+/// Outside a tokio runtime.
+pub fn interface_changes() -> Result<impl Stream<Item = ()> + Send> {
+    interfaces::changes()
+}
 
 /// What is loaded and where.
 #[derive(Debug, Clone)]

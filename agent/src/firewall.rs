@@ -102,7 +102,7 @@ impl Firewall {
         let mut all = self.memory.roles.clone();
         all.insert(target, roles.to_vec());
         let plan = self.plan.clone();
-        let machine = machine::look(&plan.config)?;
+        let machine = machine::look_again(&plan.config)?;
         self.change(&plan, &all, &machine, start)
     }
 
@@ -134,6 +134,29 @@ impl Firewall {
         self.services = Services::of(&plan.catalogue);
         self.plan = plan;
         Ok(switched)
+    }
+
+    /// Attaches to interfaces of the configuration that are there and not enforced on: they were destroyed and made again.
+    ///
+    /// # Errors
+    /// [`Problems`] where one does not take the program.
+    pub fn interface_changed(&mut self) -> Result<()> {
+        let machine = machine::look_again(&self.plan.config)?;
+        let attached: Vec<u32> =
+            self.datapath.status()?.interfaces.iter().map(|attached| attached.ifindex).collect();
+        let mut plan = self.plan.clone();
+        let mut numbers = machine.interfaces.iter();
+        plan.config
+            .interfaces
+            .retain(|_| numbers.next().is_some_and(|number| *number != 0 && !attached.contains(number)));
+        if plan.config.interfaces.is_empty() {
+            return Ok(());
+        }
+        self.attach(&plan)?;
+        // What a generation says of an interface goes by its number, which is a new one.
+        let (plan, roles) = (self.plan.clone(), self.memory.roles.clone());
+        self.install(&plan, &roles, &machine)?;
+        Ok(())
     }
 
     /// Waits until the generation before has judged its last packet. For after a switch was answered.

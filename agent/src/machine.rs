@@ -16,11 +16,7 @@ const EPHEMERAL: &str = "/proc/sys/net/ipv4/ip_local_port_range";
 /// # Errors
 /// [`Problems`] for interfaces that do not exist.
 pub fn look(config: &Config) -> Result<Machine> {
-    let interfaces = if_nameindex().context("listing the network interfaces")?;
-    let known: Vec<(String, u32)> = interfaces
-        .iter()
-        .map(|interface| (interface.name().to_string_lossy().into_owned(), interface.index()))
-        .collect();
+    let known = interfaces()?;
     let mut problems = Problems::default();
     let mut numbers = Vec::new();
     for interface in &config.interfaces {
@@ -38,6 +34,25 @@ pub fn look(config: &Config) -> Result<Machine> {
     }
     problems.or(())?;
     Ok(Machine { interfaces: numbers, ephemeral: ephemeral()? })
+}
+
+/// The same with 0 for interfaces that do not exist at the moment: for an agent that enforces already.
+///
+/// # Errors
+/// Where the kernel does not tell.
+pub fn look_again(config: &Config) -> Result<Machine> {
+    let known = interfaces()?;
+    let number =
+        |wanted: &str| known.iter().find(|(name, _)| name == wanted).map_or(0, |(_, number)| *number);
+    let interfaces = config.interfaces.iter().map(|interface| number(&interface.name)).collect();
+    Ok(Machine { interfaces, ephemeral: ephemeral()? })
+}
+
+/// Names and numbers.
+fn interfaces() -> Result<Vec<(String, u32)>> {
+    let interfaces = if_nameindex().context("listing the network interfaces")?;
+    let known = interfaces.iter();
+    Ok(known.map(|interface| (interface.name().to_string_lossy().into_owned(), interface.index())).collect())
 }
 
 /// The local ephemeral ports, first and last.

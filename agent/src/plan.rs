@@ -27,7 +27,7 @@ pub struct Plan {
 /// What the machine is like at the moment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Machine {
-    /// The interfaces of the configuration, by the kernel's number, in the order of the file.
+    /// The interfaces of the configuration, by the kernel's number, in the order of the file; 0 where one does not exist.
     pub interfaces: Vec<u32>,
     /// The local ephemeral ports, first and last.
     pub ephemeral: (u16, u16),

@@ -8,7 +8,7 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use anyhow::{Context as _, Result, anyhow};
+use anyhow::{Context as _, Result, anyhow, bail};
 use axum::body::Body;
 use axum::extract::State;
 use axum::extract::rejection::JsonRejection;
@@ -23,6 +23,7 @@ use tokio_stream::wrappers::BroadcastStream;
 use tokio_stream::wrappers::errors::BroadcastStreamRecvError;
 
 use crate::api;
+use crate::datapath::interface_changes;
 use crate::events::{Names, describe};
 use crate::firewall::Firewall;
 use crate::problem::{Problem, Problems};
@@ -80,6 +81,20 @@ impl Daemon {
         let switched = self.with(Firewall::reload).await?;
         self.retire();
         Ok(switched)
+    }
+
+    /// Attaches again, for ever, to interfaces that were destroyed and made again.
+    ///
+    /// # Errors
+    /// Where netlink does not answer.
+    pub async fn follow_interfaces(&self) -> Result<()> {
+        let mut changes = std::pin::pin!(interface_changes()?);
+        while changes.next().await.is_some() {
+            if let Err(error) = self.with(Firewall::interface_changed).await {
+                tracing::error!("an interface is not protected: {error:#}");
+            }
+        }
+        bail!("netlink tells no more of interfaces")
     }
 
     /// Ends when a client opened the box.

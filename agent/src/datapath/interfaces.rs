@@ -4,6 +4,7 @@
 use std::os::fd::{AsRawFd as _, BorrowedFd};
 
 use anyhow::{Context as _, Result, bail};
+use rtnetlink::MulticastGroup;
 use rtnetlink::packet_core::{
     NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload,
 };
@@ -11,6 +12,8 @@ use rtnetlink::packet_route::RouteNetlinkMessage;
 use rtnetlink::packet_route::link::{LinkAttribute, LinkMessage, LinkXdp, XdpAttached};
 use rtnetlink::sys::protocols::NETLINK_ROUTE;
 use rtnetlink::sys::{Socket, SocketAddr};
+
+use tokio_stream::{Stream, StreamExt as _};
 
 use super::links::Mode;
 
@@ -50,6 +53,18 @@ pub(super) fn clear(index: u32, mode: Mode, program: BorrowedFd<'_>) -> Result<(
     ]));
     ask(RouteNetlinkMessage::SetLink(link), NLM_F_ACK).context("detaching an XDP program by netlink")?;
     Ok(())
+}
+
+/// Something each time that an interface of the calling thread's network namespace appears or changes. Must be called
+/// within a tokio runtime.
+pub(super) fn changes() -> Result<impl Stream<Item = ()> + Send> {
+    let (connection, _, messages) =
+        rtnetlink::new_multicast_connection(&[MulticastGroup::Link]).context("listening to netlink")?;
+    tokio::spawn(connection);
+    Ok(messages.filter_map(|(message, _)| match message.payload {
+        NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewLink(_)) => Some(()),
+        _ => None,
+    }))
 }
 
 fn interface(message: RouteNetlinkMessage) -> Option<Interface> {
