@@ -1,6 +1,7 @@
 //! From the program's events to what people and other programs read.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use lyncwall_common::abi::{self, PortTransport};
@@ -19,7 +20,7 @@ pub struct Names {
     /// Names of interfaces, by the kernel's number.
     pub interfaces: HashMap<u32, String>,
     /// Services by port.
-    pub services: Services,
+    pub services: Arc<Services>,
 }
 
 /// An event in words. The frame is parsed by the program's own parser.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::{Context as _, Result};
@@ -21,7 +22,7 @@ use crate::services::Services;
 /// A firewall that enforces.
 pub struct Firewall {
     plan: Plan,
-    services: Services,
+    services: Arc<Services>,
     datapath: Datapath,
     memory: Memory,
     /// What the targets open, as compiled last.
@@ -56,7 +57,7 @@ impl Firewall {
                 .context("reading what an earlier agent stored beside the maps")?,
             None => Memory::default(),
         };
-        let services = Services::of(&plan.catalogue);
+        let services = Arc::new(Services::of(&plan.catalogue));
         let roles = memory.roles_for(&plan);
         let mut firewall = Self { plan, services, datapath, memory, targets: Vec::new() };
         if let Err(error) = firewall.enforce(&machine, &roles) {
@@ -131,7 +132,7 @@ impl Firewall {
         };
         let keep: Vec<&str> = plan.config.interfaces.iter().map(|interface| &*interface.name).collect();
         self.datapath.detach_interfaces_except(&keep)?;
-        self.services = Services::of(&plan.catalogue);
+        self.services = Arc::new(Services::of(&plan.catalogue));
         self.plan = plan;
         Ok(switched)
     }
@@ -264,8 +265,8 @@ impl Firewall {
 
     /// Services by port, as events are told with.
     #[must_use]
-    pub fn services(&self) -> &Services {
-        &self.services
+    pub fn services(&self) -> Arc<Services> {
+        Arc::clone(&self.services)
     }
 
     /// What the configuration says of the end of the agent.

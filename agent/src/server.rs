@@ -27,6 +27,7 @@ use crate::datapath::interface_changes;
 use crate::events::{Names, describe};
 use crate::firewall::Firewall;
 use crate::problem::{Problem, Problems};
+use crate::services::Services;
 
 /// Events that a slow client may lag behind before it loses some.
 const BACKLOG: usize = 1024;
@@ -36,6 +37,8 @@ const BACKLOG: usize = 1024;
 pub struct Daemon {
     firewall: Arc<Mutex<Option<Firewall>>>,
     events: broadcast::Sender<Arc<str>>,
+    /// What events are told with, beside the firewall's lock: a switch must not wait for a flood of them.
+    services: Arc<Mutex<Arc<Services>>>,
     /// Set to true when the box was opened by a client.
     detached: Arc<watch::Sender<bool>>,
 }
@@ -51,9 +54,11 @@ impl Daemon {
     pub fn new(mut firewall: Firewall) -> Result<Self> {
         let mut stream = firewall.events()?;
         let (events, _) = broadcast::channel(BACKLOG);
+        let services = Arc::new(Mutex::new(firewall.services()));
         let daemon = Self {
             firewall: Arc::new(Mutex::new(Some(firewall))),
             events,
+            services,
             detached: Arc::new(watch::Sender::new(false)),
         };
         let reader = daemon.clone();
@@ -78,7 +83,9 @@ impl Daemon {
     /// # Errors
     /// As [`Firewall::reload`].
     pub async fn reload(&self) -> Result<api::Switched> {
-        let switched = self.with(Firewall::reload).await?;
+        let (switched, services) =
+            self.with(|firewall| firewall.reload().map(|switched| (switched, firewall.services()))).await?;
+        *self.services.lock().unwrap_or_else(PoisonError::into_inner) = services;
         self.retire();
         Ok(switched)
     }
@@ -139,10 +146,7 @@ impl Daemon {
     }
 
     fn tell(&self, event: &lyncwall_common::abi::Event) {
-        let services = match self.firewall.lock().unwrap_or_else(PoisonError::into_inner).as_ref() {
-            Some(firewall) => firewall.services().clone(),
-            None => return,
-        };
+        let services = Arc::clone(&self.services.lock().unwrap_or_else(PoisonError::into_inner));
         let names = Names { interfaces: interface_names(), services };
         match serde_json::to_string(&describe(event, &names)) {
             // Nobody may be listening any more.
