@@ -1,10 +1,8 @@
 //! What can be said on the command line.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
-use lyncwall::catalogue::{BUILT_IN, Catalogue};
-use lyncwall::problem::Problems;
+use clap::{Parser, Subcommand};
 
 use crate::commands;
 
@@ -52,19 +50,4 @@ pub(crate) enum Command {
     Show(commands::show::Options),
     /// List the printed port rows, or show some in full.
     Catalogue(commands::catalogue::Options),
-}
-
-/// Which catalogue to read.
-#[derive(Debug, Args)]
-pub(crate) struct CatalogueOption {
-    /// A built-in catalogue, or a file.
-    #[arg(long, value_name = "NAME|FILE", default_value = BUILT_IN)]
-    catalogue: String,
-}
-
-impl CatalogueOption {
-    /// Reads it; a relative file is taken from the working directory.
-    pub(crate) fn load(&self) -> Result<Catalogue, Problems> {
-        Catalogue::load(&self.catalogue, Path::new(""))
-    }
 }

@@ -32,7 +32,8 @@ use tokio_stream::Stream;
 pub use counters::Counters;
 pub use events::Events;
 pub use install::LiveGeneration;
-pub use links::{Attach, Attached, Mode};
+pub use interfaces::Mode;
+pub use links::{Attach, Attached};
 pub use pins::Detached;
 
 use crate::policy::{Compiled, ManagementTables};

@@ -7,17 +7,38 @@ mod output;
 use std::process::ExitCode;
 
 use clap::Parser;
+use lyncwall::client::Client;
+
+use crate::cli::{Cli, Command};
+use crate::commands::{catalogue, check, detach, events, roles, show, status, switch, watch};
+use crate::output::Output;
 
 fn main() -> ExitCode {
-    let cli = match cli::Cli::try_parse() {
+    let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(usage) => return output::usage(&usage),
     };
-    let output = output::Output::new(cli.json);
+    let output = Output::new(cli.json);
     output::log();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let done = runtime
-        .map_err(anyhow::Error::from)
-        .and_then(|runtime| runtime.block_on(commands::run(cli, &output)));
+    let done = runtime.map_err(anyhow::Error::from).and_then(|runtime| runtime.block_on(run(cli, &output)));
     output::exit(done)
+}
+
+/// Runs one command to its end.
+async fn run(cli: Cli, output: &Output) -> anyhow::Result<()> {
+    let client = Client::new(&cli.socket);
+    match cli.command {
+        Command::Run(options) => commands::run::run(&options, &cli.socket, &cli.pin_dir).await,
+        Command::Status => status::run(&client, output).await,
+        Command::Switch(options) => switch::run(options, &client, output).await,
+        Command::Reload => switch::reload(&client, output).await,
+        Command::Watch(options) => watch::run(&options, &client, output).await,
+        Command::Events(options) => events::run(&options, &client, output).await,
+        Command::Detach => detach::run(&client, &cli.pin_dir, output).await,
+        Command::Check(options) => check::run(&options, output),
+        Command::Roles(options) => roles::run(&options, output),
+        Command::Show(options) => show::run(&options, output),
+        Command::Catalogue(options) => catalogue::run(&options, output),
+    }
 }

@@ -11,12 +11,14 @@ use crate::net::Prefix;
 mod allow;
 mod compile;
 mod counters;
+mod input;
 mod judge;
 mod open;
 mod targets;
 
-pub use compile::{Input, InterfaceInput, MAX_PREFIXES, Rule, TargetInput, compile};
+pub use compile::compile;
 pub use counters::{COUNTERS, CounterBook, Identity};
+pub use input::{Input, InterfaceInput, MAX_PREFIXES, Rule, TargetInput};
 pub use judge::{HostTables, judge};
 pub use open::{Change, OpenPorts, Ports};
 

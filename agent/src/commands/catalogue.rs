@@ -1,10 +1,11 @@
 //! `lyncwall catalogue`.
 
+use std::path::Path;
+
 use clap::Args;
-use lyncwall::catalogue::{Catalogue, Ports, Row};
+use lyncwall::catalogue::{BUILT_IN, Catalogue, Ports, Row};
 use lyncwall::problem::{Problem, Problems};
 
-use crate::cli::CatalogueOption;
 use crate::output::{Output, Table};
 
 #[derive(Debug, Args)]
@@ -15,6 +16,21 @@ pub(crate) struct Options {
 
     #[command(flatten)]
     catalogue: CatalogueOption,
+}
+
+/// Which catalogue to read.
+#[derive(Debug, Args)]
+pub(crate) struct CatalogueOption {
+    /// A built-in catalogue, or a file.
+    #[arg(long, value_name = "NAME|FILE", default_value = BUILT_IN)]
+    catalogue: String,
+}
+
+impl CatalogueOption {
+    /// Reads it; a relative file is taken from the working directory.
+    pub(crate) fn load(&self) -> Result<Catalogue, Problems> {
+        Catalogue::load(&self.catalogue, Path::new(""))
+    }
 }
 
 pub(crate) fn run(options: &Options, output: &Output) -> anyhow::Result<()> {

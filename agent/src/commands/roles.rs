@@ -4,7 +4,7 @@ use clap::Args;
 use lyncwall::catalogue::{Kind, RowId};
 use serde::Serialize;
 
-use crate::cli::CatalogueOption;
+use super::catalogue::CatalogueOption;
 use crate::output::{Output, Table};
 
 #[derive(Debug, Args)]

@@ -3,7 +3,7 @@
 use clap::Args;
 use lyncwall::catalogue::{Catalogue, Ports, Reading, Transport};
 
-use crate::cli::CatalogueOption;
+use super::catalogue::CatalogueOption;
 use crate::output::{Output, Table};
 
 #[derive(Debug, Args)]

@@ -3,8 +3,7 @@
 use toml::de::DeValue;
 
 use super::lists;
-use super::reader::{Keys, Node, Table, nearest};
-use super::sections::Unique;
+use super::reader::{Keys, Node, Table, Unique, nearest};
 use super::{Allow, AllowWhat, Name, Transport};
 
 /// Rules of one file.

@@ -3,6 +3,7 @@
 //! A read that fails has reported why and gives `None`; the walk goes on with the rest of the file.
 
 use std::cell::RefCell;
+use std::collections::HashMap;
 use std::path::Path;
 
 use toml::Spanned;
@@ -282,7 +283,7 @@ impl<'t> Table<'t> {
         let unknown = format!("`{name}` is not a key of this table");
         if let Some((_, what)) = keys.later.iter().find(|(later, _)| *later == name) {
             (format!("{what} are not supported by this version"), format!("remove `{name}`"))
-        } else if !self.key.is_empty() && super::sections::WHOLE_FILE.contains(&name) {
+        } else if !self.key.is_empty() && WHOLE_FILE.contains(&name) {
             (unknown, "put it above the first `[table]` of the file: it holds for the whole file".to_owned())
         } else if let Some(nearest) = nearest(name, keys.known) {
             (unknown, format!("did you mean `{nearest}`?"))
@@ -305,4 +306,27 @@ pub(super) fn nearest<'k>(text: &str, words: &[&'k str]) -> Option<&'k str> {
     let distance = |word: &str| strsim::damerau_levenshtein(&text, word);
     let word = words.iter().copied().min_by_key(|word| distance(word))?;
     (distance(word) <= (word.len() / 3).max(1)).then_some(word)
+}
+
+/// The keys of the whole file that can be written as `key = value` above the first table.
+pub(super) const WHOLE_FILE: &[&str] = &["catalogue", "reading", "mode", "on-exit", "management"];
+
+/// Names that may be used once, and where each was.
+#[derive(Default)]
+pub(super) struct Unique(HashMap<String, String>);
+
+impl Unique {
+    /// Takes `name`, which stands at `node`; reports and gives false where it is taken.
+    pub(super) fn take(&mut self, what: &str, name: &str, node: &Node<'_>) -> bool {
+        let place = node.place();
+        if let Some(other) = self.0.get(name) {
+            node.problem(
+                format!("{what} `{name}` is there already, on {other}"),
+                "remove or rename one of the two",
+            );
+            return false;
+        }
+        self.0.insert(name.to_owned(), format!("line {}", place.line));
+        true
+    }
 }

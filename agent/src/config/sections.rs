@@ -6,7 +6,7 @@ use std::path::Path;
 
 use toml::de::DeValue;
 
-use super::reader::{self, Keys, Node, Table};
+use super::reader::{self, Keys, Node, Table, Unique};
 use super::{
     Address, Attach, CatalogueName, Config, Interface, InterfaceName, Management, Mode, Name, OnExit,
     Reading, Role, Target, Unmatched, allow, lists,
@@ -20,9 +20,6 @@ const INTERFACES: usize = 32;
 const TARGETS: usize = 16;
 /// Addresses over all targets of one file.
 const ADDRESSES: usize = 256;
-
-/// The keys of the whole file that can be written as `key = value` above the first table.
-pub(super) const WHOLE_FILE: &[&str] = &["catalogue", "reading", "mode", "on-exit", "management"];
 
 const TOP: Keys = Keys {
     known: &["catalogue", "reading", "mode", "on-exit", "management", "interface", "zone", "target", "allow"],
@@ -377,24 +374,4 @@ fn name(node: &Node<'_>) -> Option<Name> {
     let text = node.string()?;
     let shape = "use 1 to 32 of a-z, 0-9 and `-`";
     Name::new(text).map_err(|why| node.problem(format!("`{text}`: {why}"), shape)).ok()
-}
-
-/// Names that may be used once, and where each was.
-#[derive(Default)]
-pub(super) struct Unique(HashMap<String, String>);
-
-impl Unique {
-    /// Takes `name`, which stands at `node`; reports and gives false where it is taken.
-    pub(super) fn take(&mut self, what: &str, name: &str, node: &Node<'_>) -> bool {
-        let place = node.place();
-        if let Some(other) = self.0.get(name) {
-            node.problem(
-                format!("{what} `{name}` is there already, on {other}"),
-                "remove or rename one of the two",
-            );
-            return false;
-        }
-        self.0.insert(name.to_owned(), format!("line {}", place.line));
-        true
-    }
 }

@@ -1,9 +1,11 @@
 //! The network interfaces and the XDP programs on them, asked over netlink: the one place that also shows programs
 //! that were attached without a link.
 
+use std::fmt;
 use std::os::fd::{AsRawFd as _, BorrowedFd};
 
 use anyhow::{Context as _, Result, bail};
+use aya::programs::xdp::XdpMode;
 use rtnetlink::MulticastGroup;
 use rtnetlink::packet_core::{
     NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload,
@@ -15,7 +17,38 @@ use rtnetlink::sys::{Socket, SocketAddr};
 
 use tokio_stream::{Stream, StreamExt as _};
 
-use super::links::Mode;
+/// How the program is attached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Mode {
+    /// In the driver.
+    Native,
+    /// In the kernel's network stack.
+    Generic,
+}
+
+impl Mode {
+    /// `native` or `generic`.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Native => "native",
+            Self::Generic => "generic",
+        }
+    }
+
+    pub(super) const fn xdp(self) -> XdpMode {
+        match self {
+            Self::Native => XdpMode::Driver,
+            Self::Generic => XdpMode::Skb,
+        }
+    }
+}
+
+impl fmt::Display for Mode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
 
 /// An interface of the calling thread's network namespace.
 #[derive(Debug)]

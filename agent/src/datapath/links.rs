@@ -1,7 +1,6 @@
 //! The program on its interfaces. A link is pinned as `links/<interface>`; which interface it holds is asked of the
 //! kernel, as interfaces may be renamed.
 
-use std::fmt;
 use std::fs;
 use std::io::ErrorKind;
 use std::os::fd::AsFd as _;
@@ -10,9 +9,9 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Error, Result, anyhow};
 use aya::programs::Xdp;
 use aya::programs::links::{FdLink, PinnedLink};
-use aya::programs::xdp::{XdpLink, XdpMode};
+use aya::programs::xdp::XdpLink;
 
-use super::interfaces::{self, Interface};
+use super::interfaces::{self, Interface, Mode};
 use super::sys::{self, LinkInfo};
 use crate::problem::{Problem, Problems};
 
@@ -26,39 +25,6 @@ pub enum Attach {
     Native,
     /// In the kernel's network stack: slower, works with every driver.
     Generic,
-}
-
-/// How the program is attached.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Mode {
-    /// In the driver.
-    Native,
-    /// In the kernel's network stack.
-    Generic,
-}
-
-impl Mode {
-    /// `native` or `generic`.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Native => "native",
-            Self::Generic => "generic",
-        }
-    }
-
-    const fn xdp(self) -> XdpMode {
-        match self {
-            Self::Native => XdpMode::Driver,
-            Self::Generic => XdpMode::Skb,
-        }
-    }
-}
-
-impl fmt::Display for Mode {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.name())
-    }
 }
 
 /// An interface that the program is attached to.

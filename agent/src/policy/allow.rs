@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, HashMap};
 
 use lyncwall_common::abi::{ALLOW_RULES, AllowTable, NetPort, PortTransport};
 
-use super::compile::{TargetInput, check_prefixes, ports_in};
 use super::counters::Identity;
+use super::input::{TargetInput, check_prefixes, ports_in};
 use crate::config::{Allow, AllowWhat, Transport};
 use crate::net::Prefix;
 use crate::problem::{Problem, Problems};

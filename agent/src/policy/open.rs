@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use lyncwall_common::abi::PortTransport;
 use serde::{Deserialize, Serialize};
 
-use super::compile::TargetInput;
+use super::input::TargetInput;
 
 /// The open ports of each target, whatever rule opens them.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]

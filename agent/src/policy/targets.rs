@@ -7,7 +7,7 @@ use lyncwall_common::abi::{
     MAX_TARGET_ADDRESSES, NO_POLICY, TARGET_BUCKETS, TargetEntry, TargetTable, mapped,
 };
 
-use super::compile::TargetInput;
+use super::input::TargetInput;
 use crate::config::Address;
 use crate::problem::{Problem, Problems};
 

@@ -3,9 +3,10 @@ use std::net::IpAddr;
 use lyncwall_common::abi::{Features, NO_COUNTER, NO_POLICY, NetPort, PortTransport};
 use proptest::prelude::*;
 
-use super::{Input, InterfaceInput, Rule, TargetInput, compile};
+use super::compile;
 use crate::config::{Address, Management, Mode, Unmatched};
 use crate::policy::{CounterBook, Identity};
+use crate::policy::{Input, InterfaceInput, Rule, TargetInput};
 
 pub(in crate::policy) fn input(targets: Vec<TargetInput>) -> Input {
     Input {

@@ -1,0 +1,100 @@
+//! What a generation is made from.
+
+use lyncwall_common::abi::PortTransport;
+
+use super::Identity;
+use crate::config::{Address, Allow, Management, Mode, Unmatched};
+use crate::net::{PortRange, Prefix};
+use crate::problem::{Problem, Problems};
+
+/// What a generation is made from.
+#[derive(Debug, Clone)]
+pub struct Input {
+    /// A target's position is the number of its policy; 1 to 16, no two of one name, at most one `host`.
+    pub targets: Vec<TargetInput>,
+    /// The further rules, the first that matches counts; up to 64, no two of one name.
+    pub allow: Vec<Allow>,
+    /// Who always gets in.
+    pub management: Option<Management>,
+    /// What happens to a destination in no target.
+    pub unmatched: Unmatched,
+    /// Whether packets are dropped.
+    pub mode: Mode,
+    /// The interfaces that are attached to, up to 32.
+    pub interfaces: Vec<InterfaceInput>,
+    /// First and last local ephemeral port (`net.ipv4.ip_local_port_range`).
+    pub ephemeral: (u16, u16),
+}
+
+/// A target with what is open there.
+#[derive(Debug, Clone)]
+pub struct TargetInput {
+    /// Its name.
+    pub name: String,
+    /// Its destination addresses.
+    pub address: Address,
+    /// The open ports; rules of one transport share no port. Up to 255 for each transport.
+    pub inbound: Vec<Rule>,
+}
+
+/// An open range of ports.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rule {
+    /// TCP or UDP.
+    pub transport: PortTransport,
+    /// The first port, at least 1.
+    pub first: u16,
+    /// The last port, at least `first`.
+    pub last: u16,
+    /// The catalogue's rows that opened it.
+    pub rows: Vec<String>,
+}
+
+impl Rule {
+    pub(super) fn identity(&self, target: &str) -> Identity {
+        Identity::Rule {
+            target: target.to_owned(),
+            transport: self.transport,
+            first: self.first,
+            last: self.last,
+            rows: self.rows.clone(),
+        }
+    }
+}
+
+/// An interface that is attached to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct InterfaceInput {
+    /// The kernel's number of it; not 0.
+    pub ifindex: u32,
+    /// True where the box is a DHCP client there.
+    pub dhcp_client: bool,
+}
+
+/// Prefixes that the source tables hold for each address family.
+pub const MAX_PREFIXES: usize = 65_536;
+
+/// Says so where `prefixes` are more than a source table holds.
+pub(super) fn check_prefixes<'a>(
+    prefixes: impl Iterator<Item = &'a Prefix>,
+    what: &str,
+    problems: &mut Problems,
+) {
+    let mut count = [0usize; 2];
+    for prefix in prefixes {
+        count[usize::from(prefix.addr().is_ipv6())] += 1;
+    }
+    for (family, count) in ["IPv4", "IPv6"].into_iter().zip(count) {
+        if count > MAX_PREFIXES {
+            problems.push(Problem::new(
+                format!("{what} has {count} {family} prefixes, and there is room for {MAX_PREFIXES}"),
+                "join neighbouring prefixes into shorter ones",
+            ));
+        }
+    }
+}
+
+/// Every port of a range, in host byte order.
+pub(super) fn ports_in(range: &PortRange) -> std::ops::RangeInclusive<u16> {
+    range.first()..=range.last()
+}
