@@ -1,5 +1,5 @@
 //! The compiled policy: what the configuration, the catalogue and the machine come to, as the tables that the
-//! program judges by. Does no I/O: [`compile`] is a function, [`Compiled`] is data.
+//! program judges by. Does no I/O: [`compile()`] is a function, [`Compiled`] is data.
 //!
 //! [`crate::datapath`] writes a [`Compiled`] into the kernel's maps; [`judge()`] runs the program's own verdict over
 //! it in memory.
