@@ -1,5 +1,6 @@
 //! The `lyncwall` binary as its users meet it: a process with a configuration, a socket and signals.
 
+mod api;
 #[cfg(test)]
 mod tests;
 
@@ -18,6 +19,8 @@ use anyhow::{Context as _, Result, bail, ensure};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tempfile::TempDir;
+
+pub use api::{Api, Events, Tally};
 
 use crate::bpffs::Bpffs;
 use crate::netns::Netns;
@@ -121,6 +124,14 @@ impl Instance {
     /// The agent's socket.
     pub fn socket(&self) -> PathBuf {
         self.directory.path().join("lyncwall.sock")
+    }
+
+    /// A client of the socket.
+    ///
+    /// # Errors
+    /// As [`Api::new`].
+    pub fn api(&self) -> Result<Api> {
+        Api::new(&self.socket())
     }
 
     /// The pin directory.

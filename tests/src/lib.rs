@@ -7,5 +7,6 @@ pub mod netns;
 pub mod packet;
 pub mod prerequisites;
 pub mod run;
+pub mod scene;
 mod sys;
 pub mod traffic;

@@ -1,0 +1,123 @@
+//! The agent's socket, spoken to by lyncwall's own client.
+
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use lyncwall::api::{Counters, Event, Status, Switch, Switched};
+use lyncwall::client::{Client, Lines};
+use tokio::runtime::{Builder, Runtime};
+
+/// A client of one agent's socket that blocks. It connects for each request, so it outlives the agent.
+pub struct Api {
+    client: Client,
+    runtime: Runtime,
+}
+
+impl Api {
+    /// For whoever serves `socket` when it is asked.
+    ///
+    /// # Errors
+    /// Where this process has no descriptor left.
+    pub fn new(socket: &Path) -> Result<Self> {
+        let runtime = Builder::new_current_thread().enable_all().build().context("a runtime")?;
+        Ok(Self { client: Client::new(socket), runtime })
+    }
+
+    /// What is enforced.
+    ///
+    /// # Errors
+    /// What the agent refuses, and where there is none. So it is with all requests.
+    pub fn status(&self) -> Result<Status> {
+        self.runtime.block_on(self.client.get("/v1/status"))
+    }
+
+    /// All counters.
+    ///
+    /// # Errors
+    /// As [`Api::status`].
+    pub fn counters(&self) -> Result<Tally> {
+        self.runtime.block_on(self.client.get("/v1/counters")).map(Tally)
+    }
+
+    /// Gives the only target these roles.
+    ///
+    /// # Errors
+    /// As [`Api::status`].
+    pub fn switch(&self, roles: &[&str]) -> Result<Switched> {
+        let roles = roles.iter().map(ToString::to_string).collect();
+        self.runtime.block_on(self.client.switch(&Switch { target: None, roles }))
+    }
+
+    /// Has the file read again.
+    ///
+    /// # Errors
+    /// As [`Api::status`].
+    pub fn reload(&self) -> Result<Switched> {
+        self.runtime.block_on(self.client.post("/v1/reload", &()))
+    }
+
+    /// Events from now on.
+    ///
+    /// # Errors
+    /// As [`Api::status`].
+    pub fn events(&self) -> Result<Events<'_>> {
+        let lines = self.runtime.block_on(self.client.lines("/v1/events"))?;
+        Ok(Events { api: self, lines })
+    }
+}
+
+/// A stream of events.
+pub struct Events<'a> {
+    api: &'a Api,
+    lines: Lines,
+}
+
+impl Events<'_> {
+    /// The next event; `None` where none comes in time.
+    ///
+    /// # Errors
+    /// Where the agent ends the stream, or a line is none of an event.
+    pub fn next(&mut self, patience: Duration) -> Result<Option<Event>> {
+        let line = self.api.runtime.block_on(async { tokio::time::timeout(patience, self.lines.next()).await });
+        let Ok(line) = line else { return Ok(None) };
+        let line = line?.context("the agent ended the stream")?;
+        serde_json::from_str(&line).with_context(|| format!("an event in {line:?}"))
+    }
+}
+
+/// Counters, with the look-ups that tests make.
+#[derive(Debug, Clone)]
+pub struct Tally(pub Counters);
+
+impl Tally {
+    /// Packets that passed (`pass`) or were dropped (`drop`) with a reason.
+    pub fn of(&self, reason: &str, action: &str) -> u64 {
+        let counts = self.0.reasons.iter().filter(|count| count.reason == reason && count.action == action);
+        counts.map(|count| count.packets).sum()
+    }
+
+    /// Packets of all reasons.
+    pub fn total(&self) -> u64 {
+        self.0.reasons.iter().map(|count| count.packets).sum()
+    }
+
+    /// Packets that the rule of a role let in at exactly these ports, as `tcp` and `443`.
+    pub fn rule(&self, transport: &str, ports: &str) -> u64 {
+        let rules = self.0.rules.iter();
+        let rules = rules.filter(|rule| rule.transport.as_deref() == Some(transport) && rule.ports == ports);
+        rules.map(|rule| rule.packets).sum()
+    }
+
+    /// Packets that an `[[allow]]` rule let in.
+    pub fn allow(&self, name: &str) -> u64 {
+        let rules = self.0.rules.iter().filter(|rule| rule.allow.as_deref() == Some(name));
+        rules.map(|rule| rule.packets).sum()
+    }
+
+    /// Packets that were dropped at a port.
+    pub fn port(&self, transport: &str, port: u16) -> u64 {
+        let ports = self.0.ports.iter().filter(|count| count.transport == transport && count.port == port);
+        ports.map(|count| count.packets).sum()
+    }
+}
