@@ -47,13 +47,21 @@ fn report<const FRAGS: bool>(frame: Frame<'_, FRAGS>, reason: Reason, action: Ac
         event.reserved = 0;
         event.captured = 0;
         for (position, group) in event.frame.iter_mut().enumerate() {
-            *group = match frame.read(position * 8) {
-                Some(bytes) => {
-                    event.captured += 8;
-                    bytes
-                }
-                None => [0; 4],
-            };
+            if let Some(whole) = frame.read(position * 8) {
+                *group = whole;
+                event.captured += 8;
+                continue;
+            }
+            // The frame ends in this group or before it, and a transport header may be the last of it.
+            for (n, unit) in group.iter_mut().enumerate() {
+                *unit = match frame.read(position * 8 + n * 2) {
+                    Some(bytes) => {
+                        event.captured += 2;
+                        bytes
+                    }
+                    None => 0,
+                };
+            }
         }
     });
 }

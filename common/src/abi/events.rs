@@ -19,7 +19,7 @@ pub struct Event {
     pub action: u8,
     /// The slot that judged.
     pub slot: u8,
-    /// How many bytes of `frame` are in use, a multiple of eight.
+    /// How many bytes of `frame` are in use, a multiple of two.
     pub captured: u8,
     /// 0.
     pub reserved: u32,
