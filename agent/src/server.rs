@@ -162,12 +162,29 @@ fn interface_names() -> HashMap<u32, String> {
     names.map(|interface| (interface.index(), interface.name().to_string_lossy().into_owned())).collect()
 }
 
-/// Serves a daemon on `socket` until the returned future is dropped. Only root may connect.
+/// The agent's socket. Dropping it removes the file.
+pub struct Socket {
+    listener: UnixListener,
+    file: SocketFile,
+}
+
+impl Socket {
+    /// Makes the socket, for root only. Whoever connects waits until [`serve`] answers: an agent binds its socket before
+    /// it touches the wire, so that one which cannot be spoken to enforces nothing.
+    ///
+    /// # Errors
+    /// [`Problems`] where another agent serves it, or where it cannot be made.
+    pub fn bind(path: &Path) -> Result<Self> {
+        Ok(Self { listener: listen(path)?, file: SocketFile(path.to_owned()) })
+    }
+}
+
+/// Serves a daemon on `socket` until the returned future is dropped.
 ///
 /// # Errors
-/// [`Problems`] where another agent serves the socket, or where it cannot be made.
-pub fn serve(daemon: Daemon, socket: &Path) -> Result<impl Future<Output = Result<()>>> {
-    let listener = listen(socket)?;
+/// Where the socket fails.
+pub async fn serve(daemon: Daemon, socket: Socket) -> Result<()> {
+    let Socket { listener, file } = socket;
     let router = Router::new()
         .route("/v1/status", get(status))
         .route("/v1/counters", get(counters))
@@ -176,12 +193,9 @@ pub fn serve(daemon: Daemon, socket: &Path) -> Result<impl Future<Output = Resul
         .route("/v1/reload", post(reload))
         .route("/v1/detach", post(detach))
         .with_state(daemon);
-    let socket = SocketFile(socket.to_owned());
-    Ok(async move {
-        let served = axum::serve(listener, router).await.context("serving the agent's socket");
-        drop(socket);
-        served
-    })
+    let served = axum::serve(listener, router).await.context("serving the agent's socket");
+    drop(file);
+    served
 }
 
 /// Removes the socket when the agent ends.

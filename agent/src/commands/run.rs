@@ -9,7 +9,7 @@ use lyncwall::firewall::Firewall;
 use lyncwall::object;
 use lyncwall::plan::Plan;
 use lyncwall::problem::Problems;
-use lyncwall::server::{Daemon, serve};
+use lyncwall::server::{Daemon, Socket, serve};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::check::ConfigOption;
@@ -30,7 +30,9 @@ pub(crate) async fn run(options: &Options, socket: &Path, pin_dir: &Path) -> Res
     for warning in plan.warnings(&plan.roles()) {
         tracing::warn!("{warning}");
     }
-    let firewall = Firewall::start(plan, object::require()?, pin_dir)?;
+    let object = object::require()?;
+    let bound = Socket::bind(socket)?;
+    let firewall = Firewall::start(plan, object, pin_dir)?;
     let status = firewall.status()?;
     tracing::info!(
         generation = status.generation,
@@ -39,7 +41,7 @@ pub(crate) async fn run(options: &Options, socket: &Path, pin_dir: &Path) -> Res
         "enforcing"
     );
     let daemon = Daemon::new(firewall)?;
-    let serving = serve(daemon.clone(), socket)?;
+    let serving = serve(daemon.clone(), bound);
     tracing::info!(socket = %socket.display(), "serving");
     tokio::select! {
         served = serving => served?,
