@@ -49,7 +49,17 @@ impl Firewall {
     /// [`Problems`] for what the user can mend. Nothing has changed on the wire then: an earlier agent's policy goes on
     /// being enforced, and a box that was open stays so.
     pub fn start(plan: Plan, object: &[u8], pin_dir: &Path) -> Result<Self> {
-        let (machine, datapath) = both(machine::look(&plan.config), Datapath::open(object, pin_dir))?;
+        let (machine, datapath) = match (machine::look(&plan.config), Datapath::open(object, pin_dir)) {
+            (Ok(machine), Ok(datapath)) => (machine, datapath),
+            (Err(error), Ok(datapath)) => {
+                if datapath.load_state()?.is_none() {
+                    remove_new(datapath)?;
+                }
+                return Err(error);
+            }
+            (Ok(_), Err(error)) => return Err(error),
+            (Err(error), Err(more)) => return Err(together(error, more)),
+        };
         let stored = datapath.load_state()?;
         let fresh = stored.is_none();
         let memory = match stored {
@@ -62,8 +72,7 @@ impl Firewall {
         let mut firewall = Self { plan, services, datapath, memory, targets: Vec::new() };
         if let Err(error) = firewall.enforce(&machine, &roles) {
             if fresh {
-                // Nothing was enforced before, so nothing is to be left behind.
-                firewall.datapath.remove().context("removing what a failed start left")?;
+                remove_new(firewall.datapath)?;
             }
             return Err(error);
         }
@@ -439,18 +448,20 @@ impl From<config::Attach> for Attach {
     }
 }
 
-/// Both, or the mistakes of both together.
-fn both<A, B>(one: Result<A>, other: Result<B>) -> Result<(A, B)> {
-    match (one, other) {
-        (Ok(one), Ok(other)) => Ok((one, other)),
-        (Err(one), Err(other)) => match (one.downcast::<Problems>(), other.downcast::<Problems>()) {
-            (Ok(mut problems), Ok(more)) => {
-                problems.append(more);
-                Err(problems.into())
-            }
-            (Err(unexpected), _) | (_, Err(unexpected)) => Err(unexpected),
-        },
-        (Err(error), Ok(_)) | (Ok(_), Err(error)) => Err(error),
+/// For a start that failed where nothing was enforced before: nothing is to be left behind.
+fn remove_new(datapath: Datapath) -> Result<()> {
+    datapath.remove().context("removing what a failed start left")?;
+    Ok(())
+}
+
+/// The mistakes of both together, or what was unexpected.
+fn together(one: anyhow::Error, other: anyhow::Error) -> anyhow::Error {
+    match (one.downcast::<Problems>(), other.downcast::<Problems>()) {
+        (Ok(mut problems), Ok(more)) => {
+            problems.append(more);
+            problems.into()
+        }
+        (Err(unexpected), _) | (_, Err(unexpected)) => unexpected,
     }
 }
 
