@@ -236,6 +236,14 @@ impl Agent {
         Ok(())
     }
 
+    /// Waits until it has ended by itself, or by a signal that was sent before.
+    ///
+    /// # Errors
+    /// Where it still runs after 30 seconds; it is killed then.
+    pub fn wait(self) -> Result<Finished> {
+        finish(self.running, PATIENCE)
+    }
+
     /// Asks it to end (SIGTERM) and waits.
     ///
     /// # Errors

@@ -1,0 +1,99 @@
+//! The agent's life: what its starts find, what its end leaves, what a reload changes, and what it refuses.
+
+mod ends;
+mod refusals;
+mod reload;
+mod restart;
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use anyhow::Result;
+use lyncwall_tests::agent::{Api, Finished};
+use lyncwall_tests::netns::{End, Netns, Pair, veth};
+use lyncwall_tests::packet::Tcp;
+use lyncwall_tests::scene::Scene;
+use lyncwall_tests::traffic::{FrameSocket, Outcome, eventually, tcp_connect};
+
+/// For an answer that comes.
+const PATIENT: Duration = Duration::from_secs(10);
+/// For an answer that does not.
+const BRIEF: Duration = Duration::from_millis(250);
+
+#[track_caller]
+fn expect_tcp(from: &Netns, to: SocketAddr, expected: Outcome) {
+    let patience = if expected == Outcome::TimedOut { BRIEF } else { PATIENT };
+    assert_eq!(tcp_connect(from, to, patience).expect("a try"), expected, "TCP to {to}");
+}
+
+/// Openings of TCP to ports of the host, by their frames, each judged at once: no server, no repetition.
+struct Openings {
+    sender: FrameSocket,
+    receiver: FrameSocket,
+}
+
+impl Openings {
+    fn on(pair: &Pair) -> Self {
+        Self {
+            sender: FrameSocket::open(&pair.client, Pair::CLIENT_LINK).expect("a socket"),
+            receiver: FrameSocket::open(&pair.host, Pair::HOST_LINK).expect("a socket"),
+        }
+    }
+
+    /// Which of these ports let one in. Leaves no trace in the host's stack: the frames are for another MAC.
+    fn open(&self, ports: &[u16]) -> Vec<u16> {
+        ports.iter().copied().filter(|port| self.passes(*port)).collect()
+    }
+
+    fn passes(&self, port: u16) -> bool {
+        let frame = lyncwall_tests::packet::Packet::ethernet(lyncwall_tests::packet::Ethernet::new(
+            Pair::CLIENT_MAC,
+            [2, 0, 0, 0, 9, 9],
+        ));
+        let ip = lyncwall_tests::packet::ip(Scene::CLIENT[0], Scene::HOST[0]);
+        let frame = frame.with(ip).with(Tcp::syn(40_000, port)).build();
+        self.sender.send(&frame).expect("a frame to send");
+        self.receiver.receive(BRIEF, |received| received == frame).expect("a socket").is_some()
+    }
+}
+
+/// A second wire beside that of the pair.
+fn second_wire(pair: &Pair) {
+    veth(
+        End { namespace: &pair.client, name: "client1", mac: [2, 0, 0, 0, 0x20, 1] },
+        End { namespace: &pair.host, name: "host1", mac: [2, 0, 0, 0, 0x20, 2] },
+    )
+    .expect("a second wire");
+}
+
+/// The interfaces that the agent says it enforces on, sorted.
+fn interfaces(api: &Api) -> Vec<String> {
+    let mut names: Vec<String> =
+        api.status().expect("a status").interfaces.into_iter().map(|interface| interface.name).collect();
+    names.sort();
+    names
+}
+
+/// A start or command that the user has to mend: exit code 1, and each of these in what it says.
+#[track_caller]
+fn expect_refused(finished: &Finished, said: &[&str]) {
+    assert_eq!(finished.code, Some(1), "{finished:?}");
+    for text in said {
+        assert!(finished.stderr.contains(text), "no {text:?} in {finished:?}");
+    }
+}
+
+/// The sentence of a refused request.
+fn refusal<T: std::fmt::Debug>(result: Result<T>) -> String {
+    let error = result.expect_err("the agent refuses");
+    assert!(error.is::<lyncwall::problem::Problems>(), "no problem of the user: {error:?}");
+    error.to_string()
+}
+
+/// Waits until the agent judges by a generation beyond this one.
+#[track_caller]
+fn expect_generation_after(api: &Api, number: u64) -> u64 {
+    let generation = || api.status().expect("a status").generation;
+    assert!(eventually(PATIENT, || generation() > number), "still generation {number}");
+    generation()
+}

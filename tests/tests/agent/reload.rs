@@ -1,0 +1,124 @@
+//! A new file for a running agent: all of it or nothing.
+
+use lyncwall::datapath::{Attach, Datapath};
+use lyncwall_tests::netns::Pair;
+use lyncwall_tests::scene::{Config, Scene};
+
+use super::{Openings, expect_generation_after, expect_refused, interfaces, refusal, second_wire};
+
+const PORTS: [u16; 3] = [443, 5061, 9100];
+const EXPORTER: &str = "[[allow]]\nname = \"node exporter\"\ntransport = \"tcp\"\nports = [9100]\n";
+
+#[test]
+fn a_signal_brings_a_good_file_into_force() {
+    let scene = Scene::new().expect("a scene");
+    let (mut agent, api) = scene.start(&Config::roles(&["reverse-proxy"])).expect("an agent");
+    let openings = Openings::on(&scene.pair);
+    assert_eq!(openings.open(&PORTS), [443]);
+    scene.instance.configure(&Config::roles(&["director-vip"]).further(EXPORTER).toml()).expect("a file");
+    assert_eq!(openings.open(&PORTS), [443], "a file alone changes nothing");
+    agent.reload().expect("it runs");
+    expect_generation_after(&api, 1);
+    assert_eq!(openings.open(&PORTS), PORTS);
+    agent.wait_for_log("reloaded").expect("it says so");
+}
+
+#[test]
+fn a_signal_with_a_bad_file_logs_every_mistake_and_changes_nothing() {
+    let scene = Scene::new().expect("a scene");
+    let good = Config::roles(&["reverse-proxy"]);
+    let (mut agent, api) = scene.start(&good).expect("an agent");
+    let openings = Openings::on(&scene.pair);
+    let mut bad = Config::roles(&["director-vip", "sip-proxy"]).further(EXPORTER);
+    bad.management = vec!["10.0.0.0/8".to_owned(), "10.1.0.0/16".to_owned()];
+    bad.further = bad.further.replace("9100", "70000");
+    scene.instance.configure(&bad.toml()).expect("a file");
+    agent.reload().expect("it runs");
+    for text in ["10.1.0.0/16 overlaps 10.0.0.0/8", "70000 is out of range"] {
+        agent.wait_for_log(text).expect("each mistake is logged");
+    }
+    let log = agent.stderr();
+    assert_eq!(log.matches("not reloaded: ").count(), 2, "{log}");
+    // What a file says wrongly in itself hides what it says wrongly of the catalogue and of the machine.
+    bad.management.pop();
+    bad.further.clear();
+    scene.instance.configure(&bad.toml()).expect("a file");
+    agent.reload().expect("it runs");
+    agent.wait_for_log("`sip-proxy`").expect("the role is logged");
+    assert_eq!(api.status().expect("a status").generation, 1);
+    assert_eq!(openings.open(&PORTS), [443]);
+
+    // The command says the same to whoever calls it.
+    let finished = scene.instance.cli(["reload"]).expect("it runs");
+    expect_refused(&finished, &["lyncwall.toml:", "`sip-proxy`"]);
+    assert_eq!(api.status().expect("a status").generation, 1);
+    // And a file that was mended holds.
+    scene.instance.configure(&good.further(EXPORTER).toml()).expect("a file");
+    agent.reload().expect("it runs");
+    expect_generation_after(&api, 1);
+    assert_eq!(openings.open(&PORTS), [443, 9100]);
+}
+
+#[test]
+fn a_file_that_is_gone_changes_nothing() {
+    let scene = Scene::new().expect("a scene");
+    let (mut agent, api) = scene.start(&Config::roles(&["reverse-proxy"])).expect("an agent");
+    std::fs::remove_file(scene.instance.config()).expect("it was there");
+    agent.reload().expect("it runs");
+    agent.wait_for_log("not reloaded: ").expect("it says so");
+    assert_eq!(api.status().expect("a status").generation, 1);
+    assert_eq!(Openings::on(&scene.pair).open(&PORTS), [443]);
+}
+
+#[test]
+fn interfaces_come_and_go_with_the_file() {
+    let scene = Scene::new().expect("a scene");
+    second_wire(&scene.pair);
+    let config = Config::roles(&["reverse-proxy"]);
+    let (_agent, api) = scene.start(&config).expect("an agent");
+    assert_eq!(interfaces(&api), [Pair::HOST_LINK]);
+    let both = config.clone().interface("host1");
+    scene.instance.configure(&both.toml()).expect("a file");
+    api.reload().expect("a reload");
+    assert_eq!(interfaces(&api), [Pair::HOST_LINK, "host1"]);
+
+    let mut other = config.clone();
+    other.interfaces = vec![("host1".to_owned(), "auto")];
+    scene.instance.configure(&other.toml()).expect("a file");
+    api.reload().expect("a reload");
+    assert_eq!(interfaces(&api), ["host1"]);
+    assert_eq!(Openings::on(&scene.pair).open(&PORTS), PORTS, "no longer guarded");
+
+    // The same over a restart.
+    drop(_agent);
+    scene.instance.configure(&config.toml()).expect("a file");
+    let _agent = scene.instance.start().expect("the next agent");
+    assert_eq!(interfaces(&api), [Pair::HOST_LINK]);
+    assert_eq!(Openings::on(&scene.pair).open(&PORTS), [443]);
+}
+
+#[test]
+fn a_reload_with_an_interface_that_cannot_be_guarded_changes_nothing() {
+    let scene = Scene::new().expect("a scene");
+    second_wire(&scene.pair);
+    let (_agent, api) = scene.start(&Config::roles(&["reverse-proxy"])).expect("an agent");
+    let config = Config::roles(&["director-vip"]).further(EXPORTER);
+    let openings = Openings::on(&scene.pair);
+
+    scene.instance.configure(&config.clone().interface("eth9").toml()).expect("a file");
+    let said = refusal(api.reload());
+    assert!(said.contains("there is no interface") && said.contains("lyncwall.toml:"), "{said}");
+    assert_eq!(openings.open(&PORTS), [443]);
+
+    let object = lyncwall::object::require().expect("the tests are built with the BPF object");
+    let mut other = Datapath::open(object, &scene.bpffs.path().join("other")).expect("another program");
+    scene.pair.host.run(|| other.attach("host1", Attach::Auto)).expect("it is free");
+    scene.instance.configure(&config.interface("host1").toml()).expect("a file");
+    let said = refusal(api.reload());
+    assert!(said.contains("of somebody else"), "{said}");
+    assert_eq!(openings.open(&PORTS), [443]);
+    assert_eq!(interfaces(&api), [Pair::HOST_LINK]);
+    let status = scene.pair.host.run(|| other.status()).expect("a status");
+    assert_eq!(status.interfaces.len(), 1, "{status:?}");
+    assert_eq!(api.status().expect("a status").generation, 1);
+}
