@@ -43,20 +43,25 @@ struct Memory {
 }
 
 impl Firewall {
-    /// Loads the program, or adopts what an earlier agent left, and enforces `plan`.
+    /// Loads the program, or adopts what an earlier agent left, and enforces `plan`. `ready` is called before the wire is
+    /// touched, once nothing that can be seen beforehand stands in the way, and may stop the start there.
     ///
     /// # Errors
     /// [`Problems`] for what the user can mend. Nothing has changed on the wire then: an earlier agent's policy goes on
-    /// being enforced, and a box that was open stays so.
-    pub fn start(plan: Plan, object: &[u8], pin_dir: &Path) -> Result<Self> {
-        let (machine, datapath) = match (machine::look(&plan.config), Datapath::open(object, pin_dir)) {
-            (Ok(machine), Ok(datapath)) => (machine, datapath),
-            (Err(error), Ok(datapath)) => {
-                if datapath.load_state()?.is_none() {
-                    remove_new(datapath)?;
-                }
-                return Err(error);
-            }
+    /// being enforced, and a box that was open stays so. Those of `ready`, likewise.
+    pub fn start<T>(
+        plan: Plan,
+        object: &[u8],
+        pin_dir: &Path,
+        ready: impl FnOnce() -> Result<T>,
+    ) -> Result<(Self, T)> {
+        let looked = machine::look(&plan.config);
+        let (machine, ready, datapath) = match (looked, Datapath::open(object, pin_dir)) {
+            (Ok(machine), Ok(datapath)) => match ready() {
+                Ok(ready) => (machine, ready, datapath),
+                Err(error) => return Err(given_up(datapath, error)),
+            },
+            (Err(error), Ok(datapath)) => return Err(given_up(datapath, error)),
             (Ok(_), Err(error)) => return Err(error),
             (Err(error), Err(more)) => return Err(together(error, more)),
         };
@@ -70,13 +75,11 @@ impl Firewall {
         let services = Arc::new(Services::of(&plan.catalogue));
         let roles = memory.roles_for(&plan);
         let mut firewall = Self { plan, services, datapath, memory, targets: Vec::new() };
-        if let Err(error) = firewall.enforce(&machine, &roles) {
-            if fresh {
-                remove_new(firewall.datapath)?;
-            }
-            return Err(error);
+        match firewall.enforce(&machine, &roles) {
+            Ok(()) => Ok((firewall, ready)),
+            Err(error) if fresh => Err(removed(firewall.datapath, error)),
+            Err(error) => Err(error),
         }
-        Ok(firewall)
     }
 
     fn enforce(&mut self, machine: &Machine, roles: &Roles) -> Result<()> {
@@ -448,10 +451,20 @@ impl From<config::Attach> for Attach {
     }
 }
 
-/// For a start that failed where nothing was enforced before: nothing is to be left behind.
-fn remove_new(datapath: Datapath) -> Result<()> {
-    datapath.remove().context("removing what a failed start left")?;
-    Ok(())
+/// Ends a start before the wire was touched. Where nothing was enforced before, nothing is to be left behind.
+fn given_up(datapath: Datapath, error: anyhow::Error) -> anyhow::Error {
+    match datapath.load_state() {
+        Ok(None) => removed(datapath, error),
+        Ok(Some(_)) | Err(_) => error,
+    }
+}
+
+/// Takes away what a failed start made.
+fn removed(datapath: Datapath, error: anyhow::Error) -> anyhow::Error {
+    match datapath.remove() {
+        Ok(_) => error,
+        Err(left) => error.context(format!("and what the failed start made is left: {left:#}")),
+    }
 }
 
 /// The mistakes of both together, or what was unexpected.

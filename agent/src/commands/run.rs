@@ -30,9 +30,7 @@ pub(crate) async fn run(options: &Options, socket: &Path, pin_dir: &Path) -> Res
     for warning in plan.warnings(&plan.roles()) {
         tracing::warn!("{warning}");
     }
-    let object = object::require()?;
-    let bound = Socket::bind(socket)?;
-    let firewall = Firewall::start(plan, object, pin_dir)?;
+    let (firewall, bound) = Firewall::start(plan, object::require()?, pin_dir, || Socket::bind(socket))?;
     let status = firewall.status()?;
     tracing::info!(
         generation = status.generation,
