@@ -110,6 +110,14 @@ pub(super) fn file_system(pin_dir: &Path) -> Result<Problems> {
                 ));
                 return Ok(problems);
             }
+            // systemd mounts the file system for root alone.
+            Err(Errno::EACCES) => {
+                problems.push(Problem::new(
+                    format!("{} may not be looked at by this user", directory.display()),
+                    "run lyncwall as root",
+                ));
+                return Ok(problems);
+            }
             Err(error) => {
                 return Err(error)
                     .with_context(|| format!("asking for the file system of {}", directory.display()));
