@@ -138,7 +138,8 @@ impl Config {
     pub fn toml(&self) -> String {
         let mut text = format!("{}\n[management]\nfrom = {:?}\ntcp = [22]\n", self.top, self.management);
         for (name, attach) in &self.interfaces {
-            write!(text, "\n[[interface]]\nname = {name:?}\nattach = {attach:?}\n").expect("a string takes all");
+            write!(text, "\n[[interface]]\nname = {name:?}\nattach = {attach:?}\n")
+                .expect("a string takes all");
         }
         text + &format!("\n[[target]]\nroles = {:?}\n\n{}", self.roles, self.further)
     }

@@ -94,7 +94,10 @@ fn each_stream_changes_its_verdict_exactly_once_per_switch() {
     assert_eq!(counters.total() - before, 2 * EACH, "{:?}", counters.0.reasons);
     assert_eq!(counters.of("allowed", "pass"), first + second);
     assert_eq!(counters.of("closed", "drop"), 2 * EACH - first - second);
-    assert_eq!((counters.port("tcp", SIDES[0].1), counters.port("tcp", SIDES[1].1)), (EACH - first, EACH - second));
+    assert_eq!(
+        (counters.port("tcp", SIDES[0].1), counters.port("tcp", SIDES[1].1)),
+        (EACH - first, EACH - second)
+    );
     // The rules of the side that does not judge are not listed.
     api.switch(&[SIDES[0].0]).expect("a switch");
     assert_eq!(api.counters().expect("counters").rule("tcp", "5061"), first);
@@ -131,11 +134,5 @@ fn how_long_a_switch_takes_from_request_to_answer() {
 fn summary(mut durations: Vec<Duration>) -> String {
     durations.sort();
     let at = |part: f64| durations[((durations.len() - 1) as f64 * part) as usize];
-    format!(
-        "median {:.1?}, 99 % within {:.1?}, from {:.1?} to {:.1?}",
-        at(0.5),
-        at(0.99),
-        at(0.0),
-        at(1.0)
-    )
+    format!("median {:.1?}, 99 % within {:.1?}, from {:.1?} to {:.1?}", at(0.5), at(0.99), at(0.0), at(1.0))
 }

@@ -79,7 +79,8 @@ impl Events<'_> {
     /// # Errors
     /// Where the agent ends the stream, or a line is none of an event.
     pub fn next(&mut self, patience: Duration) -> Result<Option<Event>> {
-        let line = self.api.runtime.block_on(async { tokio::time::timeout(patience, self.lines.next()).await });
+        let line =
+            self.api.runtime.block_on(async { tokio::time::timeout(patience, self.lines.next()).await });
         let Ok(line) = line else { return Ok(None) };
         let line = line?.context("the agent ended the stream")?;
         serde_json::from_str(&line).with_context(|| format!("an event in {line:?}"))

@@ -55,9 +55,8 @@ fn no_packet_to_a_closed_port_passes_while_agents_come_and_go() {
     let receiver = StreamReceiver::start(&scene.pair.host, Pair::HOST_LINK, 2).expect("a receiver");
     let each = 150_000;
     let client = scene.pair.client.clone();
-    let sender = std::thread::spawn(move || {
-        send_streams(&client, Pair::CLIENT_LINK, &packets, each, Some(100_000))
-    });
+    let sender =
+        std::thread::spawn(move || send_streams(&client, Pair::CLIENT_LINK, &packets, each, Some(100_000)));
     let mut starts = 0;
     while !sender.is_finished() {
         agent.kill().expect("it ran");

@@ -91,8 +91,7 @@ fn a_drop_event_names_tags_service_and_port() {
 fn other_protocols_pass_where_a_rule_says_so() {
     let scene = Scene::new().expect("a scene");
     scene.pair.introduce().expect("neighbours");
-    let rule =
-        format!("[[allow]]\nname = \"vrrp\"\nprotocol = \"vrrp\"\nfrom = [\"{}\"]\n", Pair::CLIENT_V4);
+    let rule = format!("[[allow]]\nname = \"vrrp\"\nprotocol = \"vrrp\"\nfrom = [\"{}\"]\n", Pair::CLIENT_V4);
     let (_agent, api) = scene.start(&Config::default().further(&rule)).expect("an agent");
     let tap = Tap::on(&scene.pair);
     let payload = |number| Payload::of_protocol(number, [0x31, 51, 100, 1, 0, 1, 0, 0]);
