@@ -1,0 +1,153 @@
+//! Judges lists of fixtures, in the kernel and by the same policy in memory, and compares all that was counted.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use lyncwall::config::Mode;
+use lyncwall::datapath::Counters;
+use lyncwall::policy::HostTables;
+use lyncwall_common::abi::{NO_COUNTER, PortTransport};
+use lyncwall_common::reason::{Action, Reason};
+use lyncwall_tests::bpffs::Bpffs;
+use lyncwall_tests::prerequisites::require_root;
+
+use crate::firewall::{Entry, Firewall};
+use crate::fixture::{Expected, Fixture, Tags};
+use crate::world::{Policy, World};
+
+/// Both entry points, enforcing and in audit mode, without and with VLAN tags.
+pub(crate) fn check(fixtures: &[Fixture]) {
+    require_root();
+    assert!(!fixtures.is_empty());
+    let bpffs = Bpffs::mount().expect("a BPF file system");
+    for entry in Entry::BOTH {
+        for mode in [Mode::Enforce, Mode::Audit] {
+            for world in World::ALL {
+                let own: Vec<&Fixture> = fixtures.iter().filter(|fixture| fixture.world == world).collect();
+                if !own.is_empty() {
+                    let directory = bpffs.path().join(format!("{entry:?}-{mode:?}-{world:?}"));
+                    let total = check_world(directory, entry, mode, world, &own);
+                    assert!(total >= own.len() as u64);
+                }
+            }
+        }
+    }
+}
+
+/// One entry point over the fixtures of one world; returns how many frames were judged.
+fn check_world(directory: PathBuf, entry: Entry, mode: Mode, world: World, fixtures: &[&Fixture]) -> u64 {
+    let policy = Policy::of(world, mode);
+    let firewall = Firewall::new(directory, entry, &policy.compiled);
+    let mut bench = Bench::new(firewall, &policy, mode);
+    let variants: &[Tags] = match mode {
+        Mode::Enforce => &Tags::ALL,
+        Mode::Audit => &[Tags::None],
+    };
+    for tags in variants {
+        bench.firewall.forget_fragments();
+        bench.host.fragments.borrow_mut().clear();
+        for fixture in fixtures.iter().filter(|fixture| *tags == Tags::None || fixture.may_be_tagged) {
+            let place = format!("{} [{entry:?}, {mode:?}, {world:?}, tags {tags:?}]", fixture.description);
+            bench.judge(&place, &tags.on(&fixture.frame), fixture.expected);
+        }
+    }
+    bench.finish()
+}
+
+/// A firewall and what it must have counted so far.
+pub(crate) struct Bench<'a> {
+    pub(crate) firewall: Firewall,
+    pub(crate) host: HostTables<'a>,
+    policy: &'a Policy,
+    mode: Mode,
+    counters: Counters,
+    port_drops: BTreeMap<(PortTransport, u16), u64>,
+    frames: u64,
+}
+
+impl<'a> Bench<'a> {
+    pub(crate) fn new(firewall: Firewall, policy: &'a Policy, mode: Mode) -> Self {
+        let counters = firewall.counters();
+        assert!(counters.reasons.iter().all(|(_, _, count)| *count == 0), "new maps are empty");
+        Self {
+            firewall,
+            host: HostTables::new(&policy.compiled, 1),
+            policy,
+            mode,
+            counters,
+            port_drops: BTreeMap::new(),
+            frames: 0,
+        }
+    }
+
+    /// Judges a frame and checks everything about it.
+    pub(crate) fn judge(&mut self, place: &str, frame: &[u8], expected: Expected) {
+        self.frames += 1;
+        let wanted = match self.mode {
+            Mode::Enforce => expected.judged,
+            Mode::Audit => Action::Pass,
+        };
+        let counter = expected.rule.map_or(NO_COUNTER, |rule| self.policy.counter(rule));
+
+        let host = self.host.judge(frame);
+        assert_eq!((host.reason, host.action), (expected.reason, wanted), "in memory: {place}");
+        assert_eq!((host.judged, host.counter), (expected.judged, counter), "in memory: {place}");
+        let port = host.port.map(|(transport, port)| (transport, port.number()));
+        assert_eq!(port.filter(|_| host.judged == Action::Drop), expected.port, "in memory: {place}");
+
+        let action = self.firewall.judge(frame);
+        let mut counters = self.firewall.counters();
+        let counted = self.since(&counters);
+        let expected_counts = [(expected.reason, wanted)];
+        assert_eq!(counted, expected_counts, "the kernel counted {counted:?}: {place}");
+        assert_eq!(action, wanted, "{place}");
+
+        let mut rules = self.counters.rules.clone();
+        if expected.rule.is_some() {
+            let at = counter as usize;
+            rules.resize(rules.len().max(at + 1), 0);
+            rules[at] += 1;
+        }
+        assert_eq!(counters.rules, rules, "rule counters: {place}");
+        assert_eq!(counters.fragments_lost, 0, "{place}");
+        if let (Some(port), Action::Drop) = (expected.port, wanted) {
+            *self.port_drops.entry(port).or_default() += 1;
+        }
+        self.check_event(place, frame, expected, wanted, counters.events_lost);
+        std::mem::swap(&mut self.counters, &mut counters);
+    }
+
+    /// Each drop is reported or counted as lost, but for the noise of multicast.
+    fn check_event(&mut self, place: &str, frame: &[u8], expected: Expected, wanted: Action, lost: u64) {
+        let reported = expected.judged == Action::Drop && expected.reason != Reason::Multicast;
+        let event = self.firewall.event();
+        let lost = lost - self.counters.events_lost;
+        assert_eq!(u64::from(event.is_some()) + lost, u64::from(reported), "{event:?}, {lost} lost: {place}");
+        assert_eq!(self.firewall.event(), None, "{place}");
+        if let Some(event) = event {
+            assert_eq!((event.reason, event.action), (Some(expected.reason), wanted as u8), "{place}");
+            assert_eq!((event.length as usize, event.ifindex), (frame.len(), 1), "{place}");
+            let captured = frame.len().min(128) / 8 * 8;
+            assert_eq!(event.frame, frame[..captured], "{place}");
+        }
+    }
+
+    /// What was counted since the last look, one entry for each packet.
+    fn since(&self, now: &Counters) -> Vec<(Reason, Action)> {
+        let pairs = self.counters.reasons.iter().zip(&now.reasons);
+        pairs
+            .flat_map(|(before, after)| {
+                assert_eq!((before.0, before.1), (after.0, after.1));
+                std::iter::repeat_n((after.0, after.1), (after.2 - before.2) as usize)
+            })
+            .collect()
+    }
+
+    /// Compares what is too large to be read after every frame; returns how many there were.
+    pub(crate) fn finish(self) -> u64 {
+        assert_eq!(self.firewall.port_drops(), self.port_drops, "drops by port");
+        let total = self.counters.reasons.iter().map(|(_, _, count)| count).sum::<u64>();
+        assert_eq!(total, self.frames, "each frame is counted once");
+        total
+    }
+}

@@ -1,0 +1,162 @@
+//! The kernel's side: a data path as the agent opens it, with all that it counts compared after every frame.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use aya::maps::{Array, HashMap, Map, MapData, RingBuf};
+use aya::programs::{Program, Xdp};
+use aya::{Ebpf, EbpfLoader};
+use lyncwall::datapath::{Counters, Datapath};
+use lyncwall::policy::Compiled;
+use lyncwall_common::abi::{Control, Event, FragmentKey, FragmentRecord, PortTransport, map, program};
+use lyncwall_common::reason::{Action, Reason};
+use lyncwall_tests::run;
+use nix::time::{ClockId, clock_getres};
+
+/// The two entry points of the object.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Entry {
+    Ingress,
+    IngressFrags,
+}
+
+impl Entry {
+    pub(crate) const BOTH: [Self; 2] = [Self::Ingress, Self::IngressFrags];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Ingress => program::INGRESS,
+            Self::IngressFrags => program::INGRESS_FRAGS,
+        }
+    }
+}
+
+/// A data path with a policy, and one entry point loaded a second time over its maps: the data path itself takes the one
+/// that the kernel likes best.
+pub(crate) struct Firewall {
+    pub(crate) datapath: Datapath,
+    directory: PathBuf,
+    entry: Entry,
+    ebpf: Ebpf,
+    events: RingBuf<MapData>,
+}
+
+impl Firewall {
+    /// With its pins in `directory`, which must not be there yet.
+    pub(crate) fn new(directory: PathBuf, entry: Entry, compiled: &Compiled) -> Self {
+        let object = lyncwall::object::require().expect("the tests are built with the BPF object");
+        let mut datapath = Datapath::open(object, &directory).expect("the data path opens");
+        datapath.install(compiled).expect("a generation");
+        datapath.set_management(&compiled.management).expect("a management rule");
+        let hz = ticks_per_second();
+        let mut ebpf = EbpfLoader::new()
+            .btf(None)
+            .default_map_pin_directory(&directory)
+            .override_global(program::HZ, &hz, true)
+            .load(object)
+            .expect("the object loads over the pinned maps");
+        match ebpf.program_mut(entry.name()) {
+            Some(Program::Xdp(program)) => program.load().expect("the verifier takes the program"),
+            _ => panic!("the object has no XDP program {}", entry.name()),
+        }
+        let events =
+            Map::RingBuf(pinned(&directory, map::EVENTS)).try_into().expect("the events are a ring buffer");
+        Self { datapath, directory, entry, ebpf, events }
+    }
+
+    pub(crate) fn program(&self) -> &Xdp {
+        match self.ebpf.program(self.entry.name()) {
+            Some(Program::Xdp(program)) => program,
+            _ => panic!("the object has no XDP program {}", self.entry.name()),
+        }
+    }
+
+    pub(crate) fn judge(&self, frame: &[u8]) -> Action {
+        action(run::judge(self.program(), frame).expect("a test run"))
+    }
+
+    pub(crate) fn judge_on(&self, frame: &[u8], interface: u32) -> Action {
+        action(run::judge_on(self.program(), frame, interface).expect("a test run"))
+    }
+
+    pub(crate) fn counters(&self) -> Counters {
+        self.datapath.counters().expect("the counters can be read")
+    }
+
+    pub(crate) fn port_drops(&self) -> BTreeMap<(PortTransport, u16), u64> {
+        let drops = self.datapath.port_drops().expect("the counters can be read");
+        drops.into_iter().map(|(transport, port, count)| ((transport, port), count)).collect()
+    }
+
+    /// The next event, if there is one.
+    pub(crate) fn event(&mut self) -> Option<Seen> {
+        self.events.next().map(|bytes| Seen::new(&bytes))
+    }
+
+    pub(crate) fn fragments(&self) -> HashMap<MapData, FragmentKey, FragmentRecord> {
+        let map = Map::LruHashMap(pinned(&self.directory, map::FRAGMENTS));
+        map.try_into().expect("the map of fragments")
+    }
+
+    pub(crate) fn forget_fragments(&self) {
+        let mut fragments = self.fragments();
+        let keys: Vec<_> = fragments.keys().collect::<Result<_, _>>().expect("the keys can be read");
+        for key in keys {
+            fragments.remove(&key).expect("the key is there");
+        }
+    }
+
+    /// Changes the live word behind the agent's back.
+    pub(crate) fn set_live(&self, live: lyncwall_common::abi::Live) {
+        let map = Map::Array(pinned(&self.directory, map::CONTROL));
+        let mut map: Array<_, Control> = map.try_into().expect("an array");
+        let mut control = map.get(&0, 0).expect("the one element");
+        control.live = live.0;
+        map.set(0, control, 0).expect("the one element");
+    }
+}
+
+/// An event as it lies in the ring buffer.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Seen {
+    pub(crate) jiffies: u64,
+    pub(crate) ifindex: u32,
+    pub(crate) length: u32,
+    pub(crate) reason: Option<Reason>,
+    pub(crate) action: u8,
+    pub(crate) frame: Vec<u8>,
+}
+
+impl Seen {
+    fn new(bytes: &[u8]) -> Self {
+        assert_eq!(bytes.len(), size_of::<Event>(), "an event and nothing else");
+        let number = |at: usize| u32::from_ne_bytes(std::array::from_fn(|n| bytes[at + n]));
+        Self {
+            jiffies: u64::from_ne_bytes(std::array::from_fn(|n| bytes[n])),
+            ifindex: number(8),
+            length: number(12),
+            reason: Reason::from_value(bytes[16]),
+            action: bytes[17],
+            frame: bytes[24..24 + usize::from(bytes[19])].to_vec(),
+        }
+    }
+}
+
+fn action(action: run::Action) -> Action {
+    match action {
+        run::Action::Pass => Action::Pass,
+        run::Action::Drop => Action::Drop,
+        other => panic!("the program answered {other:?}"),
+    }
+}
+
+fn pinned(directory: &Path, name: &str) -> MapData {
+    MapData::from_pin(directory.join(name)).unwrap_or_else(|error| panic!("the pin {name}: {error}"))
+}
+
+/// Ticks of this kernel per second: a coarse clock moves once a tick.
+pub(crate) fn ticks_per_second() -> u64 {
+    let tick = clock_getres(ClockId::CLOCK_MONOTONIC_COARSE).expect("the length of a tick");
+    let nanoseconds = u64::try_from(tick.tv_nsec()).expect("a length");
+    (1_000_000_000 + nanoseconds / 2) / nanoseconds
+}
