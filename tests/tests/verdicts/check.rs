@@ -4,14 +4,13 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use lyncwall::config::Mode;
-use lyncwall::datapath::Counters;
 use lyncwall::policy::HostTables;
 use lyncwall_common::abi::{NO_COUNTER, PortTransport};
 use lyncwall_common::reason::{Action, Reason};
 use lyncwall_tests::bpffs::Bpffs;
 use lyncwall_tests::prerequisites::require_root;
 
-use crate::firewall::{Entry, Firewall};
+use crate::firewall::{Counts, Entry, Firewall};
 use crate::fixture::{Expected, Fixture, Tags};
 use crate::world::{Policy, World};
 
@@ -60,21 +59,21 @@ pub(crate) struct Bench<'a> {
     pub(crate) host: HostTables<'a>,
     policy: &'a Policy,
     mode: Mode,
-    counters: Counters,
+    counts: Counts,
     port_drops: BTreeMap<(PortTransport, u16), u64>,
     frames: u64,
 }
 
 impl<'a> Bench<'a> {
     pub(crate) fn new(firewall: Firewall, policy: &'a Policy, mode: Mode) -> Self {
-        let counters = firewall.counters();
-        assert!(counters.reasons.iter().all(|(_, _, count)| *count == 0), "new maps are empty");
+        let counts = firewall.counts();
+        assert_eq!(counts.total(), 0, "new maps are empty");
         Self {
             firewall,
             host: HostTables::new(&policy.compiled, 1),
             policy,
             mode,
-            counters,
+            counts,
             port_drops: BTreeMap::new(),
             frames: 0,
         }
@@ -96,32 +95,30 @@ impl<'a> Bench<'a> {
         assert_eq!(port.filter(|_| host.judged == Action::Drop), expected.port, "in memory: {place}");
 
         let action = self.firewall.judge(frame);
-        let mut counters = self.firewall.counters();
-        let counted = self.since(&counters);
-        let expected_counts = [(expected.reason, wanted)];
-        assert_eq!(counted, expected_counts, "the kernel counted {counted:?}: {place}");
+        let counts = self.firewall.counts();
+        let counted = counts.since(&self.counts);
+        assert_eq!(counted, [(Some(expected.reason), wanted, 1)], "in the kernel: {place}");
         assert_eq!(action, wanted, "{place}");
 
-        let mut rules = self.counters.rules.clone();
+        let rule = |counts: &Counts, counter: u32| counts.rules[counter as usize];
         if expected.rule.is_some() {
-            let at = counter as usize;
-            rules.resize(rules.len().max(at + 1), 0);
-            rules[at] += 1;
+            assert_eq!(rule(&counts, counter), rule(&self.counts, counter) + 1, "{place}");
+            self.counts.rules[counter as usize] += 1;
         }
-        assert_eq!(counters.rules, rules, "rule counters: {place}");
-        assert_eq!(counters.fragments_lost, 0, "{place}");
+        assert!(counts.rules == self.counts.rules, "another rule's counter: {place}");
+        assert_eq!(counts.fragments_lost, 0, "{place}");
         if let (Some(port), Action::Drop) = (expected.port, wanted) {
             *self.port_drops.entry(port).or_default() += 1;
         }
-        self.check_event(place, frame, expected, wanted, counters.events_lost);
-        std::mem::swap(&mut self.counters, &mut counters);
+        self.check_event(place, frame, expected, wanted, counts.events_lost);
+        self.counts = counts;
     }
 
     /// Each drop is reported or counted as lost, but for the noise of multicast.
     fn check_event(&mut self, place: &str, frame: &[u8], expected: Expected, wanted: Action, lost: u64) {
         let reported = expected.judged == Action::Drop && expected.reason != Reason::Multicast;
         let event = self.firewall.event();
-        let lost = lost - self.counters.events_lost;
+        let lost = lost - self.counts.events_lost;
         assert_eq!(u64::from(event.is_some()) + lost, u64::from(reported), "{event:?}, {lost} lost: {place}");
         assert_eq!(self.firewall.event(), None, "{place}");
         if let Some(event) = event {
@@ -132,22 +129,16 @@ impl<'a> Bench<'a> {
         }
     }
 
-    /// What was counted since the last look, one entry for each packet.
-    fn since(&self, now: &Counters) -> Vec<(Reason, Action)> {
-        let pairs = self.counters.reasons.iter().zip(&now.reasons);
-        pairs
-            .flat_map(|(before, after)| {
-                assert_eq!((before.0, before.1), (after.0, after.1));
-                std::iter::repeat_n((after.0, after.1), (after.2 - before.2) as usize)
-            })
-            .collect()
-    }
-
     /// Compares what is too large to be read after every frame; returns how many there were.
     pub(crate) fn finish(self) -> u64 {
         assert_eq!(self.firewall.port_drops(), self.port_drops, "drops by port");
-        let total = self.counters.reasons.iter().map(|(_, _, count)| count).sum::<u64>();
-        assert_eq!(total, self.frames, "each frame is counted once");
-        total
+        let counters = self.firewall.datapath.counters().expect("the counters can be read");
+        for (reason, action, count) in &counters.reasons {
+            assert_eq!(*count, self.counts.of(*reason, *action), "{reason} {action}");
+        }
+        let (low, high) = counters.rules.split_at(counters.rules.len().min(self.counts.rules.len()));
+        assert!(self.counts.rules.starts_with(low) && high.is_empty(), "rule counters");
+        assert_eq!(self.counts.total(), self.frames, "each frame is counted once");
+        self.frames
     }
 }

@@ -15,6 +15,21 @@ mod transport;
 mod world;
 
 use check::check;
+use fixture::Fixture;
+
+/// Every list.
+fn fixtures() -> Vec<Fixture> {
+    [
+        link::fixtures(),
+        ipv4::fixtures(),
+        ipv6::fixtures(),
+        fragments::fixtures(),
+        transport::fixtures(),
+        icmp::fixtures(),
+        policy::fixtures(),
+    ]
+    .concat()
+}
 
 #[test]
 fn ethernet_and_vlan_tags() {
