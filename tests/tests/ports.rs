@@ -94,9 +94,8 @@ impl Bench {
         let (mut passed, mut provisional) = (0, 0);
         let mut wrong = Vec::new();
         for (transport, frames) in [(PortTransport::Tcp, syns()), (PortTransport::Udp, datagrams())] {
-            let may_be_reply = |port: u16| {
-                transport == PortTransport::Udp && (ephemeral.0..=ephemeral.1).contains(&port)
-            };
+            let may_be_reply =
+                |port: u16| transport == PortTransport::Udp && (ephemeral.0..=ephemeral.1).contains(&port);
             for (family, frame) in frames {
                 let answers = self.judge_every_port(frame);
                 for (port, answer) in (0..=u16::MAX).zip(answers) {
@@ -124,7 +123,8 @@ impl Bench {
             reading.as_str(),
             quoted.join(", ")
         );
-        let plan = Plan::parse(&text, Path::new("ports.toml")).unwrap_or_else(|problems| panic!("{problems}"));
+        let plan =
+            Plan::parse(&text, Path::new("ports.toml")).unwrap_or_else(|problems| panic!("{problems}"));
         let machine = Machine { interfaces: vec![1], ephemeral };
         let input = plan.input(&plan.roles(), &machine).unwrap_or_else(|problems| panic!("{problems}"));
         let compiled = compile(&input, &mut self.book).unwrap_or_else(|problems| panic!("{problems}"));

@@ -20,75 +20,73 @@ pub(crate) fn check(fixtures: &[Fixture]) {
     assert!(!fixtures.is_empty());
     let bpffs = Bpffs::mount().expect("a BPF file system");
     for entry in Entry::BOTH {
+        let mut bench = Bench::new(bpffs.path().join(format!("{entry:?}")), entry);
         for mode in [Mode::Enforce, Mode::Audit] {
             for world in World::ALL {
                 let own: Vec<&Fixture> = fixtures.iter().filter(|fixture| fixture.world == world).collect();
                 if !own.is_empty() {
-                    let directory = bpffs.path().join(format!("{entry:?}-{mode:?}-{world:?}"));
-                    let total = check_world(directory, entry, mode, world, &own);
-                    assert!(total >= own.len() as u64);
+                    bench.check(&format!("{entry:?}, {mode:?}, {world:?}"), world, mode, &own);
                 }
             }
         }
+        let judged = bench.finish();
+        assert!(judged >= 2 * fixtures.len() as u64, "{judged} frames");
     }
-}
-
-/// One entry point over the fixtures of one world; returns how many frames were judged.
-fn check_world(directory: PathBuf, entry: Entry, mode: Mode, world: World, fixtures: &[&Fixture]) -> u64 {
-    let policy = Policy::of(world, mode);
-    let firewall = Firewall::new(directory, entry, &policy.compiled);
-    let mut bench = Bench::new(firewall, &policy, mode);
-    let variants: &[Tags] = match mode {
-        Mode::Enforce => &Tags::ALL,
-        Mode::Audit => &[Tags::None],
-    };
-    for tags in variants {
-        bench.firewall.forget_fragments();
-        bench.host.fragments.borrow_mut().clear();
-        for fixture in fixtures.iter().filter(|fixture| *tags == Tags::None || fixture.may_be_tagged) {
-            let place = format!("{} [{entry:?}, {mode:?}, {world:?}, tags {tags:?}]", fixture.description);
-            bench.judge(&place, &tags.on(&fixture.frame), fixture.expected);
-        }
-    }
-    bench.finish()
 }
 
 /// A firewall and what it must have counted so far.
-pub(crate) struct Bench<'a> {
-    pub(crate) firewall: Firewall,
-    pub(crate) host: HostTables<'a>,
-    policy: &'a Policy,
-    mode: Mode,
+struct Bench {
+    firewall: Firewall,
     counts: Counts,
     port_drops: BTreeMap<(PortTransport, u16), u64>,
     frames: u64,
 }
 
-impl<'a> Bench<'a> {
-    pub(crate) fn new(firewall: Firewall, policy: &'a Policy, mode: Mode) -> Self {
+/// What judges at the moment.
+struct Judge<'a> {
+    policy: &'a Policy,
+    mode: Mode,
+    /// The same in memory.
+    host: HostTables<'a>,
+}
+
+impl Bench {
+    fn new(directory: PathBuf, entry: Entry) -> Self {
+        let policy = Policy::of(World::Host, Mode::Enforce);
+        let firewall = Firewall::new(directory, entry, &policy.compiled);
         let counts = firewall.counts();
         assert_eq!(counts.total(), 0, "new maps are empty");
-        Self {
-            firewall,
-            host: HostTables::new(&policy.compiled, 1),
-            policy,
-            mode,
-            counts,
-            port_drops: BTreeMap::new(),
-            frames: 0,
+        Self { firewall, counts, port_drops: BTreeMap::new(), frames: 0 }
+    }
+
+    /// The fixtures of one world.
+    fn check(&mut self, place: &str, world: World, mode: Mode, fixtures: &[&Fixture]) {
+        let policy = Policy::of(world, mode);
+        self.firewall.install(&policy.compiled);
+        let variants: &[Tags] = match mode {
+            Mode::Enforce => &Tags::ALL,
+            Mode::Audit => &[Tags::None],
+        };
+        for tags in variants {
+            self.firewall.forget_fragments();
+            let judge = Judge { policy: &policy, mode, host: HostTables::new(&policy.compiled, 1) };
+            for fixture in fixtures.iter().filter(|fixture| *tags == Tags::None || fixture.may_be_tagged) {
+                let place = format!("{} [{place}, tags {tags:?}]", fixture.description);
+                self.judge(&judge, &place, &tags.on(&fixture.frame), fixture.expected);
+            }
         }
     }
 
     /// Judges a frame and checks everything about it.
-    pub(crate) fn judge(&mut self, place: &str, frame: &[u8], expected: Expected) {
+    fn judge(&mut self, judge: &Judge<'_>, place: &str, frame: &[u8], expected: Expected) {
         self.frames += 1;
-        let wanted = match self.mode {
+        let wanted = match judge.mode {
             Mode::Enforce => expected.judged,
             Mode::Audit => Action::Pass,
         };
-        let counter = expected.rule.map_or(NO_COUNTER, |rule| self.policy.counter(rule));
+        let counter = expected.rule.map_or(NO_COUNTER, |rule| judge.policy.counter(rule));
 
-        let host = self.host.judge(frame);
+        let host = judge.host.judge(frame);
         assert_eq!((host.reason, host.action), (expected.reason, wanted), "in memory: {place}");
         assert_eq!((host.judged, host.counter), (expected.judged, counter), "in memory: {place}");
         let port = host.port.map(|(transport, port)| (transport, port.number()));
@@ -130,7 +128,7 @@ impl<'a> Bench<'a> {
     }
 
     /// Compares what is too large to be read after every frame; returns how many there were.
-    pub(crate) fn finish(self) -> u64 {
+    fn finish(self) -> u64 {
         assert_eq!(self.firewall.port_drops(), self.port_drops, "drops by port");
         let counters = self.firewall.datapath.counters().expect("the counters can be read");
         for (reason, action, count) in &counters.reasons {

@@ -85,9 +85,7 @@ impl Firewall {
     /// With its pins in `directory`, which must not be there yet.
     pub(crate) fn new(directory: PathBuf, entry: Entry, compiled: &Compiled) -> Self {
         let object = lyncwall::object::require().expect("the tests are built with the BPF object");
-        let mut datapath = Datapath::open(object, &directory).expect("the data path opens");
-        datapath.install(compiled).expect("a generation");
-        datapath.set_management(&compiled.management).expect("a management rule");
+        let datapath = Datapath::open(object, &directory).expect("the data path opens");
         let hz = ticks_per_second();
         let mut ebpf = EbpfLoader::new()
             .btf(None)
@@ -103,7 +101,16 @@ impl Firewall {
             Map::RingBuf(pinned(&directory, map::EVENTS)).try_into().expect("the events are a ring buffer");
         let cpu = Map::PerCpuArray(pinned(&directory, map::CPU)).try_into().expect("a record for each CPU");
         let rules = Map::PerCpuArray(pinned(&directory, map::RULE_HITS)).try_into().expect("rule counters");
-        Self { datapath, directory, entry, ebpf, events, cpu, rules }
+        let mut firewall = Self { datapath, directory, entry, ebpf, events, cpu, rules };
+        firewall.install(compiled);
+        firewall
+    }
+
+    /// Makes another policy live, as the agent would.
+    pub(crate) fn install(&mut self, compiled: &Compiled) {
+        self.datapath.install(compiled).expect("a generation");
+        self.datapath.set_management(&compiled.management).expect("a management rule");
+        self.datapath.retire();
     }
 
     pub(crate) fn program(&self) -> &Xdp {
@@ -125,8 +132,8 @@ impl Firewall {
         let mut counts =
             Counts { reasons: [[0; 2]; REASONS], events_lost: 0, fragments_lost: 0, rules: Vec::new() };
         for record in self.cpu.get(&0, 0).expect("the counters can be read").iter() {
-            for (sum, count) in counts.reasons.as_flattened_mut().iter_mut().zip(record.reasons.as_flattened())
-            {
+            let counted = record.reasons.as_flattened();
+            for (sum, count) in counts.reasons.as_flattened_mut().iter_mut().zip(counted) {
                 *sum += count;
             }
             counts.events_lost += record.events_lost;

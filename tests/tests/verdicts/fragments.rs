@@ -340,7 +340,11 @@ fn atomic() -> Vec<Fixture> {
     let mut list = List::new(World::Host);
     let atomic = |id| Pair::frame_v6().with(Extension::fragment(0, false, id));
     list.add("an atomic SYN", &atomic(60).with(Tcp::syn(1, 443)), allowed("https"));
-    list.add("an atomic SYN to a closed port", &atomic(60).with(Tcp::syn(1, 444)), at_tcp(Reason::Closed, 444));
+    list.add(
+        "an atomic SYN to a closed port",
+        &atomic(60).with(Tcp::syn(1, 444)),
+        at_tcp(Reason::Closed, 444),
+    );
     list.add("an atomic echo request", &atomic(60).with(Icmp6::echo_request(1, 1)), Reason::IcmpEcho);
     let short = atomic(60).with(Payload::of_protocol(protocol::TCP, [0; 16]));
     list.add("an atomic part of TCP", &short, Reason::MalformedTcp);

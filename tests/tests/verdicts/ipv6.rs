@@ -2,7 +2,9 @@
 
 use lyncwall_common::reason::Reason;
 use lyncwall_tests::netns::Pair;
-use lyncwall_tests::packet::{Extension, Icmp4, Igmp, Ipv4, Ipv6, Layer, Packet, Payload, Tcp, Udp, protocol};
+use lyncwall_tests::packet::{
+    Extension, Icmp4, Igmp, Ipv4, Ipv6, Layer, Packet, Payload, Tcp, Udp, protocol,
+};
 
 use crate::fixture::{Fixture, List, allowed, at_tcp, by_rule};
 use crate::world::World;

@@ -215,9 +215,11 @@ fn a_first_fragment_is_remembered_for_thirty_seconds() {
                 reason
             };
             assert_eq!(reason(&firewall), Reason::Fragment);
-            for (expires, expected) in
-                [(now, Reason::FragmentOrphan), (now + 10 * hz, Reason::Fragment), (0, Reason::FragmentOrphan)]
-            {
+            for (expires, expected) in [
+                (now, Reason::FragmentOrphan),
+                (now + 10 * hz, Reason::Fragment),
+                (0, Reason::FragmentOrphan),
+            ] {
                 fragments.insert(key, FragmentRecord { expires, ..record }, 0).expect("the record is there");
                 assert_eq!(reason(&firewall), expected, "{expires} at {now}");
                 host.jiffies.set(now);
@@ -275,9 +277,14 @@ fn a_passed_deadline_makes_the_program_go_back() {
 
         let now = jiffies(&mut firewall);
         let hz = ticks_per_second();
-        for (deadline, expected) in
-            [(now + 3600 * hz, &new), (now, &old), (now - 1, &old), (1, &old), (0, &new), ((1 << 40) - 1, &new)]
-        {
+        for (deadline, expected) in [
+            (now + 3600 * hz, &new),
+            (now, &old),
+            (now - 1, &old),
+            (1, &old),
+            (0, &new),
+            ((1 << 40) - 1, &new),
+        ] {
             firewall.set_live(live(deadline, before.features));
             assert_eq!(verdict(&firewall), expected, "deadline {deadline} at {now}");
             assert_eq!(firewall.datapath.live().expect("a live generation").deadline, deadline);
@@ -312,16 +319,13 @@ fn dhcp_replies_pass_on_marked_interfaces_only() {
     let pair = Pair::new().expect("a pair");
     let index = pair.host.index(Pair::HOST_LINK).expect("an index");
     assert_ne!(index, 1, "1 is lo");
-    let replies = [
-        Pair::frame_v4().with(Udp::new(67, 68)).build(),
-        Pair::frame_v6().with(Udp::new(547, 546)).build(),
-    ];
+    let replies =
+        [Pair::frame_v4().with(Udp::new(67, 68)).build(), Pair::frame_v6().with(Udp::new(547, 546)).build()];
     for entry in Entry::BOTH {
         for marked in [index, 1] {
             let mut input = input(World::Host, Mode::Enforce);
-            input.interfaces = [index, 1]
-                .map(|ifindex| InterfaceInput { ifindex, dhcp_client: ifindex == marked })
-                .to_vec();
+            input.interfaces =
+                [index, 1].map(|ifindex| InterfaceInput { ifindex, dhcp_client: ifindex == marked }).to_vec();
             let policy = Policy::from_input(&input);
             let place = bpffs.path().join(format!("{entry:?}-{marked}"));
             let mut firewall = Firewall::new(place, entry, &policy.compiled);
@@ -350,7 +354,8 @@ fn frames_in_several_buffers_are_judged() {
     let mut firewall = Firewall::new(directory(&bpffs, entry), entry, &policy.compiled);
     for ip in [Pair::frame_v4(), Pair::frame_v6()] {
         let malformed = if ip == Pair::frame_v4() { Reason::MalformedIpv4 } else { Reason::MalformedIpv6 };
-        let with = |port: u16, room: usize| -> Packet { ip.clone().with(Udp::new(1, port)).with(vec![7; room]) };
+        let with =
+            |port: u16, room: usize| -> Packet { ip.clone().with(Udp::new(1, port)).with(vec![7; room]) };
         for room in [3000, 3500, 4000, 8972, 20_000] {
             let cases = [
                 (with(3478, room), Reason::Allowed),

@@ -195,7 +195,11 @@ fn allow_protocols() -> Vec<Fixture> {
                     list.add(format!("protocol {number} to {name}"), &packet, by_rule(rule));
                 }
             }
-            list.add(format!("GRE from its source to {name}"), &stranger(protocol::GRE), by_rule("allow/gre"));
+            list.add(
+                format!("GRE from its source to {name}"),
+                &stranger(protocol::GRE),
+                by_rule("allow/gre"),
+            );
             list.add(format!("GRE from another to {name}"), &client(protocol::GRE), Reason::Protocol);
         }
         let empty = between(CLIENT[side], HOST[side]).with(Payload::of_protocol(protocol::ESP, []));
@@ -242,7 +246,11 @@ fn multicast() -> Vec<Fixture> {
             }
             for (from, port) in [(1, 3478), (53, 1000), (123, 123), (1, 60_001), (1, 1900)] {
                 let packet = frame().with(Udp::new(from, port));
-                list.add(format!("UDP {from} to {port} of {group}"), &packet, at_udp(Reason::Multicast, port));
+                list.add(
+                    format!("UDP {from} to {port} of {group}"),
+                    &packet,
+                    at_udp(Reason::Multicast, port),
+                );
             }
         }
         for (source, near) in [("192.0.2.1", "223.255.255.255"), ("192.0.2.1", "240.0.0.0")] {

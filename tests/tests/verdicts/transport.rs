@@ -152,7 +152,11 @@ fn ports() -> Vec<Fixture> {
         }
         for port in [0, 1, 53, 123, 443, 3477, 3479, 38_413, 49_999, 50_011, 65_534] {
             let packet = ip.clone().with(Udp::new(40_000, port)).with(b"data");
-            list.add(format!("a closed UDP port: {port} over {family}"), &packet, at_udp(Reason::Closed, port));
+            list.add(
+                format!("a closed UDP port: {port} over {family}"),
+                &packet,
+                at_udp(Reason::Closed, port),
+            );
         }
     }
     list.fixtures

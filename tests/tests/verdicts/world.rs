@@ -62,7 +62,8 @@ pub(crate) fn input(world: World, mode: Mode) -> Input {
         World::VipDrop => format!("{HEAD}{VIP}{ALLOW_BY_TARGET}"),
         World::VipPass => format!("{HEAD}{UNMATCHED_PASS}{VIP}{ALLOW_BY_TARGET}"),
     };
-    let config = config::parse(&text, Path::new("world.toml")).unwrap_or_else(|problems| panic!("{problems}"));
+    let config =
+        config::parse(&text, Path::new("world.toml")).unwrap_or_else(|problems| panic!("{problems}"));
     let rules = |role: &config::Role| match role.key.as_str() {
         "web" => web(),
         "mail" => mail(),
