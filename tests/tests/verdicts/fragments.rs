@@ -113,12 +113,16 @@ fn denied() -> Vec<Fixture> {
         list.add(format!("later after a denial over {family}"), &later(1), AFTER_DROP);
         list.add(format!("allowed after a denial over {family}"), &send(1, 5061), allowed("sip"));
         list.add(format!("later after that over {family}"), &later(1), AFTER_PASS);
-        // A form that is settled by the parser judges no first fragment, and forgets none either.
         list.add(format!("denied without a record over {family}"), &send(2, 445), at(445));
         list.add(format!("later of a denied first over {family}"), &later(2), AFTER_DROP);
         let flags = part(family, protocol::TCP, 1, 0, true, &tcp(Tcp::SYN | Tcp::FIN, 443));
         list.add(format!("bad flags in a first over {family}"), &flags, at_tcp(Reason::TcpFlags, 443));
         list.add(format!("later after bad flags over {family}"), &later(1), AFTER_DROP);
+        // A form that cannot be judged is dropped, and changes nothing about the one that went through.
+        list.add(format!("allowed before a tiny one over {family}"), &send(3, 443), allowed("https"));
+        let tiny = part(family, protocol::TCP, 3, 0, true, &tcp(Tcp::SYN, 445)[..8]);
+        list.add(format!("a tiny one of the same id over {family}"), &tiny, Reason::FragmentTiny);
+        list.add(format!("later after that over {family}"), &later(3), AFTER_PASS);
     }
     list.fixtures
 }

@@ -296,9 +296,9 @@ fn a_passed_deadline_makes_the_program_go_back() {
         assert_eq!(firewall.counts().since(&counts), [(Some(Reason::Closed), Action::Pass, 1)]);
 
         // Nobody does anything, and the time comes.
-        let now = jiffies(&mut firewall);
-        firewall.set_live(live(now + hz / 2, before.features));
         let start = Instant::now();
+        let now = jiffies(&mut firewall);
+        firewall.set_live(live(now + hz, before.features));
         assert_eq!(verdict(&firewall), new);
         let event = firewall.event();
         assert!(event.is_none_or(|event| u32::from(event.slot) == slot));
@@ -307,8 +307,8 @@ fn a_passed_deadline_makes_the_program_go_back() {
             thread::sleep(Duration::from_millis(2));
         }
         assert_eq!(verdict(&firewall), old);
-        assert!(start.elapsed() >= Duration::from_millis(400), "after {:?}", start.elapsed());
-        assert!(jiffies(&mut firewall) >= now + hz / 2);
+        assert!(start.elapsed() >= Duration::from_millis(950), "after {:?}", start.elapsed());
+        assert!(jiffies(&mut firewall) >= now + hz);
     }
 }
 
