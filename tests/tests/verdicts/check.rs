@@ -1,0 +1,142 @@
+//! Judges lists of fixtures, in the kernel and by the same policy in memory, and compares all that was counted.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use lyncwall::config::Mode;
+use lyncwall::policy::HostTables;
+use lyncwall_common::abi::{NO_COUNTER, PortTransport};
+use lyncwall_common::reason::{Action, Reason};
+use lyncwall_tests::bpffs::Bpffs;
+use lyncwall_tests::prerequisites::require_root;
+
+use crate::firewall::{Counts, Entry, Firewall};
+use crate::fixture::{Expected, Fixture, Tags};
+use crate::world::{Policy, World};
+
+/// Both entry points, enforcing and in audit mode, without and with VLAN tags.
+pub(crate) fn check(fixtures: &[Fixture]) {
+    require_root();
+    assert!(!fixtures.is_empty());
+    let bpffs = Bpffs::mount().expect("a BPF file system");
+    for entry in Entry::BOTH {
+        let mut bench = Bench::new(bpffs.path().join(format!("{entry:?}")), entry);
+        for mode in [Mode::Enforce, Mode::Audit] {
+            for world in World::ALL {
+                let own: Vec<&Fixture> = fixtures.iter().filter(|fixture| fixture.world == world).collect();
+                if !own.is_empty() {
+                    bench.check(&format!("{entry:?}, {mode:?}, {world:?}"), world, mode, &own);
+                }
+            }
+        }
+        let judged = bench.finish();
+        assert!(judged >= 2 * fixtures.len() as u64, "{judged} frames");
+    }
+}
+
+/// A firewall and what it must have counted so far.
+struct Bench {
+    firewall: Firewall,
+    counts: Counts,
+    port_drops: BTreeMap<(PortTransport, u16), u64>,
+    frames: u64,
+}
+
+/// What judges at the moment.
+struct Judge<'a> {
+    policy: &'a Policy,
+    mode: Mode,
+    /// The same in memory.
+    host: HostTables<'a>,
+}
+
+impl Bench {
+    fn new(directory: PathBuf, entry: Entry) -> Self {
+        let policy = Policy::of(World::Host, Mode::Enforce);
+        let firewall = Firewall::new(directory, entry, &policy.compiled);
+        let counts = firewall.counts();
+        assert_eq!(counts.total(), 0, "new maps are empty");
+        Self { firewall, counts, port_drops: BTreeMap::new(), frames: 0 }
+    }
+
+    /// The fixtures of one world.
+    fn check(&mut self, place: &str, world: World, mode: Mode, fixtures: &[&Fixture]) {
+        let policy = Policy::of(world, mode);
+        self.firewall.install(&policy.compiled);
+        let variants: &[Tags] = match mode {
+            Mode::Enforce => &Tags::ALL,
+            Mode::Audit => &[Tags::None],
+        };
+        for tags in variants {
+            self.firewall.forget_fragments();
+            let judge = Judge { policy: &policy, mode, host: HostTables::new(&policy.compiled, 1) };
+            for fixture in fixtures.iter().filter(|fixture| *tags == Tags::None || fixture.may_be_tagged) {
+                let place = format!("{} [{place}, tags {tags:?}]", fixture.description);
+                self.judge(&judge, &place, &tags.on(&fixture.frame), fixture.expected);
+            }
+        }
+    }
+
+    /// Judges a frame and checks everything about it.
+    fn judge(&mut self, judge: &Judge<'_>, place: &str, frame: &[u8], expected: Expected) {
+        self.frames += 1;
+        let wanted = match judge.mode {
+            Mode::Enforce => expected.judged,
+            Mode::Audit => Action::Pass,
+        };
+        let counter = expected.rule.map_or(NO_COUNTER, |rule| judge.policy.counter(rule));
+
+        let host = judge.host.judge(frame);
+        assert_eq!((host.reason, host.action), (expected.reason, wanted), "in memory: {place}");
+        assert_eq!((host.judged, host.counter), (expected.judged, counter), "in memory: {place}");
+        let port = host.port.map(|(transport, port)| (transport, port.number()));
+        assert_eq!(port.filter(|_| host.judged == Action::Drop), expected.port, "in memory: {place}");
+
+        let action = self.firewall.judge(frame);
+        let counts = self.firewall.counts();
+        let counted = counts.since(&self.counts);
+        assert_eq!(counted, [(Some(expected.reason), wanted, 1)], "in the kernel: {place}");
+        assert_eq!(action, wanted, "{place}");
+
+        let rule = |counts: &Counts, counter: u32| counts.rules[counter as usize];
+        if expected.rule.is_some() {
+            assert_eq!(rule(&counts, counter), rule(&self.counts, counter) + 1, "{place}");
+            self.counts.rules[counter as usize] += 1;
+        }
+        assert!(counts.rules == self.counts.rules, "another rule's counter: {place}");
+        assert_eq!(counts.fragments_lost, 0, "{place}");
+        if let (Some(port), Action::Drop) = (expected.port, wanted) {
+            *self.port_drops.entry(port).or_default() += 1;
+        }
+        self.check_event(place, frame, expected, wanted, counts.events_lost);
+        self.counts = counts;
+    }
+
+    /// Each drop is reported or counted as lost, but for the noise of multicast.
+    fn check_event(&mut self, place: &str, frame: &[u8], expected: Expected, wanted: Action, lost: u64) {
+        let reported = expected.judged == Action::Drop && expected.reason != Reason::Multicast;
+        let event = self.firewall.event();
+        let lost = lost - self.counts.events_lost;
+        assert_eq!(u64::from(event.is_some()) + lost, u64::from(reported), "{event:?}, {lost} lost: {place}");
+        assert_eq!(self.firewall.event(), None, "{place}");
+        if let Some(event) = event {
+            assert_eq!((event.reason, event.action), (Some(expected.reason), wanted as u8), "{place}");
+            assert_eq!((event.length as usize, event.ifindex), (frame.len(), 1), "{place}");
+            let captured = frame.len().min(128) / 2 * 2;
+            assert_eq!(event.frame, frame[..captured], "{place}");
+        }
+    }
+
+    /// Compares what is too large to be read after every frame; returns how many there were.
+    fn finish(self) -> u64 {
+        assert_eq!(self.firewall.port_drops(), self.port_drops, "drops by port");
+        let counters = self.firewall.datapath.counters().expect("the counters can be read");
+        for (reason, action, count) in &counters.reasons {
+            assert_eq!(*count, self.counts.of(*reason, *action), "{reason} {action}");
+        }
+        let (low, high) = counters.rules.split_at(counters.rules.len().min(self.counts.rules.len()));
+        assert!(self.counts.rules.starts_with(low) && high.is_empty(), "rule counters");
+        assert_eq!(self.counts.total(), self.frames, "each frame is counted once");
+        self.frames
+    }
+}

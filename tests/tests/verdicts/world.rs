@@ -1,0 +1,240 @@
+//! The policies that the frames are judged by.
+
+use std::path::Path;
+
+use lyncwall::config::{self, Mode};
+use lyncwall::policy::{Compiled, CounterBook, Identity, Input, InterfaceInput, Rule, TargetInput, compile};
+use lyncwall_common::abi::PortTransport;
+
+/// A configuration; the client of [`Pair`](lyncwall_tests::netns::Pair) is no management source in any of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum World {
+    /// The box alone, with many allow rules.
+    Host,
+    /// The box and a virtual address.
+    Targets,
+    /// A virtual address alone; what goes elsewhere is dropped.
+    VipDrop,
+    /// The same; what goes elsewhere passes.
+    VipPass,
+    /// The box alone; lo is the interface of a DHCP client.
+    Dhcp,
+}
+
+impl World {
+    pub(crate) const ALL: [Self; 5] = [Self::Host, Self::Targets, Self::VipDrop, Self::VipPass, Self::Dhcp];
+}
+
+/// A compiled world, and the names of its counters.
+pub(crate) struct Policy {
+    pub(crate) compiled: Compiled,
+    book: CounterBook,
+}
+
+impl Policy {
+    pub(crate) fn of(world: World, mode: Mode) -> Self {
+        Self::from_input(&input(world, mode))
+    }
+
+    pub(crate) fn from_input(input: &Input) -> Self {
+        let mut book = CounterBook::default();
+        let compiled = compile(input, &mut book).expect("a policy without mistakes");
+        book.installed();
+        Self { compiled, book }
+    }
+
+    /// The counter of a rule: `row` for a catalogue row, `allow/NAME` for an allow rule.
+    pub(crate) fn counter(&self, name: &str) -> u32 {
+        let named = |counter: &u32| match self.book.label(*counter) {
+            Some(Identity::Rule { rows, .. }) => rows == &[name],
+            Some(Identity::Allow { name: own, .. }) => name.strip_prefix("allow/") == Some(own),
+            None => false,
+        };
+        self.book.live().find(named).unwrap_or_else(|| panic!("no rule has the name {name}"))
+    }
+}
+
+/// What [`Policy::of`] compiles.
+pub(crate) fn input(world: World, mode: Mode) -> Input {
+    let text = match world {
+        World::Host | World::Dhcp => format!("{HEAD}{HOST}{ALLOW}"),
+        World::Targets => format!("{HEAD}{HOST}{VIP}{ALLOW_BY_TARGET}{ALLOW_FOR_BOX}"),
+        World::VipDrop => format!("{HEAD}{VIP}{ALLOW_BY_TARGET}"),
+        World::VipPass => format!("{HEAD}{UNMATCHED_PASS}{VIP}{ALLOW_BY_TARGET}"),
+    };
+    let config =
+        config::parse(&text, Path::new("world.toml")).unwrap_or_else(|problems| panic!("{problems}"));
+    let rules = |role: &config::Role| match role.key.as_str() {
+        "web" => web(),
+        "mail" => mail(),
+        other => panic!("there is no role {other} here"),
+    };
+    Input {
+        targets: config
+            .targets
+            .iter()
+            .map(|target| TargetInput {
+                name: target.name.to_string(),
+                address: target.address.clone(),
+                inbound: target.roles.iter().flat_map(rules).collect(),
+            })
+            .collect(),
+        allow: config.allow,
+        management: config.management,
+        unmatched: config.unmatched,
+        mode,
+        // Test runs happen on lo, which is number 1 in every network namespace.
+        interfaces: vec![InterfaceInput { ifindex: 1, dhcp_client: world == World::Dhcp }],
+        ephemeral: (EPHEMERAL.0, EPHEMERAL.1),
+    }
+}
+
+/// The first and last local ephemeral port of every world.
+pub(crate) const EPHEMERAL: (u16, u16) = (60_000, 60_100);
+
+fn web() -> Vec<Rule> {
+    vec![
+        rule(PortTransport::Tcp, 443, 443, "https"),
+        rule(PortTransport::Tcp, 5061, 5061, "sip"),
+        rule(PortTransport::Tcp, 50_000, 50_010, "media-tcp"),
+        rule(PortTransport::Udp, 3478, 3478, "stun"),
+        rule(PortTransport::Udp, 50_000, 50_010, "media-udp"),
+        rule(PortTransport::Udp, 60_050, 60_050, "open-ephemeral"),
+        rule(PortTransport::Udp, 65_535, 65_535, "last"),
+    ]
+}
+
+fn mail() -> Vec<Rule> {
+    vec![rule(PortTransport::Tcp, 25, 25, "smtp"), rule(PortTransport::Udp, 2525, 2525, "mail-udp")]
+}
+
+fn rule(transport: PortTransport, first: u16, last: u16, row: &str) -> Rule {
+    Rule { transport, first, last, rows: vec![row.to_owned()] }
+}
+
+const HEAD: &str = r#"
+[management]
+from = ["192.0.2.77", "2001:db8::77", "10.20.0.0/16", "2001:db8:20::/48"]
+tcp = [22, "2200-2201"]
+udp = [161]
+
+[[interface]]
+name = "eth0"
+"#;
+
+const UNMATCHED_PASS: &str = r#"
+[[zone]]
+name = "outside"
+unmatched = "pass"
+"#;
+
+const HOST: &str = r#"
+[[target]]
+name = "box"
+address = "host"
+roles = ["web"]
+"#;
+
+const VIP: &str = r#"
+[[target]]
+name = "vip"
+address = ["198.51.100.10", "2001:db8:100::10"]
+roles = ["mail"]
+"#;
+
+/// The first rule that matches counts.
+const ALLOW: &str = r#"
+[[allow]]
+name = "exporter"
+transport = "tcp"
+ports = [9100, "9101-9103"]
+from = ["192.0.2.1", "2001:db8::1"]
+
+[[allow]]
+name = "syslog"
+transport = "udp"
+ports = [514]
+
+[[allow]]
+name = "both"
+transport = "both"
+ports = [7000]
+from = ["192.0.2.0/24", "2001:db8::/64"]
+
+[[allow]]
+name = "both-for-one"
+transport = "both"
+ports = [7000]
+from = ["192.0.2.1", "198.51.100.0/24", "2001:db8::1", "2001:db8:5::/48"]
+
+[[allow]]
+name = "over-open"
+transport = "tcp"
+ports = [443]
+from = ["203.0.113.9", "2001:db8:9::9"]
+
+[[allow]]
+name = "mdns"
+transport = "udp"
+ports = [5353]
+
+[[allow]]
+name = "vrrp"
+protocol = "vrrp"
+from = ["192.0.2.1", "2001:db8::1"]
+
+[[allow]]
+name = "esp"
+protocol = "esp"
+
+[[allow]]
+name = "ah"
+protocol = "ah"
+
+[[allow]]
+name = "gre"
+protocol = "gre"
+from = ["203.0.113.0/24", "2001:db8:9::/48"]
+
+[[allow]]
+name = "ospf"
+protocol = "ospf"
+
+[[allow]]
+name = "sctp"
+protocol = "sctp"
+
+[[allow]]
+name = "eigrp"
+protocol = 88
+"#;
+
+const ALLOW_BY_TARGET: &str = r#"
+[[allow]]
+name = "vip-only"
+transport = "tcp"
+ports = [9200]
+target = "vip"
+
+[[allow]]
+name = "anywhere"
+transport = "tcp"
+ports = [9300]
+
+[[allow]]
+name = "vip-sctp"
+protocol = "sctp"
+target = "vip"
+
+[[allow]]
+name = "any-vrrp"
+protocol = "vrrp"
+"#;
+
+const ALLOW_FOR_BOX: &str = r#"
+[[allow]]
+name = "box-only"
+transport = "tcp"
+ports = [9100]
+target = "box"
+"#;
