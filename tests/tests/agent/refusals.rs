@@ -85,5 +85,5 @@ fn a_mode_that_the_interface_does_not_take_is_refused() {
     let (agent, api) = scene.start(&config).expect("an agent");
     let modes: Vec<_> = api.status().expect("a status").interfaces.into_iter().map(|on| on.mode).collect();
     assert_eq!(modes, ["generic", "native"], "lo first");
-    assert!(agent.stderr().contains("the driver refused"), "{}", agent.stderr());
+    agent.wait_for_log("the driver refused").expect("it says so");
 }

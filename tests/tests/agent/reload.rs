@@ -110,6 +110,12 @@ fn a_reload_with_an_interface_that_cannot_be_guarded_changes_nothing() {
     assert!(said.contains("there is no interface") && said.contains("lyncwall.toml:"), "{said}");
     assert_eq!(openings.open(&PORTS), [443]);
 
+    // Native to generic would leave the box open for a moment.
+    scene.instance.configure(&config.clone().attach("generic").toml()).expect("a file");
+    let said = refusal(api.reload());
+    assert!(said.contains("attached in native mode") && said.contains("lyncwall detach"), "{said}");
+    assert_eq!(openings.open(&PORTS), [443]);
+
     let object = lyncwall::object::require().expect("the tests are built with the BPF object");
     let mut other = Datapath::open(object, &scene.bpffs.path().join("other")).expect("another program");
     scene.pair.host.run(|| other.attach("host1", Attach::Auto)).expect("it is free");

@@ -1,5 +1,9 @@
 //! Enforcement outlives the agent, and the next one goes on where it ended.
 
+use std::process::Stdio;
+use std::thread;
+use std::time::Duration;
+
 use lyncwall_tests::agent::Instance;
 use lyncwall_tests::netns::Pair;
 use lyncwall_tests::scene::{Config, Scene};
@@ -56,7 +60,7 @@ fn no_packet_to_a_closed_port_passes_while_agents_come_and_go() {
     let each = 150_000;
     let client = scene.pair.client.clone();
     let sender =
-        std::thread::spawn(move || send_streams(&client, Pair::CLIENT_LINK, &packets, each, Some(100_000)));
+        thread::spawn(move || send_streams(&client, Pair::CLIENT_LINK, &packets, each, Some(100_000)));
     let mut starts = 0;
     while !sender.is_finished() {
         agent.kill().expect("it ran");
@@ -71,6 +75,50 @@ fn no_packet_to_a_closed_port_passes_while_agents_come_and_go() {
     assert!(received.sequences[1].is_empty(), "packets to the closed port passed");
     let counters = api.counters().expect("counters");
     assert_eq!((counters.rule("tcp", "443"), counters.port("tcp", 5061)), (each, each));
+}
+
+#[test]
+fn an_agent_that_is_killed_at_any_moment_of_its_start_opens_nothing() {
+    let scene = Scene::new().expect("a scene");
+    let (agent, api) = scene.start(&Config::roles(&["reverse-proxy"])).expect("an agent");
+    let generation = api.status().expect("a status").generation;
+    agent.kill().expect("it ran");
+    let openings = Openings::on(&scene.pair);
+    for n in 0..12 {
+        let mut command = scene.instance.command();
+        command.args(["run", "--config"]).arg(scene.instance.config()).stderr(Stdio::null());
+        let mut child = command.spawn().expect("it starts");
+        thread::sleep(Duration::from_millis(40 * n));
+        child.kill().expect("it is ours");
+        child.wait().expect("it is ours");
+        assert_eq!(openings.open(&[443, 444]), [443], "killed after {} ms", 40 * n);
+    }
+    let _agent = scene.instance.start().expect("the next agent");
+    assert!(api.status().expect("a status").generation > generation);
+    assert_eq!(openings.open(&PORTS), [443]);
+    assert_eq!(api.counters().expect("counters").rule("tcp", "443"), 13);
+}
+
+#[test]
+fn an_agent_that_is_killed_at_any_moment_of_its_first_start_is_in_nobodys_way() {
+    let scene = Scene::new().expect("a scene");
+    scene.instance.configure(&Config::roles(&["reverse-proxy"]).toml()).expect("a file");
+    let openings = Openings::on(&scene.pair);
+    for n in 0..10 {
+        let mut command = scene.instance.command();
+        command.args(["run", "--config"]).arg(scene.instance.config()).stderr(Stdio::null());
+        let mut child = command.spawn().expect("it starts");
+        thread::sleep(Duration::from_millis(50 * n));
+        child.kill().expect("it is ours");
+        child.wait().expect("it is ours");
+        // Not guarded yet, or guarded as the file says: nothing in between.
+        let open = openings.open(&[443, 444]);
+        assert!(open == [443] || open == [443, 444], "{open:?} after {} ms", 50 * n);
+        let agent = scene.instance.start().expect("the next agent");
+        assert_eq!(openings.open(&[443, 444]), [443], "killed after {} ms", 50 * n);
+        scene.instance.cli(["detach"]).expect("it runs").success().expect("it opens the box");
+        assert_eq!(agent.wait().expect("it ends").code, Some(0));
+    }
 }
 
 #[test]
