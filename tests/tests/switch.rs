@@ -99,7 +99,8 @@ fn each_stream_changes_its_verdict_exactly_once_per_switch() {
     let judges = judges(&received);
     assert_eq!(judges[0], 0);
     let changes: Vec<usize> = (1..judges.len()).filter(|at| judges[*at] != judges[*at - 1]).collect();
-    assert_eq!(changes.len() as u64, SWITCHES, "{changes:?}");
+    let first = &changes[..changes.len().min(20)];
+    assert_eq!(changes.len() as u64, SWITCHES, "the judge changed at {first:?}, and so on");
     // Each block holds packets of both streams: each changed its verdict at each switch.
     assert!(changes.windows(2).all(|pair| pair[1] - pair[0] >= 2), "{changes:?}");
 
