@@ -3,7 +3,9 @@
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::net::UnixStream;
 use std::process::Stdio;
-use std::thread;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use lyncwall_tests::netns::Pair;
@@ -18,6 +20,36 @@ const PATIENT: Duration = Duration::from_secs(10);
 
 fn keys(value: &Value) -> Vec<&str> {
     value.as_object().map(|object| object.keys().map(String::as_str).collect()).unwrap_or_default()
+}
+
+/// A frame from the client every 20 ms until this is dropped: nobody knows when a command has begun to listen, and events
+/// that nobody listens to go unheard.
+struct Again {
+    stop: Arc<AtomicBool>,
+    sender: Option<JoinHandle<()>>,
+}
+
+impl Again {
+    fn and_again(scene: &Scene, frame: Vec<u8>) -> Self {
+        let socket = FrameSocket::open(&scene.pair.client, Pair::CLIENT_LINK).expect("a socket");
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = Arc::clone(&stop);
+        let sender = thread::spawn(move || {
+            while !stopped.load(Ordering::Relaxed) {
+                socket.send(&frame).expect("a frame");
+                thread::sleep(Duration::from_millis(20));
+            }
+        });
+        Self { stop, sender: Some(sender) }
+    }
+}
+
+impl Drop for Again {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        let ended = self.sender.take().map(JoinHandle::join);
+        assert!(thread::panicking() || matches!(ended, Some(Ok(()))), "the sender failed");
+    }
 }
 
 #[test]
@@ -89,23 +121,9 @@ fn events_are_one_json_object_a_line() {
     let command = command.args(["events", "--json", "-n", "3"]).stdout(Stdio::piped());
     let mut child = command.spawn().expect("it starts");
     let lines = BufReader::new(child.stdout.take().expect("a pipe")).lines();
-    let (client, stop) = (scene.pair.client.clone(), std::sync::atomic::AtomicBool::new(false));
-    let events = thread::scope(|scope| {
-        // Until the command listens, nobody does, and events go unheard.
-        scope.spawn(|| {
-            let socket = FrameSocket::open(&client, Pair::CLIENT_LINK).expect("a socket");
-            while !stop.load(std::sync::atomic::Ordering::Relaxed) {
-                socket
-                    .send(&Pair::frame_v4().with(Udp::new(40_000, 161)).with(b"x").build())
-                    .expect("a frame");
-                thread::sleep(Duration::from_millis(20));
-            }
-        });
-        let events: Vec<Value> =
-            lines.map(|line| serde_json::from_str(&line.expect("a line")).expect("JSON")).collect();
-        stop.store(true, std::sync::atomic::Ordering::Relaxed);
-        events
-    });
+    let _packets = Again::and_again(&scene, Pair::frame_v4().with(Udp::new(40_000, 161)).with(b"x").build());
+    let events: Vec<Value> =
+        lines.map(|line| serde_json::from_str(&line.expect("a line")).expect("JSON")).collect();
     assert_eq!(child.wait().expect("it ends").code(), Some(0));
     assert_eq!(events.len(), 3);
     for event in events {
@@ -117,6 +135,24 @@ fn events_are_one_json_object_a_line() {
         assert_eq!((&event["source_port"], &event["destination_port"]), (&40_000.into(), &161.into()));
         assert_eq!(event["length"], 14 + 20 + 8 + 1);
         assert!(event.get("tcp_flags").is_none() && event.get("vlan").is_none(), "{event}");
+    }
+}
+
+#[test]
+fn events_are_lines_for_people_and_end_with_their_reader() {
+    let scene = Scene::new().expect("a scene");
+    scene.pair.introduce().expect("neighbours");
+    let (_agent, _api) = scene.start(&Config::roles(&["reverse-proxy"])).expect("an agent");
+    let mut child = scene.instance.command().arg("events").stdout(Stdio::piped()).spawn().expect("it starts");
+    let mut lines = BufReader::new(child.stdout.take().expect("a pipe")).lines();
+    let _packets = Again::and_again(&scene, Pair::frame_v6().with(Tcp::syn(40_000, 5061)).build());
+    let line = lines.next().expect("a line").expect("text");
+    // As `| head -1` does.
+    drop(lines);
+    assert_eq!(child.wait().expect("it ends").code(), Some(0));
+    let packet = format!("tcp [{}]:40000 > [{}]:5061 SYN  SIP/TLS", Pair::CLIENT_V6, Pair::HOST_V6);
+    for text in ["drop closed", Pair::HOST_LINK, &packet] {
+        assert!(line.contains(text), "no {text:?} in {line}");
     }
 }
 

@@ -4,12 +4,14 @@ mod frames;
 mod large;
 mod reachable;
 mod replies;
+mod targets;
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use lyncwall_tests::agent::Api;
 use lyncwall_tests::netns::Netns;
+use lyncwall_tests::scene::Scene;
 use lyncwall_tests::traffic::{Outcome, TcpEcho, UdpEcho, eventually, ping, tcp_connect, udp_exchange};
 
 /// For an answer that comes.
@@ -58,4 +60,11 @@ fn expect_count(api: &Api, reason: &str, action: &str, packets: u64) {
     let count = || api.counters().expect("counters").of(reason, action);
     eventually(PATIENT, || count() >= packets);
     assert_eq!(count(), packets, "{reason} {action} in {:?}", api.counters().expect("counters").0.reasons);
+}
+
+/// `lyncwall switch` with these arguments.
+#[track_caller]
+fn cli_switch(scene: &Scene, arguments: &[&str]) {
+    let arguments = ["switch"].iter().chain(arguments);
+    scene.instance.cli(arguments).expect("it runs").success().expect("a switch");
 }
