@@ -11,7 +11,7 @@ use std::time::Duration;
 use anyhow::Result;
 use lyncwall_tests::agent::{Api, Finished};
 use lyncwall_tests::netns::{End, Netns, Pair, veth};
-use lyncwall_tests::packet::Tcp;
+use lyncwall_tests::packet::{Ethernet, Packet, Tcp, ip};
 use lyncwall_tests::scene::Scene;
 use lyncwall_tests::traffic::{FrameSocket, Outcome, eventually, tcp_connect};
 
@@ -46,12 +46,10 @@ impl Openings {
     }
 
     fn passes(&self, port: u16) -> bool {
-        let frame = lyncwall_tests::packet::Packet::ethernet(lyncwall_tests::packet::Ethernet::new(
-            Pair::CLIENT_MAC,
-            [2, 0, 0, 0, 9, 9],
-        ));
-        let ip = lyncwall_tests::packet::ip(Scene::CLIENT[0], Scene::HOST[0]);
-        let frame = frame.with(ip).with(Tcp::syn(40_000, port)).build();
+        let frame = Packet::ethernet(Ethernet::new(Pair::CLIENT_MAC, [2, 0, 0, 0, 9, 9]))
+            .with(ip(Scene::CLIENT[0], Scene::HOST[0]))
+            .with(Tcp::syn(40_000, port))
+            .build();
         self.sender.send(&frame).expect("a frame to send");
         self.receiver.receive(BRIEF, |received| received == frame).expect("a socket").is_some()
     }
