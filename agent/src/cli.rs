@@ -51,3 +51,6 @@ pub(crate) enum Command {
     /// List the printed port rows, or show some in full.
     Catalogue(commands::catalogue::Options),
 }
+
+#[cfg(test)]
+mod tests;
