@@ -50,6 +50,7 @@ pub(crate) async fn run(client: &Client, output: &Output) -> anyhow::Result<()> 
     output.section("lyncwall", &table)?;
 
     let mut interfaces = Table::new(["interface", "mode"]);
+    let unguarded = status.interfaces.is_empty();
     for interface in status.interfaces {
         interfaces.row([interface.name, interface.mode]);
     }
@@ -68,6 +69,9 @@ pub(crate) async fn run(client: &Client, output: &Output) -> anyhow::Result<()> 
         ]);
     }
     output.section("Targets", &targets)?;
+    if unguarded {
+        output.warn("no interface is guarded: those of the configuration are gone at the moment");
+    }
     for warning in status.warnings {
         output.warn(&warning);
     }
