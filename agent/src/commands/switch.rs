@@ -42,8 +42,9 @@ fn tell(switched: &Switched, output: &Output) -> anyhow::Result<()> {
         .collect();
     let milliseconds = switched.micros as f64 / 1e3;
     output.line(&format!(
-        "generation {} is live after {milliseconds:.1} ms; {}",
+        "generation {} is live after {milliseconds:.1} ms, {}; {}",
         switched.generation,
+        super::mode(switched.mode),
         roles.join("; ")
     ))?;
     if switched.opened.is_empty() && switched.closed.is_empty() {
