@@ -229,6 +229,8 @@ pub struct Switch {
 pub struct Switched {
     /// The number of the generation that judges now.
     pub generation: u64,
+    /// Whether it drops packets or only judges them.
+    pub mode: Mode,
     /// The roles of each target now.
     pub targets: Vec<TargetRoles>,
     /// Ports that were closed and are open.

@@ -18,7 +18,7 @@ pub(crate) struct Cli {
     #[arg(long, global = true, value_name = "PATH", default_value = "/run/lyncwall/lyncwall.sock")]
     pub(crate) socket: PathBuf,
 
-    /// The directory, on a BPF file system, that the kernel side is pinned in.
+    /// The directory on a BPF file system where the program's maps and links outlive the agent.
     #[arg(long, global = true, value_name = "DIR", default_value = "/sys/fs/bpf/lyncwall")]
     pub(crate) pin_dir: PathBuf,
 
@@ -28,21 +28,21 @@ pub(crate) struct Cli {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Enforce a configuration: the agent, in the foreground.
+    /// Start the agent in the foreground: load the firewall, enforce a configuration, serve the other commands.
     Run(commands::run::Options),
-    /// Say what is enforced, where, and how it stands.
+    /// Show what is enforced, on which interfaces, and which ports are open.
     Status,
-    /// Give a target other roles, at once and as a whole.
+    /// Give a target other roles, in one step for all packets; the file stays as it is.
     Switch(commands::switch::Options),
-    /// Read the configuration file again.
+    /// Have the agent read its configuration file again; a file with mistakes changes nothing.
     Reload,
-    /// Show the counters, by reason, rule and dropped port.
+    /// Show the counters by reason, rule and dropped port, again every second.
     Watch(commands::watch::Options),
-    /// Print dropped packets as they come: a sample, as their rate is limited.
+    /// Print packets as they are dropped (in audit mode: would be): a sample, as each CPU's rate is limited.
     Events(commands::events::Options),
     /// Open the box: take the firewall off all interfaces, with or without a running agent.
     Detach,
-    /// Say whether a configuration file is good.
+    /// Look for mistakes in a configuration file. Needs neither root nor an agent, and looks at no interface.
     Check(commands::check::Options),
     /// List the roles a box can have.
     Roles(commands::roles::Options),
@@ -51,3 +51,6 @@ pub(crate) enum Command {
     /// List the printed port rows, or show some in full.
     Catalogue(commands::catalogue::Options),
 }
+
+#[cfg(test)]
+mod tests;

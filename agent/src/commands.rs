@@ -10,3 +10,13 @@ pub(crate) mod show;
 pub(crate) mod status;
 pub(crate) mod switch;
 pub(crate) mod watch;
+
+use lyncwall::config::Mode;
+
+/// What a mode does to packets.
+fn mode(mode: Mode) -> &'static str {
+    match mode {
+        Mode::Enforce => "enforcing",
+        Mode::Audit => "AUDIT: nothing is dropped",
+    }
+}

@@ -338,6 +338,7 @@ impl Firewall {
         }
         Ok(api::Switched {
             generation,
+            mode: plan.config.mode,
             targets: roles
                 .iter()
                 .map(|(target, roles)| api::TargetRoles { target: target.clone(), roles: roles.clone() })

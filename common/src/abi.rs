@@ -127,27 +127,3 @@ impl NetPort {
         self.0 as usize
     }
 }
-
-/// aya copies map values as plain bytes; each type here is `repr(C)`, without padding and without pointers, as the
-/// size assertions beside it show.
-#[cfg(feature = "user")]
-mod pod {
-    macro_rules! pod {
-        ($($t:ident),*) => { $(
-            // SAFETY: `repr(C)`, fixed-width integers and arrays of them only, no padding.
-            unsafe impl aya::Pod for super::$t {}
-        )* };
-    }
-    pod!(
-        Generation,
-        TargetTable,
-        PolicyTable,
-        AllowTable,
-        SourceV4,
-        SourceV6,
-        FragmentKey,
-        FragmentRecord,
-        CpuRecord
-    );
-    pod!(CounterBlock, Event, Control);
-}

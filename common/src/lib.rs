@@ -7,6 +7,7 @@
 #![cfg_attr(not(test), no_std)]
 
 pub mod abi;
+mod bytes;
 pub mod decide;
 pub mod fields;
 pub mod packet;

@@ -1,26 +1,6 @@
 //! Checked reads from a frame.
 
-use crate::wire::{EthernetHeader, ExtensionHeader, Ipv4Header, Ipv6Header, TcpHeader, UdpHeader, VlanTag};
-
-/// A type that any bytes make a valid value of, aligned to 16 bits at most.
-///
-/// # Safety
-/// Every bit pattern of `size_of::<Self>()` bytes must be a valid `Self`, and `align_of::<Self>()` at most 2.
-pub unsafe trait Wire: Copy {}
-
-macro_rules! wire {
-    ($($t:ty),*) => { $(
-        const _: () = assert!(align_of::<$t>() <= 2);
-        // SAFETY: made of unsigned integers and arrays of them only; the alignment is asserted above.
-        unsafe impl Wire for $t {}
-    )* };
-}
-wire!(u8, u16, EthernetHeader, VlanTag, Ipv4Header, Ipv6Header, ExtensionHeader, TcpHeader, UdpHeader);
-
-// SAFETY: an array of bytes.
-unsafe impl<const N: usize> Wire for [u8; N] {}
-// SAFETY: an array of 16-bit integers.
-unsafe impl<const N: usize> Wire for [u16; N] {}
+pub use crate::bytes::Wire;
 
 /// A frame, from its Ethernet header on, without the frame check sequence.
 ///
@@ -53,8 +33,6 @@ impl Packet for &[u8] {
     }
 
     fn read<T: Wire>(self, offset: usize) -> Option<T> {
-        let bytes = self.get(offset..offset.checked_add(size_of::<T>())?)?;
-        // SAFETY: `bytes` has the size of a `T`, and any bytes are a `T`.
-        Some(unsafe { bytes.as_ptr().cast::<T>().read_unaligned() })
+        crate::bytes::first(self.get(offset..)?)
     }
 }

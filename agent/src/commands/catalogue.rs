@@ -10,7 +10,7 @@ use crate::output::{Output, Table};
 
 #[derive(Debug, Args)]
 pub(crate) struct Options {
-    /// Rows to show in full, with our note and where they are printed; all in short without.
+    /// Rows to show in full: what is printed, where, and how lyncwall reads it. Without any: all rows, a line each.
     #[arg(value_name = "ROW")]
     rows: Vec<String>,
 

@@ -40,8 +40,9 @@ fn text(event: &Event) -> String {
         (Some(address), Some(port)) if address.contains(':') => format!("[{address}]:{port}"),
         (Some(address), Some(port)) => format!("{address}:{port}"),
     };
-    let mut text =
-        format!("{} {:<4} {:<18} {:<8}", clock(event.time), event.action, event.reason, event.interface);
+    // In audit mode: "pass" would read as if a rule let it in.
+    let action = if event.action == "pass" { "would-drop" } else { &event.action };
+    let mut text = format!("{} {action:<4} {:<18} {:<8}", clock(event.time), event.reason, event.interface);
     for vlan in &event.vlan {
         text += &format!(" vlan {vlan}");
     }

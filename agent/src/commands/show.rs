@@ -58,7 +58,11 @@ pub(crate) fn run(options: &Options, output: &Output) -> anyhow::Result<()> {
         table.row(cells);
     }
     output.section("Known, but stays closed", &table)?;
-    overrides(&catalogue, &roles, output)
+    overrides(&catalogue, &roles, output)?;
+    if resolved.inbound.iter().any(|rule| !rule.sources.is_empty()) {
+        output.warn("this version has no source groups: the agent opens all of these ports to everybody");
+    }
+    Ok(())
 }
 
 /// Says what the catalogue cannot know.

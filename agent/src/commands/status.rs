@@ -2,7 +2,6 @@
 
 use lyncwall::api::{Management, Status};
 use lyncwall::client::Client;
-use lyncwall::config::Mode;
 
 use crate::output::{Output, Table};
 
@@ -11,13 +10,9 @@ pub(crate) async fn run(client: &Client, output: &Output) -> anyhow::Result<()> 
     if output.json() {
         return output.value(&status);
     }
-    let mode = match status.mode {
-        Mode::Enforce => "enforcing",
-        Mode::Audit => "AUDIT: nothing is dropped",
-    };
     let mut table = Table::plain();
     let mut row = |name: &str, value: String| table.row([name.to_owned(), value]);
-    row("mode", format!("{mode}, generation {}", status.generation));
+    row("mode", format!("{}, generation {}", super::mode(status.mode), status.generation));
     row("packets", format!("{} passed, {} dropped", status.passed, status.dropped));
     row("management", management(status.management.as_ref()));
     row(
@@ -50,6 +45,7 @@ pub(crate) async fn run(client: &Client, output: &Output) -> anyhow::Result<()> 
     output.section("lyncwall", &table)?;
 
     let mut interfaces = Table::new(["interface", "mode"]);
+    let unguarded = status.interfaces.is_empty();
     for interface in status.interfaces {
         interfaces.row([interface.name, interface.mode]);
     }
@@ -68,6 +64,9 @@ pub(crate) async fn run(client: &Client, output: &Output) -> anyhow::Result<()> 
         ]);
     }
     output.section("Targets", &targets)?;
+    if unguarded {
+        output.warn("no interface is guarded: those of the configuration are gone at the moment");
+    }
     for warning in status.warnings {
         output.warn(&warning);
     }

@@ -11,7 +11,7 @@ pub(crate) struct Options {
     /// The target to switch; may be left out where there is one.
     #[arg(long, value_name = "NAME")]
     target: Option<String>,
-    /// The roles that hold from now on, until the next switch or a change of the file.
+    /// The roles that hold from now on: until the next switch, or until the file gives the target other roles.
     #[arg(value_name = "ROLE", required_unless_present = "none")]
     roles: Vec<String>,
     /// No role: close all ports but those of management and of allow rules.
@@ -42,12 +42,13 @@ fn tell(switched: &Switched, output: &Output) -> anyhow::Result<()> {
         .collect();
     let milliseconds = switched.micros as f64 / 1e3;
     output.line(&format!(
-        "generation {} judges since {milliseconds:.1} ms; {}",
+        "generation {} is live after {milliseconds:.1} ms, {}; {}",
         switched.generation,
+        super::mode(switched.mode),
         roles.join("; ")
     ))?;
     if switched.opened.is_empty() && switched.closed.is_empty() {
-        return output.line("the same ports are open as before");
+        output.line("the roles open the same ports as before")?;
     }
     output.section("Opened", &table(&switched.opened))?;
     output.section("Closed", &table(&switched.closed))?;

@@ -80,7 +80,10 @@ fn show(
     ports: usize,
     output: &Output,
 ) -> anyhow::Result<()> {
-    output.line(&format!("generation {}, packets since the maps were made", counters.generation))?;
+    output.line(&format!(
+        "generation {}, packets since the first start after a boot or a detach",
+        counters.generation
+    ))?;
 
     let mut table = Table::new(["reason", "action", "packets", ""]);
     for count in &counters.reasons {

@@ -1,0 +1,102 @@
+//! What the documents tell users to type is understood.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use clap::{CommandFactory as _, Parser as _};
+
+use super::Cli;
+
+#[test]
+fn the_command_line_is_consistent() {
+    Cli::command().debug_assert();
+}
+
+#[test]
+fn every_command_in_the_documents_is_understood() {
+    let mut seen = Vec::new();
+    for document in documents() {
+        let text = fs::read_to_string(&document).expect("a document that can be read");
+        for (line, words) in commands(&text) {
+            if let Err(error) = Cli::try_parse_from(&words) {
+                // Help and version end parsing with what they print.
+                assert!(!error.use_stderr(), "{}:{line}: {words:?}: {error}", document.display());
+            }
+            seen.push(words);
+        }
+    }
+    for wanted in Cli::command().get_subcommands() {
+        let name = wanted.get_name();
+        assert!(
+            seen.iter().any(|words| words.iter().any(|word| word == name)),
+            "no document shows `lyncwall {name}`"
+        );
+    }
+}
+
+#[test]
+fn commands_are_found_behind_prompts_and_privileges() {
+    let text = "lyncwall a\n```sh\n$ lyncwall roles  # all\nsudo lyncwall show a 'b c' | head\n\
+                sh -c 'sleep 1; lyncwall detach' &\nls /usr/lib/lyncwall x\n```\nlyncwall b\n";
+    let found: Vec<_> = commands(text).into_iter().map(|(line, words)| (line, words.join("/"))).collect();
+    let expected = [(3, "lyncwall/roles"), (4, "lyncwall/show/a/b c"), (5, "lyncwall/detach")];
+    assert_eq!(found, expected.map(|(line, words)| (line, words.to_owned())));
+}
+
+/// All Markdown documents of the repository.
+fn documents() -> Vec<PathBuf> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the agent is in the repository");
+    let mut found = vec![root.join("README.md"), root.join("ARCHITECTURE.md")];
+    for entry in fs::read_dir(root.join("docs")).expect("the folder of documents") {
+        found.push(entry.expect("a folder that can be read").path());
+    }
+    found.retain(|path| path.extension().is_some_and(|extension| extension == "md"));
+    found
+}
+
+/// The `lyncwall …` commands of the ```` ```sh ```` blocks as words, with their lines.
+fn commands(text: &str) -> Vec<(usize, Vec<String>)> {
+    let mut found = Vec::new();
+    let mut shell = false;
+    for (number, line) in (1..).zip(text.lines()) {
+        if line.starts_with("```") {
+            shell = line == "```sh";
+        } else if shell {
+            let words = words(line);
+            for (position, word) in words.iter().enumerate() {
+                let begins = position == 0
+                    || ["$", "#", "sudo", ";", "|", "&", "--"].contains(&words[position - 1].as_str());
+                if word == "lyncwall" && begins {
+                    let end =
+                        words[position..].iter().position(|word| [";", "|", "&", "#"].contains(&&**word));
+                    found.push((
+                        number,
+                        words[position..end.map_or(words.len(), |end| position + end)].to_vec(),
+                    ));
+                } else if word.contains("; lyncwall ") {
+                    // The argument of `sh -c`.
+                    let inner = format!("```sh\n{}\n```", word.replace("; ", "\n"));
+                    found.extend(commands(&inner).into_iter().map(|(_, words)| (number, words)));
+                }
+            }
+        }
+    }
+    found
+}
+
+/// The words of a shell's line, as far as the documents use its syntax: quotes, and `;`, `|`, `&` as words.
+fn words(line: &str) -> Vec<String> {
+    let mut words = vec![String::new()];
+    let mut quote = None;
+    for character in line.chars() {
+        match (quote, character) {
+            (None, '\'' | '"') => quote = Some(character),
+            (Some(open), _) if open == character => quote = None,
+            (None, ' ') => words.push(String::new()),
+            (None, ';' | '|' | '&') => words.extend([character.to_string(), String::new()]),
+            _ => words.last_mut().expect("never empty").push(character),
+        }
+    }
+    words.retain(|word| !word.is_empty());
+    words
+}

@@ -1,0 +1,100 @@
+//! ARCHITECTURE.md says what the code says.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use lyncwall_common::reason::Reason;
+
+fn repository() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the agent is in the repository").to_owned()
+}
+
+/// The part of ARCHITECTURE.md under the heading `## heading`.
+fn section(heading: &str) -> String {
+    let text = fs::read_to_string(repository().join("ARCHITECTURE.md")).expect("ARCHITECTURE.md can be read");
+    let start = text.find(&format!("\n## {heading}\n")).unwrap_or_else(|| panic!("no section {heading}"));
+    let rest = &text[start + 4..];
+    rest[..rest.find("\n## ").unwrap_or(rest.len())].to_owned()
+}
+
+/// The rows of the tables in a text, as cells.
+fn rows(text: &str) -> Vec<Vec<String>> {
+    let lines = text.lines().filter(|line| line.starts_with("| "));
+    lines.map(|line| line.trim_matches('|').split('|').map(|cell| cell.trim().to_owned()).collect()).collect()
+}
+
+/// What stands between backticks.
+fn code(text: &str) -> Vec<&str> {
+    text.split('`').skip(1).step_by(2).collect()
+}
+
+/// All Rust sources of the workspace, except what a build made.
+fn sources(folder: &Path) -> String {
+    let mut text = String::new();
+    for entry in fs::read_dir(folder).expect("a folder that can be read") {
+        let path = entry.expect("a folder that can be read").path();
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        if path.is_dir() && name != "target" && !name.starts_with('.') {
+            text += &sources(&path);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            text += &fs::read_to_string(&path).expect("a source that can be read");
+        }
+    }
+    text
+}
+
+#[test]
+fn the_verdict_table_has_every_reason_with_its_action() {
+    let table = rows(&section("Verdict table"));
+    for reason in Reason::ALL {
+        let row = table.iter().find(|row| row.len() == 3 && code(&row[2]).contains(&reason.name()));
+        let row = row.unwrap_or_else(|| panic!("{reason} is in no row of the verdict table"));
+        assert!(row[1].contains(reason.action().name()), "{reason} is {}: {row:?}", reason.action());
+    }
+    let known: BTreeSet<&str> = Reason::ALL.iter().map(|reason| reason.name()).collect();
+    for row in table.iter().skip(1) {
+        for name in code(&row[2]) {
+            assert!(known.contains(name), "{name} is no reason");
+        }
+    }
+}
+
+#[test]
+fn every_map_of_the_program_is_listed() {
+    let program = fs::read_to_string(repository().join("ebpf/src/maps.rs")).expect("ebpf/src/maps.rs");
+    let lines: Vec<&str> = program.lines().collect();
+    let maps: BTreeSet<&str> = lines
+        .windows(2)
+        .filter(|pair| pair[0].trim() == "#[map]")
+        .filter_map(|pair| pair[1].trim().strip_prefix("static ")?.split_once(':').map(|(name, _)| name))
+        .collect();
+    assert!(maps.len() >= 15, "{maps:?}");
+    let text = section("Maps");
+    let rows = rows(&text);
+    let listed: BTreeSet<&str> = rows.iter().flat_map(|row| code(&row[0])).collect();
+    assert_eq!(listed, maps);
+}
+
+#[test]
+fn the_tests_that_show_a_promise_exist() {
+    let sources = sources(&repository());
+    let text = section("What shows it");
+    let rows = rows(&text);
+    let named: Vec<&str> = rows.iter().skip(1).flat_map(|row| code(&row[1])).collect();
+    assert!(named.len() > 20, "{named:?}");
+    for test in named {
+        assert!(sources.contains(&format!("fn {test}(")), "there is no test {test}");
+    }
+}
+
+#[test]
+fn the_files_of_the_code_map_exist() {
+    let text = section("Code map");
+    let rows = rows(&text);
+    let named: Vec<&str> = rows.iter().skip(1).flat_map(|row| code(&row[0])).collect();
+    assert!(named.len() > 20, "{named:?}");
+    for path in named {
+        assert!(repository().join(path).exists(), "there is no {path}");
+    }
+}
