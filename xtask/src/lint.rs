@@ -16,7 +16,7 @@ use crate::workspace;
 mod source;
 
 /// The only files that may hold unsafe code, as paths from the root of the workspace.
-const UNSAFE_DOORS: &[&str] = &["ebpf/src/ctx.rs", "ebpf/src/maps.rs"];
+const UNSAFE_DOORS: &[&str] = &["ebpf/src/ctx.rs", "ebpf/src/maps.rs", "ebpf/src/reference.rs"];
 
 /// How to lint.
 #[derive(Debug, Args)]
@@ -75,18 +75,23 @@ fn clippy() -> Result<()> {
 
 fn bpf(options: &Options) -> Result<()> {
     let toolchain: Toolchain = toolchain::provide(options.toolchain.choice()?)?;
-    let mut command = match toolchain.clippy()? {
-        Some(clippy) => clippy,
-        None => {
-            say("this BPF toolchain has no clippy: rustc checks the BPF crate with `-D warnings` instead");
-            toolchain.cargo("rustc")?
-        }
-    };
-    process::run(
-        "lints of the BPF crate",
-        command.args(["--", "-D", "warnings"]),
-        "mend what the compiler says above",
-    )
+    for program in [workspace::BPF_PROGRAM, workspace::REFERENCE_PROGRAM] {
+        let mut command = match toolchain.clippy()? {
+            Some(clippy) => clippy,
+            None => {
+                say(
+                    "this BPF toolchain has no clippy: rustc checks the BPF crate with `-D warnings` instead",
+                );
+                toolchain.cargo("rustc")?
+            }
+        };
+        process::run(
+            &format!("lints of the BPF program {program}"),
+            command.args(["--bin", program, "--", "-D", "warnings"]),
+            "mend what the compiler says above",
+        )?;
+    }
+    Ok(())
 }
 
 fn documentation() -> Result<()> {
