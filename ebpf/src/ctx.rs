@@ -1,54 +1,68 @@
 //! The frame of an XDP context. The only code that touches packet memory.
 
-use aya_ebpf::{EbpfContext as _, helpers::bpf_xdp_get_buff_len, programs::XdpContext};
+use core::ptr::{addr_of, read_volatile};
+
+use aya_ebpf::{bindings::xdp_md, helpers::bpf_xdp_get_buff_len, programs::XdpContext};
 use lyncwall_common::packet::{Packet, Wire};
 
 use crate::maps;
 
-/// A frame whose beginning lies at `data..end`.
+/// A frame, the beginning of which lies in memory.
 ///
-/// `FRAGS` says that it may go on in other buffers (`xdp.frags`, kernel 5.18).
+/// One word, so that it stays in a register; the bounds of the memory are asked of the context with each read, which is as
+/// cheap as to keep them on the stack. `FRAGS` says that the frame may go on in other buffers (`xdp.frags`, kernel 5.18).
 #[derive(Clone, Copy)]
-pub(crate) struct Frame<'a, const FRAGS: bool> {
-    context: &'a XdpContext,
-    data: usize,
-    end: usize,
+pub(crate) struct Frame<const FRAGS: bool> {
+    context: *mut xdp_md,
 }
 
-impl<'a, const FRAGS: bool> Frame<'a, FRAGS> {
+impl<const FRAGS: bool> Frame<FRAGS> {
     #[inline(always)]
-    pub(crate) fn new(context: &'a XdpContext) -> Self {
-        Self { context, data: context.data(), end: context.data_end() }
+    pub(crate) fn new(context: &XdpContext) -> Self {
+        Self { context: context.ctx }
     }
 
     /// The number of the interface.
     #[inline(always)]
-    pub(crate) fn ifindex(&self) -> u32 {
-        self.context.ingress_ifindex() as u32
+    pub(crate) fn ifindex(self) -> u32 {
+        // SAFETY: the context that the kernel handed in.
+        unsafe { (*self.context).ingress_ifindex }
+    }
+
+    #[inline(always)]
+    fn data(self) -> usize {
+        // SAFETY: as above.
+        unsafe { (*self.context).data as usize }
+    }
+
+    #[inline(always)]
+    fn data_end(self) -> usize {
+        // SAFETY: as above.
+        unsafe { read_volatile(addr_of!((*self.context).data_end)) as usize }
     }
 }
 
-impl<const FRAGS: bool> Packet for Frame<'_, FRAGS> {
+impl<const FRAGS: bool> Packet for Frame<FRAGS> {
     #[inline(always)]
     fn length(self) -> usize {
         if FRAGS {
-            // SAFETY: the context is the one that the kernel handed in.
-            let length = unsafe { bpf_xdp_get_buff_len(self.context.as_ptr().cast()) };
+            // SAFETY: the context that the kernel handed in.
+            let length = unsafe { bpf_xdp_get_buff_len(self.context) };
             return length as usize;
         }
-        self.end - self.data
+        self.data_end() - self.data()
     }
 
     #[inline(always)]
     fn holds(self, end: usize) -> bool {
         // The first buffer nearly always holds the packet, and the helper call is dear.
-        self.data + end <= self.end || (FRAGS && end <= self.length())
+        self.data() + end <= self.data_end() || (FRAGS && end <= self.length())
     }
 
     #[inline(always)]
     fn read<T: Wire>(self, offset: usize) -> Option<T> {
-        let start = self.data + offset;
-        if start + size_of::<T>() > self.end {
+        let start = self.data() + offset;
+        if start + size_of::<T>() > self.data_end() {
             return None;
         }
         // SAFETY: `start` and the size of a `T` behind it lie between data and data_end, which the verifier checks

@@ -11,7 +11,10 @@ use aya_ebpf::{
     macros::xdp,
     programs::XdpContext,
 };
-use lyncwall_common::{decide::judge, reason::Action};
+use lyncwall_common::{
+    decide::{Settle, Verdict, judge_and},
+    reason::Action,
+};
 
 use crate::{ctx::Frame, maps::Kernel};
 
@@ -30,12 +33,23 @@ fn ingress_frags(context: XdpContext) -> u32 {
 #[inline(always)]
 fn act<const FRAGS: bool>(context: &XdpContext) -> u32 {
     let frame = Frame::<FRAGS>::new(context);
-    let kernel = Kernel::new(frame.ifindex());
-    let verdict = judge(frame, &kernel);
-    report::account(frame, &kernel, verdict);
-    match verdict.action {
-        Action::Pass => XDP_PASS,
-        Action::Drop => XDP_DROP,
+    let Some(kernel) = Kernel::new(context) else { return XDP_DROP };
+    judge_and::<_, _, Enforce>(frame, &kernel)
+}
+
+/// Counts a verdict, reports it, and makes it an action.
+struct Enforce;
+
+impl<const FRAGS: bool> Settle<Frame<FRAGS>, Kernel> for Enforce {
+    type Output = u32;
+
+    #[inline(always)]
+    fn settle(frame: Frame<FRAGS>, kernel: &Kernel, verdict: Verdict) -> u32 {
+        report::account(frame, kernel, verdict);
+        match verdict.action {
+            Action::Pass => XDP_PASS,
+            Action::Drop => XDP_DROP,
+        }
     }
 }
 

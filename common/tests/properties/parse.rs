@@ -3,9 +3,8 @@
 use std::net::IpAddr;
 
 use lyncwall_common::abi::PortTransport;
-use lyncwall_common::fields::part;
+use lyncwall_common::fields::{Place, part};
 use lyncwall_common::parse::{Family, Fragment, Headers, Kind, ParseError, TAGGED, parse};
-use lyncwall_common::summary::Summary;
 use proptest::prelude::*;
 
 use crate::frames::{Built, Extension, Ip, Opt, Payload, Spec, spec};
@@ -96,7 +95,7 @@ fn check_sound(spec: &Spec, built: &Built) {
     if kind == Kind::LaterFragment {
         let start = spec.part().map(|part| u32::from(part.start) * 8);
         assert_eq!(headers.fragment, Fragment::Later);
-        let part = part(&built.bytes[..], Summary::new(result, &headers)).expect("the part it is");
+        let part = part(&built.bytes[..], Place::of(&headers)).expect("the part it is");
         assert_eq!(Some(part.start), start);
         assert_eq!(
             (headers.ports, headers.destination_port.number()),
@@ -108,7 +107,7 @@ fn check_sound(spec: &Spec, built: &Built) {
     match (spec.part(), headers.fragment) {
         (None, Fragment::Whole) => {}
         (Some(_), Fragment::First) => {
-            let part = part(&built.bytes[..], Summary::new(result, &headers)).expect("the part it is");
+            let part = part(&built.bytes[..], Place::of(&headers)).expect("the part it is");
             assert_eq!(part.length as usize, headers.end - built.part);
         }
         (part, found) => panic!("{part:?} was read as {found:?}"),

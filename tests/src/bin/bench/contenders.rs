@@ -136,7 +136,7 @@ impl Contenders {
     }
 
     /// The data path that has the same policy as the reference, and two policies to switch between.
-    pub(crate) fn to_switch(&mut self) -> Result<(&mut Datapath, [Compiled; 2])> {
+    pub(crate) fn pair_to_switch(&mut self) -> Result<(&mut Datapath, [Compiled; 2])> {
         let policies = [compiled(&forty_ports(), &[], Mode::Enforce), switched()]
             .into_iter()
             .collect::<Result<Vec<_>>>()?;

@@ -21,7 +21,7 @@ pub(crate) struct Switches {
 pub(crate) fn measure(contenders: &mut Contenders, long: bool) -> Result<Switches> {
     let (count, pause) = if long { (1000, 50) } else { (200, 5) };
     let pause = Duration::from_millis(pause);
-    let (datapath, policies) = contenders.to_switch()?;
+    let (datapath, policies) = contenders.pair_to_switch()?;
     let mut micros = Vec::with_capacity(count);
     for policy in policies.iter().cycle().take(count) {
         let start = Instant::now();
