@@ -64,7 +64,7 @@ fn judge_ports<P: Packet, T: Tables, S: Settle<P, T>>(packet: P, tables: &T, por
     let Some(judging) = Judging::now(tables) else {
         return S::settle(packet, tables, Verdict::of(Reason::Internal));
     };
-    S::settle(packet, tables, judging.complete(decide_port(packet, tables, ports, judging)))
+    decide_port::<P, T, S>(packet, tables, ports, judging)
 }
 
 /// Judges a frame of any form. Out of line: it is long, and would take the registers of the short way.
@@ -78,7 +78,7 @@ fn judge_other<P: Packet, T: Tables, S: Settle<P, T>>(packet: P, tables: &T) -> 
         return S::settle(packet, tables, Verdict::of(Reason::Internal));
     };
     let verdict = decide(packet, tables, Summary { first, second }, judging);
-    S::settle(packet, tables, judging.complete(verdict))
+    judging.settle::<P, T, S>(packet, tables, verdict)
 }
 
 /// The generation that judges.
@@ -93,6 +93,17 @@ impl Judging {
     fn now<T: Tables>(tables: &T) -> Option<Self> {
         let (slot, features) = tables.live()?.judging(|| tables.jiffies());
         Some(Self { slot, features })
+    }
+
+    /// Ends with this verdict.
+    #[inline(always)]
+    fn settle<P: Packet, T: Tables, S: Settle<P, T>>(
+        self,
+        packet: P,
+        tables: &T,
+        verdict: Verdict,
+    ) -> S::Output {
+        S::settle(packet, tables, self.complete(verdict))
     }
 
     /// Adds what does not depend on the row of the table.
@@ -247,7 +258,7 @@ fn decide<P: Packet, T: Tables>(packet: P, tables: &T, summary: Summary, judging
     let verdict = match summary.form() {
         form @ (TCP | UDP) => {
             let transport = if form == TCP { PortTransport::Tcp } else { PortTransport::Udp };
-            decide_port(packet, tables, Ports::of_summary(summary, transport), judging)
+            decide_port::<P, T, AsItIs>(packet, tables, Ports::of_summary(summary, transport), judging)
         }
         ICMP => Verdict::of(match summary.place().family() {
             Family::V4 => icmp_v4(tables, summary),
@@ -266,49 +277,60 @@ fn decide<P: Packet, T: Tables>(packet: P, tables: &T, summary: Summary, judging
 
 /// TCP and UDP, from "TCP with no flags" on.
 #[inline(always)]
-fn decide_port<P: Packet, T: Tables>(packet: P, tables: &T, ports: Ports, judging: Judging) -> Verdict {
+fn decide_port<P: Packet, T: Tables, S: Settle<P, T>>(
+    packet: P,
+    tables: &T,
+    ports: Ports,
+    judging: Judging,
+) -> S::Output {
     let Ports { place, transport, destination: port, .. } = ports;
     let Judging { slot, features } = judging;
     let denied = |reason| Verdict { port: Some((transport, port)), ..Verdict::of(reason) };
     if matches!(transport, PortTransport::Tcp) && has_bad_flags(ports.flags) {
-        return denied(Reason::TcpFlags);
+        return judging.settle::<P, T, S>(packet, tables, denied(Reason::TcpFlags));
     }
     let target = target(packet, tables, place, judging);
     if target.host && tables.management_port(transport, port) && is_from_management(packet, tables, place) {
-        return Verdict::of(Reason::Management);
+        return judging.settle::<P, T, S>(packet, tables, Verdict::of(Reason::Management));
     }
     if matches!(transport, PortTransport::Udp) && is_dhcp_reply(ports) && tables.dhcp_client(slot) {
-        return Verdict::of(Reason::Dhcp);
+        return judging.settle::<P, T, S>(packet, tables, Verdict::of(Reason::Dhcp));
     }
     if features.has(Features::ALLOW) {
         let key = AllowKey::Port(transport, port);
         let counter = allowed(packet, tables, place, key, Tested { slot, policy: target.policy });
         if counter != NO_COUNTER {
-            return Verdict::by_rule(Reason::Allow, counter);
+            return judging.settle::<P, T, S>(packet, tables, Verdict::by_rule(Reason::Allow, counter));
         }
     }
     if ports.to_many {
-        return denied(Reason::Multicast);
+        return judging.settle::<P, T, S>(packet, tables, denied(Reason::Multicast));
     }
     if target.policy != NO_POLICY {
         match tables.port(slot, target.policy, transport, port) {
-            Some(Some(class)) => return Verdict::by_rule(Reason::Allowed, class.counter),
+            Some(Some(class)) => {
+                return judging.settle::<P, T, S>(
+                    packet,
+                    tables,
+                    Verdict::by_rule(Reason::Allowed, class.counter),
+                );
+            }
             Some(None) => {}
-            None => return denied(Reason::Internal),
+            None => return judging.settle::<P, T, S>(packet, tables, denied(Reason::Internal)),
         }
     }
     if may_be_reply(tables, ports, slot) {
-        return Verdict::of(Reason::Provisional);
+        return judging.settle::<P, T, S>(packet, tables, Verdict::of(Reason::Provisional));
     }
     if target.policy != NO_POLICY {
-        return denied(Reason::Closed);
+        return judging.settle::<P, T, S>(packet, tables, denied(Reason::Closed));
     }
     let mut unmatched = denied(Reason::Unmatched);
     if tables.unmatched_pass(slot) {
         unmatched.judged = Action::Pass;
         unmatched.action = Action::Pass;
     }
-    unmatched
+    judging.settle::<P, T, S>(packet, tables, unmatched)
 }
 
 /// Out of line: few packets go to a management port.

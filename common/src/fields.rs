@@ -129,7 +129,7 @@ pub struct Part {
 pub fn part<P: Packet>(packet: P, place: Place) -> Option<Part> {
     match place.family() {
         Family::V4 => {
-            let ip: Ipv4Header = packet.read(place.network())?;
+            let ip = packet.header::<Ipv4Header>(place.network())?;
             let key = FragmentKey {
                 source: first_four(ip.source),
                 destination: first_four(ip.destination),
@@ -144,8 +144,8 @@ pub fn part<P: Packet>(packet: P, place: Place) -> Option<Part> {
             Some(Part { key, start, length })
         }
         Family::V6 => {
-            let ip: Ipv6Header = packet.read(place.network())?;
-            let header: ExtensionHeader = packet.read(place.fragment_header())?;
+            let ip = packet.header::<Ipv6Header>(place.network())?;
+            let header = packet.header::<ExtensionHeader>(place.fragment_header())?;
             let key = FragmentKey {
                 source: ip.source,
                 destination: ip.destination,

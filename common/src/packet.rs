@@ -1,12 +1,14 @@
 //! Checked reads from a frame.
 
+use core::ops::Deref;
+
 use crate::wire::{EthernetHeader, ExtensionHeader, Ipv4Header, Ipv6Header, TcpHeader, UdpHeader, VlanTag};
 
 /// A type that any bytes make a valid value of, aligned to 16 bits at most.
 ///
 /// # Safety
 /// Every bit pattern of `size_of::<Self>()` bytes must be a valid `Self`, and `align_of::<Self>()` at most 2.
-pub unsafe trait Wire: Copy {}
+pub unsafe trait Wire: Copy + 'static {}
 
 macro_rules! wire {
     ($($t:ty),*) => { $(
@@ -34,9 +36,20 @@ pub trait Packet: Copy {
         end <= self.length()
     }
 
+    /// A header of the frame.
+    type Header<T: Wire>: Deref<Target = T>;
+
     /// The `T` at `offset` bytes; `None` where the readable part of the frame ends before it does. Integers come
     /// as they lie in memory: in network byte order.
-    fn read<T: Wire>(self, offset: usize) -> Option<T>;
+    ///
+    /// A reference where it can be, so that the kernel program loads the fields it needs, and each when it needs it.
+    fn header<T: Wire>(self, offset: usize) -> Option<Self::Header<T>>;
+
+    /// The same as a value.
+    #[inline(always)]
+    fn read<T: Wire>(self, offset: usize) -> Option<T> {
+        self.header(offset).map(|header| *header)
+    }
 
     /// The same values, of which the verifier knows nothing any more. It then takes all ways that lead here for the same
     /// one instead of following each; only the kernel program does anything here.
@@ -52,9 +65,24 @@ impl Packet for &[u8] {
         self.len()
     }
 
-    fn read<T: Wire>(self, offset: usize) -> Option<T> {
+    /// A copy: a slice may begin at an odd address.
+    type Header<T: Wire> = Copied<T>;
+
+    fn header<T: Wire>(self, offset: usize) -> Option<Copied<T>> {
         let bytes = self.get(offset..offset.checked_add(size_of::<T>())?)?;
         // SAFETY: `bytes` has the size of a `T`, and any bytes are a `T`.
-        Some(unsafe { bytes.as_ptr().cast::<T>().read_unaligned() })
+        Some(Copied(unsafe { bytes.as_ptr().cast::<T>().read_unaligned() }))
+    }
+}
+
+/// A header that was copied out of a frame.
+#[derive(Debug, Clone, Copy)]
+pub struct Copied<T>(T);
+
+impl<T> Deref for Copied<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.0
     }
 }

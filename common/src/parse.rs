@@ -42,7 +42,7 @@ pub fn parse_plain<P: Packet>(packet: P, headers: &mut Headers) -> Option<PortTr
     }
     let kind = match family {
         Family::V4 => {
-            let ip: Ipv4Header = packet.read(headers.network)?;
+            let ip = packet.header::<Ipv4Header>(headers.network)?;
             if ip.version_and_length != IPV4_WITHOUT_OPTIONS || is_fragment(&ip) || is_to_many(&ip) {
                 return None;
             }
@@ -71,7 +71,7 @@ const IPV4_WITHOUT_OPTIONS: u8 = 0x45;
 /// Reads the Ethernet header and VLAN tags. `None` where there is no IP inside.
 #[inline(always)]
 fn link<P: Packet>(packet: P, headers: &mut Headers) -> Result<Option<Family>, ParseError> {
-    let ethernet: EthernetHeader = packet.read(0).ok_or(ParseError::Ethernet)?;
+    let ethernet = packet.header::<EthernetHeader>(0).ok_or(ParseError::Ethernet)?;
     let [a, b, c] = ethernet.destination;
     headers.broadcast = a & b & c == 0xffff;
     headers.ether_type = ethernet.ether_type;
@@ -80,7 +80,7 @@ fn link<P: Packet>(packet: P, headers: &mut Headers) -> Result<Option<Family>, P
         if !is_vlan(headers.ether_type) {
             break;
         }
-        let vlan: VlanTag = packet.read(headers.network).ok_or(ParseError::Ethernet)?;
+        let vlan = packet.header::<VlanTag>(headers.network).ok_or(ParseError::Ethernet)?;
         headers.vlan[tag] = TAGGED | (u16::from_be(vlan.control) & 0xfff);
         headers.ether_type = vlan.ether_type;
         headers.network += size_of::<VlanTag>();
@@ -287,7 +287,7 @@ const fn hides_ip(ether_type: u16) -> bool {
 
 #[inline(always)]
 fn ipv4<P: Packet>(packet: P, headers: &mut Headers) -> Result<(), ParseError> {
-    let ip: Ipv4Header = packet.read(headers.network).ok_or(ParseError::Ipv4)?;
+    let ip = packet.header::<Ipv4Header>(headers.network).ok_or(ParseError::Ipv4)?;
     let payload = ipv4_header(packet, &ip, headers)?;
     let options = headers.network + size_of::<Ipv4Header>();
     if payload > options {
@@ -411,7 +411,7 @@ fn ipv6<P: Packet>(packet: P, headers: &mut Headers) -> Result<(), ParseError> {
 #[inline(always)]
 fn ipv6_header<P: Packet>(packet: P, headers: &mut Headers) -> Result<(u8, usize), ParseError> {
     let network = headers.network;
-    let ip: Ipv6Header = packet.read(network).ok_or(ParseError::Ipv6)?;
+    let ip = packet.header::<Ipv6Header>(network).ok_or(ParseError::Ipv6)?;
     let offset = network + size_of::<Ipv6Header>();
     let end = offset + usize::from(u16::from_be(ip.payload_length));
     if ip.version >> 4 != 6 || !packet.holds(end) {
@@ -455,7 +455,7 @@ fn extensions<P: Packet>(packet: P, next: u8, offset: usize, end: usize) -> Resu
         let truncated =
             if matches!(walk.fragment, Fragment::Whole) { ParseError::Ipv6 } else { ParseError::Tiny };
         // The shortest extension header has eight bytes.
-        let head: ExtensionHeader = packet.read(walk.offset).ok_or(truncated)?;
+        let head = packet.header::<ExtensionHeader>(walk.offset).ok_or(truncated)?;
         let is_fragment = walk.next == IpProto::Ipv6Frag as u8;
         let length = if is_fragment { 8 } else { (usize::from(head.length) + 1) * 8 };
         if walk.offset + length > end {
@@ -527,7 +527,7 @@ fn transport<P: Packet>(packet: P, headers: &mut Headers) -> Result<Kind, ParseE
             if room < size_of::<TcpHeader>() {
                 return Err(truncated);
             }
-            let tcp: TcpHeader = packet.read(at).ok_or(truncated)?;
+            let tcp = packet.header::<TcpHeader>(at).ok_or(truncated)?;
             headers.ports = Some(PortTransport::Tcp);
             headers.source_port = NetPort(tcp.source);
             headers.destination_port = NetPort(tcp.destination);
@@ -546,7 +546,7 @@ fn transport<P: Packet>(packet: P, headers: &mut Headers) -> Result<Kind, ParseE
             if room < size_of::<UdpHeader>() {
                 return Err(truncated);
             }
-            let udp: UdpHeader = packet.read(at).ok_or(truncated)?;
+            let udp = packet.header::<UdpHeader>(at).ok_or(truncated)?;
             headers.ports = Some(PortTransport::Udp);
             headers.source_port = NetPort(udp.source);
             headers.destination_port = NetPort(udp.destination);

@@ -1,5 +1,6 @@
 //! The frame of an XDP context. The only code that touches packet memory.
 
+use core::marker::PhantomData;
 use core::ptr::{addr_of, read_volatile};
 
 use aya_ebpf::{bindings::xdp_md, helpers::bpf_xdp_get_buff_len, programs::XdpContext};
@@ -12,14 +13,15 @@ use crate::maps;
 /// One word, so that it stays in a register; the bounds of the memory are asked of the context with each read, which is as
 /// cheap as to keep them on the stack. `FRAGS` says that the frame may go on in other buffers (`xdp.frags`, kernel 5.18).
 #[derive(Clone, Copy)]
-pub(crate) struct Frame<const FRAGS: bool> {
+pub(crate) struct Frame<'a, const FRAGS: bool> {
     context: *mut xdp_md,
+    lifetime: PhantomData<&'a XdpContext>,
 }
 
-impl<const FRAGS: bool> Frame<FRAGS> {
+impl<'a, const FRAGS: bool> Frame<'a, FRAGS> {
     #[inline(always)]
-    pub(crate) fn new(context: &XdpContext) -> Self {
-        Self { context: context.ctx }
+    pub(crate) fn new(context: &'a XdpContext) -> Self {
+        Self { context: context.ctx, lifetime: PhantomData }
     }
 
     /// The number of the interface.
@@ -42,7 +44,9 @@ impl<const FRAGS: bool> Frame<FRAGS> {
     }
 }
 
-impl<const FRAGS: bool> Packet for Frame<FRAGS> {
+impl<'a, const FRAGS: bool> Packet for Frame<'a, FRAGS> {
+    type Header<T: Wire> = &'a T;
+
     #[inline(always)]
     fn length(self) -> usize {
         if FRAGS {
@@ -60,15 +64,15 @@ impl<const FRAGS: bool> Packet for Frame<FRAGS> {
     }
 
     #[inline(always)]
-    fn read<T: Wire>(self, offset: usize) -> Option<T> {
+    fn header<T: Wire>(self, offset: usize) -> Option<&'a T> {
         let start = self.data() + offset;
         if start + size_of::<T>() > self.data_end() {
             return None;
         }
         // SAFETY: `start` and the size of a `T` behind it lie between data and data_end, which the verifier checks
         // again; any bytes are a `T`. Frames begin at an even address (the verifier refuses the load on machines where
-        // that would matter), and headers lie at even offsets, so a `T` is aligned.
-        Some(unsafe { (start as *const T).read() })
+        // that would matter), and headers lie at even offsets, so a `T` is aligned. Nobody writes to the frame meanwhile.
+        Some(unsafe { &*(start as *const T) })
     }
 
     #[inline(always)]

@@ -40,11 +40,11 @@ fn act<const FRAGS: bool>(context: &XdpContext) -> u32 {
 /// Counts a verdict, reports it, and makes it an action.
 struct Enforce;
 
-impl<const FRAGS: bool> Settle<Frame<FRAGS>, Kernel> for Enforce {
+impl<'a, const FRAGS: bool> Settle<Frame<'a, FRAGS>, Kernel> for Enforce {
     type Output = u32;
 
     #[inline(always)]
-    fn settle(frame: Frame<FRAGS>, kernel: &Kernel, verdict: Verdict) -> u32 {
+    fn settle(frame: Frame<'a, FRAGS>, kernel: &Kernel, verdict: Verdict) -> u32 {
         report::account(frame, kernel, verdict);
         match verdict.action {
             Action::Pass => XDP_PASS,

@@ -14,7 +14,7 @@ use crate::{
 
 /// Counts the packet, and reports it where it was dropped or, in audit mode, would have been.
 #[inline(always)]
-pub(crate) fn account<const FRAGS: bool>(frame: Frame<FRAGS>, kernel: &Kernel, verdict: Verdict) {
+pub(crate) fn account<const FRAGS: bool>(frame: Frame<'_, FRAGS>, kernel: &Kernel, verdict: Verdict) {
     kernel.count(verdict.reason, verdict.action);
     if verdict.counter != NO_COUNTER {
         kernel.count_rule(verdict.counter);
@@ -36,7 +36,7 @@ pub(crate) fn account<const FRAGS: bool>(frame: Frame<FRAGS>, kernel: &Kernel, v
 
 /// Out of line: this happens some hundred times a second, the verdict millions of times.
 #[inline(never)]
-fn report<const FRAGS: bool>(frame: Frame<FRAGS>, reason: Reason, action: Action, slot: u32) {
+fn report<const FRAGS: bool>(frame: Frame<'_, FRAGS>, reason: Reason, action: Action, slot: u32) {
     maps::send(|event| {
         event.jiffies = maps::now();
         event.ifindex = frame.ifindex();
