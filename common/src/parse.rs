@@ -36,10 +36,11 @@ pub fn parse<P: Packet>(packet: P, headers: &mut Headers) -> Result<Kind, ParseE
 /// `None` where it is anything else, and [`parse`] says what; where this says `Some`, [`parse`] says the same.
 #[inline(always)]
 pub fn parse_plain<P: Packet>(packet: P, headers: &mut Headers) -> Option<PortTransport> {
-    let family = link(packet, headers).ok()??;
-    if headers.broadcast {
+    // Rules out broadcasts, and few others.
+    if packet.header::<EthernetHeader>(0)?.destination[0] == 0xffff {
         return None;
     }
+    let family = link(packet, headers).ok()??;
     let kind = match family {
         Family::V4 => {
             let ip = packet.header::<Ipv4Header>(headers.network)?;

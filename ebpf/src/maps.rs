@@ -97,7 +97,7 @@ impl Kernel {
         unsafe { &mut *self.cpu }
     }
 
-    /// Counts a packet that a rule let in.
+    /// Counts a packet that a rule let in. There is no block for `NO_COUNTER`, so that counts nothing.
     #[inline(always)]
     pub(crate) fn count_rule(&self, counter: u32) {
         add_one(&RULE_HITS, counter >> 12, counter as usize & 0xfff);
