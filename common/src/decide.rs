@@ -283,54 +283,64 @@ fn decide_port<P: Packet, T: Tables, S: Settle<P, T>>(
     ports: Ports,
     judging: Judging,
 ) -> S::Output {
+    match pass_or_drop::<P, T, S>(packet, tables, ports, judging) {
+        Ok(output) => output,
+        Err(reason) => {
+            let port = Some((ports.transport, ports.destination));
+            judging.settle::<P, T, S>(packet, tables, Verdict { port, ..Verdict::of(reason) })
+        }
+    }
+}
+
+/// What passes is settled here, row by row; what is dropped is counted at its port, for whatever reason.
+#[inline(always)]
+fn pass_or_drop<P: Packet, T: Tables, S: Settle<P, T>>(
+    packet: P,
+    tables: &T,
+    ports: Ports,
+    judging: Judging,
+) -> Result<S::Output, Reason> {
     let Ports { place, transport, destination: port, .. } = ports;
     let Judging { slot, features } = judging;
-    let denied = |reason| Verdict { port: Some((transport, port)), ..Verdict::of(reason) };
     if matches!(transport, PortTransport::Tcp) && has_bad_flags(ports.flags) {
-        return judging.settle::<P, T, S>(packet, tables, denied(Reason::TcpFlags));
+        return Err(Reason::TcpFlags);
     }
     let target = target(packet, tables, place, judging);
     if target.host && tables.management_port(transport, port) && is_from_management(packet, tables, place) {
-        return judging.settle::<P, T, S>(packet, tables, Verdict::of(Reason::Management));
+        return Ok(judging.settle::<P, T, S>(packet, tables, Verdict::of(Reason::Management)));
     }
     if matches!(transport, PortTransport::Udp) && is_dhcp_reply(ports) && tables.dhcp_client(slot) {
-        return judging.settle::<P, T, S>(packet, tables, Verdict::of(Reason::Dhcp));
+        return Ok(judging.settle::<P, T, S>(packet, tables, Verdict::of(Reason::Dhcp)));
     }
     if features.has(Features::ALLOW) {
         let key = AllowKey::Port(transport, port);
         let counter = allowed(packet, tables, place, key, Tested { slot, policy: target.policy });
         if counter != NO_COUNTER {
-            return judging.settle::<P, T, S>(packet, tables, Verdict::by_rule(Reason::Allow, counter));
+            return Ok(judging.settle::<P, T, S>(packet, tables, Verdict::by_rule(Reason::Allow, counter)));
         }
     }
     if ports.to_many {
-        return judging.settle::<P, T, S>(packet, tables, denied(Reason::Multicast));
+        return Err(Reason::Multicast);
     }
     if target.policy != NO_POLICY {
-        match tables.port(slot, target.policy, transport, port) {
-            Some(Some(class)) => {
-                return judging.settle::<P, T, S>(
-                    packet,
-                    tables,
-                    Verdict::by_rule(Reason::Allowed, class.counter),
-                );
-            }
-            Some(None) => {}
-            None => return judging.settle::<P, T, S>(packet, tables, denied(Reason::Internal)),
+        let class = tables.port(slot, target.policy, transport, port).ok_or(Reason::Internal)?;
+        if let Some(Class { counter, .. }) = class {
+            return Ok(judging.settle::<P, T, S>(packet, tables, Verdict::by_rule(Reason::Allowed, counter)));
         }
     }
     if may_be_reply(tables, ports, slot) {
-        return judging.settle::<P, T, S>(packet, tables, Verdict::of(Reason::Provisional));
+        return Ok(judging.settle::<P, T, S>(packet, tables, Verdict::of(Reason::Provisional)));
     }
     if target.policy != NO_POLICY {
-        return judging.settle::<P, T, S>(packet, tables, denied(Reason::Closed));
+        return Err(Reason::Closed);
     }
-    let mut unmatched = denied(Reason::Unmatched);
     if tables.unmatched_pass(slot) {
-        unmatched.judged = Action::Pass;
-        unmatched.action = Action::Pass;
+        let port = Some((transport, port));
+        let (judged, action) = (Action::Pass, Action::Pass);
+        let passed = Verdict { port, judged, action, ..Verdict::of(Reason::Unmatched) };
+        return Ok(judging.settle::<P, T, S>(packet, tables, passed));
     }
-    judging.settle::<P, T, S>(packet, tables, unmatched)
+    Err(Reason::Unmatched)
 }
 
 /// Out of line: few packets go to a management port.
