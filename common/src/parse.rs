@@ -19,10 +19,13 @@ use crate::{
 /// The form that cannot be judged; `headers` then holds what was read before it.
 #[inline(always)]
 pub fn parse<P: Packet>(packet: P, headers: &mut Headers) -> Result<Kind, ParseError> {
-    match link(packet, headers)? {
-        None => return Ok(Kind::NonIp),
-        Some(Family::V4) => ipv4(packet, headers)?,
-        Some(Family::V6) => ipv6(packet, headers)?,
+    let Some(family) = link(packet, headers)? else { return Ok(Kind::NonIp) };
+    // Three VLAN depths would be three programs to the verifier.
+    let [network, _] = packet.forget([headers.network as u64, 0]);
+    headers.network = network as usize & NETWORK_MASK;
+    match family {
+        Family::V4 => ipv4(packet, headers)?,
+        Family::V6 => ipv6(packet, headers)?,
     }
     match headers.fragment {
         Fragment::Later => Ok(Kind::LaterFragment),
@@ -102,6 +105,9 @@ fn link<P: Packet>(packet: P, headers: &mut Headers) -> Result<Option<Family>, P
 
 /// VLAN tags that are looked through.
 pub const MAX_TAGS: usize = 2;
+
+/// An Ethernet header with two tags, and what lies before its end.
+const NETWORK_MASK: usize = 0x1f;
 
 /// IPv6 extension headers that are looked through.
 pub const MAX_EXTENSIONS: usize = 6;
