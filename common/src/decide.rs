@@ -64,6 +64,11 @@ fn judge_ports<P: Packet, T: Tables, S: Settle<P, T>>(packet: P, tables: &T, por
     let Some(judging) = Judging::now(tables) else {
         return S::settle(packet, tables, Verdict::of(Reason::Internal));
     };
+    if judging.features == Features::default() {
+        // The same once more for the compiler: here it knows of each feature that it is not used.
+        let judging = Judging { features: Features::default(), ..judging };
+        return decide_port::<P, T, S>(packet, tables, ports, judging);
+    }
     decide_port::<P, T, S>(packet, tables, ports, judging)
 }
 
