@@ -22,7 +22,7 @@ pub fn judge<P: Packet, T: Tables>(packet: P, tables: &T) -> Verdict {
 
 /// Judges a frame, and does what is to be done about it.
 ///
-/// Frames of the usual form are judged on a short way of their own, by the same [`decide_port`] as the others. What is
+/// Frames of the usual form are judged on a short way of their own, by the same rows as the others. What is
 /// done becomes part of each way, so that what is known of a verdict there need not be found out again.
 #[inline(always)]
 pub fn judge_and<P: Packet, T: Tables, S: Settle<P, T>>(packet: P, tables: &T) -> S::Output {
@@ -59,6 +59,7 @@ impl<P, T> Settle<P, T> for AsItIs {
     }
 }
 
+/// Judges a TCP or UDP packet of the usual form.
 #[inline(always)]
 fn judge_ports<P: Packet, T: Tables, S: Settle<P, T>>(packet: P, tables: &T, ports: Ports) -> S::Output {
     let Some(judging) = Judging::now(tables) else {
@@ -94,6 +95,7 @@ struct Judging {
 }
 
 impl Judging {
+    /// By the live record, which is read once for each frame.
     #[inline(always)]
     fn now<T: Tables>(tables: &T) -> Option<Self> {
         let (slot, features) = tables.live()?.judging(|| tables.jiffies());
@@ -142,7 +144,7 @@ impl Ports {
             source: headers.source_port,
             destination: headers.destination_port,
             flags: headers.flags,
-            // Not of the usual form.
+            // A frame of the usual form goes to one host.
             to_many: false,
         }
     }

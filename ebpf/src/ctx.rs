@@ -1,7 +1,6 @@
 //! The frame of an XDP context. The only code that touches packet memory.
 
 use core::marker::PhantomData;
-use core::ptr::{addr_of, read_volatile};
 
 use aya_ebpf::{bindings::xdp_md, helpers::bpf_xdp_get_buff_len, programs::XdpContext};
 use lyncwall_common::packet::{Packet, Wire};
@@ -40,7 +39,9 @@ impl<'a, const FRAGS: bool> Frame<'a, FRAGS> {
     #[inline(always)]
     fn data_end(self) -> usize {
         // SAFETY: as above.
-        unsafe { read_volatile(addr_of!((*self.context).data_end)) as usize }
+        let end = unsafe { &raw const (*self.context).data_end };
+        // SAFETY: as above. Volatile, or the compiler computes with the end of the packet, which the verifier refuses.
+        unsafe { end.read_volatile() as usize }
     }
 }
 

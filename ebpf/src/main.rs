@@ -20,12 +20,14 @@ use crate::{ctx::Frame, maps::Kernel};
 
 // For kernels before 5.18.
 #[xdp]
+#[expect(clippy::needless_pass_by_value, reason = "the macro hands the context in by value")]
 fn ingress(context: XdpContext) -> u32 {
     act::<false>(&context)
 }
 
 // For kernel 5.18 and later: frames in several buffers are judged, too.
 #[xdp(frags)]
+#[expect(clippy::needless_pass_by_value, reason = "the macro hands the context in by value")]
 fn ingress_frags(context: XdpContext) -> u32 {
     act::<true>(&context)
 }

@@ -1,6 +1,6 @@
 //! The maps, each beside what is asked of it. All are pinned by name; ARCHITECTURE.md lists them.
 
-use core::ptr::{addr_of, addr_of_mut, read_volatile, write_volatile};
+use core::ptr::{addr_of, read_volatile};
 
 use aya_ebpf::{
     bindings::{BPF_F_MMAPABLE, xdp_md},
@@ -139,12 +139,12 @@ pub(crate) fn send(fill: impl FnOnce(&mut Event)) {
 #[inline(always)]
 pub(crate) fn forget(values: [u64; 2]) -> [u64; 2] {
     let Some(record) = CPU.get_ptr_mut(0) else { return [0; 2] };
-    // SAFETY: this CPU's map value, which nobody else writes. Volatile, or the compiler would leave it out.
-    unsafe {
-        let scratch = addr_of_mut!((*record).scratch);
-        write_volatile(scratch, values);
-        read_volatile(scratch)
-    }
+    // SAFETY: this CPU's map value.
+    let scratch = unsafe { &raw mut (*record).scratch };
+    // SAFETY: nobody else writes it. Volatile, or the compiler would leave it out.
+    unsafe { scratch.write_volatile(values) };
+    // SAFETY: as above.
+    unsafe { scratch.read_volatile() }
 }
 
 /// Jiffies.
@@ -172,8 +172,10 @@ fn add_one(counters: &PerCpuArray<CounterBlock>, block: u32, cell: usize) {
 impl Tables for Kernel {
     #[inline(always)]
     fn live(&self) -> Option<Live> {
-        // SAFETY: a map value; the agent stores the word whole, and it is read once.
-        Some(Live(unsafe { read_volatile(addr_of!((*self.control).live)) }))
+        // SAFETY: a map value.
+        let live = unsafe { &raw const (*self.control).live };
+        // SAFETY: the agent stores the word whole, and it is read once.
+        Some(Live(unsafe { live.read_volatile() }))
     }
 
     #[inline(always)]

@@ -32,6 +32,7 @@ fn empty_drop(_: XdpContext) -> u32 {
 }
 
 #[xdp]
+#[expect(clippy::needless_pass_by_value, reason = "the macro hands the context in by value")]
 fn reference(context: XdpContext) -> u32 {
     let class = class(&context).unwrap_or(0);
     if let Some(counts) = REFERENCE_COUNTS.get_ptr_mut(0) {
