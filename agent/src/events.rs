@@ -6,7 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use lyncwall_common::abi::{self, PortTransport};
 use lyncwall_common::fields::Address;
-use lyncwall_common::packet::{Packet, Wire};
+use lyncwall_common::packet::{Copied, Packet, Wire};
 use lyncwall_common::parse::{Family, Headers, TAGGED, parse};
 use lyncwall_common::reason::{Action, Reason};
 use lyncwall_common::wire::{Ipv4Header, Ipv6Header};
@@ -75,8 +75,10 @@ impl Packet for Snap<'_> {
         self.length
     }
 
-    fn read<T: Wire>(self, offset: usize) -> Option<T> {
-        self.bytes.read(offset)
+    type Header<T: Wire> = Copied<T>;
+
+    fn header<T: Wire>(self, offset: usize) -> Option<Copied<T>> {
+        self.bytes.header(offset)
     }
 }
 

@@ -6,7 +6,7 @@ use crate::wire::{EthernetHeader, ExtensionHeader, Ipv4Header, Ipv6Header, TcpHe
 ///
 /// # Safety
 /// Every bit pattern of `size_of::<Self>()` bytes must be a valid `Self`, and `align_of::<Self>()` at most 2.
-pub unsafe trait Wire: Copy {}
+pub unsafe trait Wire: Copy + 'static {}
 
 macro_rules! wire {
     ($($t:ty),*) => { $(

@@ -7,9 +7,9 @@ use crate::{
         AllowKey, Class, Features, FragmentKey, FragmentRecord, Live, NO_COUNTER, NO_POLICY, NetPort,
         PortTransport, Target,
     },
-    fields::{Address, destination, part, source},
+    fields::{Address, Place, destination, part, source},
     packet::Packet,
-    parse::{Family, Headers, parse},
+    parse::{Family, Headers, parse, parse_plain},
     reason::{Action, Reason},
     summary::{Form, Summary},
 };
@@ -17,19 +17,149 @@ use crate::{
 /// Judges a frame.
 #[inline(always)]
 pub fn judge<P: Packet, T: Tables>(packet: P, tables: &T) -> Verdict {
+    judge_and::<P, T, AsItIs>(packet, tables)
+}
+
+/// Judges a frame, and does what is to be done about it.
+///
+/// Frames of the usual form are judged on a short way of their own, by the same rows as the others. What is
+/// done becomes part of each way, so that what is known of a verdict there need not be found out again.
+#[inline(always)]
+pub fn judge_and<P: Packet, T: Tables, S: Settle<P, T>>(packet: P, tables: &T) -> S::Output {
+    let mut headers = Headers::UNREAD;
+    match parse_plain(packet, &mut headers) {
+        Some(PortTransport::Tcp) => {
+            judge_ports::<P, T, S>(packet, tables, Ports::of(&headers, PortTransport::Tcp))
+        }
+        Some(PortTransport::Udp) => {
+            judge_ports::<P, T, S>(packet, tables, Ports::of(&headers, PortTransport::Udp))
+        }
+        None => judge_other::<P, T, S>(packet, tables),
+    }
+}
+
+/// What is done about a verdict.
+pub trait Settle<P, T> {
+    /// What comes of it.
+    type Output;
+
+    /// Does it.
+    fn settle(packet: P, tables: &T, verdict: Verdict) -> Self::Output;
+}
+
+/// Nothing is done.
+struct AsItIs;
+
+impl<P, T> Settle<P, T> for AsItIs {
+    type Output = Verdict;
+
+    #[inline(always)]
+    fn settle(_: P, _: &T, verdict: Verdict) -> Verdict {
+        verdict
+    }
+}
+
+/// Judges a TCP or UDP packet of the usual form.
+#[inline(always)]
+fn judge_ports<P: Packet, T: Tables, S: Settle<P, T>>(packet: P, tables: &T, ports: Ports) -> S::Output {
+    let Some(judging) = Judging::now(tables) else {
+        return S::settle(packet, tables, Verdict::of(Reason::Internal));
+    };
+    if judging.features == Features::default() {
+        // The same once more for the compiler: here it knows of each feature that it is not used.
+        let judging = Judging { features: Features::default(), ..judging };
+        return decide_port::<P, T, S>(packet, tables, ports, judging);
+    }
+    decide_port::<P, T, S>(packet, tables, ports, judging)
+}
+
+/// Judges a frame of any form. Out of line: it is long, and would take the registers of the short way.
+#[inline(never)]
+fn judge_other<P: Packet, T: Tables, S: Settle<P, T>>(packet: P, tables: &T) -> S::Output {
     let mut headers = Headers::UNREAD;
     let parsed = parse(packet, &mut headers);
     let summary = Summary::new(parsed, &headers);
     let [first, second] = packet.forget([summary.first, summary.second]);
-    let summary = Summary { first, second };
-    let Some(live) = tables.live() else { return Verdict::of(Reason::Internal) };
-    let (slot, features) = live.judging(|| tables.jiffies());
-    let mut verdict = decide(packet, tables, summary, slot, features);
-    verdict.slot = slot;
-    if features.has(Features::AUDIT) && !matches!(verdict.reason, Reason::Blocked) {
-        verdict.action = Action::Pass;
+    let Some(judging) = Judging::now(tables) else {
+        return S::settle(packet, tables, Verdict::of(Reason::Internal));
+    };
+    let verdict = decide(packet, tables, Summary { first, second }, judging);
+    judging.settle::<P, T, S>(packet, tables, verdict)
+}
+
+/// The generation that judges.
+#[derive(Clone, Copy)]
+struct Judging {
+    slot: u32,
+    features: Features,
+}
+
+impl Judging {
+    /// By the live record, which is read once for each frame.
+    #[inline(always)]
+    fn now<T: Tables>(tables: &T) -> Option<Self> {
+        let (slot, features) = tables.live()?.judging(|| tables.jiffies());
+        Some(Self { slot, features })
     }
-    verdict
+
+    /// Ends with this verdict.
+    #[inline(always)]
+    fn settle<P: Packet, T: Tables, S: Settle<P, T>>(
+        self,
+        packet: P,
+        tables: &T,
+        verdict: Verdict,
+    ) -> S::Output {
+        S::settle(packet, tables, self.complete(verdict))
+    }
+
+    /// Adds what does not depend on the row of the table.
+    #[inline(always)]
+    fn complete(self, verdict: Verdict) -> Verdict {
+        let audit = self.features.has(Features::AUDIT) && !matches!(verdict.reason, Reason::Blocked);
+        let action = if audit { Action::Pass } else { verdict.action };
+        Verdict { action, slot: self.slot, ..verdict }
+    }
+}
+
+/// What is judged of a TCP or UDP packet.
+#[derive(Clone, Copy)]
+struct Ports {
+    place: Place,
+    transport: PortTransport,
+    source: NetPort,
+    destination: NetPort,
+    /// TCP flags.
+    flags: u8,
+    /// True where it goes to a multicast group, or is a broadcast.
+    to_many: bool,
+}
+
+impl Ports {
+    #[inline(always)]
+    const fn of(headers: &Headers, transport: PortTransport) -> Self {
+        Self {
+            place: Place::of(headers),
+            transport,
+            source: headers.source_port,
+            destination: headers.destination_port,
+            flags: headers.flags,
+            // A frame of the usual form goes to one host.
+            to_many: false,
+        }
+    }
+
+    #[inline(always)]
+    const fn of_summary(summary: Summary, transport: PortTransport) -> Self {
+        Self {
+            place: summary.place(),
+            transport,
+            source: summary.source_port(),
+            destination: summary.destination_port(),
+            flags: summary.flags(),
+            to_many: summary.group() || summary.broadcast(),
+        }
+    }
 }
 
 /// What happens to a packet, and why.
@@ -131,98 +261,104 @@ const ICMP: u8 = Form::Icmp as u8;
 const OTHER: u8 = Form::Other as u8;
 
 #[inline(always)]
-fn decide<P: Packet, T: Tables>(
-    packet: P,
-    tables: &T,
-    summary: Summary,
-    slot: u32,
-    features: Features,
-) -> Verdict {
+fn decide<P: Packet, T: Tables>(packet: P, tables: &T, summary: Summary, judging: Judging) -> Verdict {
     let verdict = match summary.form() {
-        TCP => decide_port(packet, tables, summary, PortTransport::Tcp, slot, features),
-        UDP => decide_port(packet, tables, summary, PortTransport::Udp, slot, features),
-        ICMP => Verdict::of(match summary.family() {
+        form @ (TCP | UDP) => {
+            let transport = if form == TCP { PortTransport::Tcp } else { PortTransport::Udp };
+            decide_port::<P, T, AsItIs>(packet, tables, Ports::of_summary(summary, transport), judging)
+        }
+        ICMP => Verdict::of(match summary.place().family() {
             Family::V4 => icmp_v4(tables, summary),
             Family::V6 => icmp_v6(tables, summary),
         }),
-        OTHER => other_protocol(packet, tables, summary, slot, features),
-        LATER_FRAGMENT => return Verdict::of(later_fragment(packet, tables, summary)),
+        OTHER => other_protocol(packet, tables, summary, judging),
+        LATER_FRAGMENT => return Verdict::of(later_fragment(packet, tables, summary.place())),
         SETTLED => return Verdict::of(Reason::from_value(summary.code()).unwrap_or(Reason::Internal)),
         _ => return Verdict::of(Reason::Internal),
     };
     if summary.fragmented() {
-        remember(packet, tables, summary, verdict.judged);
+        remember(packet, tables, summary.place(), verdict.judged);
     }
     verdict
 }
 
 /// TCP and UDP, from "TCP with no flags" on.
 #[inline(always)]
-fn decide_port<P: Packet, T: Tables>(
+fn decide_port<P: Packet, T: Tables, S: Settle<P, T>>(
     packet: P,
     tables: &T,
-    summary: Summary,
-    transport: PortTransport,
-    slot: u32,
-    features: Features,
-) -> Verdict {
-    let port = summary.destination_port();
-    let denied = |reason| Verdict { port: Some((transport, port)), ..Verdict::of(reason) };
-    if matches!(transport, PortTransport::Tcp) && has_bad_flags(summary.flags()) {
-        return denied(Reason::TcpFlags);
+    ports: Ports,
+    judging: Judging,
+) -> S::Output {
+    match pass_or_drop::<P, T, S>(packet, tables, ports, judging) {
+        Ok(output) => output,
+        Err(reason) => {
+            let port = Some((ports.transport, ports.destination));
+            judging.settle::<P, T, S>(packet, tables, Verdict { port, ..Verdict::of(reason) })
+        }
     }
-    let target = target(packet, tables, summary, slot, features);
-    if target.host && tables.management_port(transport, port) && is_from_management(packet, tables, summary) {
-        return Verdict::of(Reason::Management);
+}
+
+/// What passes is settled here, row by row; what is dropped is counted at its port, for whatever reason.
+#[inline(always)]
+fn pass_or_drop<P: Packet, T: Tables, S: Settle<P, T>>(
+    packet: P,
+    tables: &T,
+    ports: Ports,
+    judging: Judging,
+) -> Result<S::Output, Reason> {
+    let Ports { place, transport, destination: port, .. } = ports;
+    let Judging { slot, features } = judging;
+    if matches!(transport, PortTransport::Tcp) && has_bad_flags(ports.flags) {
+        return Err(Reason::TcpFlags);
     }
-    if matches!(transport, PortTransport::Udp) && is_dhcp_reply(summary) && tables.dhcp_client(slot) {
-        return Verdict::of(Reason::Dhcp);
+    let target = target(packet, tables, place, judging);
+    if target.host && tables.management_port(transport, port) && is_from_management(packet, tables, place) {
+        return Ok(judging.settle::<P, T, S>(packet, tables, Verdict::of(Reason::Management)));
+    }
+    if matches!(transport, PortTransport::Udp) && is_dhcp_reply(ports) && tables.dhcp_client(slot) {
+        return Ok(judging.settle::<P, T, S>(packet, tables, Verdict::of(Reason::Dhcp)));
     }
     if features.has(Features::ALLOW) {
-        let counter = allowed(
-            packet,
-            tables,
-            summary,
-            AllowKey::Port(transport, port),
-            Place { slot, policy: target.policy },
-        );
+        let key = AllowKey::Port(transport, port);
+        let counter = allowed(packet, tables, place, key, Tested { slot, policy: target.policy });
         if counter != NO_COUNTER {
-            return Verdict::by_rule(Reason::Allow, counter);
+            return Ok(judging.settle::<P, T, S>(packet, tables, Verdict::by_rule(Reason::Allow, counter)));
         }
     }
-    if summary.group() || summary.broadcast() {
-        return denied(Reason::Multicast);
+    if ports.to_many {
+        return Err(Reason::Multicast);
     }
     if target.policy != NO_POLICY {
-        match tables.port(slot, target.policy, transport, port) {
-            Some(Some(class)) => return Verdict::by_rule(Reason::Allowed, class.counter),
-            Some(None) => {}
-            None => return denied(Reason::Internal),
+        let class = tables.port(slot, target.policy, transport, port).ok_or(Reason::Internal)?;
+        if let Some(Class { counter, .. }) = class {
+            return Ok(judging.settle::<P, T, S>(packet, tables, Verdict::by_rule(Reason::Allowed, counter)));
         }
     }
-    if may_be_reply(tables, summary, transport, slot) {
-        return Verdict::of(Reason::Provisional);
+    if may_be_reply(tables, ports, slot) {
+        return Ok(judging.settle::<P, T, S>(packet, tables, Verdict::of(Reason::Provisional)));
     }
     if target.policy != NO_POLICY {
-        return denied(Reason::Closed);
+        return Err(Reason::Closed);
     }
-    let mut unmatched = denied(Reason::Unmatched);
     if tables.unmatched_pass(slot) {
-        unmatched.judged = Action::Pass;
-        unmatched.action = Action::Pass;
+        let port = Some((transport, port));
+        let (judged, action) = (Action::Pass, Action::Pass);
+        let passed = Verdict { port, judged, action, ..Verdict::of(Reason::Unmatched) };
+        return Ok(judging.settle::<P, T, S>(packet, tables, passed));
     }
-    unmatched
+    Err(Reason::Unmatched)
 }
 
 /// Out of line: few packets go to a management port.
 #[inline(never)]
-fn is_from_management<P: Packet, T: Tables>(packet: P, tables: &T, summary: Summary) -> bool {
-    source(packet, summary).is_some_and(|source| tables.management_source(source))
+fn is_from_management<P: Packet, T: Tables>(packet: P, tables: &T, place: Place) -> bool {
+    source(packet, place).is_some_and(|source| tables.management_source(source))
 }
 
 /// Where in the tables to look.
 #[derive(Clone, Copy)]
-struct Place {
+struct Tested {
     slot: u32,
     policy: u32,
 }
@@ -230,15 +366,9 @@ struct Place {
 /// The counter of the first allow rule that matches, or [`NO_COUNTER`]. Out of line: boxes without such rules do not pay
 /// for it.
 #[inline(never)]
-fn allowed<P: Packet, T: Tables>(
-    packet: P,
-    tables: &T,
-    summary: Summary,
-    key: AllowKey,
-    place: Place,
-) -> u32 {
-    let Some(source) = source(packet, summary) else { return NO_COUNTER };
-    tables.allow(place.slot, key, place.policy, source).unwrap_or(NO_COUNTER)
+fn allowed<P: Packet, T: Tables>(packet: P, tables: &T, place: Place, key: AllowKey, tested: Tested) -> u32 {
+    let Some(source) = source(packet, place) else { return NO_COUNTER };
+    tables.allow(tested.slot, key, tested.policy, source).unwrap_or(NO_COUNTER)
 }
 
 /// None of the control bits, or SYN together with FIN or RST.
@@ -295,16 +425,17 @@ fn other_protocol<P: Packet, T: Tables>(
     packet: P,
     tables: &T,
     summary: Summary,
-    slot: u32,
-    features: Features,
+    judging: Judging,
 ) -> Verdict {
-    if matches!(summary.family(), Family::V4) && summary.code() == IpProto::Igmp as u8 && summary.group() {
+    let Judging { slot, features } = judging;
+    let place = summary.place();
+    if matches!(place.family(), Family::V4) && summary.code() == IpProto::Igmp as u8 && summary.group() {
         return Verdict::of(Reason::MulticastControl);
     }
     if features.has(Features::ALLOW) {
-        let target = target(packet, tables, summary, slot, features);
+        let target = target(packet, tables, place, judging);
         let key = AllowKey::Protocol(summary.code());
-        let counter = allowed(packet, tables, summary, key, Place { slot, policy: target.policy });
+        let counter = allowed(packet, tables, place, key, Tested { slot, policy: target.policy });
         if counter != NO_COUNTER {
             return Verdict::by_rule(Reason::Allow, counter);
         }
@@ -314,49 +445,43 @@ fn other_protocol<P: Packet, T: Tables>(
 
 /// A server's reply goes from 67 to 68 (RFC 2131), or from 547 to 546 (RFC 8415).
 #[inline(always)]
-fn is_dhcp_reply(summary: Summary) -> bool {
-    let (server, client) = match summary.family() {
+fn is_dhcp_reply(ports: Ports) -> bool {
+    let (server, client) = match ports.place.family() {
         Family::V4 => (67, 68),
         Family::V6 => (547, 546),
     };
-    summary.destination_port() == NetPort::new(client) && summary.source_port() == NetPort::new(server)
+    ports.destination == NetPort::new(client) && ports.source == NetPort::new(server)
 }
 
 /// While flows are not tracked: what may answer something that this box sent.
 #[inline(always)]
-fn may_be_reply<T: Tables>(tables: &T, summary: Summary, transport: PortTransport, slot: u32) -> bool {
-    if matches!(transport, PortTransport::Tcp) {
-        return summary.flags() & (SYN | ACK) != SYN;
+fn may_be_reply<T: Tables>(tables: &T, ports: Ports, slot: u32) -> bool {
+    if matches!(ports.transport, PortTransport::Tcp) {
+        return ports.flags & (SYN | ACK) != SYN;
     }
-    if summary.source_port() == NetPort::new(53) || summary.source_port() == NetPort::new(123) {
+    if ports.source == NetPort::new(53) || ports.source == NetPort::new(123) {
         return true;
     }
     let (first, last) = tables.ephemeral(slot);
-    (first..=last).contains(&summary.destination_port().number())
+    (first..=last).contains(&ports.destination.number())
 }
 
 /// The target of the destination.
 #[inline(always)]
-fn target<P: Packet, T: Tables>(
-    packet: P,
-    tables: &T,
-    summary: Summary,
-    slot: u32,
-    features: Features,
-) -> Target {
-    if !features.has(Features::TARGETS) {
+fn target<P: Packet, T: Tables>(packet: P, tables: &T, place: Place, judging: Judging) -> Target {
+    if !judging.features.has(Features::TARGETS) {
         return Target::HOST;
     }
-    match destination(packet, summary) {
-        Some(address) => tables.target(slot, address),
+    match destination(packet, place) {
+        Some(address) => tables.target(judging.slot, address),
         None => Target::NONE,
     }
 }
 
 /// Out of line, like [`remember`]: fragments are rare.
 #[inline(never)]
-fn later_fragment<P: Packet, T: Tables>(packet: P, tables: &T, summary: Summary) -> Reason {
-    let Some(part) = part(packet, summary) else { return Reason::Internal };
+fn later_fragment<P: Packet, T: Tables>(packet: P, tables: &T, place: Place) -> Reason {
+    let Some(part) = part(packet, place) else { return Reason::Internal };
     match tables.fragment(&part.key) {
         Some(record) if tables.jiffies() >= record.expires => Reason::FragmentOrphan,
         Some(record) if part.start < record.end => Reason::FragmentOverlap,
@@ -367,8 +492,8 @@ fn later_fragment<P: Packet, T: Tables>(packet: P, tables: &T, summary: Summary)
 
 /// An allowed first fragment is remembered; a denied one makes an earlier one of the same key forgotten.
 #[inline(never)]
-fn remember<P: Packet, T: Tables>(packet: P, tables: &T, summary: Summary, judged: Action) {
-    let Some(part) = part(packet, summary) else { return };
+fn remember<P: Packet, T: Tables>(packet: P, tables: &T, place: Place, judged: Action) {
+    let Some(part) = part(packet, place) else { return };
     match judged {
         Action::Pass => {
             let expires = tables.jiffies() + FRAGMENT_SECONDS * tables.hz();

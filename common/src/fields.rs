@@ -1,12 +1,11 @@
-//! What a verdict reads of a packet beyond its [`Summary`]: addresses, and which part of a packet a fragment is.
+//! What a verdict reads of a packet beyond its ports and flags: addresses, and which part of a packet a fragment is.
 
 use core::mem::offset_of;
 
 use crate::{
     abi::{FragmentKey, mapped},
     packet::Packet,
-    parse::Family,
-    summary::Summary,
+    parse::{Family, Headers},
     wire::{ExtensionHeader, Ipv4Header, Ipv6Header},
 };
 
@@ -33,23 +32,76 @@ impl Address {
     }
 }
 
+/// Where the IP header of a packet lies, and which it is.
+///
+/// One word, masked on the way out: the kernel's compiler hands it on in a register, and the verifier knows its bounds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Place(u32);
+
+impl Place {
+    /// Bits 0-4 offset of the IP header, 5-18 offset of the IPv6 fragment header, 19 IPv6.
+    const IPV6: u32 = 1 << 19;
+
+    /// Of a packet whose IP header was read.
+    #[must_use]
+    #[inline(always)]
+    pub const fn of(headers: &Headers) -> Self {
+        let version = match headers.family {
+            Some(Family::V6) => Self::IPV6,
+            Some(Family::V4) | None => 0,
+        };
+        Self(version | (headers.fragment_header as u32) << 5 | headers.network as u32)
+    }
+
+    /// As a number that [`Place::from_bits`] takes back.
+    #[must_use]
+    #[inline(always)]
+    pub const fn to_bits(self) -> u32 {
+        self.0
+    }
+
+    /// From what [`Place::to_bits`] gave.
+    #[must_use]
+    #[inline(always)]
+    pub const fn from_bits(bits: u32) -> Self {
+        Self(bits)
+    }
+
+    /// The version of IP.
+    #[must_use]
+    #[inline(always)]
+    pub const fn family(self) -> Family {
+        if self.0 & Self::IPV6 == 0 { Family::V4 } else { Family::V6 }
+    }
+
+    #[inline(always)]
+    const fn network(self) -> usize {
+        self.0 as usize & 0x1f
+    }
+
+    #[inline(always)]
+    const fn fragment_header(self) -> usize {
+        (self.0 >> 5) as usize & 0x3fff
+    }
+}
+
 /// The source of a packet.
 #[inline(always)]
-pub fn source<P: Packet>(packet: P, summary: Summary) -> Option<Address> {
-    match summary.family() {
-        Family::V4 => packet.read(summary.network() + offset_of!(Ipv4Header, source)).map(Address::V4),
-        Family::V6 => packet.read(summary.network() + offset_of!(Ipv6Header, source)).map(Address::V6),
+pub fn source<P: Packet>(packet: P, place: Place) -> Option<Address> {
+    match place.family() {
+        Family::V4 => packet.read(place.network() + offset_of!(Ipv4Header, source)).map(Address::V4),
+        Family::V6 => packet.read(place.network() + offset_of!(Ipv6Header, source)).map(Address::V6),
     }
 }
 
 /// The destination, in the form of [`TargetEntry`](crate::abi::TargetEntry).
 #[inline(always)]
-pub fn destination<P: Packet>(packet: P, summary: Summary) -> Option<[u64; 2]> {
-    match summary.family() {
-        Family::V4 => packet.read(summary.network() + offset_of!(Ipv4Header, destination)).map(mapped),
+pub fn destination<P: Packet>(packet: P, place: Place) -> Option<[u64; 2]> {
+    match place.family() {
+        Family::V4 => packet.read(place.network() + offset_of!(Ipv4Header, destination)).map(mapped),
         Family::V6 => {
             let [a, b, c, d, e, f, g, h]: [u16; 8] =
-                packet.read(summary.network() + offset_of!(Ipv6Header, destination))?;
+                packet.read(place.network() + offset_of!(Ipv6Header, destination))?;
             Some([word(a, b, c, d), word(e, f, g, h)])
         }
     }
@@ -74,10 +126,10 @@ pub struct Part {
 
 /// Which part of a packet a fragment is.
 #[inline(always)]
-pub fn part<P: Packet>(packet: P, summary: Summary) -> Option<Part> {
-    match summary.family() {
+pub fn part<P: Packet>(packet: P, place: Place) -> Option<Part> {
+    match place.family() {
         Family::V4 => {
-            let ip: Ipv4Header = packet.read(summary.network())?;
+            let ip = packet.header::<Ipv4Header>(place.network())?;
             let key = FragmentKey {
                 source: first_four(ip.source),
                 destination: first_four(ip.destination),
@@ -87,12 +139,13 @@ pub fn part<P: Packet>(packet: P, summary: Summary) -> Option<Part> {
                 zone: 0,
             };
             let start = u32::from(u16::from_be(ip.fragment) & 0x1fff) * 8;
-            let length = summary.end().wrapping_sub(summary.transport()) as u32;
+            let header = u16::from(ip.version_and_length & 0xf) * 4;
+            let length = u32::from(u16::from_be(ip.total_length).wrapping_sub(header));
             Some(Part { key, start, length })
         }
         Family::V6 => {
-            let ip: Ipv6Header = packet.read(summary.network())?;
-            let header: ExtensionHeader = packet.read(summary.fragment_header())?;
+            let ip = packet.header::<Ipv6Header>(place.network())?;
+            let header = packet.header::<ExtensionHeader>(place.fragment_header())?;
             let key = FragmentKey {
                 source: ip.source,
                 destination: ip.destination,
@@ -102,8 +155,9 @@ pub fn part<P: Packet>(packet: P, summary: Summary) -> Option<Part> {
                 zone: 0,
             };
             let start = u32::from(u16::from_be(header.fragment) & !7);
-            let length =
-                summary.end().wrapping_sub(summary.fragment_header() + size_of::<ExtensionHeader>()) as u32;
+            let end =
+                place.network() + size_of::<Ipv6Header>() + usize::from(u16::from_be(ip.payload_length));
+            let length = end.wrapping_sub(place.fragment_header() + size_of::<ExtensionHeader>()) as u32;
             Some(Part { key, start, length })
         }
     }

@@ -1,5 +1,7 @@
 //! Checked reads from a frame.
 
+use core::ops::Deref;
+
 pub use crate::bytes::Wire;
 
 /// A frame, from its Ethernet header on, without the frame check sequence.
@@ -14,9 +16,20 @@ pub trait Packet: Copy {
         end <= self.length()
     }
 
+    /// A header of the frame.
+    type Header<T: Wire>: Deref<Target = T>;
+
     /// The `T` at `offset` bytes; `None` where the readable part of the frame ends before it does. Integers come
     /// as they lie in memory: in network byte order.
-    fn read<T: Wire>(self, offset: usize) -> Option<T>;
+    ///
+    /// A reference where it can be, so that the kernel program loads the fields it needs, and each when it needs it.
+    fn header<T: Wire>(self, offset: usize) -> Option<Self::Header<T>>;
+
+    /// The same as a value.
+    #[inline(always)]
+    fn read<T: Wire>(self, offset: usize) -> Option<T> {
+        self.header(offset).map(|header| *header)
+    }
 
     /// The same values, of which the verifier knows nothing any more. It then takes all ways that lead here for the same
     /// one instead of following each; only the kernel program does anything here.
@@ -32,7 +45,22 @@ impl Packet for &[u8] {
         self.len()
     }
 
-    fn read<T: Wire>(self, offset: usize) -> Option<T> {
-        crate::bytes::first(self.get(offset..)?)
+    /// A copy: a slice may begin at an odd address.
+    type Header<T: Wire> = Copied<T>;
+
+    fn header<T: Wire>(self, offset: usize) -> Option<Copied<T>> {
+        crate::bytes::first(self.get(offset..)?).map(Copied)
+    }
+}
+
+/// A header that was copied out of a frame.
+#[derive(Debug, Clone, Copy)]
+pub struct Copied<T>(pub T);
+
+impl<T> Deref for Copied<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.0
     }
 }

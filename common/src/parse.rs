@@ -19,10 +19,13 @@ use crate::{
 /// The form that cannot be judged; `headers` then holds what was read before it.
 #[inline(always)]
 pub fn parse<P: Packet>(packet: P, headers: &mut Headers) -> Result<Kind, ParseError> {
-    match link(packet, headers)? {
-        None => return Ok(Kind::NonIp),
-        Some(Family::V4) => ipv4(packet, headers)?,
-        Some(Family::V6) => ipv6(packet, headers)?,
+    let Some(family) = link(packet, headers)? else { return Ok(Kind::NonIp) };
+    // Three VLAN depths would be three programs to the verifier.
+    let [network, _] = packet.forget([headers.network as u64, 0]);
+    headers.network = network as usize & NETWORK_MASK;
+    match family {
+        Family::V4 => ipv4(packet, headers)?,
+        Family::V6 => ipv6(packet, headers)?,
     }
     match headers.fragment {
         Fragment::Later => Ok(Kind::LaterFragment),
@@ -30,10 +33,49 @@ pub fn parse<P: Packet>(packet: P, headers: &mut Headers) -> Result<Kind, ParseE
     }
 }
 
+/// Reads the headers of a frame of the usual form: TCP or UDP in a whole unicast packet, sound, without IPv4 options or
+/// IPv6 extension headers.
+///
+/// `None` where it is anything else, and [`parse`] says what; where this says `Some`, [`parse`] says the same.
+#[inline(always)]
+pub fn parse_plain<P: Packet>(packet: P, headers: &mut Headers) -> Option<PortTransport> {
+    // Rules out broadcasts, and few others.
+    if packet.header::<EthernetHeader>(0)?.destination[0] == 0xffff {
+        return None;
+    }
+    let family = link(packet, headers).ok()??;
+    let kind = match family {
+        Family::V4 => {
+            let ip = packet.header::<Ipv4Header>(headers.network)?;
+            if ip.version_and_length != IPV4_WITHOUT_OPTIONS || is_fragment(&ip) || is_to_many(&ip) {
+                return None;
+            }
+            headers.transport = ipv4_header(packet, &ip, headers).ok()?;
+            transport(packet, headers)
+        }
+        Family::V6 => {
+            let (next, offset) = ipv6_header(packet, headers).ok()?;
+            if is_extension(next) || headers.group {
+                return None;
+            }
+            headers.transport = offset;
+            headers.protocol = next;
+            transport(packet, headers)
+        }
+    };
+    match kind {
+        Ok(Kind::Ports(transport)) => Some(transport),
+        _ => None,
+    }
+}
+
+/// Version 4, five words.
+const IPV4_WITHOUT_OPTIONS: u8 = 0x45;
+
 /// Reads the Ethernet header and VLAN tags. `None` where there is no IP inside.
 #[inline(always)]
 fn link<P: Packet>(packet: P, headers: &mut Headers) -> Result<Option<Family>, ParseError> {
-    let ethernet: EthernetHeader = packet.read(0).ok_or(ParseError::Ethernet)?;
+    let ethernet = packet.header::<EthernetHeader>(0).ok_or(ParseError::Ethernet)?;
     let [a, b, c] = ethernet.destination;
     headers.broadcast = a & b & c == 0xffff;
     headers.ether_type = ethernet.ether_type;
@@ -42,7 +84,7 @@ fn link<P: Packet>(packet: P, headers: &mut Headers) -> Result<Option<Family>, P
         if !is_vlan(headers.ether_type) {
             break;
         }
-        let vlan: VlanTag = packet.read(headers.network).ok_or(ParseError::Ethernet)?;
+        let vlan = packet.header::<VlanTag>(headers.network).ok_or(ParseError::Ethernet)?;
         headers.vlan[tag] = TAGGED | (u16::from_be(vlan.control) & 0xfff);
         headers.ether_type = vlan.ether_type;
         headers.network += size_of::<VlanTag>();
@@ -63,6 +105,9 @@ fn link<P: Packet>(packet: P, headers: &mut Headers) -> Result<Option<Family>, P
 
 /// VLAN tags that are looked through.
 pub const MAX_TAGS: usize = 2;
+
+/// An Ethernet header with two tags, and what lies before its end.
+const NETWORK_MASK: usize = 0x1f;
 
 /// IPv6 extension headers that are looked through.
 pub const MAX_EXTENSIONS: usize = 6;
@@ -249,12 +294,42 @@ const fn hides_ip(ether_type: u16) -> bool {
 
 #[inline(always)]
 fn ipv4<P: Packet>(packet: P, headers: &mut Headers) -> Result<(), ParseError> {
-    const MORE_AND_OFFSET: u16 = 0x3fff;
-    const MORE: u16 = 0x2000;
-    const OFFSET: u16 = 0x1fff;
+    let ip = packet.header::<Ipv4Header>(headers.network).ok_or(ParseError::Ipv4)?;
+    let payload = ipv4_header(packet, &ip, headers)?;
+    let options = headers.network + size_of::<Ipv4Header>();
+    if payload > options {
+        ipv4_options(packet, options, payload)?;
+    }
+    headers.transport = payload;
+    if is_fragment(&ip) {
+        let word = u16::from_be(ip.fragment);
+        let start = u32::from(word & OFFSET) * 8;
+        let length = headers.end - headers.transport;
+        headers.fragment = fragment_of(start, word & MORE != 0, length).ok_or(ParseError::Ipv4)?;
+    }
+    Ok(())
+}
 
+/// "More fragments", in the word that [`Ipv4Header::fragment`] is.
+const MORE: u16 = 0x2000;
+/// The offset in the same word.
+const OFFSET: u16 = 0x1fff;
+
+#[inline(always)]
+const fn is_fragment(ip: &Ipv4Header) -> bool {
+    ip.fragment & (MORE | OFFSET).to_be() != 0
+}
+
+/// 224.0.0.0 and above: one comparison rules out multicast and broadcast for nearly every packet.
+#[inline(always)]
+const fn is_to_many(ip: &Ipv4Header) -> bool {
+    u16::from_be(ip.destination[0]) >= 0xe000
+}
+
+/// Takes in the IPv4 header up to its options. Gives where its payload begins.
+#[inline(always)]
+fn ipv4_header<P: Packet>(packet: P, ip: &Ipv4Header, headers: &mut Headers) -> Result<usize, ParseError> {
     let network = headers.network;
-    let ip: Ipv4Header = packet.read(network).ok_or(ParseError::Ipv4)?;
     let header_len = usize::from(ip.version_and_length & 0xf) * 4;
     let total_len = usize::from(u16::from_be(ip.total_length));
     let end = network + total_len;
@@ -269,21 +344,12 @@ fn ipv4<P: Packet>(packet: P, headers: &mut Headers) -> Result<(), ParseError> {
     headers.end = end;
     headers.protocol = ip.protocol;
     headers.hop_limit = ip.ttl;
-    let [high, low] = ip.destination;
-    headers.group = u16::from_be(high) & 0xf000 == 0xe000;
-    headers.broadcast |= high & low == 0xffff;
-    let payload = network + header_len;
-    if header_len > size_of::<Ipv4Header>() {
-        ipv4_options(packet, network + size_of::<Ipv4Header>(), payload)?;
+    if is_to_many(ip) {
+        let [high, low] = ip.destination;
+        headers.group = u16::from_be(high) < 0xf000;
+        headers.broadcast |= high & low == 0xffff;
     }
-    headers.transport = payload;
-
-    let fragment = u16::from_be(ip.fragment);
-    if fragment & MORE_AND_OFFSET != 0 {
-        let start = u32::from(fragment & OFFSET) * 8;
-        headers.fragment = fragment_of(start, fragment & MORE != 0, end - payload).ok_or(ParseError::Ipv4)?;
-    }
-    Ok(())
+    Ok(network + header_len)
 }
 
 /// Looks for source routes (RFC 7126, 4.3 and 4.4), and for lengths that do not fit. The options lie at `start..end`, at
@@ -334,8 +400,25 @@ fn option_byte<P: Packet>(packet: P, start: usize, at: usize) -> Option<u8> {
 
 #[inline(always)]
 fn ipv6<P: Packet>(packet: P, headers: &mut Headers) -> Result<(), ParseError> {
+    let (next, offset) = ipv6_header(packet, headers)?;
+    if is_extension(next) {
+        let walk = extensions(packet, next, offset, headers.end)?;
+        headers.transport = walk.offset & WALK_MASK;
+        headers.protocol = walk.next;
+        headers.fragment = walk.fragment;
+        headers.fragment_header = walk.fragment_header & WALK_MASK;
+    } else {
+        headers.transport = offset;
+        headers.protocol = next;
+    }
+    Ok(())
+}
+
+/// Reads the fixed IPv6 header. Gives the number of what follows, and where that begins.
+#[inline(always)]
+fn ipv6_header<P: Packet>(packet: P, headers: &mut Headers) -> Result<(u8, usize), ParseError> {
     let network = headers.network;
-    let ip: Ipv6Header = packet.read(network).ok_or(ParseError::Ipv6)?;
+    let ip = packet.header::<Ipv6Header>(network).ok_or(ParseError::Ipv6)?;
     let offset = network + size_of::<Ipv6Header>();
     let end = offset + usize::from(u16::from_be(ip.payload_length));
     if ip.version >> 4 != 6 || !packet.holds(end) {
@@ -345,18 +428,7 @@ fn ipv6<P: Packet>(packet: P, headers: &mut Headers) -> Result<(), ParseError> {
     headers.end = end;
     headers.hop_limit = ip.hop_limit;
     headers.group = u16::from_be(ip.destination[0]) >> 8 == 0xff;
-
-    if is_extension(ip.next_header) {
-        let walk = extensions(packet, ip.next_header, offset, end)?;
-        headers.transport = walk.offset & WALK_MASK;
-        headers.protocol = walk.next;
-        headers.fragment = walk.fragment;
-        headers.fragment_header = walk.fragment_header & WALK_MASK;
-    } else {
-        headers.transport = offset;
-        headers.protocol = ip.next_header;
-    }
-    Ok(())
+    Ok((ip.next_header, offset))
 }
 
 /// How far the extension headers of a packet lead.
@@ -390,7 +462,7 @@ fn extensions<P: Packet>(packet: P, next: u8, offset: usize, end: usize) -> Resu
         let truncated =
             if matches!(walk.fragment, Fragment::Whole) { ParseError::Ipv6 } else { ParseError::Tiny };
         // The shortest extension header has eight bytes.
-        let head: ExtensionHeader = packet.read(walk.offset).ok_or(truncated)?;
+        let head = packet.header::<ExtensionHeader>(walk.offset).ok_or(truncated)?;
         let is_fragment = walk.next == IpProto::Ipv6Frag as u8;
         let length = if is_fragment { 8 } else { (usize::from(head.length) + 1) * 8 };
         if walk.offset + length > end {
@@ -462,7 +534,7 @@ fn transport<P: Packet>(packet: P, headers: &mut Headers) -> Result<Kind, ParseE
             if room < size_of::<TcpHeader>() {
                 return Err(truncated);
             }
-            let tcp: TcpHeader = packet.read(at).ok_or(truncated)?;
+            let tcp = packet.header::<TcpHeader>(at).ok_or(truncated)?;
             headers.ports = Some(PortTransport::Tcp);
             headers.source_port = NetPort(tcp.source);
             headers.destination_port = NetPort(tcp.destination);
@@ -481,7 +553,7 @@ fn transport<P: Packet>(packet: P, headers: &mut Headers) -> Result<Kind, ParseE
             if room < size_of::<UdpHeader>() {
                 return Err(truncated);
             }
-            let udp: UdpHeader = packet.read(at).ok_or(truncated)?;
+            let udp = packet.header::<UdpHeader>(at).ok_or(truncated)?;
             headers.ports = Some(PortTransport::Udp);
             headers.source_port = NetPort(udp.source);
             headers.destination_port = NetPort(udp.destination);

@@ -6,7 +6,8 @@
 
 use crate::{
     abi::{NetPort, PortTransport},
-    parse::{Family, Fragment, Headers, Kind, ParseError},
+    fields::Place,
+    parse::{Fragment, Headers, Kind, ParseError},
     reason::Reason,
 };
 
@@ -14,11 +15,9 @@ use crate::{
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Summary {
     /// Bits 0-7 [`Form`], 8-15 a reason or the IP protocol, 16-23 TCP flags or ICMP type, 24-31 time to live or hop limit,
-    /// 32-45 offset of the transport header, 46-50 of the IP header, 51 IPv6, 52 multicast group, 53 broadcast, 54
-    /// fragmented.
+    /// 32 multicast group, 33 broadcast, 34 fragmented.
     pub first: u64,
-    /// Bits 0-15 destination port and 16-31 source port as they lie in the packet, 32-48 end of the IP packet, 49-62
-    /// offset of the IPv6 fragment header.
+    /// Bits 0-15 destination port and 16-31 source port as they lie in the packet, 32-63 the [`Place`].
     pub second: u64,
 }
 
@@ -40,10 +39,9 @@ pub enum Form {
     Other = 6,
 }
 
-const IPV6: u64 = 1 << 51;
-const GROUP: u64 = 1 << 52;
-const BROADCAST: u64 = 1 << 53;
-const FRAGMENTED: u64 = 1 << 54;
+const GROUP: u64 = 1 << 32;
+const BROADCAST: u64 = 1 << 33;
+const FRAGMENTED: u64 = 1 << 34;
 
 impl Summary {
     /// Packs what the parser found.
@@ -62,12 +60,7 @@ impl Summary {
         let mut first = form as u64
             | u64::from(code) << 8
             | u64::from(headers.flags) << 16
-            | u64::from(headers.hop_limit) << 24
-            | (headers.transport as u64) << 32
-            | (headers.network as u64) << 46;
-        if let Some(Family::V6) = headers.family {
-            first |= IPV6;
-        }
+            | u64::from(headers.hop_limit) << 24;
         if headers.group {
             first |= GROUP;
         }
@@ -79,8 +72,7 @@ impl Summary {
         }
         let second = u64::from(headers.destination_port.0)
             | u64::from(headers.source_port.0) << 16
-            | (headers.end as u64) << 32
-            | (headers.fragment_header as u64) << 49;
+            | u64::from(Place::of(headers).to_bits()) << 32;
         Self { first, second }
     }
 
@@ -117,25 +109,11 @@ impl Summary {
         (self.first >> 24) as u8
     }
 
-    /// Where the transport header lies, in bytes from the start of the frame.
-    #[inline(always)]
-    #[must_use]
-    pub const fn transport(self) -> usize {
-        (self.first >> 32) as usize & 0x3fff
-    }
-
     /// Where the IP header lies.
     #[inline(always)]
     #[must_use]
-    pub const fn network(self) -> usize {
-        (self.first >> 46) as usize & 0x1f
-    }
-
-    /// The version of IP.
-    #[inline(always)]
-    #[must_use]
-    pub const fn family(self) -> Family {
-        if self.first & IPV6 == 0 { Family::V4 } else { Family::V6 }
+    pub const fn place(self) -> Place {
+        Place::from_bits((self.second >> 32) as u32)
     }
 
     /// True where the destination address is a multicast group.
@@ -171,19 +149,5 @@ impl Summary {
     #[must_use]
     pub const fn source_port(self) -> NetPort {
         NetPort((self.second >> 16) as u16)
-    }
-
-    /// The first byte after the IP packet.
-    #[inline(always)]
-    #[must_use]
-    pub const fn end(self) -> usize {
-        (self.second >> 32) as usize & 0x1_ffff
-    }
-
-    /// Where the IPv6 fragment header lies.
-    #[inline(always)]
-    #[must_use]
-    pub const fn fragment_header(self) -> usize {
-        (self.second >> 49) as usize & 0x3fff
     }
 }

@@ -11,18 +11,23 @@ use aya_ebpf::{
     macros::xdp,
     programs::XdpContext,
 };
-use lyncwall_common::{decide::judge, reason::Action};
+use lyncwall_common::{
+    decide::{Settle, Verdict, judge_and},
+    reason::Action,
+};
 
 use crate::{ctx::Frame, maps::Kernel};
 
 // For kernels before 5.18.
 #[xdp]
+#[expect(clippy::needless_pass_by_value, reason = "the macro hands the context in by value")]
 fn ingress(context: XdpContext) -> u32 {
     act::<false>(&context)
 }
 
 // For kernel 5.18 and later: frames in several buffers are judged, too.
 #[xdp(frags)]
+#[expect(clippy::needless_pass_by_value, reason = "the macro hands the context in by value")]
 fn ingress_frags(context: XdpContext) -> u32 {
     act::<true>(&context)
 }
@@ -30,12 +35,23 @@ fn ingress_frags(context: XdpContext) -> u32 {
 #[inline(always)]
 fn act<const FRAGS: bool>(context: &XdpContext) -> u32 {
     let frame = Frame::<FRAGS>::new(context);
-    let kernel = Kernel::new(frame.ifindex());
-    let verdict = judge(frame, &kernel);
-    report::account(frame, &kernel, verdict);
-    match verdict.action {
-        Action::Pass => XDP_PASS,
-        Action::Drop => XDP_DROP,
+    let Some(kernel) = Kernel::new(context) else { return XDP_DROP };
+    judge_and::<_, _, Enforce>(frame, &kernel)
+}
+
+/// Counts a verdict, reports it, and makes it an action.
+struct Enforce;
+
+impl<'a, const FRAGS: bool> Settle<Frame<'a, FRAGS>, Kernel> for Enforce {
+    type Output = u32;
+
+    #[inline(always)]
+    fn settle(frame: Frame<'a, FRAGS>, kernel: &Kernel, verdict: Verdict) -> u32 {
+        report::account(frame, kernel, verdict);
+        match verdict.action {
+            Action::Pass => XDP_PASS,
+            Action::Drop => XDP_DROP,
+        }
     }
 }
 

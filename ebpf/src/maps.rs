@@ -1,12 +1,13 @@
 //! The maps, each beside what is asked of it. All are pinned by name; ARCHITECTURE.md lists them.
 
-use core::ptr::{addr_of, addr_of_mut, read_volatile, write_volatile};
+use core::ptr::{addr_of, read_volatile};
 
 use aya_ebpf::{
-    bindings::BPF_F_MMAPABLE,
+    bindings::{BPF_F_MMAPABLE, xdp_md},
     helpers::bpf_jiffies64,
     macros::map,
     maps::{Array, LpmTrie, LruHashMap, PerCpuArray, RingBuf, lpm_trie::Key},
+    programs::XdpContext,
 };
 use lyncwall_common::{
     abi::{
@@ -63,24 +64,40 @@ static HZ: u64 = 250;
 const EVENT_RATE: u64 = 100;
 
 /// The kernel's tables, as one packet sees them.
+///
+/// What every packet needs is looked up once, before there is anything else to keep: a look-up is a call for the compiler,
+/// and only four registers survive one.
 #[derive(Clone, Copy)]
 pub(crate) struct Kernel {
-    ifindex: u32,
+    context: *const xdp_md,
+    control: *const Control,
+    cpu: *mut CpuRecord,
 }
 
 impl Kernel {
+    /// `None` where the kernel has not the maps that the program was loaded with, which cannot happen.
     #[inline(always)]
-    pub(crate) fn new(ifindex: u32) -> Self {
-        Self { ifindex }
+    pub(crate) fn new(context: &XdpContext) -> Option<Self> {
+        Some(Self { context: context.ctx, control: CONTROL.get_ptr(0)?, cpu: CPU.get_ptr_mut(0)? })
     }
 
     /// Counts a packet.
     #[inline(always)]
     pub(crate) fn count(&self, reason: Reason, action: Action) {
-        with_cpu(|cpu| cpu.reasons[reason as usize][action as usize] += 1);
+        self.cpu().reasons[reason as usize][action as usize] += 1;
     }
 
-    /// Counts a packet that a rule let in.
+    #[inline(always)]
+    #[expect(
+        clippy::mut_from_ref,
+        reason = "no two of these live at the same time: each caller uses it up at once"
+    )]
+    fn cpu(&self) -> &mut CpuRecord {
+        // SAFETY: this CPU's map value; XDP programs on one CPU do not interrupt each other, and the agent only reads.
+        unsafe { &mut *self.cpu }
+    }
+
+    /// Counts a packet that a rule let in. There is no block for `NO_COUNTER`, so that counts nothing.
     #[inline(always)]
     pub(crate) fn count_rule(&self, counter: u32) {
         add_one(&RULE_HITS, counter >> 12, counter as usize & 0xfff);
@@ -96,14 +113,12 @@ impl Kernel {
     /// True where this CPU may report one more drop; counts it as lost otherwise.
     #[inline(always)]
     pub(crate) fn may_report(&self) -> bool {
-        with_cpu(|cpu| {
-            let within = cpu.events.take(self.jiffies(), self.hz(), EVENT_RATE);
-            if !within {
-                cpu.events_lost += 1;
-            }
-            within
-        })
-        .unwrap_or(false)
+        let cpu = self.cpu();
+        let within = cpu.events.take(self.jiffies(), self.hz(), EVENT_RATE);
+        if !within {
+            cpu.events_lost += 1;
+        }
+        within
     }
 }
 
@@ -124,12 +139,12 @@ pub(crate) fn send(fill: impl FnOnce(&mut Event)) {
 #[inline(always)]
 pub(crate) fn forget(values: [u64; 2]) -> [u64; 2] {
     let Some(record) = CPU.get_ptr_mut(0) else { return [0; 2] };
-    // SAFETY: this CPU's map value, which nobody else writes. Volatile, or the compiler would leave it out.
-    unsafe {
-        let scratch = addr_of_mut!((*record).scratch);
-        write_volatile(scratch, values);
-        read_volatile(scratch)
-    }
+    // SAFETY: this CPU's map value.
+    let scratch = unsafe { &raw mut (*record).scratch };
+    // SAFETY: nobody else writes it. Volatile, or the compiler would leave it out.
+    unsafe { scratch.write_volatile(values) };
+    // SAFETY: as above.
+    unsafe { scratch.read_volatile() }
 }
 
 /// Jiffies.
@@ -157,9 +172,10 @@ fn add_one(counters: &PerCpuArray<CounterBlock>, block: u32, cell: usize) {
 impl Tables for Kernel {
     #[inline(always)]
     fn live(&self) -> Option<Live> {
-        let control = CONTROL.get_ptr(0)?;
-        // SAFETY: a map value; the agent stores the word whole, and it is read once.
-        Some(Live(unsafe { read_volatile(addr_of!((*control).live)) }))
+        // SAFETY: a map value.
+        let live = unsafe { &raw const (*self.control).live };
+        // SAFETY: the agent stores the word whole, and it is read once.
+        Some(Live(unsafe { live.read_volatile() }))
     }
 
     #[inline(always)]
@@ -175,10 +191,9 @@ impl Tables for Kernel {
 
     #[inline(always)]
     fn management_port(&self, transport: PortTransport, port: NetPort) -> bool {
-        let Some(control) = CONTROL.get_ptr(0) else { return false };
         let (byte, mask) = PortSet::cell(port);
         // SAFETY: a map value; `byte` is below 8,192.
-        let bits = unsafe { (*control).management[transport as usize].0[byte] };
+        let bits = unsafe { (*self.control).management[transport as usize].0[byte] };
         bits & mask != 0
     }
 
@@ -221,7 +236,9 @@ impl Tables for Kernel {
 
     #[inline(never)]
     fn dhcp_client(&self, slot: u32) -> bool {
-        GENERATIONS.get(slot).is_some_and(|generation| generation.is_dhcp_client(self.ifindex))
+        // SAFETY: the context that the kernel handed in.
+        let ifindex = unsafe { (*self.context).ingress_ifindex };
+        GENERATIONS.get(slot).is_some_and(|generation| generation.is_dhcp_client(ifindex))
     }
 
     #[inline(always)]
@@ -240,11 +257,10 @@ impl Tables for Kernel {
 
     #[inline(always)]
     fn within(&self, rate: Rate) -> bool {
-        with_cpu(|cpu| match rate {
-            Rate::IcmpError => cpu.icmp_errors.take(self.jiffies(), self.hz(), ICMP_ERROR_RATE),
-            Rate::IcmpEcho => cpu.icmp_echo.take(self.jiffies(), self.hz(), ICMP_ECHO_RATE),
-        })
-        .unwrap_or(false)
+        match rate {
+            Rate::IcmpError => self.cpu().icmp_errors.take(self.jiffies(), self.hz(), ICMP_ERROR_RATE),
+            Rate::IcmpEcho => self.cpu().icmp_echo.take(self.jiffies(), self.hz(), ICMP_ECHO_RATE),
+        }
     }
 
     #[inline(always)]

@@ -1,7 +1,6 @@
 //! Counting and reporting a verdict.
 
 use lyncwall_common::{
-    abi::NO_COUNTER,
     decide::Verdict,
     packet::Packet as _,
     reason::{Action, Reason},
@@ -16,7 +15,7 @@ use crate::{
 #[inline(always)]
 pub(crate) fn account<const FRAGS: bool>(frame: Frame<'_, FRAGS>, kernel: &Kernel, verdict: Verdict) {
     kernel.count(verdict.reason, verdict.action);
-    if verdict.counter != NO_COUNTER {
+    if matches!(verdict.reason, Reason::Allowed | Reason::Allow) {
         kernel.count_rule(verdict.counter);
         return;
     }

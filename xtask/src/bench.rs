@@ -8,6 +8,9 @@ use clap::Args;
 use crate::build::{self, Profile};
 use crate::{process, toolchain};
 
+/// The variable by which the benchmark finds the object that it compares with.
+const REFERENCE_VARIABLE: &str = "LYNCWALL_REFERENCE_OBJECT";
+
 /// What to measure.
 #[derive(Debug, Args)]
 pub(crate) struct Options {
@@ -24,6 +27,9 @@ pub(crate) struct Options {
 /// A [`process::Failure`] without root, or of the step that failed.
 pub(crate) fn run(options: &Options) -> Result<()> {
     process::require_root("bench")?;
+    let reference = build::reference(&options.toolchain)?;
     let built = build::build(&options.toolchain, Profile::Release)?;
-    process::become_command("the benchmark", built.program("bench").args(&options.arguments), "")
+    let mut benchmark = built.program("bench");
+    benchmark.env(REFERENCE_VARIABLE, reference).args(&options.arguments);
+    process::become_command("the benchmark", &mut benchmark, "")
 }

@@ -90,7 +90,7 @@ impl Built {
 /// # Errors
 /// A [`Failure`] of the step that failed.
 pub(crate) fn build(options: &toolchain::Selection, profile: Profile) -> Result<Built> {
-    let object = object(&toolchain::provide(options.choice()?)?)?;
+    let object = object(&toolchain::provide(options.choice()?)?, workspace::BPF_PROGRAM)?;
     let mut command = host("build")?;
     command.env(OBJECT_VARIABLE, &object);
     // This program is built already, and other features of its dependencies would build it again.
@@ -122,13 +122,21 @@ pub(crate) fn host_selected(subcommand: &str) -> Result<Command> {
     Ok(command)
 }
 
-fn object(toolchain: &toolchain::Toolchain) -> Result<PathBuf> {
+/// Builds the object that the benchmark compares with.
+///
+/// # Errors
+/// A [`Failure`] of the step that failed.
+pub(crate) fn reference(options: &toolchain::Selection) -> Result<PathBuf> {
+    object(&toolchain::provide(options.choice()?)?, workspace::REFERENCE_PROGRAM)
+}
+
+fn object(toolchain: &toolchain::Toolchain, program: &str) -> Result<PathBuf> {
     process::run(
-        "build the BPF object",
-        &mut toolchain.cargo("build")?,
+        &format!("build the BPF object {program}"),
+        toolchain.cargo("build")?.args(["--bin", program]),
         "mend what the compiler says above",
     )?;
-    let object = toolchain.output()?.join(workspace::BPF_CRATE);
+    let object = toolchain.output()?.join(program);
     check(&object)?;
     Ok(object)
 }

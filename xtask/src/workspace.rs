@@ -8,6 +8,12 @@ use anyhow::{Context as _, Result};
 /// The crate that holds the BPF programs; plain `cargo` commands over the workspace leave it out.
 pub(crate) const BPF_CRATE: &str = "lyncwall-ebpf";
 
+/// The program of [`BPF_CRATE`] that becomes part of the agent.
+pub(crate) const BPF_PROGRAM: &str = "lyncwall-ebpf";
+
+/// The program of [`BPF_CRATE`] that the benchmark compares with.
+pub(crate) const REFERENCE_PROGRAM: &str = "lyncwall-reference";
+
 /// The folder of the workspace's `Cargo.toml`.
 pub(crate) fn root() -> PathBuf {
     let manifest = Path::new(env!("CARGO_MANIFEST_DIR"));

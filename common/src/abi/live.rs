@@ -69,11 +69,18 @@ impl Live {
     #[must_use]
     #[inline(always)]
     pub fn judging(self, jiffies: impl FnOnce() -> u64) -> (u32, Features) {
-        let deadline = self.deadline();
-        if deadline != 0 && jiffies() >= deadline {
-            return (self.fallback(), Features((self.0 >> 16) as u8));
+        let word = if self.deadline() == 0 { self.0 } else { self.at(jiffies()) };
+        ((word & 0xf) as u32, Features((word >> 8) as u8))
+    }
+
+    /// The word with the slot and the features that judge now where those of the word itself would be. Out of line, as
+    /// deadlines are rare.
+    #[inline(never)]
+    fn at(self, now: u64) -> u64 {
+        if now < self.deadline() {
+            return self.0;
         }
-        ((self.0 & 0xf) as u32, Features((self.0 >> 8) as u8))
+        u64::from(self.fallback()) | (self.0 >> 8 & 0xff00)
     }
 
     /// The slot that judges while no deadline has passed.

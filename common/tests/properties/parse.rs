@@ -3,9 +3,8 @@
 use std::net::IpAddr;
 
 use lyncwall_common::abi::PortTransport;
-use lyncwall_common::fields::part;
-use lyncwall_common::parse::{Family, Fragment, Headers, Kind, ParseError, TAGGED, parse};
-use lyncwall_common::summary::Summary;
+use lyncwall_common::fields::{Place, part};
+use lyncwall_common::parse::{Family, Fragment, Headers, Kind, ParseError, TAGGED, parse, parse_plain};
 use proptest::prelude::*;
 
 use crate::frames::{Built, Extension, Ip, Opt, Payload, Spec, spec};
@@ -96,7 +95,7 @@ fn check_sound(spec: &Spec, built: &Built) {
     if kind == Kind::LaterFragment {
         let start = spec.part().map(|part| u32::from(part.start) * 8);
         assert_eq!(headers.fragment, Fragment::Later);
-        let part = part(&built.bytes[..], Summary::new(result, &headers)).expect("the part it is");
+        let part = part(&built.bytes[..], Place::of(&headers)).expect("the part it is");
         assert_eq!(Some(part.start), start);
         assert_eq!(
             (headers.ports, headers.destination_port.number()),
@@ -108,7 +107,7 @@ fn check_sound(spec: &Spec, built: &Built) {
     match (spec.part(), headers.fragment) {
         (None, Fragment::Whole) => {}
         (Some(_), Fragment::First) => {
-            let part = part(&built.bytes[..], Summary::new(result, &headers)).expect("the part it is");
+            let part = part(&built.bytes[..], Place::of(&headers)).expect("the part it is");
             assert_eq!(part.length as usize, headers.end - built.part);
         }
         (part, found) => panic!("{part:?} was read as {found:?}"),
@@ -180,6 +179,37 @@ proptest! {
     #[test]
     fn a_sound_frame_is_read_as_it_was_built(spec in spec()) {
         check_sound(&spec, &spec.build());
+    }
+
+    #[test]
+    fn the_short_way_reads_what_the_parser_reads(bytes in prop_oneof![
+        noise(),
+        damaged(),
+        spec().prop_map(|spec| spec.build().bytes),
+    ]) {
+        let (mut short, mut full) = (Headers::UNREAD, Headers::UNREAD);
+        if let Some(transport) = parse_plain(&bytes[..], &mut short) {
+            prop_assert_eq!(parse(&bytes[..], &mut full), Ok(Kind::Ports(transport)));
+            prop_assert_eq!(short, full);
+            prop_assert!(!full.group && !full.broadcast && full.fragment == Fragment::Whole);
+        }
+    }
+
+    #[test]
+    fn only_unusual_frames_take_the_long_way(spec in spec()) {
+        let built = spec.build();
+        let mut headers = Headers::UNREAD;
+        let result = parse(&built.bytes[..], &mut headers);
+        let length = if headers.family == Some(Family::V6) { 40 } else { 20 };
+        let usual = matches!(result, Ok(Kind::Ports(_)))
+            && headers.fragment == Fragment::Whole
+            && headers.transport == headers.network + length
+            && built.bytes[..2] != [0xff; 2]
+            && !(headers.group || headers.broadcast);
+        let short = parse_plain(&built.bytes[..], &mut Headers::UNREAD.clone());
+        // Beyond multicast: 240.0.0.0/4, which nobody has.
+        let class_e = headers.family == Some(Family::V4) && built.bytes[headers.network + 16] >= 240;
+        prop_assert_eq!(short.is_some(), usual && !class_e);
     }
 
     #[test]
