@@ -106,9 +106,12 @@ fn each_stream_changes_its_verdict_exactly_once_per_switch() {
 
     let counters = api.counters().expect("counters");
     let [first, second] = [0, 1].map(|stream| received.sequences[stream].len() as u64);
-    assert_eq!(counters.total() - before, 2 * EACH, "{:?}", counters.0.reasons);
     assert_eq!(counters.of("allowed", "pass"), first + second);
     assert_eq!(counters.of("closed", "drop"), 2 * EACH - first - second);
+    // Beside the streams there is what the client's stack says by itself, as the multicast groups that it is in.
+    let own = ["allowed", "closed", "non-ip", "neighbour", "multicast-control"];
+    let strange = counters.0.reasons.iter().find(|count| !own.contains(&count.reason.as_str()));
+    assert_eq!(strange, None, "none of the packets was counted as something else");
     assert_eq!(
         (counters.port("tcp", SIDES[0].1), counters.port("tcp", SIDES[1].1)),
         (EACH - first, EACH - second)

@@ -98,11 +98,6 @@ impl Tally {
         counts.map(|count| count.packets).sum()
     }
 
-    /// Packets of all reasons.
-    pub fn total(&self) -> u64 {
-        self.0.reasons.iter().map(|count| count.packets).sum()
-    }
-
     /// Packets that the rule of a role let in at exactly these ports, as `tcp` and `443`.
     pub fn rule(&self, transport: &str, ports: &str) -> u64 {
         let rules = self.0.rules.iter();
