@@ -44,23 +44,13 @@ fn report<const FRAGS: bool>(frame: Frame<'_, FRAGS>, reason: Reason, action: Ac
         event.action = action as u8;
         event.slot = slot as u8;
         event.reserved = 0;
-        event.captured = 0;
-        for (position, group) in event.frame.iter_mut().enumerate() {
-            if let Some(whole) = frame.read(position * 8) {
-                *group = whole;
-                event.captured += 8;
-                continue;
-            }
-            // The frame ends in this group or before it, and a transport header may be the last of it.
-            for (n, unit) in group.iter_mut().enumerate() {
-                *unit = match frame.read(position * 8 + n * 2) {
-                    Some(bytes) => {
-                        event.captured += 2;
-                        bytes
-                    }
-                    None => 0,
-                };
-            }
+        let mut captured = 0;
+        // Pairs of bytes, so that the last of a short frame, which may be of its transport header, come along.
+        for unit in event.frame.as_flattened_mut() {
+            let Some(bytes) = frame.read(captured) else { break };
+            *unit = bytes;
+            captured += 2;
         }
+        event.captured = captured as u8;
     });
 }

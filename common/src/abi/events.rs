@@ -23,7 +23,8 @@ pub struct Event {
     pub captured: u8,
     /// 0.
     pub reserved: u32,
-    /// The beginning of the frame, as it lies in memory: 16-bit units in groups of four.
+    /// The beginning of the frame, as it lies in memory: 16-bit units in groups of four. What lies behind `captured` bytes
+    /// is of earlier events.
     pub frame: [[u16; 4]; SNAP_LENGTH / 8],
 }
 
