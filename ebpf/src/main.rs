@@ -4,6 +4,7 @@
 
 mod ctx;
 mod maps;
+mod raw;
 mod report;
 
 use aya_ebpf::{
@@ -42,11 +43,11 @@ fn act<const FRAGS: bool>(context: &XdpContext) -> u32 {
 /// Counts a verdict, reports it, and makes it an action.
 struct Enforce;
 
-impl<'a, const FRAGS: bool> Settle<Frame<'a, FRAGS>, Kernel> for Enforce {
+impl<'a, const FRAGS: bool> Settle<Frame<'a, FRAGS>, Kernel<'a>> for Enforce {
     type Output = u32;
 
     #[inline(always)]
-    fn settle(frame: Frame<'a, FRAGS>, kernel: &Kernel, verdict: Verdict) -> u32 {
+    fn settle(frame: Frame<'a, FRAGS>, kernel: &Kernel<'a>, verdict: Verdict) -> u32 {
         report::account(frame, kernel, verdict);
         match verdict.action {
             Action::Pass => XDP_PASS,

@@ -1,10 +1,8 @@
 //! The maps, each beside what is asked of it. All are pinned by name; ARCHITECTURE.md lists them.
 
-use core::ptr::{addr_of, read_volatile};
-
 use aya_ebpf::{
-    bindings::{BPF_F_MMAPABLE, xdp_md},
-    helpers::bpf_jiffies64,
+    Global,
+    bindings::BPF_F_MMAPABLE,
     macros::map,
     maps::{Array, LpmTrie, LruHashMap, PerCpuArray, RingBuf, lpm_trie::Key},
     programs::XdpContext,
@@ -20,6 +18,8 @@ use lyncwall_common::{
     fields::Address,
     reason::{Action, Reason},
 };
+
+use crate::raw::{self, Context, ControlPage, PerCpu, now};
 
 #[map]
 static CONTROL: Array<Control> = Array::pinned(1, BPF_F_MMAPABLE);
@@ -58,7 +58,7 @@ const PREFIXES: u32 = 65_536;
 
 /// Ticks per second. The loader sets it; see `abi::program::HZ`.
 #[unsafe(no_mangle)]
-static HZ: u64 = 250;
+static HZ: Global<u64> = Global::new(250);
 
 /// Drops that each CPU reports, per second.
 const EVENT_RATE: u64 = 100;
@@ -68,33 +68,27 @@ const EVENT_RATE: u64 = 100;
 /// What every packet needs is looked up once, before there is anything else to keep: a look-up is a call for the compiler,
 /// and only four registers survive one.
 #[derive(Clone, Copy)]
-pub(crate) struct Kernel {
-    context: *const xdp_md,
-    control: *const Control,
-    cpu: *mut CpuRecord,
+pub(crate) struct Kernel<'a> {
+    context: Context<'a>,
+    control: ControlPage,
+    cpu: PerCpu<CpuRecord>,
 }
 
-impl Kernel {
+impl<'a> Kernel<'a> {
     /// `None` where the kernel has not the maps that the program was loaded with, which cannot happen.
     #[inline(always)]
-    pub(crate) fn new(context: &XdpContext) -> Option<Self> {
-        Some(Self { context: context.ctx, control: CONTROL.get_ptr(0)?, cpu: CPU.get_ptr_mut(0)? })
+    pub(crate) fn new(context: &'a XdpContext) -> Option<Self> {
+        Some(Self {
+            context: Context::new(context),
+            control: ControlPage::of(&CONTROL)?,
+            cpu: PerCpu::of(&CPU, 0)?,
+        })
     }
 
     /// Counts a packet.
     #[inline(always)]
     pub(crate) fn count(&self, reason: Reason, action: Action) {
-        self.cpu().reasons[reason as usize][action as usize] += 1;
-    }
-
-    #[inline(always)]
-    #[expect(
-        clippy::mut_from_ref,
-        reason = "no two of these live at the same time: each caller uses it up at once"
-    )]
-    fn cpu(&self) -> &mut CpuRecord {
-        // SAFETY: this CPU's map value; XDP programs on one CPU do not interrupt each other, and the agent only reads.
-        unsafe { &mut *self.cpu }
+        self.cpu.with(|cpu| cpu.reasons[reason as usize][action as usize] += 1);
     }
 
     /// Counts a packet that a rule let in. There is no block for `NO_COUNTER`, so that counts nothing.
@@ -113,12 +107,13 @@ impl Kernel {
     /// True where this CPU may report one more drop; counts it as lost otherwise.
     #[inline(always)]
     pub(crate) fn may_report(&self) -> bool {
-        let cpu = self.cpu();
-        let within = cpu.events.take(self.jiffies(), self.hz(), EVENT_RATE);
-        if !within {
-            cpu.events_lost += 1;
-        }
-        within
+        self.cpu.with(|cpu| {
+            let within = cpu.events.take(now(), HZ.load(), EVENT_RATE);
+            if !within {
+                cpu.events_lost += 1;
+            }
+            within
+        })
     }
 }
 
@@ -129,53 +124,28 @@ pub(crate) fn send(fill: impl FnOnce(&mut Event)) {
         with_cpu(|cpu| cpu.events_lost += 1);
         return;
     };
-    // SAFETY: the ring buffer handed out the room of an `Event`, and any bytes are one.
-    fill(unsafe { entry.assume_init_mut() });
+    fill(raw::event(&mut entry));
     entry.submit(0);
 }
 
-/// The same values, by way of memory that the verifier does not track; zeros where the CPU has no record, which cannot
-/// happen.
 #[inline(always)]
-pub(crate) fn forget(values: [u64; 2]) -> [u64; 2] {
-    let Some(record) = CPU.get_ptr_mut(0) else { return [0; 2] };
-    // SAFETY: this CPU's map value.
-    let scratch = unsafe { &raw mut (*record).scratch };
-    // SAFETY: nobody else writes it. Volatile, or the compiler would leave it out.
-    unsafe { scratch.write_volatile(values) };
-    // SAFETY: as above.
-    unsafe { scratch.read_volatile() }
-}
-
-/// Jiffies.
-#[inline(always)]
-pub(crate) fn now() -> u64 {
-    // SAFETY: a helper without arguments (kernel 5.6); the verifier inlines it.
-    unsafe { bpf_jiffies64() }
-}
-
-#[inline(always)]
-fn with_cpu<R>(f: impl FnOnce(&mut CpuRecord) -> R) -> Option<R> {
-    let record = CPU.get_ptr_mut(0)?;
-    // SAFETY: this CPU's map value; XDP programs on one CPU do not interrupt each other, and the agent only reads.
-    Some(f(unsafe { &mut *record }))
+fn with_cpu(f: impl FnOnce(&mut CpuRecord)) {
+    if let Some(cpu) = PerCpu::of(&CPU, 0) {
+        cpu.with(f);
+    }
 }
 
 #[inline(always)]
 fn add_one(counters: &PerCpuArray<CounterBlock>, block: u32, cell: usize) {
-    if let Some(values) = counters.get_ptr_mut(block) {
-        // SAFETY: this CPU's map value, which nobody else writes.
-        unsafe { (*values).0[cell] += 1 };
+    if let Some(values) = PerCpu::of(counters, block) {
+        values.with(|values| values.0[cell] += 1);
     }
 }
 
-impl Tables for Kernel {
+impl Tables for Kernel<'_> {
     #[inline(always)]
     fn live(&self) -> Option<Live> {
-        // SAFETY: a map value.
-        let live = unsafe { &raw const (*self.control).live };
-        // SAFETY: the agent stores the word whole, and it is read once.
-        Some(Live(unsafe { live.read_volatile() }))
+        Some(self.control.live())
     }
 
     #[inline(always)]
@@ -185,16 +155,13 @@ impl Tables for Kernel {
 
     #[inline(always)]
     fn hz(&self) -> u64 {
-        // SAFETY: a read-only constant; volatile, as the loader and not the compiler knows it.
-        unsafe { read_volatile(addr_of!(HZ)) }
+        HZ.load()
     }
 
     #[inline(always)]
     fn management_port(&self, transport: PortTransport, port: NetPort) -> bool {
         let (byte, mask) = PortSet::cell(port);
-        // SAFETY: a map value; `byte` is below 8,192.
-        let bits = unsafe { (*self.control).management[transport as usize].0[byte] };
-        bits & mask != 0
+        self.control.management(transport, byte) & mask != 0
     }
 
     #[inline(always)]
@@ -236,8 +203,7 @@ impl Tables for Kernel {
 
     #[inline(never)]
     fn dhcp_client(&self, slot: u32) -> bool {
-        // SAFETY: the context that the kernel handed in.
-        let ifindex = unsafe { (*self.context).ingress_ifindex };
+        let ifindex = self.context.ifindex();
         GENERATIONS.get(slot).is_some_and(|generation| generation.is_dhcp_client(ifindex))
     }
 
@@ -257,17 +223,15 @@ impl Tables for Kernel {
 
     #[inline(always)]
     fn within(&self, rate: Rate) -> bool {
-        match rate {
-            Rate::IcmpError => self.cpu().icmp_errors.take(self.jiffies(), self.hz(), ICMP_ERROR_RATE),
-            Rate::IcmpEcho => self.cpu().icmp_echo.take(self.jiffies(), self.hz(), ICMP_ECHO_RATE),
-        }
+        self.cpu.with(|cpu| match rate {
+            Rate::IcmpError => cpu.icmp_errors.take(now(), HZ.load(), ICMP_ERROR_RATE),
+            Rate::IcmpEcho => cpu.icmp_echo.take(now(), HZ.load(), ICMP_ECHO_RATE),
+        })
     }
 
     #[inline(always)]
     fn fragment(&self, key: &FragmentKey) -> Option<FragmentRecord> {
-        // SAFETY: copied out at once. A record that is reused meanwhile is a neighbour's: worth one wrong fragment
-        // verdict, as any collision of identifications is.
-        unsafe { FRAGMENTS.get(key) }.copied()
+        raw::copied(&FRAGMENTS, key)
     }
 
     #[inline(always)]

@@ -6,12 +6,18 @@
 #![no_std]
 #![no_main]
 
+#[expect(dead_code, reason = "lyncwall needs more of it")]
+mod raw;
+
 use aya_ebpf::{
     bindings::xdp_action::{XDP_DROP, XDP_PASS},
     macros::{map, xdp},
     maps::{Array, PerCpuArray},
     programs::XdpContext,
 };
+use lyncwall_common::packet::Wire;
+
+use crate::raw::{Context, PerCpu};
 
 /// The class of each port, by transport (TCP 0, UDP 1) and port in network byte order; 0 is closed.
 #[map]
@@ -35,9 +41,8 @@ fn empty_drop(_: XdpContext) -> u32 {
 #[expect(clippy::needless_pass_by_value, reason = "the macro hands the context in by value")]
 fn reference(context: XdpContext) -> u32 {
     let class = class(&context).unwrap_or(0);
-    if let Some(counts) = REFERENCE_COUNTS.get_ptr_mut(0) {
-        // SAFETY: this CPU's map value, which nobody else writes.
-        unsafe { (*counts)[class] += 1 };
+    if let Some(counts) = PerCpu::of(&REFERENCE_COUNTS, 0) {
+        counts.with(|counts| counts[class] += 1);
     }
     if class == 0 { XDP_DROP } else { XDP_PASS }
 }
@@ -84,14 +89,8 @@ fn class(context: &XdpContext) -> Option<usize> {
 
 /// One or two bytes as they lie in the packet.
 #[inline(always)]
-fn read<T: Copy>(context: &XdpContext, at: usize) -> Option<T> {
-    let start = context.data() + at;
-    if start + size_of::<T>() > context.data_end() {
-        return None;
-    }
-    // SAFETY: within the packet, as the verifier checks again; `T` is an unsigned integer, and every offset is as even as
-    // its size.
-    Some(unsafe { (start as *const T).read() })
+fn read<T: Wire>(context: &XdpContext, at: usize) -> Option<T> {
+    Context::new(context).header(at).copied()
 }
 
 #[unsafe(link_section = "license")]

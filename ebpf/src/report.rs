@@ -9,11 +9,12 @@ use lyncwall_common::{
 use crate::{
     ctx::Frame,
     maps::{self, Kernel},
+    raw::now,
 };
 
 /// Counts the packet, and reports it where it was dropped or, in audit mode, would have been.
 #[inline(always)]
-pub(crate) fn account<const FRAGS: bool>(frame: Frame<'_, FRAGS>, kernel: &Kernel, verdict: Verdict) {
+pub(crate) fn account<const FRAGS: bool>(frame: Frame<'_, FRAGS>, kernel: &Kernel<'_>, verdict: Verdict) {
     kernel.count(verdict.reason, verdict.action);
     if matches!(verdict.reason, Reason::Allowed | Reason::Allow) {
         kernel.count_rule(verdict.counter);
@@ -37,7 +38,7 @@ pub(crate) fn account<const FRAGS: bool>(frame: Frame<'_, FRAGS>, kernel: &Kerne
 #[inline(never)]
 fn report<const FRAGS: bool>(frame: Frame<'_, FRAGS>, reason: Reason, action: Action, slot: u32) {
     maps::send(|event| {
-        event.jiffies = maps::now();
+        event.jiffies = now();
         event.ifindex = frame.ifindex();
         event.length = frame.length() as u32;
         event.reason = reason as u8;

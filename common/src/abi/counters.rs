@@ -73,11 +73,9 @@ pub struct CpuRecord {
     pub icmp_errors: Bucket,
     /// For echo requests.
     pub icmp_echo: Bucket,
-    /// The program's own; see [`Packet::forget`](crate::packet::Packet::forget).
-    pub scratch: [u64; 2],
 }
 
-const _: () = assert!(size_of::<CpuRecord>() == 16 * REASONS + 16 + 3 * 16 + 16);
+const _: () = assert!(size_of::<CpuRecord>() == 16 * REASONS + 16 + 3 * 16);
 
 #[cfg(test)]
 mod tests {

@@ -1,0 +1,149 @@
+//! Packet memory, map memory and helpers, behind functions that cannot be called wrongly. The only unsafe code of this
+//! crate.
+
+use core::marker::PhantomData;
+
+use aya_ebpf::{
+    bindings::xdp_md,
+    helpers::{bpf_jiffies64, bpf_xdp_get_buff_len},
+    maps::{Array, LruHashMap, PerCpuArray, ring_buf::RingBufEntry},
+    programs::XdpContext,
+};
+use lyncwall_common::{
+    abi::{Control, Event, Live, PortTransport},
+    packet::Wire,
+};
+
+/// What the kernel hands in with a frame.
+#[derive(Clone, Copy)]
+pub(crate) struct Context<'a> {
+    context: *mut xdp_md,
+    lifetime: PhantomData<&'a XdpContext>,
+}
+
+impl<'a> Context<'a> {
+    #[inline(always)]
+    pub(crate) fn new(context: &'a XdpContext) -> Self {
+        Self { context: context.ctx, lifetime: PhantomData }
+    }
+
+    /// The number of the interface.
+    #[inline(always)]
+    pub(crate) fn ifindex(self) -> u32 {
+        // SAFETY: the context that the kernel handed in.
+        unsafe { (*self.context).ingress_ifindex }
+    }
+
+    /// Where the frame begins.
+    #[inline(always)]
+    pub(crate) fn data(self) -> usize {
+        // SAFETY: as above.
+        unsafe { (*self.context).data as usize }
+    }
+
+    /// Where the first buffer of the frame ends.
+    #[inline(always)]
+    pub(crate) fn data_end(self) -> usize {
+        // SAFETY: as above.
+        let end = unsafe { &raw const (*self.context).data_end };
+        // SAFETY: as above. Volatile, so that it is asked again rather than kept on the stack.
+        unsafe { end.read_volatile() as usize }
+    }
+
+    /// The length of the frame in all its buffers (kernel 5.18).
+    #[inline(always)]
+    pub(crate) fn length_of_all(self) -> usize {
+        // SAFETY: the context that the kernel handed in.
+        let length = unsafe { bpf_xdp_get_buff_len(self.context) };
+        length as usize
+    }
+
+    /// The `T` at `offset`; `None` where the first buffer ends before it does.
+    #[inline(always)]
+    pub(crate) fn header<T: Wire>(self, offset: usize) -> Option<&'a T> {
+        let start = self.data() + offset;
+        if start + size_of::<T>() > self.data_end() {
+            return None;
+        }
+        // SAFETY: `start` and the size of a `T` behind it lie between data and data_end, which the verifier checks
+        // again; any bytes are a `T`. Frames begin at an even address (the verifier refuses the load on machines where
+        // that would matter), and headers lie at even offsets, so a `T` is aligned. Nobody writes to the frame meanwhile.
+        Some(unsafe { &*(start as *const T) })
+    }
+}
+
+/// The value of the map `CONTROL`, which the agent changes while programs run.
+#[derive(Clone, Copy)]
+pub(crate) struct ControlPage(*const Control);
+
+impl ControlPage {
+    #[inline(always)]
+    pub(crate) fn of(map: &Array<Control>) -> Option<Self> {
+        map.get_ptr(0).map(Self)
+    }
+
+    /// The live word. The agent stores it whole, and it is read once.
+    #[inline(always)]
+    pub(crate) fn live(self) -> Live {
+        // SAFETY: a map value, which lives as long as the program.
+        let live = unsafe { &raw const (*self.0).live };
+        // SAFETY: as above.
+        Live(unsafe { live.read_volatile() })
+    }
+
+    /// Eight management ports.
+    #[inline(always)]
+    pub(crate) fn management(self, transport: PortTransport, byte: usize) -> u8 {
+        // SAFETY: a map value, which lives as long as the program; the index is checked.
+        unsafe { (*self.0).management[transport as usize].0[byte] }
+    }
+}
+
+/// This CPU's value of a per-CPU map.
+pub(crate) struct PerCpu<T>(*mut T);
+
+impl<T> Clone for PerCpu<T> {
+    #[inline(always)]
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<T> Copy for PerCpu<T> {}
+
+impl<T> PerCpu<T> {
+    #[inline(always)]
+    pub(crate) fn of(map: &PerCpuArray<T>, index: u32) -> Option<Self> {
+        map.get_ptr_mut(index).map(Self)
+    }
+
+    /// Gives it to `f`, which must not ask for it again.
+    #[inline(always)]
+    pub(crate) fn with<R>(self, f: impl FnOnce(&mut T) -> R) -> R {
+        // SAFETY: this CPU's value, which lives as long as the program. XDP programs of one CPU run with softirqs off, one
+        // after the other, and the agent only reads. No caller nests.
+        f(unsafe { &mut *self.0 })
+    }
+}
+
+/// The room for an event in the ring buffer; every field of it is to be set.
+#[inline(always)]
+pub(crate) fn event<'a>(entry: &'a mut RingBufEntry<Event>) -> &'a mut Event {
+    // SAFETY: the ring buffer handed out the room of an `Event`, and any bytes are one.
+    unsafe { entry.assume_init_mut() }
+}
+
+/// A copy of what a map holds. Where the kernel reuses the element meanwhile, it is a neighbour's: for a fragment's verdict
+/// no worse than a collision of identifications.
+#[inline(always)]
+pub(crate) fn copied<K, V: Copy>(map: &LruHashMap<K, V>, key: &K) -> Option<V> {
+    // SAFETY: copied out at once, and any bytes are a `V` of the maps here.
+    unsafe { map.get(key) }.copied()
+}
+
+/// Jiffies.
+#[inline(always)]
+pub(crate) fn now() -> u64 {
+    // SAFETY: a helper without arguments (kernel 5.6); the verifier inlines it.
+    unsafe { bpf_jiffies64() }
+}
