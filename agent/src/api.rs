@@ -52,14 +52,14 @@ pub struct Status {
     pub warnings: Vec<String>,
 }
 
-/// An interface that the program is attached to.
+/// An interface of the configuration.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Interface {
     /// Its name.
     pub name: String,
-    /// The kernel's number of it.
+    /// The kernel's number of it; 0 where it is not guarded.
     pub ifindex: u32,
-    /// `native` or `generic`.
+    /// `native` or `generic`; `UNGUARDED` where the program is not attached.
     pub mode: String,
 }
 

@@ -203,7 +203,24 @@ impl Datapath {
     /// # Errors
     /// Where a map cannot be read or written.
     pub fn set_management(&mut self, tables: &ManagementTables) -> Result<()> {
-        self.control.set_management(tables)
+        self.add_management(tables)?;
+        self.prune_management(tables)
+    }
+
+    /// The first half of [`Datapath::set_management`]: lets these in beside those who are let in already.
+    ///
+    /// # Errors
+    /// Where a map cannot be read or written. Who was let in still is.
+    pub fn add_management(&mut self, tables: &ManagementTables) -> Result<()> {
+        self.control.add_management(tables)
+    }
+
+    /// The second half: lets in nobody but these.
+    ///
+    /// # Errors
+    /// Where a map cannot be read or written.
+    pub fn prune_management(&mut self, tables: &ManagementTables) -> Result<()> {
+        self.control.prune_management(tables)
     }
 
     /// The generation that judges.

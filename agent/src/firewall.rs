@@ -10,12 +10,12 @@ use lyncwall_common::reason::Action;
 use serde::{Deserialize, Serialize};
 
 use crate::api;
-use crate::config::{self, Address, OnExit};
+use crate::config::{self, Address, Config, OnExit};
 use crate::datapath::{Attach, Attached, Datapath, Detached, Events};
 use crate::machine;
 use crate::net::{PortRange, Prefix};
 use crate::plan::{Machine, Plan, Roles};
-use crate::policy::{self, CounterBook, Identity, Input, OpenPorts, Ports, TargetInput, compile};
+use crate::policy::{self, Compiled, CounterBook, Identity, Input, OpenPorts, Ports, TargetInput, compile};
 use crate::problem::{Problem, Problems};
 use crate::services::Services;
 
@@ -157,19 +157,27 @@ impl Firewall {
         let machine = machine::look_again(&self.plan.config)?;
         let attached: Vec<u32> =
             self.datapath.status()?.interfaces.iter().map(|attached| attached.ifindex).collect();
-        let mut plan = self.plan.clone();
-        let mut numbers = machine.interfaces.iter();
-        plan.config
-            .interfaces
-            .retain(|_| numbers.next().is_some_and(|number| *number != 0 && !attached.contains(number)));
-        if plan.config.interfaces.is_empty() {
-            return Ok(());
+        let mut problems = Problems::default();
+        let mut changed = false;
+        for (interface, number) in self.plan.config.interfaces.clone().into_iter().zip(&machine.interfaces) {
+            if *number == 0 || attached.contains(number) {
+                continue;
+            }
+            // One by one: that one refuses must leave no other open.
+            let mut plan = self.plan.clone();
+            plan.config.interfaces = vec![interface];
+            match self.attach(&plan) {
+                Ok(()) => changed = true,
+                Err(error) => problems.append(error.downcast::<Problems>()?),
+            }
         }
-        self.attach(&plan)?;
+        if !changed {
+            return Ok(problems.or(())?);
+        }
         // What a generation says of an interface goes by its number, which is a new one.
         let (plan, roles) = (self.plan.clone(), self.memory.roles.clone());
         self.install(&plan, &roles, &machine)?;
-        Ok(())
+        Ok(problems.or(())?)
     }
 
     /// Waits until the generation before has judged its last packet. For after a switch was answered.
@@ -202,7 +210,7 @@ impl Firewall {
             mode: config.mode,
             on_exit: config.on_exit,
             generation: self.datapath.live()?.number,
-            interfaces: status.interfaces.iter().map(interface).collect(),
+            interfaces: interfaces(config, &status.interfaces),
             targets: config
                 .targets
                 .iter()
@@ -362,14 +370,30 @@ impl Firewall {
             counted_before
                 .extend(reused.into_iter().map(|n| (n, now.get(n as usize).copied().unwrap_or_default())));
         }
-        let generation = self.datapath.install(&compiled)?;
-        self.datapath.set_management(&compiled.management)?;
         counters.installed();
-        self.memory = Memory { roles: roles.clone(), file_roles: plan.roles(), counters, counted_before };
+        let memory = Memory { roles: roles.clone(), file_roles: plan.roles(), counters, counted_before };
+        // All that may fail comes before the one store that switches: after it, the new generation judges.
+        let generation =
+            match self.prepare(&memory, &compiled).and_then(|()| self.datapath.install(&compiled)) {
+                Ok(generation) => generation,
+                Err(error) => {
+                    if let Err(error) = remember(&mut self.datapath, &self.memory) {
+                        tracing::warn!("the next start may take other roles: {error:#}");
+                    }
+                    return Err(error);
+                }
+            };
+        self.memory = memory;
         self.targets = input.targets;
-        let blob = serde_json::to_vec(&self.memory).context("writing down what outlives the agent")?;
-        self.datapath.store_state(&blob)?;
+        if let Err(error) = self.datapath.prune_management(&compiled.management) {
+            tracing::warn!("earlier management sources are still let in: {error:#}");
+        }
         Ok(generation)
+    }
+
+    fn prepare(&mut self, memory: &Memory, compiled: &Compiled) -> Result<()> {
+        remember(&mut self.datapath, memory)?;
+        self.datapath.add_management(&compiled.management)
     }
 
     fn attach(&mut self, plan: &Plan) -> Result<()> {
@@ -418,6 +442,12 @@ impl Firewall {
             },
         }
     }
+}
+
+/// Stores what outlives the agent.
+fn remember(datapath: &mut Datapath, memory: &Memory) -> Result<()> {
+    let blob = serde_json::to_vec(memory).context("writing down what outlives the agent")?;
+    datapath.store_state(&blob)
 }
 
 impl Memory {
@@ -479,12 +509,23 @@ fn together(one: anyhow::Error, other: anyhow::Error) -> anyhow::Error {
     }
 }
 
-fn interface(attached: &Attached) -> api::Interface {
-    api::Interface {
+/// Those that are guarded, and those of the configuration that are not: they do not exist, or refuse.
+fn interfaces(config: &Config, attached: &[Attached]) -> Vec<api::Interface> {
+    let missing = config
+        .interfaces
+        .iter()
+        .filter(|interface| attached.iter().all(|attached| attached.interface != *interface.name))
+        .map(|interface| api::Interface {
+            name: interface.name.to_string(),
+            ifindex: 0,
+            mode: "UNGUARDED".to_owned(),
+        });
+    let guarded = attached.iter().map(|attached| api::Interface {
         name: attached.interface.clone(),
         ifindex: attached.ifindex,
         mode: attached.mode.name().to_owned(),
-    }
+    });
+    guarded.chain(missing).collect()
 }
 
 fn addresses(address: &Address) -> Vec<String> {

@@ -225,7 +225,7 @@ pub enum ParseError {
     Encapsulated,
     /// Truncated or inconsistent.
     Ipv4,
-    /// Loose or strict source route.
+    /// IPv4 loose or strict source route, or an IPv6 routing header with segments left.
     SourceRoute,
     /// Truncated or inconsistent.
     Ipv6,
@@ -474,6 +474,10 @@ fn extensions<P: Packet>(packet: P, next: u8, offset: usize, end: usize) -> Resu
         }
         if walk.next == IpProto::Ipv6Route as u8 && u16::from_be(head.fragment) >> 8 == 0 {
             return Err(ParseError::Rh0);
+        }
+        // Of any other type, with segments left: the packet is on its way to somewhere else than its destination says.
+        if walk.next == IpProto::Ipv6Route as u8 && u16::from_be(head.fragment) & 0xff != 0 {
+            return Err(ParseError::SourceRoute);
         }
         if is_fragment {
             // RFC 8200, 4.1: at most once.

@@ -76,7 +76,7 @@ reasons! {
     MalformedUdp = 7, "malformed-udp", Drop;
     /// A truncated ICMP or ICMPv6 header.
     MalformedIcmp = 8, "malformed-icmp", Drop;
-    /// IPv4 loose or strict source route.
+    /// IPv4 loose or strict source route, or an IPv6 routing header (not of type 0) with segments left.
     IpSourceRoute = 9, "ip-source-route", Drop;
     /// More IPv6 extension headers than the walk takes.
     Ipv6Chain = 10, "ipv6-chain", Drop;

@@ -10,6 +10,7 @@ use lyncwall_common::abi::{Live, map};
 
 use super::prefixes::PrefixMaps;
 use super::sys::ControlPage;
+use crate::net::Prefix;
 use crate::policy::ManagementTables;
 
 /// Management sources belong to no generation.
@@ -39,23 +40,35 @@ impl Control {
         self.page.live.store(live.0, Ordering::Release);
     }
 
-    /// Additions come before removals, so that whoever may manage the box before and after may do so all the time.
-    pub(super) fn set_management(&mut self, tables: &ManagementTables) -> Result<()> {
-        let current: HashSet<_> = self.sources.entries()?.into_iter().map(|(_, prefix)| prefix).collect();
-        let wanted: HashSet<_> = tables.sources.iter().copied().collect();
-        for prefix in wanted.difference(&current) {
+    /// Lets these in beside those who are let in already. Where that fails, nobody is let out.
+    pub(super) fn add_management(&mut self, tables: &ManagementTables) -> Result<()> {
+        let current = self.management_sources()?;
+        for prefix in tables.sources.iter().filter(|prefix| !current.contains(prefix)) {
             self.sources.insert(SLOT, *prefix, 1)?;
         }
-        let bytes = || self.page.management.iter().flatten().zip(tables.ports.iter().flat_map(|set| &set.0));
-        for (shared, byte) in bytes() {
+        for (shared, byte) in
+            self.page.management.iter().flatten().zip(tables.ports.iter().flat_map(|set| &set.0))
+        {
             shared.fetch_or(*byte, Ordering::Release);
         }
-        for (shared, byte) in bytes() {
+        Ok(())
+    }
+
+    /// Lets in nobody but these, who are let in already.
+    pub(super) fn prune_management(&mut self, tables: &ManagementTables) -> Result<()> {
+        for (shared, byte) in
+            self.page.management.iter().flatten().zip(tables.ports.iter().flat_map(|set| &set.0))
+        {
             shared.store(*byte, Ordering::Release);
         }
-        for prefix in current.difference(&wanted) {
+        let wanted: HashSet<_> = tables.sources.iter().copied().collect();
+        for prefix in self.management_sources()?.difference(&wanted) {
             self.sources.remove(SLOT, *prefix)?;
         }
         Ok(())
+    }
+
+    fn management_sources(&self) -> Result<HashSet<Prefix>> {
+        Ok(self.sources.entries()?.into_iter().map(|(_, prefix)| prefix).collect())
     }
 }

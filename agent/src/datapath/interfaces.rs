@@ -11,7 +11,7 @@ use rtnetlink::packet_core::{
     NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload,
 };
 use rtnetlink::packet_route::RouteNetlinkMessage;
-use rtnetlink::packet_route::link::{LinkAttribute, LinkMessage, LinkXdp, XdpAttached};
+use rtnetlink::packet_route::link::{LinkAttribute, LinkLayerType, LinkMessage, LinkXdp, XdpAttached};
 use rtnetlink::sys::protocols::NETLINK_ROUTE;
 use rtnetlink::sys::{Socket, SocketAddr};
 
@@ -55,6 +55,8 @@ impl fmt::Display for Mode {
 pub(super) struct Interface {
     pub(super) index: u32,
     pub(super) name: String,
+    /// True where frames begin with an Ethernet header.
+    pub(super) ethernet: bool,
     /// The ids of the XDP programs on it.
     pub(super) programs: Vec<u32>,
     /// Where the program runs; `None` without one, and where there are several or it runs in the hardware.
@@ -102,8 +104,14 @@ pub(super) fn changes() -> Result<impl Stream<Item = ()> + Send> {
 
 fn interface(message: RouteNetlinkMessage) -> Option<Interface> {
     let RouteNetlinkMessage::NewLink(link) = message else { return None };
-    let mut found =
-        Interface { index: link.header.index, name: String::new(), programs: Vec::new(), mode: None };
+    let ethernet = matches!(link.header.link_layer_type, LinkLayerType::Ether | LinkLayerType::Loopback);
+    let mut found = Interface {
+        index: link.header.index,
+        name: String::new(),
+        ethernet,
+        programs: Vec::new(),
+        mode: None,
+    };
     for attribute in link.attributes {
         match attribute {
             LinkAttribute::IfName(name) => found.name = name,

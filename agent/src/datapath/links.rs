@@ -125,14 +125,23 @@ fn plan(links: &Path, wanted: &[(&str, Attach)]) -> Result<Vec<Step>> {
             ));
             continue;
         };
+        if !interface.ethernet {
+            problems.push(Problem::new(
+                format!(
+                    "`{name}` carries packets without an Ethernet header, which the program cannot judge"
+                ),
+                "guard the interface that its traffic comes in by; a tunnel's own packets are judged there",
+            ));
+            continue;
+        }
         let own = pinned.holding(interface);
         let foreign = interface.programs.iter().find(|id| own.is_none_or(|own| own.info.program != **id));
         if let Some(id) = foreign {
             problems.push(Problem::new(
                 format!("`{name}` has the XDP program {id} of somebody else"),
                 format!(
-                    "look at it with `bpftool prog show id {id}` and `bpftool net show dev {name}`; where nobody \
-                     needs it, take it off with `ip link set dev {name} xdp off`, or stop who attached it"
+                    "look at it with `bpftool prog show id {id}` and `bpftool net show dev {name}`, and stop who attached \
+                     it; where it is another lyncwall's, name that one's --pin-dir, or run `lyncwall detach` with it"
                 ),
             ));
             continue;

@@ -66,14 +66,16 @@ impl PinDir {
     /// A [`Problem`] where another agent has it.
     pub(super) fn open(path: &Path) -> Result<Self> {
         let made = if make(path)? { vec![path.to_owned()] } else { Vec::new() };
+        private(path)?;
         let lock = lock(path)?.with_context(|| format!("{} was removed meanwhile", path.display()))?;
         let mut pins = Self { path: path.to_owned(), _lock: lock, undo: None };
         let maps = pins.maps()?.into_iter().collect();
         let undo = pins.undo.insert(Undo { maps, made });
         let links = path.join(LINKS);
         if make(&links)? {
-            undo.made.insert(0, links);
+            undo.made.insert(0, links.clone());
         }
+        private(&links)?;
         Ok(pins)
     }
 
@@ -82,6 +84,9 @@ impl PinDir {
     /// # Errors
     /// A [`Problem`] where another agent has it.
     pub(super) fn open_existing(path: &Path) -> Result<Option<Self>> {
+        if exists(path)? {
+            private(path)?;
+        }
         Ok(lock(path)?.map(|lock| Self { path: path.to_owned(), _lock: lock, undo: None }))
     }
 
@@ -313,6 +318,21 @@ fn make(path: &Path) -> Result<bool> {
         }),
         Err(error) => Err(error).with_context(|| format!("making {}", path.display())),
     }
+}
+
+/// Refuses a directory that somebody else could put pins into or take them from: a BPF file system is open to everybody
+/// where it was mounted without a mode.
+fn private(path: &Path) -> Result<()> {
+    let there = fs::symlink_metadata(path).with_context(|| format!("asking for {}", path.display()))?;
+    let owner = nix::unistd::geteuid().as_raw();
+    if there.is_dir() && there.uid() == owner && there.mode() & 0o022 == 0 {
+        return Ok(());
+    }
+    let problem = Problem::new(
+        format!("{} is not a directory that only user {owner} can write to", path.display()),
+        "remove it (what is pinned there may be somebody else's), or name another directory with `--pin-dir`",
+    );
+    Err(Problems::from(problem).into())
 }
 
 fn exists(path: &Path) -> Result<bool> {

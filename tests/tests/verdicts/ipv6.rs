@@ -86,9 +86,9 @@ fn single_extensions() -> Vec<Fixture> {
         ("destination options of 256 bytes", Extension::destination_options(&[0; 254])),
         ("destination options of 2,048 bytes", Extension::destination_options(&[0; 2046])),
         ("a routing header of type 1", Extension::routing(1, 0, &[])),
-        ("a routing header of type 2", Extension::routing(2, 1, &address)),
+        ("a routing header of type 2", Extension::routing(2, 0, &address)),
         ("a routing header of type 3", Extension::routing(3, 0, &address)),
-        ("a routing header of type 4", Extension::routing(4, 1, &[Pair::HOST_V6, Pair::CLIENT_V6])),
+        ("a routing header of type 4", Extension::routing(4, 0, &[Pair::HOST_V6, Pair::CLIENT_V6])),
         ("an atomic fragment", Extension::fragment(0, false, 7)),
     ];
     for (name, extension) in judged {
@@ -106,6 +106,14 @@ fn single_extensions() -> Vec<Fixture> {
     for segments in [0, 1, 255] {
         let rh0 = Extension::routing(0, segments, &address);
         list.add(format!("RH0 with {segments} segments left"), &behind([rh0], 443), Reason::Ipv6Rh0);
+    }
+    for kind in [1, 2, 3, 4, 253] {
+        let left = Extension::routing(kind, 1, &address);
+        list.add(
+            format!("a routing header of type {kind} with a segment left"),
+            &behind([left], 443),
+            Reason::IpSourceRoute,
+        );
     }
     list.add("RH0 without addresses", &behind([Extension::routing(0, 0, &[])], 443), Reason::Ipv6Rh0);
     list.fixtures
