@@ -40,6 +40,8 @@ pub struct Status {
     pub interfaces: Vec<Interface>,
     /// The targets.
     pub targets: Vec<Target>,
+    /// The `[[allow]]` rules: name and what each lets in.
+    pub allow: Vec<String>,
     /// Who may manage the box; `None` where the configuration says `management = "none"`.
     pub management: Option<Management>,
     /// The loaded program.
@@ -233,6 +235,8 @@ pub struct Switched {
     pub mode: Mode,
     /// The roles of each target now.
     pub targets: Vec<TargetRoles>,
+    /// What else is different from before, a sentence each: mode, management, allow rules, interfaces.
+    pub changes: Vec<String>,
     /// Ports that were closed and are open.
     pub opened: Vec<PortChange>,
     /// Ports that were open and are closed.

@@ -120,8 +120,15 @@ impl Lines {
             }
             match self.body.frame().await {
                 None => return Ok(None),
-                Some(frame) => {
-                    let frame = frame.context("the agent's stream broke off")?;
+                // An agent that ends does not end its streams.
+                Some(Err(_)) => {
+                    return Err(Problem::new(
+                        "the agent has ended",
+                        "`lyncwall status` says whether another one runs; its rules may still be in force",
+                    )
+                    .into());
+                }
+                Some(Ok(frame)) => {
                     if let Some(data) = frame.data_ref() {
                         self.rest.extend_from_slice(data);
                     }

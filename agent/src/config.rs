@@ -4,6 +4,7 @@
 //! What needs more than the file to judge — whether a role is in the catalogue, whether an interface exists —
 //! is judged by others, who find the [`Place`] to point at beside the value.
 
+use std::fmt;
 use std::net::IpAddr;
 use std::path::Path;
 
@@ -235,6 +236,49 @@ pub enum Transport {
     Udp,
     /// TCP and UDP.
     Both,
+}
+
+impl fmt::Display for Management {
+    /// As `tcp 22 from 10.0.0.0/8`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (name, ports) in [("tcp", &self.tcp), ("udp", &self.udp)] {
+            if !ports.is_empty() {
+                write!(f, "{name} {} ", list(ports))?;
+            }
+        }
+        write!(f, "from {}", list(&self.from))
+    }
+}
+
+impl fmt::Display for Allow {
+    /// As `node exporter: tcp 9100 from 10.1.0.5`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: ", self.name)?;
+        match &self.what {
+            AllowWhat::Ports { transport, ports } => {
+                let transport = match transport {
+                    Transport::Tcp => "tcp",
+                    Transport::Udp => "udp",
+                    Transport::Both => "tcp and udp",
+                };
+                write!(f, "{transport} {}", list(ports))?;
+            }
+            AllowWhat::Protocol(number) => write!(f, "protocol {number}")?,
+        }
+        if self.from.is_empty() {
+            f.write_str(" from anywhere")?;
+        } else {
+            write!(f, " from {}", list(&self.from))?;
+        }
+        match &self.target {
+            Some(target) => write!(f, " to target {target}"),
+            None => Ok(()),
+        }
+    }
+}
+
+fn list<T: fmt::Display>(items: &[T]) -> String {
+    items.iter().map(T::to_string).collect::<Vec<_>>().join(" ")
 }
 
 impl Config {

@@ -223,6 +223,7 @@ impl Firewall {
                     udp: ports(&target.name, lyncwall_common::abi::PortTransport::Udp),
                 })
                 .collect(),
+            allow: config.allow.iter().map(ToString::to_string).collect(),
             management: config.management.as_ref().map(|management| api::Management {
                 from: management.from.iter().map(Prefix::to_string).collect(),
                 tcp: management.tcp.iter().map(PortRange::to_string).collect(),
@@ -238,7 +239,7 @@ impl Firewall {
             },
             passed: total(Action::Pass),
             dropped: total(Action::Drop),
-            warnings: self.plan.warnings(&self.memory.roles),
+            warnings: self.warnings(&self.plan, &self.memory.roles)?,
         })
     }
 
@@ -347,6 +348,7 @@ impl Firewall {
         Ok(api::Switched {
             generation,
             mode: plan.config.mode,
+            changes: plan.differences(&self.plan),
             targets: roles
                 .iter()
                 .map(|(target, roles)| api::TargetRoles { target: target.clone(), roles: roles.clone() })
@@ -354,7 +356,7 @@ impl Firewall {
             opened,
             closed,
             micros,
-            warnings: plan.warnings(roles),
+            warnings: self.warnings(plan, roles)?,
         })
     }
 
@@ -418,6 +420,28 @@ impl Firewall {
             }
         }
         Ok(())
+    }
+
+    /// What is allowed but may not be meant, also of how the file fits this machine.
+    fn warnings(&self, plan: &Plan, roles: &Roles) -> Result<Vec<String>> {
+        let machine = machine::look_again(&plan.config)?;
+        let mut warnings = plan.warnings(roles);
+        for target in &plan.config.targets {
+            let Address::List(addresses) = &target.address else { continue };
+            let elsewhere: Vec<String> = addresses
+                .iter()
+                .filter(|address| plan.config.management.is_some() && !machine.addresses.contains(address))
+                .map(ToString::to_string)
+                .collect();
+            if !elsewhere.is_empty() {
+                warnings.push(format!(
+                    "management does not reach {} of target {}: not an address of this box now",
+                    elsewhere.join(", "),
+                    target.name
+                ));
+            }
+        }
+        Ok(warnings)
     }
 
     fn rule(&self, identity: &Identity, packets: u64) -> api::RuleCount {

@@ -1,9 +1,12 @@
 //! What the configuration needs to know of the machine.
 
 use std::fs;
+use std::net::IpAddr;
 
 use anyhow::{Context as _, Result};
+use nix::ifaddrs::getifaddrs;
 use nix::net::if_::if_nameindex;
+use nix::sys::socket::SockaddrStorage;
 
 use crate::config::Config;
 use crate::plan::Machine;
@@ -33,7 +36,7 @@ pub fn look(config: &Config) -> Result<Machine> {
         }
     }
     problems.or(())?;
-    Ok(Machine { interfaces: numbers, ephemeral: ephemeral()? })
+    Ok(Machine { interfaces: numbers, addresses: addresses()?, ephemeral: ephemeral()? })
 }
 
 /// The same with 0 for interfaces that do not exist at the moment: for an agent that enforces already.
@@ -45,7 +48,18 @@ pub fn look_again(config: &Config) -> Result<Machine> {
     let number =
         |wanted: &str| known.iter().find(|(name, _)| name == wanted).map_or(0, |(_, number)| *number);
     let interfaces = config.interfaces.iter().map(|interface| number(&interface.name)).collect();
-    Ok(Machine { interfaces, ephemeral: ephemeral()? })
+    Ok(Machine { interfaces, addresses: addresses()?, ephemeral: ephemeral()? })
+}
+
+/// The addresses of this network namespace.
+fn addresses() -> Result<Vec<IpAddr>> {
+    let all = getifaddrs().context("listing the addresses")?;
+    let address = |address: SockaddrStorage| match (address.as_sockaddr_in(), address.as_sockaddr_in6()) {
+        (Some(v4), _) => Some(IpAddr::V4(v4.ip())),
+        (_, Some(v6)) => Some(IpAddr::V6(v6.ip())),
+        (None, None) => None,
+    };
+    Ok(all.filter_map(|interface| address(interface.address?)).collect())
 }
 
 /// Names and numbers.

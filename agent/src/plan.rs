@@ -1,6 +1,7 @@
 //! What is to be enforced: a configuration together with its catalogue, with every role known.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use lyncwall_common::abi::PortTransport;
@@ -29,6 +30,8 @@ pub struct Plan {
 pub struct Machine {
     /// The interfaces of the configuration, by the kernel's number, in the order of the file; 0 where one does not exist.
     pub interfaces: Vec<u32>,
+    /// The addresses of this network namespace.
+    pub addresses: Vec<IpAddr>,
     /// The local ephemeral ports, first and last.
     pub ephemeral: (u16, u16),
 }
@@ -114,8 +117,37 @@ impl Plan {
             interfaces: interfaces
                 .map(|(interface, &ifindex)| InterfaceInput { ifindex, dhcp_client: interface.dhcp_client })
                 .collect(),
+            local: machine.addresses.clone(),
             ephemeral: machine.ephemeral,
         })
+    }
+
+    /// What is different from `before` besides roles, a sentence each.
+    #[must_use]
+    pub fn differences(&self, before: &Self) -> Vec<String> {
+        let (new, old) = (&self.config, &before.config);
+        let mut differences = Vec::new();
+        if new.mode != old.mode {
+            differences.push(format!("mode: {:?} to {:?}", old.mode, new.mode).to_lowercase());
+        }
+        if new.on_exit != old.on_exit {
+            differences.push(format!("on-exit: {:?} to {:?}", old.on_exit, new.on_exit).to_lowercase());
+        }
+        if new.unmatched != old.unmatched {
+            differences.push(format!("unmatched: {:?} to {:?}", old.unmatched, new.unmatched).to_lowercase());
+        }
+        let management =
+            |config: &Config| config.management.as_ref().map_or("none".to_owned(), ToString::to_string);
+        if new.management != old.management {
+            differences.push(format!("management: {} to {}", management(old), management(new)));
+        }
+        let rules = |config: &Config| config.allow.iter().map(ToString::to_string).collect::<Vec<_>>();
+        added_and_removed(&mut differences, "allow rule", &rules(old), &rules(new));
+        let names = |config: &Config| {
+            config.interfaces.iter().map(|interface| interface.name.to_string()).collect::<Vec<_>>()
+        };
+        added_and_removed(&mut differences, "interface", &names(old), &names(new));
+        differences
     }
 
     /// What is allowed but may not be meant, one sentence each: in the file, and in what its roles come to.
@@ -140,6 +172,13 @@ impl Plan {
     }
 }
 
+fn added_and_removed(differences: &mut Vec<String>, what: &str, old: &[String], new: &[String]) {
+    differences
+        .extend(new.iter().filter(|name| !old.contains(name)).map(|name| format!("{what} added: {name}")));
+    differences
+        .extend(old.iter().filter(|name| !new.contains(name)).map(|name| format!("{what} removed: {name}")));
+}
+
 impl From<catalogue::Rule> for Rule {
     fn from(rule: catalogue::Rule) -> Self {
         let transport = match rule.transport {
@@ -161,5 +200,39 @@ impl Problems {
             });
         }
         placed
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::Plan;
+
+    fn plan(text: &str) -> Plan {
+        Plan::parse(text, Path::new("test.toml")).unwrap_or_else(|problems| panic!("{problems}"))
+    }
+
+    #[test]
+    fn a_reload_tells_what_it_changes_besides_ports() {
+        let before = plan(
+            "mode = \"audit\"\n[management]\nfrom = [\"192.0.2.0/28\"]\ntcp = [22]\n\
+             [[interface]]\nname = \"eth0\"\n[[target]]\nroles = []\n",
+        );
+        let after = plan(
+            "[management]\nfrom = [\"198.51.100.0/24\"]\ntcp = [22]\n[[interface]]\nname = \"eth1\"\n\
+             [[target]]\nroles = []\n[[allow]]\nname = \"rdp\"\ntransport = \"tcp\"\nports = [3389]\n",
+        );
+        assert_eq!(
+            after.differences(&before),
+            [
+                "mode: audit to enforce",
+                "management: tcp 22 from 192.0.2.0/28 to tcp 22 from 198.51.100.0/24",
+                "allow rule added: rdp: tcp 3389 from anywhere",
+                "interface added: eth1",
+                "interface removed: eth0",
+            ]
+        );
+        assert!(after.differences(&after).is_empty());
     }
 }

@@ -56,12 +56,17 @@ pub(crate) async fn run(options: &Options, socket: &Path, pin_dir: &Path) -> Res
 async fn reload_on(hangup: &mut Signal, daemon: &Daemon) {
     while hangup.recv().await.is_some() {
         match daemon.reload().await {
-            Ok(switched) => tracing::info!(
-                generation = switched.generation,
-                opened = switched.opened.len(),
-                closed = switched.closed.len(),
-                "reloaded"
-            ),
+            Ok(switched) => {
+                for change in &switched.changes {
+                    tracing::info!("{change}");
+                }
+                tracing::info!(
+                    generation = switched.generation,
+                    opened = switched.opened.len(),
+                    closed = switched.closed.len(),
+                    "reloaded"
+                );
+            }
             Err(error) => match error.downcast_ref::<Problems>() {
                 Some(problems) => {
                     for problem in problems.iter() {

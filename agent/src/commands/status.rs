@@ -51,6 +51,12 @@ pub(crate) async fn run(client: &Client, output: &Output) -> anyhow::Result<()> 
     }
     output.section("Interfaces", &interfaces)?;
 
+    let mut allow = Table::plain();
+    for rule in status.allow {
+        allow.row([rule]);
+    }
+    output.section("Open besides the roles", &allow)?;
+
     let mut targets = Table::new(["target", "address", "roles", "open tcp", "open udp"]);
     for target in status.targets {
         let changed =

@@ -47,6 +47,9 @@ fn tell(switched: &Switched, output: &Output) -> anyhow::Result<()> {
         super::mode(switched.mode),
         roles.join("; ")
     ))?;
+    for change in &switched.changes {
+        output.line(&format!("  {change}"))?;
+    }
     if switched.opened.is_empty() && switched.closed.is_empty() {
         output.line("the roles open the same ports as before")?;
     }

@@ -106,7 +106,7 @@ fn show(
     output.section("By rule", &table)?;
     let unused = rules.iter().filter(|rule| rule.packets == 0).count();
     if unused > 0 {
-        output.line(&format!("  {unused} more rules have let nothing in so far"))?;
+        output.line(&format!("  rules that have let nothing in so far: {unused}"))?;
     }
 
     let mut dropped: Vec<_> = counters.ports.iter().collect();

@@ -26,7 +26,7 @@ pub fn compile(input: &Input, counters: &mut CounterBook) -> Result<Compiled, Pr
     let rules = sorted_rules(&input.targets, &mut problems);
     let generation = generation(input, &mut problems);
     let management = management(input.management.as_ref(), &mut problems);
-    let targets = targets::table(&input.targets, &mut problems);
+    let targets = targets::table(&input.targets, &input.local, &mut problems);
     let allow = allow::compile(&input.allow, &input.targets, &mut problems);
     problems.or(())?;
 

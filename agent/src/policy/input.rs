@@ -1,5 +1,7 @@
 //! What a generation is made from.
 
+use std::net::IpAddr;
+
 use lyncwall_common::abi::PortTransport;
 
 use super::Identity;
@@ -22,6 +24,8 @@ pub struct Input {
     pub mode: Mode,
     /// The interfaces that are attached to, up to 32.
     pub interfaces: Vec<InterfaceInput>,
+    /// The box's own addresses: management reaches them also where a target lists them.
+    pub local: Vec<IpAddr>,
     /// First and last local ephemeral port (`net.ipv4.ip_local_port_range`).
     pub ephemeral: (u16, u16),
 }

@@ -12,7 +12,11 @@ use crate::config::Address;
 use crate::problem::{Problem, Problems};
 
 /// The table for these targets; `None` where `host` is the only one, so that nothing needs to be looked up.
-pub(super) fn table(targets: &[TargetInput], problems: &mut Problems) -> Option<Box<TargetTable>> {
+pub(super) fn table(
+    targets: &[TargetInput],
+    local: &[IpAddr],
+    problems: &mut Problems,
+) -> Option<Box<TargetTable>> {
     let mut host = NO_POLICY;
     let mut owners: HashMap<[u64; 2], &str> = HashMap::new();
     let mut entries = Vec::new();
@@ -39,7 +43,8 @@ pub(super) fn table(targets: &[TargetInput], problems: &mut Problems) -> Option<
                     "give an address to one target",
                 ));
             }
-            entries.push(TargetEntry { address: key, policy, used: 1 });
+            let local = if local.contains(&address) { TargetEntry::LOCAL } else { 0 };
+            entries.push(TargetEntry { address: key, policy, used: TargetEntry::USED | local });
         }
     }
     if targets.len() == 1 && host != NO_POLICY {

@@ -212,8 +212,15 @@ pub struct TargetEntry {
     pub address: [u64; 2],
     /// The target's policy.
     pub policy: u32,
-    /// 1 where the entry is in use.
+    /// [`TargetEntry::USED`], [`TargetEntry::LOCAL`]; 0 where the entry is not in use.
     pub used: u32,
+}
+
+impl TargetEntry {
+    /// The entry is in use.
+    pub const USED: u32 = 1;
+    /// The address is the box's own: management reaches it.
+    pub const LOCAL: u32 = 2;
 }
 
 const _: () = assert!(core::mem::offset_of!(TargetTable, entries) == 16);
@@ -239,7 +246,7 @@ impl TargetTable {
     pub const fn find(&self, address: [u64; 2]) -> Target {
         let entry = &self.entries[Self::bucket(self.seed, address)];
         if entry.used != 0 && entry.address[0] == address[0] && entry.address[1] == address[1] {
-            return Target { policy: entry.policy, host: false };
+            return Target { policy: entry.policy, host: entry.used & TargetEntry::LOCAL != 0 };
         }
         Target { policy: self.host, host: true }
     }

@@ -106,6 +106,8 @@ fn an_interface_that_was_destroyed_and_made_again_is_guarded_again() {
     assert_eq!(Openings::on(pair).open(&PORTS), [443]);
     pair.client.delete_link(Pair::CLIENT_LINK).expect("it was there");
     assert!(eventually(PATIENT, || super::interfaces(&api).is_empty()), "it goes");
+    let status = api.status().expect("a status");
+    assert_eq!(status.interfaces[0].mode, "UNGUARDED", "{status:?}");
     let first = api.switch(&["director-vip"]).expect("a switch without the interface");
     assert!(!first.opened.is_empty());
     veth(

@@ -66,8 +66,9 @@ fn second_wire(pair: &Pair) {
 
 /// The interfaces that the agent says it enforces on, sorted.
 fn interfaces(api: &Api) -> Vec<String> {
-    let mut names: Vec<String> =
-        api.status().expect("a status").interfaces.into_iter().map(|interface| interface.name).collect();
+    let all = api.status().expect("a status").interfaces;
+    let guarded = all.into_iter().filter(|interface| interface.mode != "UNGUARDED");
+    let mut names: Vec<String> = guarded.map(|interface| interface.name).collect();
     names.sort();
     names
 }

@@ -62,7 +62,7 @@ fn a_socket_that_is_taken_stops_the_start_before_the_wire_is_touched() {
     let agent = scene.instance.start().expect("a stale socket is replaced");
     assert_eq!(Openings::on(&scene.pair).open(&PORTS), [443]);
     scene.instance.cli(["detach"]).expect("it runs").success().expect("it opens the box");
-    drop(agent);
+    agent.wait().expect("it ends, and removes its socket");
 
     fs::write(scene.instance.socket(), "precious").expect("a file");
     let finished = scene.instance.start_in_vain().expect("it ends");

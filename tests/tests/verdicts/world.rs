@@ -85,6 +85,7 @@ pub(crate) fn input(world: World, mode: Mode) -> Input {
         mode,
         // Test runs happen on lo, which is number 1 in every network namespace.
         interfaces: vec![InterfaceInput { ifindex: 1, dhcp_client: world == World::Dhcp }],
+        local: Vec::new(),
         ephemeral: (EPHEMERAL.0, EPHEMERAL.1),
     }
 }

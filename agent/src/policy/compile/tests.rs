@@ -16,6 +16,7 @@ pub(in crate::policy) fn input(targets: Vec<TargetInput>) -> Input {
         unmatched: Unmatched::Drop,
         mode: Mode::Enforce,
         interfaces: Vec::new(),
+        local: Vec::new(),
         ephemeral: (32_768, 60_999),
     }
 }

@@ -84,8 +84,8 @@ fn addresses_of_single_bits_are_kept_apart() {
 fn too_many_addresses_are_refused() {
     let mut problems = Problems::default();
     let set = |count| vec![listed("many".into(), (0..count).map(v4).collect())];
-    assert!(table(&set(256), &mut problems).is_some() && problems.is_empty());
-    assert!(table(&set(257), &mut problems).is_none());
+    assert!(table(&set(256), &[], &mut problems).is_some() && problems.is_empty());
+    assert!(table(&set(257), &[], &mut problems).is_none());
     assert!(problems.to_string().contains("257 addresses"), "{problems}");
 }
 
@@ -95,7 +95,7 @@ fn an_address_and_its_mapped_form_are_one() {
     let addresses = |text: &str| vec![text.parse().expect("an address")];
     let targets =
         [listed("a".into(), addresses("192.0.2.1")), listed("b".into(), addresses("::ffff:192.0.2.1"))];
-    assert!(table(&targets, &mut problems).is_none());
+    assert!(table(&targets, &[], &mut problems).is_none());
     assert!(problems.to_string().contains("which target `a` has"), "{problems}");
 }
 
@@ -122,7 +122,7 @@ proptest! {
             targets.push(TargetInput { name: "host".into(), address: Address::Host, inbound: vec![] });
         }
         let mut problems = Problems::default();
-        let table = table(&targets, &mut problems).expect("up to 200 addresses fit");
+        let table = table(&targets, &[], &mut problems).expect("up to 200 addresses fit");
         let owners: HashMap<IpAddr, u32> = owners;
         for address in owners.keys().chain(&others) {
             let expected = match owners.get(address) {
@@ -132,4 +132,17 @@ proptest! {
             prop_assert_eq!(table.find(words(*address)), expected);
         }
     }
+}
+
+#[test]
+fn an_address_of_the_box_itself_is_within_reach_of_management() {
+    let own: IpAddr = "192.0.2.10".parse().expect("an address");
+    let other: IpAddr = "192.0.2.11".parse().expect("an address");
+    let target =
+        TargetInput { name: "t".to_owned(), address: Address::List(vec![own, other]), inbound: Vec::new() };
+    let mut problems = Problems::default();
+    let table = table(&[target], &[own], &mut problems).expect("two addresses fit");
+    let found = |address| table.find(words(address));
+    assert_eq!((found(own).policy, found(own).host), (0, true));
+    assert_eq!((found(other).policy, found(other).host), (0, false));
 }

@@ -250,6 +250,7 @@ fn compiled_targets(targets: Vec<TargetInput>, allow: &[Allow], mode: Mode) -> R
         unmatched: Unmatched::Drop,
         mode,
         interfaces: Vec::new(),
+        local: Vec::new(),
         ephemeral: (32_768, 60_999),
     };
     Ok(compile(&input, &mut CounterBook::default())?)
