@@ -107,6 +107,14 @@ impl Netns {
         self.run(|| fs::write(&path, value)).with_context(|| format!("writing {value:?} to {path}"))
     }
 
+    /// Makes a tun interface here: IP without Ethernet. It goes with the returned file.
+    ///
+    /// # Errors
+    /// Where the kernel refuses.
+    pub fn tun(&self, name: &str) -> Result<File> {
+        self.run(|| sys::tun(name)).with_context(|| format!("making {name}"))
+    }
+
     /// The index of an interface.
     ///
     /// # Errors

@@ -99,3 +99,18 @@ fn stripped_tag(message: &libc::msghdr) -> StrippedTag {
 fn check(result: libc::c_int) -> io::Result<libc::c_int> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
 }
+
+/// Makes a tun interface, which carries IP packets without an Ethernet header, in this thread's network namespace. It goes
+/// with the returned file.
+pub(crate) fn tun(name: &str) -> io::Result<std::fs::File> {
+    let device = std::fs::File::options().read(true).write(true).open("/dev/net/tun")?;
+    // SAFETY: a C struct of integers and arrays, for which zeros are a value.
+    let mut request: libc::ifreq = unsafe { zeroed() };
+    for (to, from) in request.ifr_name.iter_mut().take(libc::IFNAMSIZ - 1).zip(name.bytes()) {
+        *to = from.cast_signed();
+    }
+    request.ifr_ifru.ifru_flags = (libc::IFF_TUN | libc::IFF_NO_PI) as libc::c_short;
+    // SAFETY: the request is a whole `ifreq`, as TUNSETIFF wants it, and lives through the call.
+    let made = unsafe { libc::ioctl(device.as_raw_fd(), libc::TUNSETIFF as libc::Ioctl, &raw const request) };
+    if made < 0 { Err(io::Error::last_os_error()) } else { Ok(device) }
+}

@@ -87,3 +87,28 @@ fn a_mode_that_the_interface_does_not_take_is_refused() {
     assert_eq!(modes, ["generic", "native"], "lo first");
     agent.wait_for_log("the driver refused").expect("it says so");
 }
+
+/// The program would take the first half of an IPv4 source address for an EtherType, and pass nearly everything.
+#[test]
+fn an_interface_without_ethernet_is_refused() {
+    let scene = Scene::new().expect("a scene");
+    let _tun = scene.pair.host.tun("tun0").expect("a tun interface");
+    let config = Config::roles(&["reverse-proxy"]).interface("tun0");
+    scene.instance.configure(&config.toml()).expect("a file");
+    let finished = scene.instance.start_in_vain().expect("it ends");
+    expect_refused(&finished, &["tun0", "without an Ethernet header"]);
+    expect_untouched(&scene);
+}
+
+/// A BPF file system that was mounted without a mode is open to everybody.
+#[test]
+fn a_pin_directory_of_somebody_else_is_refused() {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    let scene = Scene::new().expect("a scene");
+    scene.instance.configure(&Config::roles(&["reverse-proxy"]).toml()).expect("a file");
+    fs::create_dir_all(scene.instance.pins()).expect("a directory");
+    fs::set_permissions(scene.instance.pins(), fs::Permissions::from_mode(0o777)).expect("a mode");
+    let finished = scene.instance.start_in_vain().expect("it ends");
+    expect_refused(&finished, &["only user 0 can write to", "--pin-dir"]);
+}
