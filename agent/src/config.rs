@@ -29,9 +29,17 @@ pub use crate::catalogue::Reading;
 /// # Errors
 /// Every mistake in the file; a file that cannot be read is one.
 pub fn read(path: &Path) -> Result<Config, Problems> {
+    parse(&text(path)?, path)
+}
+
+/// The text of the file at `path`.
+///
+/// # Errors
+/// A file that cannot be read, or is no text.
+pub fn text(path: &Path) -> Result<String, Problems> {
     let bytes = std::fs::read(path).map_err(|error| unreadable(path, &error))?;
     match std::str::from_utf8(&bytes) {
-        Ok(text) => parse(text, path),
+        Ok(text) => Ok(text.to_owned()),
         Err(error) => {
             let (good, _) = bytes.split_at(error.valid_up_to());
             let place = reader::place_after(path, &String::from_utf8_lossy(good));
@@ -45,7 +53,21 @@ pub fn read(path: &Path) -> Result<Config, Problems> {
 /// # Errors
 /// Every mistake in the text, in the order of the text.
 pub fn parse(text: &str, file: &Path) -> Result<Config, Problems> {
+    parse_declared(text, file).1
+}
+
+/// The same, with what the roles can be checked by also where something else is wrong.
+pub fn parse_declared(text: &str, file: &Path) -> (Option<Declared>, Result<Config, Problems>) {
     sections::config(text, file)
+}
+
+/// What a file with mistakes says of roles, where that part of it is good.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Declared {
+    /// The catalogue that the roles are taken from.
+    pub catalogue: CatalogueName,
+    /// What is protected.
+    pub targets: Vec<Target>,
 }
 
 fn unreadable(path: &Path, error: &std::io::Error) -> Problem {

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use lyncwall_common::abi::PortTransport;
 
 use crate::catalogue::{self, Catalogue, Resolved};
-use crate::config::{self, Config};
+use crate::config::{self, CatalogueName, Config, Declared};
 use crate::policy::{Input, InterfaceInput, Rule, TargetInput};
 use crate::problem::{Place, Problem, Problems};
 
@@ -42,7 +42,7 @@ impl Plan {
     /// # Errors
     /// Every mistake in either.
     pub fn read(file: &Path) -> Result<Self, Problems> {
-        Self::new(config::read(file)?, file)
+        Self::parse(&config::text(file)?, file)
     }
 
     /// The same for a text that stands in, or is to stand in, `file`.
@@ -50,27 +50,21 @@ impl Plan {
     /// # Errors
     /// Every mistake in either.
     pub fn parse(text: &str, file: &Path) -> Result<Self, Problems> {
-        Self::new(config::parse(text, file)?, file)
-    }
-
-    fn new(config: Config, file: &Path) -> Result<Self, Problems> {
-        let directory = file.parent().unwrap_or(Path::new(""));
-        let catalogue = match Catalogue::load(&config.catalogue.name, directory) {
-            Ok(catalogue) => catalogue,
-            // A catalogue that cannot be found is a mistake in the configuration; one with mistakes has places of its own.
-            Err(problems) if problems.iter().all(|problem| problem.place.is_none()) => {
-                return Err(problems.placed(&config.catalogue.place));
+        let (declared, config) = config::parse_declared(text, file);
+        let config = match config {
+            Ok(config) => config,
+            Err(mut problems) => {
+                // Roles are checked also where something else is wrong, so that one look shows all.
+                if let Some(Declared { catalogue, targets }) = declared
+                    && let Ok(catalogue) = load(&catalogue, file)
+                {
+                    problems.append(unknown_roles(&catalogue, &targets));
+                }
+                return Err(problems);
             }
-            Err(problems) => return Err(problems),
         };
-        let mut problems = Problems::default();
-        for target in &config.targets {
-            let keys: Vec<&str> = target.roles.iter().map(|role| role.key.as_str()).collect();
-            for (position, message, fix) in catalogue.check_roles(&keys) {
-                problems.push(Problem::at(target.roles[position].place.clone(), message, fix));
-            }
-        }
-        problems.or(Self { file: file.to_owned(), config, catalogue })
+        let catalogue = load(&config.catalogue, file)?;
+        unknown_roles(&catalogue, &config.targets).or(Self { file: file.to_owned(), config, catalogue })
     }
 
     /// The roles that the file gives to each target.
@@ -172,6 +166,31 @@ impl Plan {
     }
 }
 
+/// The catalogue that a configuration names.
+fn load(named: &CatalogueName, file: &Path) -> Result<Catalogue, Problems> {
+    let directory = file.parent().unwrap_or(Path::new(""));
+    // A catalogue that cannot be found is a mistake in the configuration; one with mistakes has places of its own.
+    Catalogue::load(&named.name, directory).map_err(|problems| {
+        if problems.iter().all(|problem| problem.place.is_none()) {
+            problems.placed(&named.place)
+        } else {
+            problems
+        }
+    })
+}
+
+/// Roles that the catalogue does not know, and roles that do not go together.
+fn unknown_roles(catalogue: &Catalogue, targets: &[config::Target]) -> Problems {
+    let mut problems = Problems::default();
+    for target in targets {
+        let keys: Vec<&str> = target.roles.iter().map(|role| role.key.as_str()).collect();
+        for (position, message, fix) in catalogue.check_roles(&keys) {
+            problems.push(Problem::at(target.roles[position].place.clone(), message, fix));
+        }
+    }
+    problems
+}
+
 fn added_and_removed(differences: &mut Vec<String>, what: &str, old: &[String], new: &[String]) {
     differences
         .extend(new.iter().filter(|name| !old.contains(name)).map(|name| format!("{what} added: {name}")));
@@ -211,6 +230,18 @@ mod tests {
 
     fn plan(text: &str) -> Plan {
         Plan::parse(text, Path::new("test.toml")).unwrap_or_else(|problems| panic!("{problems}"))
+    }
+
+    #[test]
+    fn an_unknown_role_is_told_together_with_other_mistakes() {
+        let text = "mode = \"audi\"\n[management]\nfrom = [\"192.0.2.0/28\"]\ntcp = [22]\n\
+                    [[interface]]\nname = \"eth0\"\n[[target]]\nroles = [\"reverse-prox\"]\n";
+        let problems = Plan::parse(text, Path::new("test.toml")).expect_err("two mistakes").to_string();
+        assert!(
+            problems.contains("test.toml:1:8: mode")
+                && problems.contains("test.toml:8:10: target[0].roles[0]"),
+            "{problems}"
+        );
     }
 
     #[test]

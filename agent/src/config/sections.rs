@@ -8,8 +8,8 @@ use toml::de::DeValue;
 
 use super::reader::{self, Keys, Node, Table, Unique};
 use super::{
-    Address, Attach, CatalogueName, Config, Interface, InterfaceName, Management, Mode, Name, OnExit,
-    Reading, Role, Target, Unmatched, allow, lists,
+    Address, Attach, CatalogueName, Config, Declared, Interface, InterfaceName, Management, Mode, Name,
+    OnExit, Reading, Role, Target, Unmatched, allow, lists,
 };
 use crate::net::PortRange;
 use crate::problem::Problems;
@@ -50,8 +50,9 @@ const TARGET: Keys = Keys {
 };
 
 /// The configuration in `text`, or every mistake in it.
-pub(super) fn config(text: &str, file: &Path) -> Result<Config, Problems> {
-    reader::read(text, file, TOP, |top| {
+pub(super) fn config(text: &str, file: &Path) -> (Option<Declared>, Result<Config, Problems>) {
+    let mut declared = None;
+    let config = reader::read(text, file, TOP, |top| {
         let catalogue = catalogue(top);
         let reading = choice(top, "reading", &[("strict", Reading::Strict), ("literal", Reading::Literal)]);
         let mode = choice(top, "mode", &[("enforce", Mode::Enforce), ("audit", Mode::Audit)]);
@@ -62,6 +63,10 @@ pub(super) fn config(text: &str, file: &Path) -> Result<Config, Problems> {
         let targets = targets(top, &zones);
         let allow = allow::rules(top, &declared_targets(top));
         let (zone, unmatched) = zones.one;
+        declared = catalogue
+            .clone()
+            .zip(targets.clone())
+            .map(|(catalogue, targets)| Declared { catalogue, targets });
         Some(Config {
             catalogue: catalogue?,
             reading: reading?,
@@ -74,7 +79,8 @@ pub(super) fn config(text: &str, file: &Path) -> Result<Config, Problems> {
             targets: targets?,
             allow: allow?,
         })
-    })
+    });
+    (declared, config)
 }
 
 /// The word at `name`, or the default where the key is not there.
