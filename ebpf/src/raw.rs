@@ -128,7 +128,7 @@ impl<T> PerCpu<T> {
 
 /// The room for an event in the ring buffer; every field of it is to be set.
 #[inline(always)]
-pub(crate) fn event<'a>(entry: &'a mut RingBufEntry<Event>) -> &'a mut Event {
+pub(crate) fn event(entry: &mut RingBufEntry<Event>) -> &mut Event {
     // SAFETY: the ring buffer handed out the room of an `Event`, and any bytes are one.
     unsafe { entry.assume_init_mut() }
 }
