@@ -18,7 +18,7 @@ mod targets;
 
 pub use compile::compile;
 pub use counters::{COUNTERS, CounterBook, Identity};
-pub use input::{Input, InterfaceInput, MAX_PREFIXES, Rule, TargetInput};
+pub use input::{Input, InterfaceInput, Rule, TargetInput};
 pub use judge::{HostTables, judge};
 pub use open::{Change, OpenPorts, Ports};
 

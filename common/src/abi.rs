@@ -16,8 +16,8 @@ pub use events::{Event, FragmentKey, FragmentRecord, SNAP_LENGTH};
 pub use live::{Control, Features, Live, PortSet};
 pub use policy::{
     ALLOW_RULES, AllowKey, AllowTable, Class, FLAG_DHCP_CLIENT, Generation, Interface, MAX_INTERFACES,
-    MAX_POLICIES, MAX_TARGET_ADDRESSES, NO_COUNTER, NO_POLICY, PolicyTable, SLOTS, SourceV4, SourceV6,
-    TARGET_BUCKETS, Target, TargetEntry, TargetTable, mapped, policy_index,
+    MAX_POLICIES, MAX_PREFIXES, MAX_TARGET_ADDRESSES, NO_COUNTER, NO_POLICY, PolicyTable, SLOTS, SourceV4,
+    SourceV6, TARGET_BUCKETS, Target, TargetEntry, TargetTable, mapped, policy_index,
 };
 
 /// Bytes in one element of `STATE`.

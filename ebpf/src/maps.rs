@@ -10,9 +10,9 @@ use aya_ebpf::{
 use lyncwall_common::{
     abi::{
         AllowKey, AllowTable, Class, Control, CounterBlock, CpuRecord, Event, FragmentKey, FragmentRecord,
-        Generation, Live, MAX_POLICIES, NetPort, PORT_DROP_BLOCKS, PolicyTable, PortSet, PortTransport,
-        RULE_BLOCKS, SLOTS, STATE_BYTES, STATE_ELEMENTS, SourceV4, SourceV6, Target, TargetTable,
-        policy_index, port_drop_cell,
+        Generation, Live, MAX_POLICIES, MAX_PREFIXES, NetPort, PORT_DROP_BLOCKS, PolicyTable, PortSet,
+        PortTransport, RULE_BLOCKS, SLOTS, STATE_BYTES, STATE_ELEMENTS, SourceV4, SourceV6, Target,
+        TargetTable, policy_index, port_drop_cell,
     },
     decide::{ICMP_ECHO_RATE, ICMP_ERROR_RATE, Rate, Tables},
     fields::Address,
@@ -24,9 +24,9 @@ use crate::raw::{self, Context, ControlPage, PerCpu, now};
 #[map]
 static CONTROL: Array<Control> = Array::pinned(1, BPF_F_MMAPABLE);
 #[map]
-static MANAGEMENT_V4: LpmTrie<SourceV4, u64> = LpmTrie::pinned(PREFIXES, 0);
+static MANAGEMENT_V4: LpmTrie<SourceV4, u64> = LpmTrie::pinned(MAX_PREFIXES, 0);
 #[map]
-static MANAGEMENT_V6: LpmTrie<SourceV6, u64> = LpmTrie::pinned(PREFIXES, 0);
+static MANAGEMENT_V6: LpmTrie<SourceV6, u64> = LpmTrie::pinned(MAX_PREFIXES, 0);
 #[map]
 static GENERATIONS: Array<Generation> = Array::pinned(SLOTS, 0);
 #[map]
@@ -36,9 +36,9 @@ static POLICIES: Array<PolicyTable> = Array::pinned(SLOTS * MAX_POLICIES * 2, 0)
 #[map]
 static ALLOW: Array<AllowTable> = Array::pinned(SLOTS, 0);
 #[map]
-static ALLOW_SOURCES_V4: LpmTrie<SourceV4, u64> = LpmTrie::pinned(SLOTS * PREFIXES, 0);
+static ALLOW_SOURCES_V4: LpmTrie<SourceV4, u64> = LpmTrie::pinned(SLOTS * MAX_PREFIXES, 0);
 #[map]
-static ALLOW_SOURCES_V6: LpmTrie<SourceV6, u64> = LpmTrie::pinned(SLOTS * PREFIXES, 0);
+static ALLOW_SOURCES_V6: LpmTrie<SourceV6, u64> = LpmTrie::pinned(SLOTS * MAX_PREFIXES, 0);
 #[map]
 static FRAGMENTS: LruHashMap<FragmentKey, FragmentRecord> = LruHashMap::pinned(16_384, 0);
 #[map]
@@ -52,9 +52,6 @@ static EVENTS: RingBuf = RingBuf::pinned(256 * 1024, 0);
 // Created and pinned with the others so that it lives as long as they do; only the agent uses it.
 #[map]
 static STATE: Array<[u8; STATE_BYTES]> = Array::pinned(STATE_ELEMENTS, 0);
-
-/// Prefixes in one trie and slot.
-const PREFIXES: u32 = 65_536;
 
 /// Ticks per second. The loader sets it; see `abi::program::HZ`.
 #[unsafe(no_mangle)]

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use lyncwall_common::abi::PortTransport;
+use lyncwall_common::abi::{MAX_PREFIXES, PortTransport};
 
 use super::Identity;
 use crate::config::{Address, Allow, Management, Mode, Unmatched};
@@ -75,9 +75,6 @@ pub struct InterfaceInput {
     pub dhcp_client: bool,
 }
 
-/// Prefixes that the source tables hold for each address family.
-pub const MAX_PREFIXES: usize = 65_536;
-
 /// Says so where `prefixes` are more than a source table holds.
 pub(super) fn check_prefixes<'a>(
     prefixes: impl Iterator<Item = &'a Prefix>,
@@ -89,7 +86,7 @@ pub(super) fn check_prefixes<'a>(
         count[usize::from(prefix.addr().is_ipv6())] += 1;
     }
     for (family, count) in ["IPv4", "IPv6"].into_iter().zip(count) {
-        if count > MAX_PREFIXES {
+        if count > MAX_PREFIXES as usize {
             problems.push(Problem::new(
                 format!("{what} has {count} {family} prefixes, and there is room for {MAX_PREFIXES}"),
                 "join neighbouring prefixes into shorter ones",

@@ -10,6 +10,9 @@ pub const SLOTS: u32 = 3;
 /// Policies, one per target, in a generation.
 pub const MAX_POLICIES: u32 = 16;
 
+/// Prefixes in a source map, for each address family and slot.
+pub const MAX_PREFIXES: u32 = 65_536;
+
 /// Interfaces in a generation.
 pub const MAX_INTERFACES: usize = 32;
 
