@@ -8,6 +8,7 @@ use anyhow::{Context as _, Result};
 use clap::Args;
 
 use crate::process::{self, Failure};
+use crate::toolchain::Place;
 use crate::toolchain::linker::host_cargo;
 use crate::{toolchain, workspace};
 
@@ -69,12 +70,22 @@ pub(crate) struct Built {
 impl Built {
     /// The agent.
     pub(crate) fn agent(&self) -> PathBuf {
-        self.programs.join("lyncwall")
+        self.path("lyncwall")
+    }
+
+    /// The BPF object that the agent has inside.
+    pub(crate) fn object(&self) -> &Path {
+        &self.object
+    }
+
+    /// Where one of the built programs lies.
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.programs.join(name)
     }
 
     /// One of the built programs, with the variables that the test programs read.
     pub(crate) fn program(&self, name: &str) -> Command {
-        let mut command = Command::new(self.programs.join(name));
+        let mut command = Command::new(self.path(name));
         self.export_to(&mut command);
         command
     }
@@ -90,7 +101,7 @@ impl Built {
 /// # Errors
 /// A [`Failure`] of the step that failed.
 pub(crate) fn build(options: &toolchain::Selection, profile: Profile) -> Result<Built> {
-    let object = object(&toolchain::provide(options.choice()?)?, workspace::BPF_PROGRAM)?;
+    let object = object(options, &Place::workspace()?, workspace::BPF_PROGRAM)?;
     let mut command = host("build")?;
     command.env(OBJECT_VARIABLE, &object);
     // This program is built already, and other features of its dependencies would build it again.
@@ -127,16 +138,21 @@ pub(crate) fn host_selected(subcommand: &str) -> Result<Command> {
 /// # Errors
 /// A [`Failure`] of the step that failed.
 pub(crate) fn reference(options: &toolchain::Selection) -> Result<PathBuf> {
-    object(&toolchain::provide(options.choice()?)?, workspace::REFERENCE_PROGRAM)
+    object(options, &Place::workspace()?, workspace::REFERENCE_PROGRAM)
 }
 
-fn object(toolchain: &toolchain::Toolchain, program: &str) -> Result<PathBuf> {
+/// Builds a program of [`workspace::BPF_CRATE`] from the sources in `place`.
+///
+/// # Errors
+/// A [`Failure`] of the step that failed.
+pub(crate) fn object(options: &toolchain::Selection, place: &Place, program: &str) -> Result<PathBuf> {
+    let toolchain = toolchain::provide(options.choice()?)?;
     process::run(
         &format!("build the BPF object {program}"),
-        toolchain.cargo("build")?.args(["--bin", program]),
+        toolchain.cargo_at(place, "build").args(["--bin", program]),
         "mend what the compiler says above",
     )?;
-    let object = toolchain.output()?.join(program);
+    let object = toolchain.output(place).join(program);
     check(&object)?;
     Ok(object)
 }

@@ -8,9 +8,12 @@ use std::process::Command;
 use anyhow::Result;
 use clap::Args;
 
+use crate::apt;
 use crate::process::{self, Failure, capture};
 use crate::toolchain::version::Version;
-use crate::toolchain::{apt, debian, linker, nightly};
+use crate::toolchain::{debian, linker, nightly};
+use crate::vm::guest::Hardware;
+use crate::vm::requirements::{self, Program};
 
 /// Nothing to choose.
 #[derive(Debug, Args)]
@@ -37,6 +40,12 @@ pub(crate) fn run(_options: &Options) -> Result<()> {
     report.check("kernel BTF", btf());
     report.check("root", root());
     report.check("bpffs", bpffs());
+
+    println!("\nguests, for `vm` and for `test` on other kernels");
+    for program in &requirements::PROGRAMS {
+        report.check(program.name, guest_program(program));
+    }
+    report.check("accelerator", good(Hardware::find().describe()));
 
     if !host {
         return Err(Failure::new("no Rust to build with", "install it from https://rustup.rs").into());
@@ -101,9 +110,9 @@ impl Report {
     /// Prints a finding; true where nothing needed is missing.
     fn check(&mut self, name: &str, finding: Finding) -> bool {
         let Finding { state, what, fix } = finding;
-        println!("  {state:<8} {name:<16} {what}");
+        println!("  {state:<8} {name:<18} {what}");
         if !fix.is_empty() {
-            println!("  {:<8} {:<16} fix: {fix}", "", "");
+            println!("  {:<8} {:<18} fix: {fix}", "", "");
         }
         if state == State::Missing {
             self.missing += 1;
@@ -171,7 +180,7 @@ fn debian_way(report: &mut Report) -> Result<bool> {
         report.check("packages", good(format!("unpacked: {}", unpacked.describe())));
     }
     let ready = debian::ready().ok().flatten();
-    let possible = match apt::require_programs().and_then(|()| debian::offered()) {
+    let possible = match apt::require_programs(debian::WITHOUT_APT).and_then(|()| debian::offered()) {
         Ok(Some(version)) => report.check("apt", good(format!("offers rustc-web {version}"))),
         Ok(None) => {
             // The lists may only be missing: the build then fetches its own.
@@ -195,6 +204,13 @@ fn debian_way(report: &mut Report) -> Result<bool> {
         },
     );
     Ok(possible || ready.is_some())
+}
+
+fn guest_program(program: &Program) -> Finding {
+    match program.find() {
+        Some(path) => good(path.display().to_string()),
+        None => absent(format!("not installed; {} brings it", requirements::install(&[program]))),
+    }
 }
 
 fn is_debian_12() -> bool {

@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+mod apt;
 mod bench;
 mod build;
 mod demo;
@@ -14,6 +15,7 @@ mod process;
 mod run;
 mod test;
 mod toolchain;
+mod vm;
 mod workspace;
 
 /// Builds, tests and measures lyncwall.
@@ -34,6 +36,8 @@ enum Task {
     Demo(demo::Options),
     /// Build, then run all tests (needs root)
     Test(test::Options),
+    /// Build, then run the kernel tests on Debian's kernels in QEMU
+    Vm(vm::Options),
     /// Build optimised, then measure the cost of a packet (needs root)
     Bench(bench::Options),
     /// Check the formatting, clippy on host and BPF code, the documentation, lint inheritance, unsafe doors
@@ -58,6 +62,7 @@ fn main() -> ExitCode {
         Task::Run(options) => run::run(&options),
         Task::Demo(options) => demo::run(&options),
         Task::Test(options) => test::run(&options),
+        Task::Vm(options) => vm::run(&options),
         Task::Bench(options) => bench::run(&options),
         Task::Lint(options) => lint::run(&options),
         Task::Doctor(options) => doctor::run(&options),

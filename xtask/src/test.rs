@@ -11,23 +11,51 @@ use clap::Args;
 use crate::build::{self, Profile};
 use crate::process::{self, Failure};
 use crate::toolchain;
+use crate::vm;
+use crate::vm::kernels::KERNELS;
+use crate::vm::requirements::{self, QEMU};
 
 /// What to test.
 #[derive(Debug, Args)]
 pub(crate) struct Options {
     #[command(flatten)]
     toolchain: toolchain::Selection,
+    /// Run them on all of Debian's kernels too, and show that they find out a broken BPF program
+    #[arg(long, conflicts_with = "arguments")]
+    full: bool,
     /// Arguments of `cargo test`, as `-p lyncwall-tests --test verdicts` or `-- a_part_of_a_name`
     #[arg(last = true)]
     arguments: Vec<OsString>,
 }
 
-/// Builds everything, runs the tests and sums them up.
+/// Builds everything, runs the tests and sums them up; then runs those that need a kernel on other kernels.
 ///
 /// # Errors
 /// A [`Failure`] without root, when a test fails, and when no test ran.
 pub(crate) fn run(options: &Options) -> Result<()> {
     process::require_root("test")?;
+    if options.full {
+        // Before the work of minutes.
+        requirements::check()?;
+    }
+    here(options)?;
+    if options.full {
+        vm::run_tests(&options.toolchain, &KERNELS)?;
+        return vm::run_broken(&options.toolchain);
+    }
+    if !options.arguments.is_empty() {
+        return Ok(());
+    }
+    if QEMU.find().is_none() {
+        let all = requirements::PROGRAMS.iter().collect::<Vec<_>>();
+        println!("not run on Linux 6.1: no {}; {} brings it", QEMU.name, requirements::install(&all));
+        return Ok(());
+    }
+    vm::run_tests(&options.toolchain, &[vm::kernels::parse("6.1").map_err(anyhow::Error::msg)?])
+}
+
+/// Runs the tests on this machine's kernel.
+fn here(options: &Options) -> Result<()> {
     let start = Instant::now();
     let built = build::build(&options.toolchain, Profile::Debug)?;
 
@@ -71,16 +99,20 @@ fn selects_packages(arguments: &[OsString]) -> bool {
 
 /// The results of all test programs together.
 #[derive(Debug, Default, PartialEq, Eq)]
-struct Sum {
-    programs: u32,
-    passed: u32,
-    failed: u32,
-    ignored: u32,
+pub(crate) struct Sum {
+    /// Programs that have said their result.
+    pub(crate) programs: u32,
+    /// Tests that passed.
+    pub(crate) passed: u32,
+    /// Tests that failed.
+    pub(crate) failed: u32,
+    /// Tests that were not run.
+    pub(crate) ignored: u32,
 }
 
 impl Sum {
     /// Adds the line, if it is the result of one test program.
-    fn add(&mut self, line: &str) {
+    pub(crate) fn add(&mut self, line: &str) {
         let Some(counts) = line.strip_prefix("test result: ").and_then(|rest| rest.split_once(". ")) else {
             return;
         };

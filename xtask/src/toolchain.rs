@@ -4,8 +4,8 @@
 
 use std::env;
 use std::fmt;
-use std::fs::{self, File};
-use std::path::{Path, PathBuf};
+use std::fs;
+use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::{Context as _, Result};
@@ -14,7 +14,6 @@ use clap::{Args, ValueEnum};
 use crate::process::{Failure, in_short, say};
 use crate::{environment, workspace};
 
-pub(crate) mod apt;
 pub(crate) mod debian;
 pub(crate) mod linker;
 pub(crate) mod nightly;
@@ -68,6 +67,25 @@ impl Selection {
     }
 }
 
+/// Sources and where what is built of them goes.
+#[derive(Debug)]
+pub(crate) struct Place {
+    /// The folder of the workspace's `Cargo.toml`.
+    pub(crate) sources: PathBuf,
+    /// The folders of BPF build output are in this one.
+    pub(crate) output: PathBuf,
+}
+
+impl Place {
+    /// This workspace.
+    ///
+    /// # Errors
+    /// When the target folder cannot be named.
+    pub(crate) fn workspace() -> Result<Self> {
+        Ok(Self { sources: workspace::root(), output: workspace::target_dir()?.join("bpf") })
+    }
+}
+
 /// A compiler that has `core` for BPF, or builds it, with a linker that reads its bitcode.
 #[derive(Debug)]
 pub(crate) struct Toolchain {
@@ -97,9 +115,14 @@ impl Toolchain {
     /// # Errors
     /// When the target folder cannot be named.
     pub(crate) fn cargo(&self, subcommand: &str) -> Result<Command> {
+        Ok(self.cargo_at(&Place::workspace()?, subcommand))
+    }
+
+    /// The same for sources in another place.
+    pub(crate) fn cargo_at(&self, place: &Place, subcommand: &str) -> Command {
         let mut command = Command::new(&self.cargo);
         command.arg(subcommand);
-        self.complete(command)
+        self.complete(place, command)
     }
 
     /// `cargo clippy` for the BPF crate; `None` where the toolchain has no clippy.
@@ -113,29 +136,26 @@ impl Toolchain {
         }
         let mut command = Command::new(program);
         command.arg("clippy");
-        self.complete(command).map(Some)
+        Ok(Some(self.complete(&Place::workspace()?, command)))
     }
 
-    /// The folder where [`Toolchain::cargo`] puts the object.
-    ///
-    /// # Errors
-    /// When the target folder cannot be named.
-    pub(crate) fn output(&self) -> Result<PathBuf> {
-        Ok(self.target_dir()?.join(TARGET).join("release"))
+    /// The folder where [`Toolchain::cargo_at`] puts the object.
+    pub(crate) fn output(&self, place: &Place) -> PathBuf {
+        self.target_dir(place).join(TARGET).join("release")
     }
 
-    fn target_dir(&self) -> Result<PathBuf> {
+    fn target_dir(&self, place: &Place) -> PathBuf {
         // Not shared with the host build nor between the routes: each would undo the other's work, and the
         // agent would not see that the object under the same path is another.
-        Ok(workspace::target_dir()?.join("bpf").join(self.folder))
+        place.output.join(self.folder)
     }
 
-    fn complete(&self, mut command: Command) -> Result<Command> {
+    fn complete(&self, place: &Place, mut command: Command) -> Command {
         command
             .args(["--package", workspace::BPF_CRATE, "--target", TARGET, "--release"])
             .arg("--target-dir")
-            .arg(self.target_dir()?)
-            .current_dir(workspace::root());
+            .arg(self.target_dir(place))
+            .current_dir(&place.sources);
         if self.build_std {
             command.args(["-Z", "build-std=core"]);
         }
@@ -149,7 +169,7 @@ impl Toolchain {
             .env("RUSTC_BOOTSTRAP", "1")
             .env("CARGO_TARGET_BPFEL_UNKNOWN_NONE_LINKER", &self.linker)
             .env("CARGO_ENCODED_RUSTFLAGS", "-Cdebuginfo=2\u{1f}-Clink-arg=--btf");
-        Ok(command)
+        command
     }
 }
 
@@ -160,7 +180,7 @@ impl Toolchain {
 pub(crate) fn provide(choice: Choice) -> Result<Toolchain> {
     let fetched = workspace::fetched_dir()?;
     fs::create_dir_all(&fetched).with_context(|| fetched.display().to_string())?;
-    let _lock = lock(&fetched.join("lock"))?;
+    let _lock = workspace::lock(&fetched.join("lock"), "provides the BPF toolchain")?;
     let toolchain = match choice {
         Choice::Nightly => match nightly::ready()? {
             Some(ready) => ready,
@@ -195,14 +215,4 @@ fn automatic() -> Result<Toolchain> {
         )
         .into()
     })
-}
-
-/// Keeps a second `cargo xtask` from fetching into the same folder at the same time.
-fn lock(path: &Path) -> Result<File> {
-    let file = File::create(path).with_context(|| path.display().to_string())?;
-    if file.try_lock().is_err() {
-        say("waiting for another cargo xtask that provides the BPF toolchain");
-        file.lock().with_context(|| path.display().to_string())?;
-    }
-    Ok(file)
 }

@@ -1,9 +1,12 @@
 //! Where things lie.
 
 use std::env;
+use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
+
+use crate::process::say;
 
 /// The crate that holds the BPF programs; plain `cargo` commands over the workspace leave it out.
 pub(crate) const BPF_CRATE: &str = "lyncwall-ebpf";
@@ -37,4 +40,17 @@ pub(crate) fn target_dir() -> Result<PathBuf> {
 /// What the tasks fetch; kept between runs, and made again after it is deleted.
 pub(crate) fn fetched_dir() -> Result<PathBuf> {
     Ok(target_dir()?.join("bpf-toolchain"))
+}
+
+/// Keeps a second `cargo xtask` out of the same folder until the file is closed; `what` the other does, for people.
+///
+/// # Errors
+/// When the file cannot be made or locked.
+pub(crate) fn lock(path: &Path, what: &str) -> Result<File> {
+    let file = File::create(path).with_context(|| path.display().to_string())?;
+    if file.try_lock().is_err() {
+        say(&format!("waiting for another cargo xtask that {what}"));
+        file.lock().with_context(|| path.display().to_string())?;
+    }
+    Ok(file)
 }

@@ -8,10 +8,10 @@ use std::process::Command;
 use anyhow::{Context as _, Result};
 
 use super::Toolchain;
-use super::apt::{self, Apt};
 use super::linker::{self, Build};
 use super::version::Version;
-use crate::process::{self, Failure, in_short, say};
+use crate::apt::{self, Apt};
+use crate::process::{Failure, in_short, say};
 use crate::{environment, workspace};
 
 /// The release of `bpf-linker` for an LLVM of Debian's, and the majors that it knows.
@@ -21,6 +21,9 @@ const LINKER_LLVM: std::ops::RangeInclusive<u32> = 21..=23;
 /// Packages whose name has no version in it.
 const PACKAGES: [&str; 4] =
     ["rustc-web", "rust-web-clippy", "libstd-rust-web-dev", "libstd-rust-web-dev-bpf"];
+
+/// What to do where Debian's packages cannot be used.
+pub(crate) const WITHOUT_APT: &str = "use `--toolchain nightly`, which works on any distribution with rustup";
 
 /// Libraries that the machine always has and that must be its own, as they belong to its loader.
 const NEVER_UNPACKED: [&str; 4] = ["libc6", "libgcc-s1", "libstdc++6", "gcc-12-base"];
@@ -52,7 +55,7 @@ pub(crate) fn provide() -> Result<Toolchain> {
 /// # Errors
 /// A [`Failure`] where this is no Debian; when the target folder cannot be written.
 pub(crate) fn offered() -> Result<Option<String>> {
-    apt::require_programs()?;
+    apt::require_programs(WITHOUT_APT)?;
     let apt = Apt::with_machine_lists(&workspace::fetched_dir()?.join("apt"))?;
     Ok(packages(&apt).ok().and_then(|_| apt.candidate("rustc-web")))
 }
@@ -109,7 +112,7 @@ impl Unpacked {
 }
 
 fn fetch() -> Result<Unpacked> {
-    apt::require_programs()?;
+    apt::require_programs(WITHOUT_APT)?;
     let lists = workspace::fetched_dir()?.join("apt");
     let machine = Apt::with_machine_lists(&lists)?;
     let first = packages(&machine).and_then(|packages| unpack(&machine, &packages));
@@ -161,26 +164,8 @@ fn named(packages: &[String], prefix: &str) -> Result<String> {
     })
 }
 
-/// Downloads and unpacks; the folder gets its name only when everything is in it.
 fn unpack(apt: &Apt, packages: &[String]) -> Result<()> {
-    let folder = folder()?;
-    let partial = folder.with_extension("partial");
-    if partial.exists() {
-        fs::remove_dir_all(&partial).with_context(|| partial.display().to_string())?;
-    }
-    let archives = partial.join("archives");
-    fs::create_dir_all(&archives).with_context(|| archives.display().to_string())?;
-    apt.download(packages, &archives)?;
-    for entry in fs::read_dir(&archives).with_context(|| archives.display().to_string())? {
-        let archive = entry.with_context(|| archives.display().to_string())?.path();
-        process::run(
-            &format!("unpack {}", archive.file_name().unwrap_or_default().display()),
-            Command::new("dpkg").arg("-x").args([&archive, &partial]),
-            "the disk may be full: the unpacked packages take 1 GB",
-        )?;
-    }
-    fs::remove_dir_all(&archives).with_context(|| archives.display().to_string())?;
-    fs::rename(&partial, &folder).with_context(|| folder.display().to_string())
+    apt.unpack(packages, &folder()?, "the disk may be full: the unpacked packages take 1 GB")
 }
 
 fn folder() -> Result<PathBuf> {

@@ -1,4 +1,5 @@
-//! apt as a downloader: it reads the machine's sources and writes only below a folder of its own.
+//! apt as a downloader: it reads the machine's sources, or one suite of Debian's archive, and writes only below a
+//! folder of its own.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -8,12 +9,14 @@ use anyhow::{Context as _, Result};
 
 use crate::process::{self, Failure, capture};
 
+pub(crate) mod sources;
+
 /// A view of the package lists.
 #[derive(Debug)]
 pub(crate) struct Apt {
     folder: PathBuf,
-    /// True where the lists are our own copy, not the machine's.
-    own_lists: bool,
+    /// Settings beside the machine's, as `-o` takes them.
+    settings: Vec<(&'static str, PathBuf)>,
 }
 
 impl Apt {
@@ -22,7 +25,7 @@ impl Apt {
     /// # Errors
     /// When `folder` cannot be written.
     pub(crate) fn with_machine_lists(folder: &Path) -> Result<Self> {
-        Self::new(folder, false)
+        Self::new(folder, Vec::new())
     }
 
     /// Over lists that are fetched now from the machine's sources; the machine's own stay as they are.
@@ -30,11 +33,44 @@ impl Apt {
     /// # Errors
     /// A [`Failure`] when the lists cannot be fetched.
     pub(crate) fn with_own_lists(folder: &Path) -> Result<Self> {
-        let apt = Self::new(folder, true)?;
+        let apt = Self::new(folder, vec![("Dir::State::lists", folder.join("lists"))])?;
         process::run(
             "fetch apt's package lists into a folder of our own",
             apt.command("apt-get").arg("update"),
             "apt's sources must be reachable, among them the security suite of Debian 12",
+        )?;
+        Ok(apt)
+    }
+
+    /// Over one suite of Debian's archive at `mirror`, whatever this machine runs: its lists are fetched now, and
+    /// checked by Debian's keys.
+    ///
+    /// # Errors
+    /// A [`Failure`] when the keys are missing or the lists cannot be fetched.
+    pub(crate) fn with_suite(folder: &Path, mirror: &str, suite: &str) -> Result<Self> {
+        let (list, status) = (folder.join("sources.list"), folder.join("status"));
+        let none = || PathBuf::from("/dev/null");
+        let apt = Self::new(
+            folder,
+            vec![
+                ("Dir::State::lists", folder.join("lists")),
+                // Of the machine: neither its sources, nor its pins, nor what it has installed.
+                ("Dir::Etc::sourcelist", list.clone()),
+                ("Dir::Etc::sourceparts", none()),
+                ("Dir::Etc::preferences", none()),
+                ("Dir::Etc::preferencesparts", none()),
+                ("Dir::State::status", status.clone()),
+                // Without it, `update` ends well where it has fetched nothing.
+                ("APT::Update::Error-Mode", PathBuf::from("any")),
+            ],
+        )?;
+        fs::write(&list, sources::line(mirror, suite, sources::keyring()?))
+            .with_context(|| list.display().to_string())?;
+        fs::write(&status, "").with_context(|| status.display().to_string())?;
+        process::run(
+            &format!("fetch the package lists of Debian's {suite} from {mirror}"),
+            apt.command("apt-get").args(["update", "-qq"]),
+            "the mirror must be reachable and hold the suite",
         )?;
         Ok(apt)
     }
@@ -62,11 +98,31 @@ impl Apt {
         Ok(parse_closure(&capture(apt_cache.args(["depends", "--recurse", "--important", package]))?))
     }
 
-    /// Downloads the candidates of `packages` into `into`.
+    /// Downloads the candidates of `packages` and unpacks them into `folder`, which gets its name only when everything
+    /// is in it; what was there before is gone then.
     ///
     /// # Errors
-    /// A [`Failure`] when apt does not get them all.
-    pub(crate) fn download(&self, packages: &[String], into: &Path) -> Result<()> {
+    /// A [`Failure`] when a package cannot be had or unpacked; `fix` says what unpacking may lack.
+    pub(crate) fn unpack(&self, packages: &[String], folder: &Path, fix: &str) -> Result<()> {
+        let partial = folder.with_extension("partial");
+        remove(&partial)?;
+        let archives = partial.join("archives");
+        fs::create_dir_all(&archives).with_context(|| archives.display().to_string())?;
+        self.download(packages, &archives)?;
+        for entry in fs::read_dir(&archives).with_context(|| archives.display().to_string())? {
+            let archive = entry.with_context(|| archives.display().to_string())?.path();
+            process::run(
+                &format!("unpack {}", archive.file_name().unwrap_or_default().display()),
+                Command::new("dpkg").arg("-x").args([&archive, &partial]),
+                fix,
+            )?;
+        }
+        remove(&archives)?;
+        remove(folder)?;
+        fs::rename(&partial, folder).with_context(|| folder.display().to_string())
+    }
+
+    fn download(&self, packages: &[String], into: &Path) -> Result<()> {
         process::run(
             &format!("download {}", packages.join(" ")),
             self.command("apt-get").arg("download").args(packages).current_dir(into),
@@ -74,7 +130,7 @@ impl Apt {
         )
     }
 
-    fn new(folder: &Path, own_lists: bool) -> Result<Self> {
+    fn new(folder: &Path, settings: Vec<(&'static str, PathBuf)>) -> Result<Self> {
         for part in ["cache/archives/partial", "lists/partial"] {
             let part = folder.join(part);
             fs::create_dir_all(&part).with_context(|| part.display().to_string())?;
@@ -87,7 +143,7 @@ impl Apt {
              #clear APT::Update::Post-Invoke-Success;\n",
         )
         .with_context(|| configuration.display().to_string())?;
-        Ok(Self { folder: folder.to_path_buf(), own_lists })
+        Ok(Self { folder: folder.to_path_buf(), settings })
     }
 
     fn command(&self, program: &str) -> Command {
@@ -98,12 +154,19 @@ impl Apt {
         option("Dir::Cache", &self.folder.join("cache"));
         // Downloads go where the user of this program may write, not where apt's own user may.
         option("APT::Sandbox::User", Path::new("root"));
-        if self.own_lists {
-            option("Dir::State::lists", &self.folder.join("lists"));
+        for (name, value) in &self.settings {
+            option(name, value);
         }
         command.arg("-c").arg(self.folder.join("apt.conf")).env("LC_ALL", "C");
         command
     }
+}
+
+fn remove(folder: &Path) -> Result<()> {
+    if folder.exists() {
+        fs::remove_dir_all(folder).with_context(|| folder.display().to_string())?;
+    }
+    Ok(())
 }
 
 /// The packages among `packages` that are not installed on this machine.
@@ -118,14 +181,11 @@ pub(crate) fn not_installed(packages: &[String]) -> Result<Vec<String>> {
 /// Says that the programs are there which [`Apt`] and unpacking need.
 ///
 /// # Errors
-/// A [`Failure`] that names what is missing.
-pub(crate) fn require_programs() -> Result<()> {
+/// A [`Failure`] that names what is missing, with `fix`.
+pub(crate) fn require_programs(fix: &str) -> Result<()> {
     for program in ["apt-get", "apt-cache", "dpkg", "dpkg-query"] {
         capture(Command::new(program).arg("--version")).map_err(|_| {
-            Failure::new(
-                format!("{program} does not run, so Debian's packages cannot be used"),
-                "use `--toolchain nightly`, which works on any distribution with rustup",
-            )
+            Failure::new(format!("{program} does not run, so Debian's packages cannot be used"), fix)
         })?;
     }
     Ok(())
