@@ -46,6 +46,8 @@ pub struct Status {
     pub management: Option<Management>,
     /// The loaded program.
     pub program: Program,
+    /// What the kernel can do.
+    pub kernel: Kernel,
     /// Packets that passed since the maps were made.
     pub passed: u64,
     /// Packets that were dropped.
@@ -63,6 +65,9 @@ pub struct Interface {
     pub ifindex: u32,
     /// `native` or `generic`; `UNGUARDED` where the program is not attached.
     pub mode: String,
+    /// Why the driver did not take the program, where `attach = "auto"` took generic mode instead.
+    #[serde(default)]
+    pub native_refused: Option<String>,
 }
 
 /// A target and what holds there.
@@ -108,6 +113,52 @@ pub struct Program {
     pub load_ms: u64,
     /// Memory of the maps, in bytes.
     pub map_bytes: u64,
+}
+
+/// The kernel, as far as lyncwall uses it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Kernel {
+    /// Its release, as `uname -r` prints it.
+    pub release: String,
+    /// Its features. Their names do not change.
+    pub features: Vec<Feature>,
+}
+
+/// A feature of the kernel.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Feature {
+    /// Its name, as `xdp-link`.
+    pub name: String,
+    /// Whether the kernel has it; `None` where that was not asked, or could not be.
+    pub found: Option<bool>,
+    /// True where nothing stands in for it: without it the start is refused.
+    pub needed: bool,
+    /// The first kernel that has it, as `5.9`.
+    pub since: String,
+    /// How it was found out.
+    pub asked: String,
+    /// What it is; where it is missing, what stands in.
+    pub detail: String,
+}
+
+impl From<&crate::datapath::Features> for Kernel {
+    fn from(features: &crate::datapath::Features) -> Self {
+        use crate::datapath::Answer;
+
+        let told = features.features.iter().map(|feature| Feature {
+            name: feature.id.name().to_owned(),
+            found: match feature.answer {
+                Answer::Found => Some(true),
+                Answer::Missing => Some(false),
+                Answer::Unknown => None,
+            },
+            needed: feature.id.is_needed(),
+            since: format!("{}.{}", feature.id.since().0, feature.id.since().1),
+            asked: feature.asked.clone(),
+            detail: feature.detail(),
+        });
+        Self { release: features.release.clone(), features: told.collect() }
+    }
 }
 
 /// Counts since the maps were made, in packets.

@@ -44,6 +44,9 @@ pub(crate) enum Command {
     Detach,
     /// Look for mistakes in a configuration file. Needs neither root nor an agent, and looks at no interface.
     Check(commands::check::Options),
+    /// Say whether lyncwall can run on this machine, and what stands in for what its kernel does not have. Needs no
+    /// agent, and changes nothing; without root it says what it could not ask.
+    Doctor(commands::doctor::Options),
     /// List the roles a box can have.
     Roles(commands::roles::Options),
     /// Show what a role, or several together, would open.

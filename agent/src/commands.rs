@@ -3,6 +3,7 @@
 pub(crate) mod catalogue;
 pub(crate) mod check;
 pub(crate) mod detach;
+pub(crate) mod doctor;
 pub(crate) mod events;
 pub(crate) mod roles;
 pub(crate) mod run;

@@ -33,8 +33,9 @@ pub use counters::Counters;
 pub use events::Events;
 pub use install::LiveGeneration;
 pub use interfaces::Mode;
-pub use links::{Attach, Attached};
+pub use links::{Attach, Attached, Examined};
 pub use pins::Detached;
+pub use probe::{Answer, Feature, Features, Id as FeatureId, Machine, MemoryLimit};
 
 use crate::policy::{Compiled, ManagementTables};
 use counters::CounterMaps;
@@ -48,6 +49,7 @@ use state::StateMap;
 pub struct Datapath {
     ebpf: Ebpf,
     program: &'static str,
+    features: Features,
     load_time: Duration,
     control: control::Control,
     generations: Generations,
@@ -95,6 +97,8 @@ pub struct Status {
     pub map_memory: u64,
     /// Interfaces of this network namespace that the program is attached to.
     pub interfaces: Vec<Attached>,
+    /// What the kernel can do, as it was asked when the program was loaded.
+    pub features: Features,
 }
 
 impl Datapath {
@@ -107,12 +111,7 @@ impl Datapath {
     /// no pins behind.
     pub fn open(object: &[u8], pin_dir: &Path) -> Result<Self> {
         let parsed = Object::parse(object).context("reading the BPF object")?;
-        let problems = probe::preflight(pin_dir)?;
-        problems.or(())?;
-        let types =
-            parsed.maps.values().map(aya_obj::Map::map_type).collect::<std::collections::BTreeSet<_>>();
-        probe::missing_map_types(types)?.or(())?;
-        probe::lift_memory_limit()?;
+        let features = probe::preflight(pin_dir)?;
 
         let mut pins = PinDir::open(pin_dir)?;
         let adopted = pins.prepare(&parsed)?;
@@ -121,6 +120,7 @@ impl Datapath {
         let load_time = start.elapsed();
         let mut datapath = Self {
             program,
+            features,
             load_time,
             control: control::Control::take(&mut ebpf)?,
             generations: Generations::take(&mut ebpf, adopted)?,
@@ -289,6 +289,7 @@ impl Datapath {
             load_time: self.load_time,
             map_memory: self.pins.memory()?,
             interfaces: links::attached(&self.pins.links_dir())?,
+            features: self.features.clone(),
         })
     }
 
@@ -309,6 +310,15 @@ impl Datapath {
     /// Where a pin cannot be removed.
     pub fn remove(self) -> Result<Detached> {
         self.pins.remove()
+    }
+
+    /// What can be said of these interfaces of this thread's network namespace before anything is attached to them.
+    /// Works without privilege and without a BPF file system.
+    ///
+    /// # Errors
+    /// Where netlink does not answer.
+    pub fn examine(pin_dir: &Path, interfaces: &[&str]) -> Result<Vec<Examined>> {
+        links::examine(&pin_dir.join(pins::LINKS), interfaces)
     }
 
     /// Opens the box without an agent: takes the program off all interfaces and removes all pins below `pin_dir`.

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::api;
 use crate::config::{self, Address, Config, OnExit};
-use crate::datapath::{Attach, Attached, Datapath, Detached, Events};
+use crate::datapath::{Attach, Attached, Datapath, Detached, Events, Mode};
 use crate::machine;
 use crate::net::{PortRange, Prefix};
 use crate::plan::{Machine, Plan, Roles};
@@ -40,6 +40,9 @@ struct Memory {
     counters: CounterBook,
     /// What a counter that was given to a new rule stood at.
     counted_before: BTreeMap<u32, u64>,
+    /// Why a driver did not take the program, by the interfaces that are in generic mode for it.
+    #[serde(default)]
+    native_refused: BTreeMap<String, String>,
 }
 
 impl Firewall {
@@ -158,6 +161,7 @@ impl Firewall {
         let attached: Vec<u32> =
             self.datapath.status()?.interfaces.iter().map(|attached| attached.ifindex).collect();
         let mut problems = Problems::default();
+        let mut unexpected = None;
         let mut changed = false;
         for (interface, number) in self.plan.config.interfaces.clone().into_iter().zip(&machine.interfaces) {
             if *number == 0 || attached.contains(number) {
@@ -168,16 +172,21 @@ impl Firewall {
             plan.config.interfaces = vec![interface];
             match self.attach(&plan) {
                 Ok(()) => changed = true,
-                Err(error) => problems.append(error.downcast::<Problems>()?),
+                Err(error) => match error.downcast::<Problems>() {
+                    Ok(found) => problems.append(found),
+                    Err(error) => unexpected = Some(error),
+                },
             }
         }
-        if !changed {
-            return Ok(problems.or(())?);
-        }
         // What a generation says of an interface goes by its number, which is a new one.
-        let (plan, roles) = (self.plan.clone(), self.memory.roles.clone());
-        self.install(&plan, &roles, &machine)?;
-        Ok(problems.or(())?)
+        if changed {
+            let (plan, roles) = (self.plan.clone(), self.memory.roles.clone());
+            self.install(&plan, &roles, &machine)?;
+        }
+        match unexpected {
+            Some(error) => Err(error),
+            None => Ok(problems.or(())?),
+        }
     }
 
     /// Waits until the generation before has judged its last packet. For after a switch was answered.
@@ -210,7 +219,7 @@ impl Firewall {
             mode: config.mode,
             on_exit: config.on_exit,
             generation: self.datapath.live()?.number,
-            interfaces: interfaces(config, &status.interfaces),
+            interfaces: interfaces(config, &status.interfaces, &self.memory.native_refused),
             targets: config
                 .targets
                 .iter()
@@ -237,6 +246,7 @@ impl Firewall {
                 load_ms: u64::try_from(status.load_time.as_millis()).unwrap_or(u64::MAX),
                 map_bytes: status.map_memory,
             },
+            kernel: (&status.features).into(),
             passed: total(Action::Pass),
             dropped: total(Action::Drop),
             warnings: self.warnings(&self.plan, &self.memory.roles)?,
@@ -373,7 +383,14 @@ impl Firewall {
                 .extend(reused.into_iter().map(|n| (n, now.get(n as usize).copied().unwrap_or_default())));
         }
         counters.installed();
-        let memory = Memory { roles: roles.clone(), file_roles: plan.roles(), counters, counted_before };
+        let native_refused = self.memory.native_refused.clone();
+        let memory = Memory {
+            roles: roles.clone(),
+            file_roles: plan.roles(),
+            counters,
+            counted_before,
+            native_refused,
+        };
         // All that may fail comes before the one store that switches: after it, the new generation judges.
         let generation =
             match self.prepare(&memory, &compiled).and_then(|()| self.datapath.install(&compiled)) {
@@ -405,11 +422,17 @@ impl Firewall {
             .iter()
             .map(|interface| (&*interface.name, interface.attach.into()))
             .collect();
+        let mut refused = self.memory.native_refused.clone();
         for attached in self.datapath.attach_all(&wanted)? {
             let Attached { interface, mode, replaced, native_refused, .. } = attached;
+            // Who takes over does not try again, and knows from the agent before.
+            if !replaced || mode == Mode::Native {
+                refused.remove(&interface);
+            }
             match native_refused {
                 Some(why) => {
                     tracing::warn!(interface, %mode, why, "attached in generic mode: the driver refused");
+                    refused.insert(interface, why);
                 }
                 None if replaced => {
                     tracing::info!(interface, %mode, "took over");
@@ -417,6 +440,12 @@ impl Firewall {
                 None => {
                     tracing::info!(interface, %mode, "attached");
                 }
+            }
+        }
+        if refused != self.memory.native_refused {
+            self.memory.native_refused = refused;
+            if let Err(error) = remember(&mut self.datapath, &self.memory) {
+                tracing::warn!("the next agent may not know why a driver refused: {error:#}");
             }
         }
         Ok(())
@@ -534,7 +563,11 @@ fn together(one: anyhow::Error, other: anyhow::Error) -> anyhow::Error {
 }
 
 /// Those that are guarded, and those of the configuration that are not: they do not exist, or refuse.
-fn interfaces(config: &Config, attached: &[Attached]) -> Vec<api::Interface> {
+fn interfaces(
+    config: &Config,
+    attached: &[Attached],
+    refused: &BTreeMap<String, String>,
+) -> Vec<api::Interface> {
     let missing = config
         .interfaces
         .iter()
@@ -543,11 +576,13 @@ fn interfaces(config: &Config, attached: &[Attached]) -> Vec<api::Interface> {
             name: interface.name.to_string(),
             ifindex: 0,
             mode: "UNGUARDED".to_owned(),
+            native_refused: None,
         });
     let guarded = attached.iter().map(|attached| api::Interface {
         name: attached.interface.clone(),
         ifindex: attached.ifindex,
         mode: attached.mode.name().to_owned(),
+        native_refused: refused.get(&attached.interface).cloned(),
     });
     guarded.chain(missing).collect()
 }

@@ -10,7 +10,7 @@ use clap::Parser;
 use lyncwall::client::Client;
 
 use crate::cli::{Cli, Command};
-use crate::commands::{catalogue, check, detach, events, roles, show, status, switch, watch};
+use crate::commands::{catalogue, check, detach, doctor, events, roles, show, status, switch, watch};
 use crate::output::Output;
 
 fn main() -> ExitCode {
@@ -37,6 +37,7 @@ async fn run(cli: Cli, output: &Output) -> anyhow::Result<()> {
         Command::Events(options) => events::run(&options, &client, output).await,
         Command::Detach => detach::run(&client, &cli.pin_dir, output).await,
         Command::Check(options) => check::run(&options, output),
+        Command::Doctor(options) => doctor::run(&options, &client, &cli.pin_dir, output).await,
         Command::Roles(options) => roles::run(&options, output),
         Command::Show(options) => show::run(&options, output),
         Command::Catalogue(options) => catalogue::run(&options, output),

@@ -16,6 +16,9 @@ pub(crate) fn exit(done: anyhow::Result<()>) -> ExitCode {
     if error.is::<ReaderGone>() {
         return ExitCode::SUCCESS;
     }
+    if error.is::<Told>() {
+        return ExitCode::from(1);
+    }
     let style = Style::of(&io::stderr());
     let Some(problems) = error.downcast_ref::<Problems>() else {
         say(&format!("{} {error:#}", style.error("error:")));
@@ -26,6 +29,18 @@ pub(crate) fn exit(done: anyhow::Result<()>) -> ExitCode {
     }
     ExitCode::from(1)
 }
+
+/// The user's mistakes, where they are the data that was asked for and are printed already.
+#[derive(Debug)]
+pub(crate) struct Told;
+
+impl fmt::Display for Told {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("what is to be mended is listed above")
+    }
+}
+
+impl std::error::Error for Told {}
 
 /// Prints what clap has to say about the command line: help, the version, or a mistake.
 pub(crate) fn usage(message: &clap::Error) -> ExitCode {

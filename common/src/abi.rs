@@ -15,9 +15,9 @@ pub use counters::{
 pub use events::{Event, FragmentKey, FragmentRecord, SNAP_LENGTH};
 pub use live::{Control, Features, Live, PortSet};
 pub use policy::{
-    ALLOW_RULES, AllowKey, AllowTable, Class, FLAG_DHCP_CLIENT, Generation, Interface, MAX_INTERFACES,
-    MAX_POLICIES, MAX_PREFIXES, MAX_TARGET_ADDRESSES, NO_COUNTER, NO_POLICY, PolicyTable, SLOTS, SourceV4,
-    SourceV6, TARGET_BUCKETS, Target, TargetEntry, TargetTable, mapped, policy_index,
+    ALLOW_RULES, AllowKey, AllowTable, Class, FLAG_DHCP_CLIENT, Generation, INTERFACE_BUCKETS, Interface,
+    MAX_INTERFACES, MAX_POLICIES, MAX_PREFIXES, MAX_TARGET_ADDRESSES, NO_COUNTER, NO_POLICY, PolicyTable,
+    SLOTS, SourceV4, SourceV6, TARGET_BUCKETS, Target, TargetEntry, TargetTable, mapped, policy_index,
 };
 
 /// Bytes in one element of `STATE`.
@@ -27,7 +27,7 @@ pub const STATE_BYTES: usize = 32 * 1024;
 pub const STATE_ELEMENTS: u32 = 64;
 
 /// The version of everything in this module.
-pub const ABI_VERSION: u32 = 1;
+pub const ABI_VERSION: u32 = 2;
 
 /// Names of the maps, as in the object and under the pin directory.
 pub mod map {

@@ -244,6 +244,8 @@ pub trait Tables {
     fn remember_fragment(&self, key: &FragmentKey, record: FragmentRecord);
     /// Forgets a first fragment.
     fn forget_fragment(&self, key: &FragmentKey);
+    /// What [`remember`] does; the kernel's tables do it where the verifier looks at it once.
+    fn first_fragment<P: Packet>(&self, packet: P, place: Place, judged: Action);
 }
 
 const FIN: u8 = 0x01;
@@ -277,7 +279,7 @@ fn decide<P: Packet, T: Tables>(packet: P, tables: &T, summary: Summary, judging
         _ => return Verdict::of(Reason::Internal),
     };
     if summary.fragmented() {
-        remember(packet, tables, summary.place(), verdict.judged);
+        tables.first_fragment(packet, summary.place(), verdict.judged);
     }
     verdict
 }
@@ -478,7 +480,7 @@ fn target<P: Packet, T: Tables>(packet: P, tables: &T, place: Place, judging: Ju
     }
 }
 
-/// Out of line, like [`remember`]: fragments are rare.
+/// Out of line: fragments are rare.
 #[inline(never)]
 fn later_fragment<P: Packet, T: Tables>(packet: P, tables: &T, place: Place) -> Reason {
     let Some(part) = part(packet, place) else { return Reason::Internal };
@@ -491,8 +493,8 @@ fn later_fragment<P: Packet, T: Tables>(packet: P, tables: &T, place: Place) -> 
 }
 
 /// An allowed first fragment is remembered; a denied one makes an earlier one of the same key forgotten.
-#[inline(never)]
-fn remember<P: Packet, T: Tables>(packet: P, tables: &T, place: Place, judged: Action) {
+#[inline(always)]
+pub fn remember<P: Packet, T: Tables>(packet: P, tables: &T, place: Place, judged: Action) {
     let Some(part) = part(packet, place) else { return };
     match judged {
         Action::Pass => {

@@ -3,6 +3,7 @@
 use core::ops::Deref;
 
 pub use crate::bytes::Wire;
+use crate::parse::{Options, walk_options};
 
 /// A frame, from its Ethernet header on, without the frame check sequence.
 ///
@@ -29,6 +30,13 @@ pub trait Packet: Copy {
     #[inline(always)]
     fn read<T: Wire>(self, offset: usize) -> Option<T> {
         self.header(offset).map(|header| *header)
+    }
+
+    /// What the IPv4 options at `start..end` say; see [`walk_options`]. The kernel program does it where the verifier looks
+    /// at it once.
+    #[inline(always)]
+    fn options(self, start: usize, end: usize) -> Options {
+        walk_options(self, start, end)
     }
 
     /// The same values, of which the verifier knows nothing any more. It then takes all ways that lead here for the same

@@ -298,7 +298,11 @@ fn ipv4<P: Packet>(packet: P, headers: &mut Headers) -> Result<(), ParseError> {
     let payload = ipv4_header(packet, &ip, headers)?;
     let options = headers.network + size_of::<Ipv4Header>();
     if payload > options {
-        ipv4_options(packet, options, payload)?;
+        match packet.options(options, payload) {
+            Options::Sound => {}
+            Options::Malformed => return Err(ParseError::Ipv4),
+            Options::SourceRoute => return Err(ParseError::SourceRoute),
+        }
     }
     headers.transport = payload;
     if is_fragment(&ip) {
@@ -352,39 +356,66 @@ fn ipv4_header<P: Packet>(packet: P, ip: &Ipv4Header, headers: &mut Headers) -> 
     Ok(network + header_len)
 }
 
-/// Looks for source routes (RFC 7126, 4.3 and 4.4), and for lengths that do not fit. The options lie at `start..end`, at
-/// most 40 bytes.
-///
-/// Out of line, as options are rare.
-#[inline(never)]
-fn ipv4_options<P: Packet>(packet: P, start: usize, end: usize) -> Result<(), ParseError> {
+/// What IPv4 options say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Options {
+    /// Nothing that matters here.
+    Sound = 0,
+    /// Lengths that do not fit, or what cannot be read.
+    Malformed = 1,
+    /// A loose or strict source route (RFC 7126, 4.3 and 4.4).
+    SourceRoute = 2,
+}
+
+impl Options {
+    /// From its number; what is none counts as malformed.
+    #[must_use]
+    #[inline(always)]
+    pub const fn from_number(number: u32) -> Self {
+        match number {
+            0 => Self::Sound,
+            2 => Self::SourceRoute,
+            _ => Self::Malformed,
+        }
+    }
+}
+
+/// Two tags, and the longest IPv4 header: options end before this.
+pub const OPTIONS_MASK: usize = 0x7f;
+
+/// Looks at the options at `start..end`, at most 40 bytes.
+#[inline(always)]
+pub fn walk_options<P: Packet>(packet: P, start: usize, end: usize) -> Options {
     const END_OF_OPTIONS: u8 = 0;
     const NO_OPERATION: u8 = 1;
     const LOOSE_SOURCE_ROUTE: u8 = 131;
     const STRICT_SOURCE_ROUTE: u8 = 137;
 
-    let (mut at, mut room) = (0, end - start);
+    let (mut at, mut room) = (0, end.saturating_sub(start));
     for _ in 0..40 {
         let known = packet.forget([at as u64, room as u64]);
         (at, room) = (known[0] as usize & 63, known[1] as usize & 63);
         if at >= room {
-            return Ok(());
+            return Options::Sound;
         }
-        match option_byte(packet, start, at).ok_or(ParseError::Ipv4)? {
-            END_OF_OPTIONS => return Ok(()),
+        let Some(kind) = option_byte(packet, start, at) else { return Options::Malformed };
+        match kind {
+            END_OF_OPTIONS => return Options::Sound,
             NO_OPERATION => at += 1,
-            LOOSE_SOURCE_ROUTE | STRICT_SOURCE_ROUTE => return Err(ParseError::SourceRoute),
-            _ if at + 1 == room => return Err(ParseError::Ipv4),
+            LOOSE_SOURCE_ROUTE | STRICT_SOURCE_ROUTE => return Options::SourceRoute,
+            _ if at + 1 == room => return Options::Malformed,
             _ => {
-                let length = usize::from(option_byte(packet, start, at + 1).ok_or(ParseError::Ipv4)?);
+                let Some(length) = option_byte(packet, start, at + 1) else { return Options::Malformed };
+                let length = usize::from(length);
                 if length < 2 || length > room - at {
-                    return Err(ParseError::Ipv4);
+                    return Options::Malformed;
                 }
                 at += length;
             }
         }
     }
-    Ok(())
+    Options::Sound
 }
 
 /// A byte of the options, read with the word it lies in: options fill whole words, and the verifier learns nothing from

@@ -3,9 +3,15 @@
 use core::hint::black_box;
 
 use aya_ebpf::programs::XdpContext;
-use lyncwall_common::packet::{Packet, Wire};
+use lyncwall_common::{
+    packet::{Packet, Wire},
+    parse::Options,
+};
 
-use crate::raw::{Context, now};
+use crate::{
+    once,
+    raw::{Context, now},
+};
 
 /// A frame, the beginning of which lies in memory.
 ///
@@ -18,6 +24,16 @@ impl<'a, const FRAGS: bool> Frame<'a, FRAGS> {
     #[inline(always)]
     pub(crate) fn new(context: &'a XdpContext) -> Self {
         Self(Context::new(context))
+    }
+
+    #[inline(always)]
+    pub(crate) fn of(context: Context<'a>) -> Self {
+        Self(context)
+    }
+
+    #[inline(always)]
+    pub(crate) fn context(self) -> Context<'a> {
+        self.0
     }
 
     /// The number of the interface.
@@ -37,13 +53,19 @@ impl<'a, const FRAGS: bool> Packet for Frame<'a, FRAGS> {
 
     #[inline(always)]
     fn holds(self, end: usize) -> bool {
-        // The first buffer nearly always holds the packet, and the helper call is dear.
-        self.0.data() + end <= self.0.data_end() || (FRAGS && end <= self.length())
+        // The first buffer nearly always holds the packet, and the helper call is dear. The end is not added to the beginning:
+        // verifiers up to 6.12 know no bounds of a byte-swapped length, and refuse it as an offset into the packet.
+        end <= self.0.data_end() - self.0.data() || (FRAGS && end <= self.length())
     }
 
     #[inline(always)]
     fn header<T: Wire>(self, offset: usize) -> Option<&'a T> {
         self.0.header(offset)
+    }
+
+    #[inline(always)]
+    fn options(self, start: usize, end: usize) -> Options {
+        once::options(self.0, start, end)
     }
 
     /// Adds a difference that is 0, and that the verifier does not compute: of a number that it knows nothing of, and of the

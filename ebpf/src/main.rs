@@ -4,6 +4,7 @@
 
 mod ctx;
 mod maps;
+mod once;
 mod raw;
 mod report;
 

@@ -15,11 +15,15 @@ use lyncwall_common::{
         TargetTable, policy_index, port_drop_cell,
     },
     decide::{ICMP_ECHO_RATE, ICMP_ERROR_RATE, Rate, Tables},
-    fields::Address,
+    fields::{Address, Place},
+    packet::Packet,
     reason::{Action, Reason},
 };
 
-use crate::raw::{self, Context, ControlPage, PerCpu, now};
+use crate::{
+    once,
+    raw::{self, Context, ControlPage, PerCpu, now},
+};
 
 #[map]
 static CONTROL: Array<Control> = Array::pinned(1, BPF_F_MMAPABLE);
@@ -75,11 +79,12 @@ impl<'a> Kernel<'a> {
     /// `None` where the kernel has not the maps that the program was loaded with, which cannot happen.
     #[inline(always)]
     pub(crate) fn new(context: &'a XdpContext) -> Option<Self> {
-        Some(Self {
-            context: Context::new(context),
-            control: ControlPage::of(&CONTROL)?,
-            cpu: PerCpu::of(&CPU, 0)?,
-        })
+        Self::of(Context::new(context))
+    }
+
+    #[inline(always)]
+    pub(crate) fn of(context: Context<'a>) -> Option<Self> {
+        Some(Self { context, control: ControlPage::of(&CONTROL)?, cpu: PerCpu::of(&CPU, 0)? })
     }
 
     /// Counts a packet.
@@ -198,7 +203,7 @@ impl Tables for Kernel<'_> {
         table.first(candidates, sources.copied().unwrap_or(0))
     }
 
-    #[inline(never)]
+    #[inline(always)]
     fn dhcp_client(&self, slot: u32) -> bool {
         let ifindex = self.context.ifindex();
         GENERATIONS.get(slot).is_some_and(|generation| generation.is_dhcp_client(ifindex))
@@ -236,6 +241,11 @@ impl Tables for Kernel<'_> {
         if FRAGMENTS.insert(key, record, 0).is_err() {
             with_cpu(|cpu| cpu.fragments_lost += 1);
         }
+    }
+
+    #[inline(always)]
+    fn first_fragment<P: Packet>(&self, _: P, place: Place, judged: Action) {
+        once::first_fragment(self.context, place, judged);
     }
 
     #[inline(always)]

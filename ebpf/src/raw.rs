@@ -27,6 +27,18 @@ impl<'a> Context<'a> {
         Self { context: context.ctx, lifetime: PhantomData }
     }
 
+    /// Of the context that the verifier knows a function's first argument to be.
+    #[inline(always)]
+    pub(crate) fn of_kernel(context: *mut xdp_md) -> Self {
+        Self { context, lifetime: PhantomData }
+    }
+
+    /// For such a function.
+    #[inline(always)]
+    pub(crate) fn to_kernel(self) -> *mut xdp_md {
+        self.context
+    }
+
     /// The number of the interface.
     #[inline(always)]
     pub(crate) fn ifindex(self) -> u32 {

@@ -6,11 +6,7 @@ use lyncwall_common::{
     reason::{Action, Reason},
 };
 
-use crate::{
-    ctx::Frame,
-    maps::{self, Kernel},
-    raw::now,
-};
+use crate::{ctx::Frame, maps::Kernel, once};
 
 /// Counts the packet, and reports it where it was dropped or, in audit mode, would have been.
 #[inline(always)]
@@ -30,28 +26,8 @@ pub(crate) fn account<const FRAGS: bool>(frame: Frame<'_, FRAGS>, kernel: &Kerne
     }
     // Multicast and broadcast are noise on most links: counted, never reported.
     if !matches!(verdict.reason, Reason::Multicast) && kernel.may_report() {
-        report(frame, verdict.reason, verdict.action, verdict.slot);
+        let what = [verdict.reason as u8, verdict.action as u8, verdict.slot as u8];
+        // Some hundred times a second, where there are millions of verdicts.
+        once::report(frame.context(), what, frame.length() as u32);
     }
-}
-
-/// Out of line: this happens some hundred times a second, the verdict millions of times.
-#[inline(never)]
-fn report<const FRAGS: bool>(frame: Frame<'_, FRAGS>, reason: Reason, action: Action, slot: u32) {
-    maps::send(|event| {
-        event.jiffies = now();
-        event.ifindex = frame.ifindex();
-        event.length = frame.length() as u32;
-        event.reason = reason as u8;
-        event.action = action as u8;
-        event.slot = slot as u8;
-        event.reserved = 0;
-        let mut captured = 0;
-        // Pairs of bytes, so that the last of a short frame, which may be of its transport header, come along.
-        for unit in event.frame.as_flattened_mut() {
-            let Some(bytes) = frame.read(captured) else { break };
-            *unit = bytes;
-            captured += 2;
-        }
-        event.captured = captured as u8;
-    });
 }

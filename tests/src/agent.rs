@@ -25,8 +25,9 @@ pub use api::{Api, Events, Tally};
 use crate::bpffs::Bpffs;
 use crate::netns::Netns;
 
-/// For anything that the binary has to do before it can be waited for in vain. Emulated machines are slow.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// For anything that the binary has to do before it can be waited for in vain. On an emulated machine among others a
+/// start takes up to a minute.
+const PATIENCE: Duration = Duration::from_secs(300);
 
 /// The path of the built binary, from the environment variable `LYNCWALL_BIN`.
 ///
@@ -49,7 +50,7 @@ pub fn binary() -> PathBuf {
 /// Runs a command of the binary that needs no agent, as `roles` or `check`, where the caller is.
 ///
 /// # Errors
-/// Where it cannot be started, or has not ended after 30 seconds.
+/// Where it cannot be started, or has not ended after five minutes.
 pub fn lyncwall<A: AsRef<OsStr>>(arguments: impl IntoIterator<Item = A>) -> Result<Finished> {
     let mut command = Command::new(binary());
     command.args(arguments);
@@ -151,7 +152,7 @@ impl Instance {
     /// [`Netns::command`].
     ///
     /// # Errors
-    /// Where it ends first or does not answer within 30 seconds; the message has what it wrote.
+    /// Where it ends first or does not answer within five minutes; the message has what it wrote.
     pub fn start(&self) -> Result<Agent> {
         let running = Running::spawn(self.command().arg("run").arg("--config").arg(self.config()))?;
         let mut agent = Agent { running, socket: self.socket() };
@@ -169,7 +170,7 @@ impl Instance {
     /// Starts an agent that is expected to refuse its configuration or its surroundings, and waits until it ends.
     ///
     /// # Errors
-    /// Where it still runs after 30 seconds; it is killed then.
+    /// Where it still runs after five minutes; it is killed then.
     pub fn start_in_vain(&self) -> Result<Finished> {
         finish(Running::spawn(self.command().arg("run").arg("--config").arg(self.config()))?, PATIENCE)
     }
@@ -177,7 +178,7 @@ impl Instance {
     /// Runs another command of the binary with this place's socket and pin directory, in its namespace.
     ///
     /// # Errors
-    /// Where it cannot be started, or has not ended after 30 seconds.
+    /// Where it cannot be started, or has not ended after five minutes.
     pub fn cli<A: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = A>) -> Result<Finished> {
         finish(Running::spawn(self.command().args(arguments))?, PATIENCE)
     }
@@ -229,7 +230,7 @@ impl Agent {
     /// Waits until its standard error contains `text`.
     ///
     /// # Errors
-    /// Where it does not within 30 seconds.
+    /// Where it does not within five minutes.
     pub fn wait_for_log(&self, text: &str) -> Result<()> {
         let found = crate::traffic::eventually(PATIENCE, || self.stderr().contains(text));
         ensure!(found, "the agent did not log {text:?}:\n{}", self.stderr());
@@ -239,7 +240,7 @@ impl Agent {
     /// Waits until it has ended by itself, or by a signal that was sent before.
     ///
     /// # Errors
-    /// Where it still runs after 30 seconds; it is killed then.
+    /// Where it still runs after five minutes; it is killed then.
     pub fn wait(self) -> Result<Finished> {
         finish(self.running, PATIENCE)
     }
@@ -247,7 +248,7 @@ impl Agent {
     /// Asks it to end (SIGTERM) and waits.
     ///
     /// # Errors
-    /// Where it has ended before, or does not within 30 seconds.
+    /// Where it has ended before, or does not within five minutes.
     pub fn stop(mut self) -> Result<Finished> {
         self.signal(Signal::SIGTERM)?;
         finish(self.running, PATIENCE)

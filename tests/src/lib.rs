@@ -3,10 +3,14 @@
 
 pub mod agent;
 pub mod bpffs;
+pub mod kernel;
 pub mod netns;
+pub mod object;
 pub mod packet;
+pub mod policy;
 pub mod prerequisites;
 pub mod run;
 pub mod scene;
 mod sys;
 pub mod traffic;
+pub mod verifier;

@@ -3,6 +3,7 @@
 //! A namespace here has no name and no file: it lives while somebody holds its descriptor, so nothing is left
 //! when the test ends, however it ends. Links are made over netlink, without the `ip` command.
 
+mod devices;
 mod pair;
 #[cfg(test)]
 mod tests;
@@ -27,6 +28,7 @@ use rtnetlink::packet_route::link::{
 use rtnetlink::{Handle, LinkMessageBuilder, LinkUnspec, RouteMessageBuilder};
 use tokio_stream::StreamExt as _;
 
+pub use devices::{Gre, Tag};
 pub use pair::Pair;
 
 use crate::packet::Mac;
@@ -220,7 +222,7 @@ impl Netns {
     /// and an ARP request that was dropped is repeated only after a second.
     ///
     /// # Errors
-    /// Where the interface is not there, or does not take frames within 5 seconds.
+    /// Where the interface is not there, or does not take frames within 30 seconds.
     pub fn wait_until_up(&self, interface: &str) -> Result<()> {
         wait_for(|| Ok(self.link_attributes(interface)?.contains(&LinkAttribute::OperState(State::Up))))
             .with_context(|| format!("waiting for the carrier of {interface}"))
@@ -315,11 +317,11 @@ pub fn veth(one: End<'_>, other: End<'_>) -> Result<()> {
     other.namespace.wait_until_up(other.name)
 }
 
-/// Asks every millisecond, for at most 5 seconds.
+/// Asks every millisecond, for at most 30 seconds: emulated machines are slow.
 fn wait_for(condition: impl Fn() -> Result<bool>) -> Result<()> {
-    let end = Instant::now() + Duration::from_secs(5);
+    let end = Instant::now() + Duration::from_secs(30);
     while !condition()? {
-        ensure!(Instant::now() < end, "not within 5 seconds");
+        ensure!(Instant::now() < end, "not within 30 seconds");
         thread::sleep(Duration::from_millis(1));
     }
     Ok(())

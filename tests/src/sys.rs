@@ -1,12 +1,14 @@
 //! This crate's only unsafe code: what the kernel offers and neither std, nix nor aya wraps.
 
+use std::ffi::CStr;
 use std::io;
 use std::mem::{size_of, zeroed};
-use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd as _, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 use std::sync::Arc;
 
+use aya_obj::generated::{bpf_attach_type, bpf_attr, bpf_cmd, bpf_insn, bpf_prog_type};
 use nix::libc;
 use nix::sched::{CloneFlags, setns};
 use nix::sys::prctl::set_pdeathsig;
@@ -113,4 +115,98 @@ pub(crate) fn tun(name: &str) -> io::Result<std::fs::File> {
     // SAFETY: the request is a whole `ifreq`, as TUNSETIFF wants it, and lives through the call.
     let made = unsafe { libc::ioctl(device.as_raw_fd(), libc::TUNSETIFF as libc::Ioctl, &raw const request) };
     if made < 0 { Err(io::Error::last_os_error()) } else { Ok(device) }
+}
+
+/// What [`load_program`] loads.
+pub(crate) struct RawProgram<'a> {
+    pub(crate) kind: bpf_prog_type,
+    /// `BPF_F_*` of BPF_PROG_LOAD.
+    pub(crate) flags: u32,
+    /// With the maps' descriptors in them.
+    pub(crate) instructions: &'a [bpf_insn],
+    pub(crate) license: &'a CStr,
+    /// What says which functions are to be verified by themselves.
+    pub(crate) types: Option<FunctionTypes<'a>>,
+}
+
+/// Types in the BPF type format, and those of the functions among them.
+pub(crate) struct FunctionTypes<'a> {
+    /// What [`load_types`] gave.
+    pub(crate) descriptor: BorrowedFd<'a>,
+    /// `struct bpf_func_info` one after the other.
+    pub(crate) functions: &'a [u8],
+    /// Bytes in each.
+    pub(crate) record: usize,
+}
+
+/// Loads types in the BPF type format.
+///
+/// # Errors
+/// Those of bpf(2).
+pub(crate) fn load_types(bytes: &[u8]) -> io::Result<OwnedFd> {
+    // SAFETY: as in `load_program`.
+    let mut attr = unsafe { zeroed::<bpf_attr>() };
+    // SAFETY: likewise.
+    let load = unsafe { &mut attr.__bindgen_anon_7 };
+    load.btf = bytes.as_ptr() as u64;
+    load.btf_size = bytes.len() as u32;
+    bpf(bpf_cmd::BPF_BTF_LOAD, &mut attr)
+}
+
+/// Has a program verified. The verifier writes its figures into `log`, which may be empty: aya keeps a log only where
+/// it refuses.
+///
+/// # Errors
+/// Those of bpf(2); EACCES and EINVAL are the verifier's.
+pub(crate) fn load_program(program: &RawProgram<'_>, log: &mut [u8]) -> io::Result<OwnedFd> {
+    /// linux/bpf_verifier.h: what `processed N insns` and `stack depth` are printed for.
+    const BPF_LOG_STATS: u32 = 4;
+    // SAFETY: all zeroes are a valid `bpf_attr`, and what the kernel wants in fields that a call does not use.
+    let mut attr = unsafe { zeroed::<bpf_attr>() };
+    // SAFETY: a union of plain integers, all of it initialised.
+    let load = unsafe { &mut attr.__bindgen_anon_3 };
+    load.prog_type = program.kind as u32;
+    load.prog_flags = program.flags;
+    load.insns = program.instructions.as_ptr() as u64;
+    load.insn_cnt = program.instructions.len() as u32;
+    load.license = program.license.as_ptr() as u64;
+    if let Some(types) = &program.types {
+        load.prog_btf_fd = types.descriptor.as_raw_fd().cast_unsigned();
+        load.func_info = types.functions.as_ptr() as u64;
+        load.func_info_rec_size = types.record as u32;
+        load.func_info_cnt = types.functions.len().checked_div(types.record).unwrap_or(0) as u32;
+    }
+    if !log.is_empty() {
+        load.log_level = BPF_LOG_STATS;
+        load.log_buf = log.as_mut_ptr() as u64;
+        load.log_size = log.len() as u32;
+    }
+    bpf(bpf_cmd::BPF_PROG_LOAD, &mut attr)
+}
+
+/// Attaches a program to an interface of this thread's network namespace by a link. It goes with the descriptor.
+///
+/// # Errors
+/// Those of bpf(2); EINVAL where the kernel has no links of this kind.
+pub(crate) fn link_create(
+    program: BorrowedFd<'_>,
+    interface: u32,
+    place: bpf_attach_type,
+) -> io::Result<OwnedFd> {
+    // SAFETY: as in `load_program`.
+    let mut attr = unsafe { zeroed::<bpf_attr>() };
+    attr.link_create.__bindgen_anon_1.prog_fd = program.as_raw_fd().cast_unsigned();
+    attr.link_create.__bindgen_anon_2.target_ifindex = interface;
+    attr.link_create.attach_type = place as u32;
+    bpf(bpf_cmd::BPF_LINK_CREATE, &mut attr)
+}
+
+/// A command of bpf(2) that answers with a new descriptor.
+fn bpf(command: bpf_cmd, attr: &mut bpf_attr) -> io::Result<OwnedFd> {
+    let length = size_of::<bpf_attr>();
+    // SAFETY: `attr` is a whole `bpf_attr`, and the callers' pointers in it live across the call.
+    let result = unsafe { libc::syscall(libc::SYS_bpf, command as libc::c_long, &raw mut *attr, length) };
+    let descriptor = check(result as libc::c_int)?;
+    // SAFETY: both commands answer with a new descriptor that nobody else owns.
+    Ok(unsafe { OwnedFd::from_raw_fd(descriptor) })
 }

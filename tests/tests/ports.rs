@@ -81,7 +81,7 @@ type Open = Vec<bool>;
 
 impl Bench {
     fn new(directory: &Path) -> Self {
-        let object = lyncwall::object::require().expect("the tests are built with the BPF object");
+        let object = lyncwall_tests::object::object();
         let datapath = Datapath::open(object, directory).expect("the data path opens");
         Self { datapath, book: CounterBook::default(), frames: 0 }
     }

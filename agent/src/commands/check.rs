@@ -14,11 +14,14 @@ pub(crate) struct Options {
     config: ConfigOption,
 }
 
+/// Where the configuration lies, unless it is said.
+pub(crate) const DEFAULT_CONFIG: &str = "/etc/lyncwall/lyncwall.toml";
+
 /// Which configuration to read.
 #[derive(Debug, Args)]
 pub(crate) struct ConfigOption {
     /// The configuration file.
-    #[arg(long, value_name = "FILE", default_value = "/etc/lyncwall/lyncwall.toml")]
+    #[arg(long, value_name = "FILE", default_value = DEFAULT_CONFIG)]
     pub(crate) config: PathBuf,
 }
 

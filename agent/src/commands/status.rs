@@ -1,6 +1,6 @@
 //! `lyncwall status`.
 
-use lyncwall::api::{Management, Status};
+use lyncwall::api::{Kernel, Management, Status};
 use lyncwall::client::Client;
 
 use crate::output::{Output, Table};
@@ -44,10 +44,13 @@ pub(crate) async fn run(client: &Client, output: &Output) -> anyhow::Result<()> 
     );
     output.section("lyncwall", &table)?;
 
-    let mut interfaces = Table::new(["interface", "mode"]);
+    output.section(&format!("Kernel {}", status.kernel.release), &kernel(&program.name, &status.kernel))?;
+
+    let mut interfaces = Table::new(["interface", "mode", ""]);
     let unguarded = status.interfaces.is_empty();
     for interface in status.interfaces {
-        interfaces.row([interface.name, interface.mode]);
+        let refused = interface.native_refused.map(|why| format!("native mode was refused: {why}"));
+        interfaces.row([interface.name, interface.mode, refused.unwrap_or_default()]);
     }
     output.section("Interfaces", &interfaces)?;
 
@@ -77,6 +80,24 @@ pub(crate) async fn run(client: &Client, output: &Output) -> anyhow::Result<()> 
         output.warn(&warning);
     }
     Ok(())
+}
+
+/// The entry point that was taken, and what is missing.
+fn kernel(program: &str, kernel: &Kernel) -> Table {
+    let mut table = Table::plain();
+    let frames = if program == lyncwall_common::abi::program::INGRESS_FRAGS {
+        "frames in one buffer and in several"
+    } else {
+        "frames in one buffer"
+    };
+    table.row(["entry point".to_owned(), format!("{program}: {frames}")]);
+    for feature in kernel.features.iter().filter(|feature| feature.found == Some(false)) {
+        table.row([
+            format!("no {}", feature.name),
+            format!("Linux {} has it; instead: {}", feature.since, feature.detail),
+        ]);
+    }
+    table
 }
 
 fn some(list: &[String], none: &str) -> String {

@@ -11,7 +11,9 @@ use rtnetlink::packet_core::{
     NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload,
 };
 use rtnetlink::packet_route::RouteNetlinkMessage;
-use rtnetlink::packet_route::link::{LinkAttribute, LinkLayerType, LinkMessage, LinkXdp, XdpAttached};
+use rtnetlink::packet_route::link::{
+    LinkAttribute, LinkInfo, LinkLayerType, LinkMessage, LinkXdp, XdpAttached,
+};
 use rtnetlink::sys::protocols::NETLINK_ROUTE;
 use rtnetlink::sys::{Socket, SocketAddr};
 
@@ -55,6 +57,8 @@ impl fmt::Display for Mode {
 pub(super) struct Interface {
     pub(super) index: u32,
     pub(super) name: String,
+    /// What it is, where no device is behind it, as `veth`.
+    pub(super) kind: Option<String>,
     /// True where frames begin with an Ethernet header.
     pub(super) ethernet: bool,
     /// The ids of the XDP programs on it.
@@ -108,6 +112,7 @@ fn interface(message: RouteNetlinkMessage) -> Option<Interface> {
     let mut found = Interface {
         index: link.header.index,
         name: String::new(),
+        kind: None,
         ethernet,
         programs: Vec::new(),
         mode: None,
@@ -115,6 +120,12 @@ fn interface(message: RouteNetlinkMessage) -> Option<Interface> {
     for attribute in link.attributes {
         match attribute {
             LinkAttribute::IfName(name) => found.name = name,
+            LinkAttribute::LinkInfo(infos) => {
+                found.kind = infos.into_iter().find_map(|info| match info {
+                    LinkInfo::Kind(kind) => Some(kind.to_string()),
+                    _ => None,
+                });
+            }
             LinkAttribute::Xdp(attributes) => {
                 for attribute in attributes {
                     match attribute {

@@ -1,12 +1,15 @@
 //! The program on its interfaces. A link is pinned as `links/<interface>`; which interface it holds is asked of the
 //! kernel, as interfaces may be renamed.
 
+mod examine;
+mod refusal;
+
 use std::fs;
 use std::io::ErrorKind;
 use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, Error, Result, anyhow};
+use anyhow::{Context as _, Result};
 use aya::programs::Xdp;
 use aya::programs::links::{FdLink, PinnedLink};
 use aya::programs::xdp::XdpLink;
@@ -14,6 +17,9 @@ use aya::programs::xdp::XdpLink;
 use super::interfaces::{self, Interface, Mode};
 use super::sys::{self, LinkInfo};
 use crate::problem::{Problem, Problems};
+pub use examine::Examined;
+pub(super) use examine::examine;
+use refusal::Refusal;
 
 /// How to attach.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -117,35 +123,13 @@ fn plan(links: &Path, wanted: &[(&str, Attach)]) -> Result<Vec<Step>> {
     let mut steps = Vec::new();
     let mut problems = Problems::default();
     for (name, attach) in wanted {
-        let Some(interface) = interfaces.iter().find(|interface| interface.name == *name) else {
-            let names: Vec<_> = interfaces.iter().map(|interface| interface.name.as_str()).collect();
-            problems.push(Problem::new(
-                format!("there is no interface `{name}`"),
-                format!("the interfaces here are {}", names.join(", ")),
-            ));
-            continue;
+        let (interface, own) = match obstacle(&interfaces, &pinned, name) {
+            Ok(found) => found,
+            Err(problem) => {
+                problems.push(problem);
+                continue;
+            }
         };
-        if !interface.ethernet {
-            problems.push(Problem::new(
-                format!(
-                    "`{name}` carries packets without an Ethernet header, which the program cannot judge"
-                ),
-                "guard the interface that its traffic comes in by; a tunnel's own packets are judged there",
-            ));
-            continue;
-        }
-        let own = pinned.holding(interface);
-        let foreign = interface.programs.iter().find(|id| own.is_none_or(|own| own.info.program != **id));
-        if let Some(id) = foreign {
-            problems.push(Problem::new(
-                format!("`{name}` has the XDP program {id} of somebody else"),
-                format!(
-                    "look at it with `bpftool prog show id {id}` and `bpftool net show dev {name}`, and stop who attached \
-                     it; where it is another lyncwall's, name that one's --pin-dir, or run `lyncwall detach` with it"
-                ),
-            ));
-            continue;
-        }
         steps.push(match own {
             None => {
                 let (pin, stale) = pinned.place_for(links, interface);
@@ -175,6 +159,39 @@ fn plan(links: &Path, wanted: &[(&str, Attach)]) -> Result<Vec<Step>> {
     Ok(problems.or(steps)?)
 }
 
+/// The interface of this name, and our link that holds it; or what stands in the way of the program.
+fn obstacle<'a>(
+    interfaces: &'a [Interface],
+    pinned: &'a PinnedLinks,
+    name: &str,
+) -> Result<(&'a Interface, Option<&'a Pinned>), Problem> {
+    let Some(interface) = interfaces.iter().find(|interface| interface.name == name) else {
+        let names: Vec<_> = interfaces.iter().map(|interface| interface.name.as_str()).collect();
+        return Err(Problem::new(
+            format!("there is no interface `{name}`"),
+            format!("the interfaces here are {}", names.join(", ")),
+        ));
+    };
+    if !interface.ethernet {
+        return Err(Problem::new(
+            format!("`{name}` carries packets without an Ethernet header, which the program cannot judge"),
+            "guard the interface that its traffic comes in by; a tunnel's own packets are judged there",
+        ));
+    }
+    let own = pinned.holding(interface);
+    let foreign = interface.programs.iter().find(|id| own.is_none_or(|own| own.info.program != **id));
+    if let Some(id) = foreign {
+        return Err(Problem::new(
+            format!("`{name}` has the XDP program {id} of somebody else"),
+            format!(
+                "look at it with `bpftool prog show id {id}` and `bpftool net show dev {name}`, and stop who attached \
+                 it; where it is another lyncwall's, name that one's --pin-dir, or run `lyncwall detach` with it"
+            ),
+        ));
+    }
+    Ok((interface, own))
+}
+
 /// Attaches as asked for; with the reason where the driver refused and generic mode was taken instead.
 fn link_as(
     program: &mut Xdp,
@@ -186,19 +203,25 @@ fn link_as(
         Attach::Generic => None,
         Attach::Auto | Attach::Native => match link(program, ifindex, Mode::Native) {
             Ok(link) => return Ok((link, Mode::Native, None)),
-            Err(error) if attach == Attach::Native => return Err(refused(interface, &error)),
-            Err(error) => Some(format!("{error:#}")),
+            // Of the kernel, whatever the mode.
+            Err(error) if error.is::<Problems>() => return Err(error),
+            Err(error) => {
+                let refusal = Refusal::of(&error, Mode::Native);
+                let refusal = refusal.unwrap_or_else(|| Refusal::unknown(&error));
+                if attach == Attach::Native {
+                    return Err(refusal.problem(interface, Mode::Native).into());
+                }
+                Some(refusal.why)
+            }
         },
     };
-    Ok((link(program, ifindex, Mode::Generic)?, Mode::Generic, native_refused))
-}
-
-fn refused(interface: &str, error: &Error) -> Error {
-    let problem = Problem::new(
-        format!("`{interface}` does not take a native XDP program: {error:#}"),
-        "let the mode be `auto` or `generic`",
-    );
-    Problems::from(problem).into()
+    match link(program, ifindex, Mode::Generic) {
+        Ok(link) => Ok((link, Mode::Generic, native_refused)),
+        Err(error) => match Refusal::of(&error, Mode::Generic) {
+            Some(refusal) => Err(refusal.problem(interface, Mode::Generic).into()),
+            None => Err(Refusal::unknown(&error).problem(interface, Mode::Generic).into()),
+        },
+    }
 }
 
 /// Attaches by a link. Only links outlive the agent and can be replaced in one step.
@@ -209,9 +232,14 @@ fn link(program: &mut Xdp, ifindex: u32, mode: Mode) -> Result<FdLink> {
     // itself when it is converted.
     match FdLink::try_from(link) {
         Ok(link) => Ok(link),
-        Err(error) => {
+        Err(_) => {
             interfaces::clear(ifindex, mode, program.fd()?.as_fd())?;
-            Err(anyhow!(error).context("this kernel attaches XDP programs without a link only"))
+            Err(Problem::new(
+                "this kernel attaches XDP programs by netlink only, which neither outlives the agent nor is replaced \
+                 in one step; Linux 5.9 has links",
+                "boot Linux 5.10 or later",
+            )
+            .into())
         }
     }
 }
@@ -301,8 +329,10 @@ impl Pinned {
     }
 }
 
-/// Removes a pin and ends its link at once: the last descriptor is closed here, and not by the kernel's work queue.
+/// Ends a link at once and removes its pin. Without the first step the interface would keep the program for a moment
+/// after this returns: kernel 5.10 lets go of a removed pin's link later, from a work queue.
 fn unpin(pin: &Path) -> Result<()> {
+    sys::detach_link(pin).with_context(|| format!("ending the link at {}", pin.display()))?;
     let link = PinnedLink::from_pin(pin).with_context(|| format!("opening {}", pin.display()))?;
     drop(link.unpin().with_context(|| format!("removing {}", pin.display()))?);
     Ok(())

@@ -18,7 +18,7 @@ const LOG_LINES: usize = 12;
 pub(super) fn load(object: &[u8], pin_dir: &Path) -> Result<(Ebpf, &'static str)> {
     let hz = probe::ticks_per_second()?;
     let mut loader = EbpfLoader::new();
-    // Nothing in the object is relocated against the kernel's own types.
+    // Nothing in the object is relocated against the kernel's own types; the verifier alone uses them.
     loader.btf(None).default_map_pin_directory(pin_dir).override_global(program::HZ, &hz, true);
     let mut ebpf =
         loader.load(object).with_context(|| format!("making the BPF maps in {}", pin_dir.display()))?;

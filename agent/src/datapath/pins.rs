@@ -38,7 +38,7 @@ const MAPS: [&str; 15] = [
 ];
 
 /// The directory of the links, inside the pin directory.
-const LINKS: &str = "links";
+pub(super) const LINKS: &str = "links";
 
 const DETACH: &str = "run `lyncwall detach`, which opens the box, and start again";
 

@@ -4,7 +4,7 @@ use std::ffi::CString;
 use std::io;
 use std::num::NonZeroUsize;
 use std::ops::Deref;
-use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 use std::ptr::NonNull;
@@ -12,7 +12,10 @@ use std::sync::atomic::{AtomicU8, AtomicU64};
 
 use aya::Pod;
 use aya::maps::{MapData, RingBuf};
-use aya_obj::generated::{bpf_attr, bpf_cmd, bpf_link_info, bpf_link_type};
+use aya_obj::generated::{
+    bpf_attach_type, bpf_attr, bpf_cmd, bpf_link_info, bpf_link_type, bpf_map_type, bpf_prog_info,
+    bpf_prog_type,
+};
 use lyncwall_common::abi::{Control, PortSet, PortTransport};
 use nix::libc;
 use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
@@ -86,30 +89,130 @@ pub(super) struct LinkInfo {
 /// # Errors
 /// Those of bpf(2); [`io::ErrorKind::InvalidData`] where the pin is no XDP link.
 pub(super) fn link_info(pin: &Path) -> io::Result<LinkInfo> {
-    let path = CString::new(pin.as_os_str().as_bytes())?;
-    // SAFETY: all zeroes are a valid `bpf_attr`, and what the kernel wants in fields that a call does not use.
-    let mut attr = unsafe { std::mem::zeroed::<bpf_attr>() };
-    // SAFETY: a union of plain integers, all of it initialised.
-    let object = unsafe { &mut attr.__bindgen_anon_4 };
-    object.pathname = path.as_ptr() as u64;
-    let descriptor = bpf(bpf_cmd::BPF_OBJ_GET, &mut attr)?;
-    // SAFETY: BPF_OBJ_GET answered with a new descriptor that nobody else owns.
-    let link = unsafe { OwnedFd::from_raw_fd(descriptor) };
-
+    let link = open_pin(pin)?;
+    // Maps and programs have kinds of the same numbers.
+    let what = std::fs::read_link(format!("/proc/self/fd/{}", link.as_raw_fd()))?;
+    if !what.to_string_lossy().contains("link") {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "not a link"));
+    }
     // SAFETY: plain integers, for which zeroes are valid.
     let mut info = unsafe { std::mem::zeroed::<bpf_link_info>() };
-    // SAFETY: as for `attr` above.
-    let mut attr = unsafe { std::mem::zeroed::<bpf_attr>() };
-    attr.info.bpf_fd = link.as_raw_fd().cast_unsigned();
-    attr.info.info_len = size_of::<bpf_link_info>() as u32;
-    attr.info.info = (&raw mut info) as u64;
-    bpf(bpf_cmd::BPF_OBJ_GET_INFO_BY_FD, &mut attr)?;
+    bpf_info(link.as_fd(), &mut info)?;
     if info.type_ != bpf_link_type::BPF_LINK_TYPE_XDP as u32 {
         return Err(io::Error::new(io::ErrorKind::InvalidData, "not an XDP link"));
     }
     // SAFETY: the kernel filled in the member that belongs to an XDP link; it is a plain integer.
     let xdp = unsafe { info.__bindgen_anon_1.xdp };
     Ok(LinkInfo { program: info.prog_id, ifindex: xdp.ifindex })
+}
+
+/// Makes an array map with one 8-byte element.
+///
+/// # Errors
+/// Those of bpf(2). So it is with the calls below.
+pub(super) fn create_array(flags: u32) -> io::Result<OwnedFd> {
+    let mut attr = no_attributes();
+    attr.__bindgen_anon_1.map_type = bpf_map_type::BPF_MAP_TYPE_ARRAY as u32;
+    attr.__bindgen_anon_1.key_size = 4;
+    attr.__bindgen_anon_1.value_size = 8;
+    attr.__bindgen_anon_1.max_entries = 1;
+    attr.__bindgen_anon_1.map_flags = flags;
+    bpf_object(bpf_cmd::BPF_MAP_CREATE, &mut attr)
+}
+
+/// Loads a program of these instructions, each as `struct bpf_insn` lies in memory.
+pub(super) fn load_program(kind: bpf_prog_type, instructions: &[[u8; 8]], flags: u32) -> io::Result<OwnedFd> {
+    let mut attr = no_attributes();
+    attr.__bindgen_anon_3.prog_type = kind as u32;
+    attr.__bindgen_anon_3.insns = instructions.as_ptr() as u64;
+    attr.__bindgen_anon_3.insn_cnt = instructions.len() as u32;
+    attr.__bindgen_anon_3.license = c"Dual MIT/GPL".as_ptr() as u64;
+    attr.__bindgen_anon_3.prog_flags = flags;
+    bpf_object(bpf_cmd::BPF_PROG_LOAD, &mut attr)
+}
+
+/// Attaches a program to an interface of this thread's network namespace, until the link is dropped.
+pub(super) fn create_link(
+    program: BorrowedFd<'_>,
+    ifindex: u32,
+    place: bpf_attach_type,
+    flags: u32,
+) -> io::Result<OwnedFd> {
+    let mut attr = no_attributes();
+    attr.link_create.__bindgen_anon_1.prog_fd = program.as_raw_fd().cast_unsigned();
+    attr.link_create.__bindgen_anon_2.target_ifindex = ifindex;
+    attr.link_create.attach_type = place as u32;
+    attr.link_create.flags = flags;
+    bpf_object(bpf_cmd::BPF_LINK_CREATE, &mut attr)
+}
+
+/// Replaces the program of a link.
+pub(super) fn update_link(link: BorrowedFd<'_>, program: BorrowedFd<'_>) -> io::Result<()> {
+    let mut attr = no_attributes();
+    attr.link_update.link_fd = link.as_raw_fd().cast_unsigned();
+    attr.link_update.__bindgen_anon_1.new_prog_fd = program.as_raw_fd().cast_unsigned();
+    bpf(bpf_cmd::BPF_LINK_UPDATE, &mut attr)?;
+    Ok(())
+}
+
+/// Runs an XDP program once over a frame, with the fields of `struct xdp_md` as context; returns its verdict.
+pub(super) fn test_run(program: BorrowedFd<'_>, frame: &[u8], context: &[u32; 6]) -> io::Result<u32> {
+    let mut attr = no_attributes();
+    attr.test.prog_fd = program.as_raw_fd().cast_unsigned();
+    attr.test.data_in = frame.as_ptr() as u64;
+    attr.test.data_size_in = frame.len() as u32;
+    attr.test.ctx_in = context.as_ptr() as u64;
+    attr.test.ctx_size_in = size_of_val(context) as u32;
+    attr.test.repeat = 1;
+    bpf(bpf_cmd::BPF_PROG_TEST_RUN, &mut attr)?;
+    // SAFETY: the member that the call was made with; plain integers.
+    Ok(unsafe { attr.test.retval })
+}
+
+/// The size in bytes of what the kernel's JIT made of a program; 0 where it is interpreted.
+pub(super) fn machine_code(program: BorrowedFd<'_>) -> io::Result<u32> {
+    // SAFETY: plain integers, for which zeroes are valid.
+    let mut info = unsafe { std::mem::zeroed::<bpf_prog_info>() };
+    bpf_info(program, &mut info)?;
+    Ok(info.jited_prog_len)
+}
+
+/// What the kernel says of a BPF object. `T` is the structure for its kind.
+fn bpf_info<T>(object: BorrowedFd<'_>, info: &mut T) -> io::Result<()> {
+    let mut attr = no_attributes();
+    attr.info.bpf_fd = object.as_raw_fd().cast_unsigned();
+    attr.info.info_len = size_of::<T>() as u32;
+    attr.info.info = (&raw mut *info) as u64;
+    bpf(bpf_cmd::BPF_OBJ_GET_INFO_BY_FD, &mut attr)?;
+    Ok(())
+}
+
+fn no_attributes() -> bpf_attr {
+    // SAFETY: all zeroes are a valid `bpf_attr`, and what the kernel wants in fields that a call does not use.
+    unsafe { std::mem::zeroed() }
+}
+
+/// A command that answers with a new descriptor.
+fn bpf_object(command: bpf_cmd, attr: &mut bpf_attr) -> io::Result<OwnedFd> {
+    let descriptor = bpf(command, attr)?;
+    // SAFETY: the callers' commands answer with a new descriptor that nobody else owns.
+    Ok(unsafe { OwnedFd::from_raw_fd(descriptor) })
+}
+
+/// Takes the program of the link that is pinned at `pin` off its interface, at once. The link itself stays, without an
+/// interface, until its pin and its last descriptor are gone.
+pub(super) fn detach_link(pin: &Path) -> io::Result<()> {
+    let link = open_pin(pin)?;
+    let mut attr = no_attributes();
+    attr.link_detach.link_fd = link.as_raw_fd().cast_unsigned();
+    bpf(bpf_cmd::BPF_LINK_DETACH, &mut attr).map(drop)
+}
+
+fn open_pin(pin: &Path) -> io::Result<OwnedFd> {
+    let path = CString::new(pin.as_os_str().as_bytes())?;
+    let mut attr = no_attributes();
+    attr.__bindgen_anon_4.pathname = path.as_ptr() as u64;
+    bpf_object(bpf_cmd::BPF_OBJ_GET, &mut attr)
 }
 
 fn bpf(command: bpf_cmd, attr: &mut bpf_attr) -> io::Result<i32> {
@@ -120,12 +223,24 @@ fn bpf(command: bpf_cmd, attr: &mut bpf_attr) -> io::Result<i32> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result as i32) }
 }
 
+const MEMBARRIER_CMD_QUERY: libc::c_long = 0;
+const MEMBARRIER_CMD_GLOBAL: libc::c_long = 1;
+
+/// Whether [`wait_for_running_programs`] works here.
+///
+/// # Errors
+/// Where the kernel has no membarrier(2).
+pub(super) fn has_barrier() -> io::Result<bool> {
+    // SAFETY: a system call that takes no pointers.
+    let commands = unsafe { libc::syscall(libc::SYS_membarrier, MEMBARRIER_CMD_QUERY, 0, 0) };
+    if commands < 0 { Err(io::Error::last_os_error()) } else { Ok(commands & MEMBARRIER_CMD_GLOBAL != 0) }
+}
+
 /// Waits until every CPU has left the BPF programs that run now (`MEMBARRIER_CMD_GLOBAL` is one `synchronize_rcu`).
 ///
 /// # Errors
 /// Where the kernel refuses, as with `nohz_full`.
 pub(super) fn wait_for_running_programs() -> io::Result<()> {
-    const MEMBARRIER_CMD_GLOBAL: libc::c_long = 1;
     // SAFETY: a system call that takes no pointers.
     let result = unsafe { libc::syscall(libc::SYS_membarrier, MEMBARRIER_CMD_GLOBAL, 0, 0) };
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }

@@ -3,8 +3,8 @@
 use std::collections::HashSet;
 
 use lyncwall_common::abi::{
-    Class, FLAG_DHCP_CLIENT, Features, Generation, Interface, MAX_INTERFACES, MAX_POLICIES, NetPort,
-    PolicyTable, PortSet, PortTransport,
+    Class, FLAG_DHCP_CLIENT, Features, Generation, INTERFACE_BUCKETS, Interface, MAX_INTERFACES,
+    MAX_POLICIES, NetPort, PolicyTable, PortSet, PortTransport,
 };
 
 use super::allow::{self, AllowRules};
@@ -163,11 +163,32 @@ fn generation(input: &Input, problems: &mut Problems) -> Generation {
             "attach to fewer interfaces",
         ));
     }
-    for (entry, interface) in generation.interfaces.iter_mut().zip(&input.interfaces) {
-        let flags = if interface.dhcp_client { FLAG_DHCP_CLIENT } else { 0 };
-        *entry = Interface { ifindex: interface.ifindex, flags };
+    // Those that are not there at the moment have no number.
+    let there = input.interfaces.iter().filter(|interface| interface.ifindex != 0).take(MAX_INTERFACES);
+    let entries: Vec<Interface> = there
+        .map(|interface| Interface {
+            ifindex: interface.ifindex,
+            flags: if interface.dhcp_client { FLAG_DHCP_CLIENT } else { 0 },
+        })
+        .collect();
+    generation.interface_seed = interface_seed(&entries);
+    for entry in entries {
+        generation.interfaces[Generation::bucket(generation.interface_seed, entry.ifindex)] = entry;
     }
     generation
+}
+
+/// A seed that gives each number a bucket of its own: one in eight does for 32 numbers.
+fn interface_seed(entries: &[Interface]) -> u64 {
+    const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
+    let apart = |seed: &u64| {
+        let mut taken = [None; INTERFACE_BUCKETS];
+        entries.iter().all(|entry| {
+            let bucket = &mut taken[Generation::bucket(*seed, entry.ifindex)];
+            bucket.replace(entry.ifindex).is_none_or(|before| before == entry.ifindex)
+        })
+    };
+    (1..).map(|n: u64| n.wrapping_mul(GOLDEN) | 1).find(apart).unwrap_or(1)
 }
 
 fn management(management: Option<&Management>, problems: &mut Problems) -> ManagementTables {

@@ -8,8 +8,10 @@ use lyncwall_common::abi::{
     AllowKey, Bucket, Class, Features, FragmentKey, FragmentRecord, Live, NetPort, PortSet, PortTransport,
     Target,
 };
-use lyncwall_common::decide::{self, ICMP_ECHO_RATE, ICMP_ERROR_RATE, Rate, Tables, Verdict};
-use lyncwall_common::fields::Address;
+use lyncwall_common::decide::{self, ICMP_ECHO_RATE, ICMP_ERROR_RATE, Rate, Tables, Verdict, remember};
+use lyncwall_common::fields::{Address, Place};
+use lyncwall_common::packet::Packet;
+use lyncwall_common::reason::Action;
 
 use super::Compiled;
 use crate::net::Prefix;
@@ -137,6 +139,10 @@ impl Tables for HostTables<'_> {
 
     fn remember_fragment(&self, key: &FragmentKey, record: FragmentRecord) {
         self.fragments.borrow_mut().insert(*key, record);
+    }
+
+    fn first_fragment<P: Packet>(&self, packet: P, place: Place, judged: Action) {
+        remember(packet, self, place, judged);
     }
 
     fn forget_fragment(&self, key: &FragmentKey) {

@@ -16,6 +16,10 @@ pub const MAX_PREFIXES: u32 = 65_536;
 /// Interfaces in a generation.
 pub const MAX_INTERFACES: usize = 32;
 
+/// Buckets of [`Generation::interfaces`]; a power of two. A seed that keeps 32 numbers apart in so many is found in a few
+/// tries.
+pub const INTERFACE_BUCKETS: usize = 256;
+
 /// Rules in an [`AllowTable`]: one bit each.
 pub const ALLOW_RULES: usize = 64;
 
@@ -287,11 +291,13 @@ pub struct Generation {
     pub ephemeral_last: u16,
     /// 1 where destinations in no target pass.
     pub unmatched_pass: u32,
-    /// Interfaces that something is said of.
-    pub interfaces: [Interface; MAX_INTERFACES],
+    /// Makes [`Generation::bucket`] free of collisions; odd.
+    pub interface_seed: u64,
+    /// Interfaces that something is said of, by bucket: one look answers.
+    pub interfaces: [Interface; INTERFACE_BUCKETS],
 }
 
-const _: () = assert!(size_of::<Generation>() == 16 + 8 * MAX_INTERFACES);
+const _: () = assert!(size_of::<Generation>() == 24 + 8 * INTERFACE_BUCKETS);
 
 impl SourceV4 {
     /// The key data of an address in a slot.
@@ -320,16 +326,23 @@ impl Generation {
         ephemeral_first: 1,
         ephemeral_last: 0,
         unmatched_pass: 0,
-        interfaces: [Interface { ifindex: 0, flags: 0 }; MAX_INTERFACES],
+        interface_seed: 1,
+        interfaces: [Interface { ifindex: 0, flags: 0 }; INTERFACE_BUCKETS],
     };
 
     /// True where the interface is marked as a DHCP client.
     #[must_use]
     #[inline(always)]
     pub fn is_dhcp_client(&self, ifindex: u32) -> bool {
-        self.interfaces
-            .iter()
-            .any(|interface| interface.ifindex == ifindex && interface.flags & FLAG_DHCP_CLIENT != 0)
+        let interface = self.interfaces[Self::bucket(self.interface_seed, ifindex)];
+        interface.ifindex == ifindex && interface.flags & FLAG_DHCP_CLIENT != 0
+    }
+
+    /// Where an interface belongs under a seed.
+    #[must_use]
+    #[inline(always)]
+    pub const fn bucket(seed: u64, ifindex: u32) -> usize {
+        ((ifindex as u64).wrapping_mul(seed) >> (64 - INTERFACE_BUCKETS.trailing_zeros())) as usize
     }
 }
 

@@ -7,8 +7,10 @@ use std::net::{IpAddr, Ipv6Addr};
 use lyncwall_common::abi::{
     AllowKey, Class, Features, FragmentKey, FragmentRecord, Live, NO_POLICY, NetPort, PortTransport, Target,
 };
-use lyncwall_common::decide::{Rate, Tables};
-use lyncwall_common::fields::Address;
+use lyncwall_common::decide::{Rate, Tables, remember};
+use lyncwall_common::fields::{Address, Place};
+use lyncwall_common::packet::Packet;
+use lyncwall_common::reason::Action;
 use proptest::prelude::*;
 
 use crate::frames::{address_v4, address_v6, port};
@@ -165,6 +167,10 @@ impl Tables for State<'_> {
 
     fn remember_fragment(&self, key: &FragmentKey, record: FragmentRecord) {
         self.fragments.borrow_mut().insert(*key, record);
+    }
+
+    fn first_fragment<P: Packet>(&self, packet: P, place: Place, judged: Action) {
+        remember(packet, self, place, judged);
     }
 
     fn forget_fragment(&self, key: &FragmentKey) {

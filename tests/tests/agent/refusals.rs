@@ -22,7 +22,7 @@ fn expect_untouched(scene: &Scene) {
 #[test]
 fn the_program_of_somebody_else_is_left() {
     let scene = Scene::new().expect("a scene");
-    let object = lyncwall::object::require().expect("the tests are built with the BPF object");
+    let object = lyncwall_tests::object::object();
     let mut other = Datapath::open(object, &scene.bpffs.path().join("other")).expect("another program");
     scene.pair.host.run(|| other.attach(Pair::HOST_LINK, Attach::Generic)).expect("it is free");
     scene.instance.configure(&Config::roles(&["reverse-proxy"]).toml()).expect("a file");

@@ -110,7 +110,7 @@ fn a_reload_with_an_interface_that_cannot_be_guarded_changes_nothing() {
     assert!(said.contains("attached in native mode") && said.contains("lyncwall detach"), "{said}");
     assert_eq!(openings.open(&PORTS), [443]);
 
-    let object = lyncwall::object::require().expect("the tests are built with the BPF object");
+    let object = lyncwall_tests::object::object();
     let mut other = Datapath::open(object, &scene.bpffs.path().join("other")).expect("another program");
     scene.pair.host.run(|| other.attach("host1", Attach::Auto)).expect("it is free");
     scene.instance.configure(&config.interface("host1").toml()).expect("a file");

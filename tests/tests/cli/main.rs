@@ -1,5 +1,6 @@
 //! The command line with bad input and without an agent, and the JSON of the commands that speak to one.
 
+mod doctor;
 mod json;
 mod mistakes;
 mod privilege;

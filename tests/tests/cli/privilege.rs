@@ -64,6 +64,33 @@ fn no_privilege_is_a_mistake_with_its_fix() {
 }
 
 #[test]
+fn doctor_says_what_it_could_not_ask() {
+    let scene = Scene::new().expect("a scene");
+    let mut config = Config::roles(&["reverse-proxy"]);
+    config.interfaces = vec![("lo".to_owned(), "auto")];
+    let nobody = Unprivileged::new(&config.toml());
+    let finished = nobody.run(&scene, &["doctor", "--config", "lyncwall.toml"]);
+    assert_eq!(finished.code, Some(1), "{finished:?}");
+    assert!(finished.stdout.contains("no privilege") && finished.stdout.contains("as root"), "{finished:?}");
+    for said in ["this user may not ask", "no agent serves", "lyncwall.toml is good", "free; whether"] {
+        assert!(finished.stdout.contains(said), "no {said:?} in:\n{}", finished.stdout);
+    }
+    let finished = nobody.run(&scene, &["doctor", "--json", "--config", "lyncwall.toml"]);
+    let report: serde_json::Value = serde_json::from_str(&finished.stdout).expect("JSON");
+    let features = report["kernel"]["features"].as_array().expect("a list");
+    let link = features.iter().find(|feature| feature["name"] == "xdp-link").expect("it is listed");
+    assert!(link["found"].is_null() && link["needed"] == true, "{link}");
+    assert!(!report["kernel"]["release"].as_str().unwrap_or_default().is_empty());
+
+    // Where the pins are root's secret, as systemd mounts them, the rest is told all the same.
+    fs::set_permissions(scene.bpffs.path(), Permissions::from_mode(0o700)).expect("ours");
+    let finished = nobody.run(&scene, &["doctor", "--config", "lyncwall.toml"]);
+    assert_eq!(finished.code, Some(1), "{finished:?}");
+    assert!(finished.stdout.contains("may not be looked at by this user"), "{finished:?}");
+    assert!(finished.stdout.contains("free; whether"), "{finished:?}");
+}
+
+#[test]
 fn the_socket_is_for_root_alone() {
     let scene = Scene::new().expect("a scene");
     let (_agent, api) = scene.start(&Config::roles(&["reverse-proxy"])).expect("an agent");

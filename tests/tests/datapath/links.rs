@@ -4,7 +4,6 @@ use std::net::IpAddr;
 use std::os::fd::{AsFd as _, AsRawFd as _};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
-use std::time::Duration;
 
 use anyhow::Result;
 use lyncwall::datapath::{Attach, Datapath, Mode};
@@ -18,7 +17,7 @@ use rtnetlink::LinkUnspec;
 use rtnetlink::packet_route::link::{LinkAttribute, LinkXdp};
 use tokio_stream::StreamExt as _;
 
-use super::{PATIENCE, entries, open, pin_dir, policy, problem, runtime, send_until, syn};
+use super::{PATIENCE, PATIENT, entries, open, pin_dir, policy, problem, runtime, send_until, syn};
 
 /// The XDP program on an interface.
 fn program_on(namespace: &Netns, interface: &str) -> Option<u32> {
@@ -134,7 +133,7 @@ fn no_frame_slips_by_while_the_program_is_replaced() {
         (sending.join().expect("the sender ends"), datapath)
     });
     let lost = pair.client.statistics(Pair::CLIENT_LINK).expect("counts").tx_dropped - lost_before;
-    let all = eventually(Duration::from_secs(2), || count(&datapath) - before == sent - lost);
+    let all = eventually(PATIENT, || count(&datapath) - before == sent - lost);
     assert!(all, "{sent} sent, {lost} lost on the wire, {} counted", count(&datapath) - before);
     assert!(sent > 10_000, "only {sent} frames");
     datapath.retire();

@@ -1,5 +1,6 @@
 //! The data path against a real kernel: a private BPF file system, interfaces in namespaces of their own.
 
+mod features;
 mod links;
 mod start;
 mod switch;
@@ -15,20 +16,24 @@ use lyncwall::net::Prefix;
 use lyncwall::policy::{Compiled, ManagementTables};
 use lyncwall::problem::Problems;
 use lyncwall_common::abi::{
-    AllowTable, Class, Features, Generation, NO_POLICY, NetPort, PolicyTable, PortSet, PortTransport,
-    TARGET_BUCKETS, TargetEntry, TargetTable,
+    AllowTable, Features, NO_POLICY, NetPort, PolicyTable, PortSet, PortTransport, TARGET_BUCKETS,
+    TargetEntry, TargetTable,
 };
 use lyncwall_tests::bpffs::Bpffs;
 use lyncwall_tests::netns::Pair;
 use lyncwall_tests::packet::Tcp;
+use lyncwall_tests::policy::open_tcp as policy;
 use lyncwall_tests::run::{Action, judge};
 use lyncwall_tests::traffic::FrameSocket;
 use nix::errno::Errno;
 
+/// For an answer that does not come.
 const PATIENCE: Duration = Duration::from_millis(400);
+/// For what must come, on an emulated machine as well.
+const PATIENT: Duration = Duration::from_secs(60);
 
 fn object() -> Vec<u8> {
-    lyncwall::object::require().expect("the tests are built with the BPF object").to_vec()
+    lyncwall_tests::object::object().to_vec()
 }
 
 fn open(directory: &Path) -> Datapath {
@@ -43,25 +48,7 @@ fn problem(error: &anyhow::Error) -> String {
     problems.to_string()
 }
 
-/// A policy for every destination that has these TCP ports open, each with a rule counter of its number.
-fn policy(ports: &[u16]) -> Compiled {
-    let mut tcp = Box::new(PolicyTable::CLOSED);
-    for (class, port) in (1..).zip(ports) {
-        tcp.ports[NetPort::new(*port).index()] = class;
-        tcp.classes[usize::from(class)] = Class { counter: u32::from(class) - 1, groups: 0 };
-    }
-    Compiled {
-        features: Features::default(),
-        generation: Generation::EMPTY,
-        targets: None,
-        policies: vec![[tcp, Box::new(PolicyTable::CLOSED)]],
-        allow: None,
-        allow_sources: Vec::new(),
-        management: management(&[], &[]),
-    }
-}
-
-/// The same with an allow rule for a TCP port and sources.
+/// These TCP ports open, and an allow rule for a TCP port and sources.
 fn policy_with_allow(ports: &[u16], allowed: u16, sources: &[&str]) -> Compiled {
     let mut compiled = policy(ports);
     let mut allow = Box::new(AllowTable::EMPTY);

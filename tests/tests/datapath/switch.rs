@@ -6,18 +6,18 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::bail;
-use lyncwall::datapath::Attach;
+use lyncwall::datapath::{Attach, Counters, Datapath};
 use lyncwall_common::abi::{Features, NO_COUNTER, PortTransport, map};
 use lyncwall_common::reason::{Action as Verdict, Reason};
 use lyncwall_tests::bpffs::Bpffs;
 use lyncwall_tests::netns::Pair;
 use lyncwall_tests::packet::Udp;
 use lyncwall_tests::prerequisites::require_root;
-use lyncwall_tests::traffic::{FrameSocket, eventually};
+use lyncwall_tests::traffic::FrameSocket;
 use tokio_stream::StreamExt as _;
 
 use super::{
-    PATIENCE, management, open, open_ports, passes, pin_dir, policy, policy_with_allow, runtime, send_until,
+    PATIENT, management, open, open_ports, passes, pin_dir, policy, policy_with_allow, runtime, send_until,
     syn, syn_v6, with_target,
 };
 
@@ -162,22 +162,25 @@ fn management_is_edited_without_a_cut() {
     let before = datapath.counters().expect("counters");
     let sender = FrameSocket::open(&pair.client, Pair::CLIENT_LINK).expect("a packet socket");
     let stop = AtomicBool::new(false);
-    let sent = thread::scope(|scope| {
+    thread::scope(|scope| {
         let sending = scope.spawn(|| send_until(&stop, &sender, &syn(22)));
-        for _ in 0..500 {
+        // How many of the frames get as far as the program is the machine's affair: a veth's queue is short.
+        let (mut edits, start) = (0, Instant::now());
+        let few = |datapath: &Datapath| since(datapath, &before, Reason::Management, Verdict::Pass) < 1000;
+        while (edits < 500 || few(&datapath)) && start.elapsed() < PATIENT {
             datapath.set_management(&other).expect("an edit");
             datapath.set_management(&one).expect("an edit");
+            edits += 1;
         }
         stop.store(true, Ordering::Relaxed);
         sending.join().expect("the sender ends")
     });
-    let since = |reason, action| {
-        let after = datapath.counters().expect("counters");
-        after.of(reason, action) - before.of(reason, action)
-    };
-    assert!(sent > 1000, "only {sent} frames");
-    assert_eq!(since(Reason::Closed, Verdict::Drop), 0, "of {sent}");
-    assert!(eventually(PATIENCE, || since(Reason::Management, Verdict::Pass) > sent / 2), "of {sent}");
+    assert!(since(&datapath, &before, Reason::Management, Verdict::Pass) >= 1000);
+    assert_eq!(since(&datapath, &before, Reason::Closed, Verdict::Drop), 0);
+}
+
+fn since(datapath: &Datapath, before: &Counters, reason: Reason, action: Verdict) -> u64 {
+    datapath.counters().expect("counters").of(reason, action) - before.of(reason, action)
 }
 
 #[test]
@@ -245,7 +248,7 @@ fn drops_come_as_events_to_one_reader() {
         for size in [100, 200] {
             let frame = Pair::frame_v4().with(Udp::new(9, 1)).with(vec![0; size]).build();
             assert!(!passes(&datapath, &frame));
-            let woken = tokio::time::timeout(Duration::from_secs(2), events.next()).await;
+            let woken = tokio::time::timeout(PATIENT, events.next()).await;
             let event = woken.expect("in time").expect("a stream").expect("an event");
             assert_eq!(event.length as usize, frame.len());
         }

@@ -14,8 +14,8 @@ use lyncwall_tests::netns::Netns;
 use lyncwall_tests::scene::Scene;
 use lyncwall_tests::traffic::{Outcome, TcpEcho, UdpEcho, eventually, ping, tcp_connect, udp_exchange};
 
-/// For an answer that comes.
-const PATIENT: Duration = Duration::from_secs(10);
+/// For an answer that comes, on an emulated machine as well.
+const PATIENT: Duration = Duration::from_secs(60);
 /// For an answer that does not. Shorter than the second after which TCP repeats its opening, so that a try is one
 /// packet.
 const BRIEF: Duration = Duration::from_millis(250);

@@ -14,12 +14,12 @@ use crate::firewall::{Counts, Entry, Firewall};
 use crate::fixture::{Expected, Fixture, Tags};
 use crate::world::{Policy, World};
 
-/// Both entry points, enforcing and in audit mode, without and with VLAN tags.
+/// Every entry point that the kernel takes, enforcing and in audit mode, without and with VLAN tags.
 pub(crate) fn check(fixtures: &[Fixture]) {
     require_root();
     assert!(!fixtures.is_empty());
     let bpffs = Bpffs::mount().expect("a BPF file system");
-    for entry in Entry::BOTH {
+    for entry in Entry::taken() {
         let mut bench = Bench::new(bpffs.path().join(format!("{entry:?}")), entry);
         for mode in [Mode::Enforce, Mode::Audit] {
             for world in World::ALL {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use aya::maps::{Array, HashMap, Map, MapData, PerCpuArray, RingBuf};
+use aya::programs::xdp::XdpMode;
 use aya::programs::{Program, Xdp};
 use aya::{Ebpf, EbpfLoader};
 use lyncwall::datapath::Datapath;
@@ -13,10 +14,10 @@ use lyncwall_common::abi::{
     program,
 };
 use lyncwall_common::reason::{Action, Reason};
-use lyncwall_tests::run;
-use nix::time::{ClockId, clock_getres};
+use lyncwall_tests::object::object;
+use lyncwall_tests::{kernel, run};
 
-/// The two entry points of the object.
+/// An entry point of the object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Entry {
     Ingress,
@@ -24,7 +25,25 @@ pub(crate) enum Entry {
 }
 
 impl Entry {
-    pub(crate) const BOTH: [Self; 2] = [Self::Ingress, Self::IngressFrags];
+    /// Those that this kernel must take: `ingress` always, and the other where it takes any program of that kind. So a
+    /// verifier that refuses ours is a failure.
+    pub(crate) fn taken() -> Vec<Self> {
+        let mut taken = vec![Self::Ingress];
+        if kernel::takes_frags().expect("the kernel says whether it takes frames in several buffers") {
+            taken.push(Self::IngressFrags);
+        } else {
+            println!(
+                "this kernel takes no XDP program for frames in several buffers (xdp.frags): {} is left out",
+                Self::IngressFrags.name()
+            );
+        }
+        taken
+    }
+
+    /// The one that the agent takes on this kernel.
+    pub(crate) fn best() -> Self {
+        *Self::taken().last().expect("`ingress` is always there")
+    }
 
     fn name(self) -> &'static str {
         match self {
@@ -84,9 +103,9 @@ impl Counts {
 impl Firewall {
     /// With its pins in `directory`, which must not be there yet.
     pub(crate) fn new(directory: PathBuf, entry: Entry, compiled: &Compiled) -> Self {
-        let object = lyncwall::object::require().expect("the tests are built with the BPF object");
+        let object = object();
         let datapath = Datapath::open(object, &directory).expect("the data path opens");
-        let hz = ticks_per_second();
+        let hz = kernel::ticks_per_second().expect("a length");
         let mut ebpf = EbpfLoader::new()
             .btf(None)
             .default_map_pin_directory(&directory)
@@ -126,6 +145,17 @@ impl Firewall {
 
     pub(crate) fn judge_on(&self, frame: &[u8], interface: u32) -> Action {
         action(run::judge_on(self.program(), frame, interface).expect("a test run"))
+    }
+
+    /// Attaches the program that judges here to an interface of this thread's network namespace, until this goes.
+    pub(crate) fn attach(&mut self, interface: &str) {
+        let name = self.entry.name();
+        match self.ebpf.program_mut(name) {
+            Some(Program::Xdp(program)) => {
+                program.attach(interface, XdpMode::Driver).expect("it takes the program")
+            }
+            _ => panic!("the object has no XDP program {name}"),
+        };
     }
 
     pub(crate) fn counts(&self) -> Counts {
@@ -219,11 +249,4 @@ fn action(action: run::Action) -> Action {
 
 fn pinned(directory: &Path, name: &str) -> MapData {
     MapData::from_pin(directory.join(name)).unwrap_or_else(|error| panic!("the pin {name}: {error}"))
-}
-
-/// Ticks of this kernel per second: a coarse clock moves once a tick.
-pub(crate) fn ticks_per_second() -> u64 {
-    let tick = clock_getres(ClockId::CLOCK_MONOTONIC_COARSE).expect("the length of a tick");
-    let nanoseconds = u64::try_from(tick.tv_nsec()).expect("a length");
-    (1_000_000_000 + nanoseconds / 2) / nanoseconds
 }

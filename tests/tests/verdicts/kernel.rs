@@ -1,32 +1,41 @@
-//! What a single frame does not show: rates, time, interfaces, large frames, and that no row was forgotten.
+//! What a single frame does not show: rates, time, and that no row was forgotten.
 
 use std::path::PathBuf;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use lyncwall::config::Mode;
-use lyncwall::policy::{HostTables, InterfaceInput, judge};
+use lyncwall::policy::{HostTables, judge};
 use lyncwall_common::abi::{Features, FragmentRecord, Live};
 use lyncwall_common::decide::{FRAGMENT_SECONDS, ICMP_ECHO_RATE};
 use lyncwall_common::reason::{Action, Reason};
 use lyncwall_tests::bpffs::Bpffs;
+use lyncwall_tests::kernel::ticks_per_second;
 use lyncwall_tests::netns::Pair;
-use lyncwall_tests::packet::{Icmp4, Icmp6, Packet, Payload, Tcp, Udp};
+use lyncwall_tests::packet::{Icmp4, Icmp6, Payload, Tcp, Udp};
 use lyncwall_tests::prerequisites::require_root;
 use lyncwall_tests::run::measure;
 use nix::sched::{CpuSet, sched_setaffinity};
 use nix::unistd::Pid;
 
-use crate::firewall::{Counts, Entry, Firewall, ticks_per_second};
+use crate::firewall::{Entry, Firewall};
 use crate::link::HIDING;
-use crate::world::{Policy, World, input};
+use crate::world::{Policy, World};
+
+/// For what must come, on an emulated machine as well.
+pub(crate) const PATIENT: Duration = Duration::from_secs(60);
 
 /// Reasons that this version never gives.
 const RESERVED: [Reason; 5] =
     [Reason::Blocked, Reason::Established, Reason::Source, Reason::NoFlow, Reason::Internal];
 
-fn directory(bpffs: &Bpffs, entry: Entry) -> PathBuf {
+pub(crate) fn directory(bpffs: &Bpffs, entry: Entry) -> PathBuf {
     bpffs.path().join(format!("{entry:?}"))
+}
+
+/// Ticks of this kernel per second.
+fn hz() -> u64 {
+    ticks_per_second().expect("the length of a tick")
 }
 
 fn syn(port: u16) -> Vec<u8> {
@@ -42,7 +51,7 @@ fn every_reason_but_the_reserved_ones_comes_up() {
     for world in World::ALL {
         let policy = Policy::of(world, Mode::Enforce);
         let place = bpffs.path().join(format!("{world:?}"));
-        let firewall = Firewall::new(place, Entry::IngressFrags, &policy.compiled);
+        let firewall = Firewall::new(place, Entry::best(), &policy.compiled);
         let mut frames = 0;
         for fixture in fixtures.iter().filter(|fixture| fixture.world == world) {
             firewall.judge(&fixture.frame);
@@ -67,7 +76,7 @@ fn every_reason_but_the_reserved_ones_comes_up() {
 fn every_ether_type_has_its_row() {
     require_root();
     let bpffs = Bpffs::mount().expect("a BPF file system");
-    for entry in Entry::BOTH {
+    for entry in Entry::taken() {
         let policy = Policy::of(World::Host, Mode::Enforce);
         let firewall = Firewall::new(directory(&bpffs, entry), entry, &policy.compiled);
         let mut expected = [0u64; 4];
@@ -129,11 +138,8 @@ fn icmp_is_limited_by_kind_and_cpu() {
     let echo_v6 = Pair::frame_v6().with(Icmp6::echo_request(1, 1)).build();
     let error_v4 = Pair::frame_v4().with(Icmp4::new(3, 1)).build();
     let error_v6 = Pair::frame_v6().with(Icmp6::new(2, 0)).build();
-    for (entry, mode, refused) in [
-        (Entry::Ingress, Mode::Enforce, Action::Drop),
-        (Entry::IngressFrags, Mode::Enforce, Action::Drop),
-        (Entry::IngressFrags, Mode::Audit, Action::Pass),
-    ] {
+    let enforcing = Entry::taken().into_iter().map(|entry| (entry, Mode::Enforce, Action::Drop));
+    for (entry, mode, refused) in enforcing.chain([(Entry::best(), Mode::Audit, Action::Pass)]) {
         let policy = Policy::of(World::Host, mode);
         let place = bpffs.path().join(format!("{entry:?}-{mode:?}"));
         let firewall = Firewall::new(place, entry, &policy.compiled);
@@ -147,7 +153,7 @@ fn icmp_is_limited_by_kind_and_cpu() {
                 let (full, _) = burst(&firewall, frames[0], row, refused);
                 let (rest, _) = burst(&firewall, frames[1], row, refused);
                 // What came in meanwhile, with the tick that had begun and the one that has not ended.
-                let ticks = rate / ticks_per_second() + 1;
+                let ticks = rate / hz() + 1;
                 let meanwhile = start.elapsed().as_millis() as u64 * rate / 1000 + 2 * ticks;
                 assert!(full >= rate, "{full} of {row} on CPU {cpu}");
                 let most = rate + meanwhile;
@@ -158,7 +164,7 @@ fn icmp_is_limited_by_kind_and_cpu() {
         thread::sleep(Duration::from_millis(1500));
         let start = Instant::now();
         let (again, _) = burst(&firewall, &echo_v6, Reason::IcmpEcho, refused);
-        let most = rate + start.elapsed().as_millis() as u64 + 2 * (rate / ticks_per_second() + 1);
+        let most = rate + start.elapsed().as_millis() as u64 + 2 * (rate / hz() + 1);
         assert!((rate..=most).contains(&again), "{again} of {rate} to {most}");
 
         // In memory the clock stands still.
@@ -186,7 +192,7 @@ fn jiffies(firewall: &mut Firewall) -> u64 {
 fn a_first_fragment_is_remembered_for_thirty_seconds() {
     require_root();
     let bpffs = Bpffs::mount().expect("a BPF file system");
-    for entry in Entry::BOTH {
+    for entry in Entry::taken() {
         let policy = Policy::of(World::Host, Mode::Enforce);
         let mut firewall = Firewall::new(directory(&bpffs, entry), entry, &policy.compiled);
         for whole in [Pair::frame_v4(), Pair::frame_v6()] {
@@ -203,7 +209,7 @@ fn a_first_fragment_is_remembered_for_thirty_seconds() {
             let [(key, record)] = found[..] else { panic!("one record: {found:?}") };
             let in_memory: Vec<_> = host.fragments.borrow().keys().copied().collect();
             assert_eq!((in_memory, record.end), (vec![key], 48));
-            let hz = ticks_per_second();
+            let hz = hz();
             let left = record.expires - now;
             assert!(left <= FRAGMENT_SECONDS * hz && left > (FRAGMENT_SECONDS - 5) * hz, "{left} at {hz}");
 
@@ -235,7 +241,7 @@ fn a_flood_of_first_fragments_pushes_out_the_oldest() {
     require_root();
     let bpffs = Bpffs::mount().expect("a BPF file system");
     let policy = Policy::of(World::Host, Mode::Enforce);
-    let entry = Entry::IngressFrags;
+    let entry = Entry::best();
     let firewall = Firewall::new(directory(&bpffs, entry), entry, &policy.compiled);
     let datagram = Pair::frame_v4().with(Udp::new(1, 3478)).with(&[0; 24]);
     let parts = |id| datagram.fragments(16, id);
@@ -254,7 +260,7 @@ fn a_flood_of_first_fragments_pushes_out_the_oldest() {
 fn a_passed_deadline_makes_the_program_go_back() {
     require_root();
     let bpffs = Bpffs::mount().expect("a BPF file system");
-    for entry in Entry::BOTH {
+    for entry in Entry::taken() {
         // Before: the box. After: a virtual address alone, so that 443 of the box is in no target.
         let before = Policy::of(World::Host, Mode::Enforce).compiled;
         let after = Policy::of(World::VipDrop, Mode::Enforce).compiled;
@@ -276,7 +282,7 @@ fn a_passed_deadline_makes_the_program_go_back() {
         assert_eq!(verdict(&firewall), new);
 
         let now = jiffies(&mut firewall);
-        let hz = ticks_per_second();
+        let hz = hz();
         for (deadline, expected) in [
             (now + 3600 * hz, &new),
             (now, &old),
@@ -303,77 +309,11 @@ fn a_passed_deadline_makes_the_program_go_back() {
         let event = firewall.event();
         assert!(event.is_none_or(|event| u32::from(event.slot) == slot));
         while verdict(&firewall) == new {
-            assert!(start.elapsed() < Duration::from_secs(5), "the deadline does not pass");
+            assert!(start.elapsed() < PATIENT, "the deadline does not pass");
             thread::sleep(Duration::from_millis(2));
         }
         assert_eq!(verdict(&firewall), old);
         assert!(start.elapsed() >= Duration::from_millis(950), "after {:?}", start.elapsed());
         assert!(jiffies(&mut firewall) >= now + hz);
-    }
-}
-
-#[test]
-fn dhcp_replies_pass_on_marked_interfaces_only() {
-    require_root();
-    let bpffs = Bpffs::mount().expect("a BPF file system");
-    let pair = Pair::new().expect("a pair");
-    let index = pair.host.index(Pair::HOST_LINK).expect("an index");
-    assert_ne!(index, 1, "1 is lo");
-    let replies =
-        [Pair::frame_v4().with(Udp::new(67, 68)).build(), Pair::frame_v6().with(Udp::new(547, 546)).build()];
-    for entry in Entry::BOTH {
-        for marked in [index, 1] {
-            let mut input = input(World::Host, Mode::Enforce);
-            input.interfaces =
-                [index, 1].map(|ifindex| InterfaceInput { ifindex, dhcp_client: ifindex == marked }).to_vec();
-            let policy = Policy::from_input(&input);
-            let place = bpffs.path().join(format!("{entry:?}-{marked}"));
-            let mut firewall = Firewall::new(place, entry, &policy.compiled);
-            for (reply, interface) in replies.iter().flat_map(|reply| [(reply, index), (reply, 1)]) {
-                let reason = if interface == marked { Reason::Dhcp } else { Reason::Closed };
-                let before: Counts = firewall.counts();
-                let action = pair.host.run(|| firewall.judge_on(reply, interface));
-                assert_eq!(action, reason.action(), "on {interface}, {marked} is marked");
-                let since = firewall.counts().since(&before);
-                assert_eq!(since, [(Some(reason), action, 1)]);
-                let host = judge(&policy.compiled, interface, reply);
-                assert_eq!((host.reason, host.action), (reason, action));
-                let reported = firewall.event().map(|event| event.ifindex);
-                assert_eq!(reported, (action == Action::Drop).then_some(interface));
-            }
-        }
-    }
-}
-
-#[test]
-fn frames_in_several_buffers_are_judged() {
-    require_root();
-    let bpffs = Bpffs::mount().expect("a BPF file system");
-    let entry = Entry::IngressFrags;
-    let policy = Policy::of(World::Host, Mode::Enforce);
-    let mut firewall = Firewall::new(directory(&bpffs, entry), entry, &policy.compiled);
-    for ip in [Pair::frame_v4(), Pair::frame_v6()] {
-        let malformed = if ip == Pair::frame_v4() { Reason::MalformedIpv4 } else { Reason::MalformedIpv6 };
-        let with =
-            |port: u16, room: usize| -> Packet { ip.clone().with(Udp::new(1, port)).with(vec![7; room]) };
-        for room in [3000, 3500, 4000, 8972, 20_000] {
-            let cases = [
-                (with(3478, room), Reason::Allowed),
-                (with(3479, room), Reason::Closed),
-                (with(3478, room).truncated(room), malformed),
-            ];
-            for (packet, reason) in cases {
-                let frame = packet.build();
-                let before = firewall.counts();
-                assert_eq!(firewall.judge(&frame), reason.action(), "{reason} of {room} bytes");
-                let since = firewall.counts().since(&before);
-                assert_eq!(since, [(Some(reason), reason.action(), 1)], "{room} bytes");
-                assert_eq!(judge(&policy.compiled, 1, &frame).reason, reason);
-                if let Some(event) = firewall.event() {
-                    assert_eq!(event.length as usize, frame.len());
-                    assert_eq!(event.frame, frame[..128]);
-                }
-            }
-        }
     }
 }

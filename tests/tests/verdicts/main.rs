@@ -6,6 +6,7 @@ mod firewall;
 mod fixture;
 mod fragments;
 mod icmp;
+mod interface;
 mod ipv4;
 mod ipv6;
 mod kernel;

@@ -235,3 +235,17 @@ fn without_a_free_counter_nothing_is_compiled() {
     assert!(error.to_string().contains("no counter left"), "{error}");
     assert_eq!(counters, before);
 }
+
+proptest! {
+    #[test]
+    fn every_interface_has_a_bucket_of_its_own(numbers in prop::collection::hash_set(1..=u32::MAX, 1..=32)) {
+        let mut input = input(vec![host(vec![])]);
+        input.interfaces =
+            numbers.iter().map(|&ifindex| InterfaceInput { ifindex, dhcp_client: ifindex % 2 == 0 }).collect();
+        let compiled = compile(&input, &mut CounterBook::default());
+        let generation = compiled.map(|compiled| compiled.generation).expect("fits");
+        for &ifindex in &numbers {
+            prop_assert_eq!(generation.is_dhcp_client(ifindex), ifindex % 2 == 0);
+        }
+    }
+}

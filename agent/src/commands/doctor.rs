@@ -1,0 +1,220 @@
+//! `lyncwall doctor`: whether lyncwall can run on this machine.
+
+use std::fs::File;
+use std::io::ErrorKind;
+use std::path::Path;
+
+use anyhow::Result;
+use clap::Args;
+use lyncwall::api::{self, Kernel, Status};
+use lyncwall::client::Client;
+use lyncwall::datapath::{Datapath, Examined, Machine, MemoryLimit};
+use lyncwall::object;
+use lyncwall::plan::Plan;
+use lyncwall::problem::Problems;
+use serde::Serialize;
+
+use super::check::{ConfigOption, DEFAULT_CONFIG};
+use crate::output::{Output, Table, Told};
+
+#[derive(Debug, Args)]
+pub(crate) struct Options {
+    #[command(flatten)]
+    config: ConfigOption,
+}
+
+/// All that was found. What keeps lyncwall from running is in `problems`; the rest says how each part stands.
+#[derive(Serialize)]
+struct Report {
+    runs_here: bool,
+    problems: Vec<api::Problem>,
+    kernel: Kernel,
+    privileges: Finding,
+    file_system: Finding,
+    locked_memory: Finding,
+    configuration: Finding,
+    interfaces: Vec<Interface>,
+    agent: Agent,
+}
+
+/// How a part stands: `None` where nobody could ask, or there is nothing to ask.
+#[derive(Serialize)]
+struct Finding {
+    good: Option<bool>,
+    detail: String,
+}
+
+#[derive(Serialize)]
+struct Interface {
+    name: String,
+    driver: Option<String>,
+    good: bool,
+    state: String,
+}
+
+#[derive(Serialize)]
+struct Agent {
+    /// Its process id; `None` where none runs, or it does not answer this user.
+    pid: Option<u32>,
+    detail: String,
+}
+
+pub(crate) async fn run(options: &Options, client: &Client, pin_dir: &Path, output: &Output) -> Result<()> {
+    let machine = Machine::ask(pin_dir)?;
+    let mut problems = machine.problems();
+    if let Err(problem) = object::require() {
+        problems.push(problem);
+    }
+    let (configuration, plan) = configuration(&options.config.config, &mut problems);
+    let interfaces = match plan {
+        Some(plan) => interfaces(&plan, pin_dir, &mut problems)?,
+        None => Vec::new(),
+    };
+    let report = Report {
+        runs_here: problems.is_empty(),
+        problems: problems.iter().map(Into::into).collect(),
+        kernel: (&machine.features).into(),
+        privileges: part(&machine.privileges, "enough to load and attach BPF programs"),
+        file_system: part(&machine.file_system, &format!("the pins can lie in {}", pin_dir.display())),
+        locked_memory: locked_memory(machine.memory),
+        configuration,
+        interfaces,
+        agent: agent(client).await?,
+    };
+    if output.json() {
+        output.value(&report)?;
+    } else {
+        text(&report, &problems, output)?;
+    }
+    if problems.is_empty() { Ok(()) } else { Err(Told.into()) }
+}
+
+fn part(problems: &Problems, good: &str) -> Finding {
+    if problems.is_empty() {
+        return Finding { good: Some(true), detail: good.to_owned() };
+    }
+    let messages: Vec<&str> = problems.iter().map(|problem| problem.message.as_str()).collect();
+    Finding { good: Some(false), detail: messages.join("; ") }
+}
+
+fn locked_memory(limit: MemoryLimit) -> Finding {
+    let limited = match limit.bytes {
+        None => "there is no limit".to_owned(),
+        Some(bytes) if limit.liftable => format!("the limit of {bytes} bytes is lifted at the start"),
+        Some(bytes) => format!("the limit of {bytes} bytes stands"),
+    };
+    let good = limit.problems().is_empty();
+    let detail = match limit.charged {
+        true => limited,
+        false => "no limit holds for BPF maps on this kernel".to_owned(),
+    };
+    Finding { good: Some(good), detail }
+}
+
+/// The configuration, where there is one that this user may read.
+fn configuration(file: &Path, problems: &mut Problems) -> (Finding, Option<Plan>) {
+    let name = file.display();
+    match File::open(file).map_err(|error| error.kind()) {
+        // One that was asked for by its name is missing in earnest, which reading it says.
+        Err(ErrorKind::NotFound) if file == Path::new(DEFAULT_CONFIG) => {
+            let detail = format!("{name} is not there, so no interface was looked at");
+            return (Finding { good: None, detail }, None);
+        }
+        Err(ErrorKind::PermissionDenied) => {
+            let detail = format!("this user may not read {name}, so no interface was looked at");
+            return (Finding { good: None, detail }, None);
+        }
+        // What else is wrong is said with the other mistakes.
+        Err(_) | Ok(_) => {}
+    }
+    match Plan::read(file) {
+        Ok(plan) => (Finding { good: Some(true), detail: format!("{name} is good") }, Some(plan)),
+        Err(mistakes) => {
+            let detail = format!("{name} cannot be used, so no interface was looked at");
+            problems.append(mistakes);
+            (Finding { good: Some(false), detail }, None)
+        }
+    }
+}
+
+fn interfaces(plan: &Plan, pin_dir: &Path, problems: &mut Problems) -> Result<Vec<Interface>> {
+    let wanted: Vec<&str> = plan.config.interfaces.iter().map(|interface| &*interface.name).collect();
+    let mut told = Vec::new();
+    for Examined { interface, driver, state, problem } in Datapath::examine(pin_dir, &wanted)? {
+        told.push(Interface { name: interface, driver, good: problem.is_none(), state });
+        if let Some(problem) = problem {
+            problems.push(problem);
+        }
+    }
+    Ok(told)
+}
+
+async fn agent(client: &Client) -> Result<Agent> {
+    match client.get::<Status>("/v1/status").await {
+        Ok(status) => Ok(Agent {
+            pid: Some(status.pid),
+            detail: format!("version {} runs as process {}", status.version, status.pid),
+        }),
+        Err(error) => match error.downcast::<Problems>() {
+            Ok(problems) => {
+                let messages: Vec<&str> = problems.iter().map(|problem| problem.message.as_str()).collect();
+                Ok(Agent { pid: None, detail: messages.join("; ") })
+            }
+            // An agent of another version, or one that fails: it is for `status` to say more.
+            Err(error) => {
+                Ok(Agent { pid: None, detail: format!("one runs, and does not answer: {error:#}") })
+            }
+        },
+    }
+}
+
+fn text(report: &Report, problems: &Problems, output: &Output) -> Result<()> {
+    let mut features = Table::new(["feature", "since", "state", "what it is, or what stands in"]);
+    for feature in &report.kernel.features {
+        let (state, detail) = match feature.found {
+            Some(true) => ("found", feature.detail.clone()),
+            Some(false) if feature.needed => ("MISSING", feature.detail.clone()),
+            Some(false) => ("missing", format!("instead: {}", feature.detail)),
+            None => ("-", feature.detail.clone()),
+        };
+        features.row([feature.name.clone(), feature.since.clone(), state.to_owned(), detail]);
+    }
+    output.section(&format!("Kernel {}", report.kernel.release), &features)?;
+
+    let mut machine = Table::plain();
+    let parts = [
+        ("privileges", &report.privileges),
+        ("BPF file system", &report.file_system),
+        ("locked memory", &report.locked_memory),
+        ("configuration", &report.configuration),
+    ];
+    for (name, Finding { good, detail }) in parts {
+        let state = match good {
+            Some(true) => "good",
+            Some(false) => "BAD",
+            None => "-",
+        };
+        machine.row([name.to_owned(), state.to_owned(), detail.clone()]);
+    }
+    let agent = if report.agent.pid.is_some() { "runs" } else { "-" };
+    machine.row(["agent".to_owned(), agent.to_owned(), report.agent.detail.clone()]);
+    output.section("Machine", &machine)?;
+
+    let mut interfaces = Table::new(["interface", "driver", "state", ""]);
+    for Interface { name, driver, good, state } in &report.interfaces {
+        let good = if *good { "good" } else { "BAD" };
+        let driver = driver.clone().unwrap_or_else(|| "-".to_owned());
+        interfaces.row([name.clone(), driver, good.to_owned(), state.clone()]);
+    }
+    output.section("Interfaces", &interfaces)?;
+
+    output.line("")?;
+    if report.runs_here {
+        return output.line("lyncwall can run here");
+    }
+    output.line("lyncwall cannot run here until this is mended:")?;
+    for problem in problems.iter() {
+        output.line(&format!("  {problem}"))?;
+    }
+    Ok(())
+}
