@@ -4,6 +4,7 @@
 //! Everything that was decided about a row stands in the catalogue's file; this module knows no port and no role.
 
 mod file;
+mod own;
 mod place;
 mod resolve;
 
@@ -15,8 +16,9 @@ use std::path::Path;
 use serde::Serialize;
 
 use crate::problem::{Place, Problem, Problems};
+pub use own::{OwnRole, OwnRow};
 use resolve::Entry;
-pub use resolve::{Closed, Reading, Resolved, Rule, Transport};
+pub use resolve::{Choices, Closed, Reading, Resolved, Rule, Transport};
 
 /// The name of the catalogue that is built in.
 pub const BUILT_IN: &str = "lync-2013";
@@ -117,7 +119,8 @@ impl Catalogue {
             }
             // Client media is nearly every port; next to another role it would open that role's box.
             let other = roles.iter().find(|other| {
-                role.kind == Kind::Client && self.role(other).is_some_and(|other| other.kind != Kind::Client)
+                role.kind == Kind::Client
+                    && self.role(other).is_some_and(|other| !matches!(other.kind, Kind::Client | Kind::Own))
             });
             if let Some(other) = other {
                 let message = format!("`{key}` is for clients and does not go with `{other}`");
@@ -142,20 +145,132 @@ impl Catalogue {
     /// # Errors
     /// What [`Catalogue::check_roles`] finds.
     pub fn resolve(&self, roles: &[&str], reading: Reading) -> Result<Resolved, Problems> {
+        self.resolve_with(roles, reading, &Choices::default())
+    }
+
+    /// The same with what a configuration adds.
+    ///
+    /// # Errors
+    /// What [`Catalogue::check_roles`] finds.
+    pub fn resolve_with(
+        &self,
+        roles: &[&str],
+        reading: Reading,
+        choices: &Choices,
+    ) -> Result<Resolved, Problems> {
         let mut problems = Problems::default();
         for (_, message, fix) in self.check_roles(roles) {
             problems.push(Problem::new(message, fix));
         }
         problems.or(())?;
-        let entries = roles
-            .iter()
-            .filter_map(|key| self.role(key))
-            .flat_map(|role| match reading {
-                Reading::Strict => &role.strict,
-                Reading::Literal => &role.literal,
-            })
-            .filter(|entry| entry.terms.unless.as_deref().is_none_or(|other| !roles.contains(&other)));
-        Ok(resolve::resolve(entries, roles, reading, |row| self.rows[row].id.to_string()))
+        let entries: Vec<Entry> = self
+            .roles_of(roles)
+            .flat_map(|role| Self::entries(role, reading, choices))
+            .filter(|entry| entry.terms.unless.as_deref().is_none_or(|other| !roles.contains(&other)))
+            .collect();
+        Ok(resolve::resolve(entries.iter(), roles, reading, choices, |row| self.rows[row].id.to_string()))
+    }
+
+    fn roles_of<'a>(&'a self, keys: &'a [&str]) -> impl Iterator<Item = &'a Role> {
+        keys.iter().filter_map(|key| self.role(key))
+    }
+
+    /// What a role says in a reading, with what `choices` add: options that the literal reading lacks, and what is
+    /// required.
+    fn entries(role: &Role, reading: Reading, choices: &Choices) -> Vec<Entry> {
+        let mut entries = match reading {
+            Reading::Strict => role.strict.clone(),
+            Reading::Literal => {
+                let options = role.strict.iter().filter(|entry| choices.optional.contains(&entry.terms.id));
+                let options = options.cloned().map(Entry::open_to_all);
+                role.literal.iter().cloned().chain(options).collect()
+            }
+        };
+        let required = role.required_override.iter();
+        entries.extend(required.filter(|required| choices.overrides.contains_key(&required.id)).flat_map(
+            |required| {
+                let entries = required.entries.iter().cloned();
+                entries.map(|entry| if reading == Reading::Literal { entry.open_to_all() } else { entry })
+            },
+        ));
+        entries
+    }
+
+    /// The optional rows of `roles` that are switched on, but open to nobody until a group is bound: their ids and these
+    /// groups.
+    pub fn waiting(
+        &self,
+        roles: &[&str],
+        reading: Reading,
+        choices: &Choices,
+    ) -> BTreeMap<String, Vec<String>> {
+        let entries = self.roles_of(roles).flat_map(|role| Self::entries(role, reading, choices));
+        entries
+            .filter(|entry| choices.waits(entry))
+            .map(|entry| (entry.terms.id, entry.terms.groups))
+            .collect()
+    }
+
+    /// Why `id` is nothing to override in a target with `roles`: a message and a fix; `None` where it is.
+    pub fn check_override(&self, id: &str, roles: &[&str]) -> Option<(String, String)> {
+        if self.known_ids(roles).contains(id) {
+            return None;
+        }
+        let message = match self.anywhere(id) {
+            true => format!("no role of this target has the row `{id}`"),
+            false => format!("there is no row `{id}`"),
+        };
+        Some((message, Self::suggest_id(id, &self.known_ids(roles), "`lyncwall show` lists those of a role")))
+    }
+
+    /// Why `id` is nothing to switch on in a target with `roles`: a message and a fix; `None` where it is.
+    pub fn check_optional(&self, id: &str, roles: &[&str]) -> Option<(String, String)> {
+        let options: BTreeSet<&str> = self
+            .roles_of(roles)
+            .flat_map(|role| &role.strict)
+            .filter(|entry| entry.terms.ruling == Ruling::Optional)
+            .map(|entry| entry.terms.id.as_str())
+            .collect();
+        if options.contains(id) {
+            return None;
+        }
+        let message = if self.known_ids(roles).contains(id) {
+            format!("the row `{id}` is not optional")
+        } else if self.anywhere(id) {
+            format!("no role of this target has the optional row `{id}`")
+        } else {
+            format!("there is no optional row `{id}`")
+        };
+        Some((
+            message,
+            Self::suggest_id(id, &options, "`lyncwall show` says which rows of a role are optional"),
+        ))
+    }
+
+    /// The ids of all that `roles` say in either reading.
+    fn known_ids<'a>(&'a self, roles: &'a [&str]) -> BTreeSet<&'a str> {
+        let mut ids = BTreeSet::new();
+        for role in self.roles_of(roles) {
+            for entry in role.strict.iter().chain(&role.literal) {
+                ids.extend([entry.terms.id.as_str(), self.rows[entry.row].id.as_str()]);
+            }
+            ids.extend(role.required_override.as_ref().map(|required| required.id.as_str()));
+        }
+        ids.remove("");
+        ids
+    }
+
+    fn anywhere(&self, id: &str) -> bool {
+        let all: Vec<&str> = self.roles.iter().map(|role| role.key.as_str()).collect();
+        self.by_id.contains_key(id) || self.known_ids(&all).contains(id)
+    }
+
+    fn suggest_id(unknown: &str, known: &BTreeSet<&str>, otherwise: &str) -> String {
+        let nearest = known.iter().min_by_key(|id| strsim::damerau_levenshtein(unknown, id));
+        match nearest.filter(|id| strsim::damerau_levenshtein(unknown, id) <= 2) {
+            Some(id) => format!("did you mean `{id}`? {otherwise}"),
+            None => otherwise.to_owned(),
+        }
     }
 
     /// A short name for what `rows` (ids) serve, such as `SIP/TLS, SIP/MTLS (Lync Server Front-End service)`.
@@ -164,14 +279,18 @@ impl Catalogue {
         let rows: Vec<&Row> = rows.iter().filter_map(|id| self.row(id)).collect();
         let protocols = some_of(rows.iter().flat_map(|row| row.application.split(", ")));
         let names = some_of(rows.iter().map(|row| row.name()));
-        if names.is_empty() { protocols } else { format!("{protocols} ({names})") }
+        match (protocols.is_empty(), names.is_empty()) {
+            (_, true) => protocols,
+            (true, false) => names,
+            (false, false) => format!("{protocols} ({names})"),
+        }
     }
 }
 
 /// The first two different names, and how many more there are.
 fn some_of<'a>(names: impl Iterator<Item = &'a str>) -> String {
     let mut seen = BTreeSet::new();
-    let names: Vec<&str> = names.filter(|name| seen.insert(*name)).collect();
+    let names: Vec<&str> = names.filter(|name| !name.is_empty() && seen.insert(*name)).collect();
     match names.as_slice() {
         [first, second, _, ..] => format!("{first}, {second} and {} more", names.len() - 2),
         few => few.join(", "),
@@ -405,11 +524,22 @@ pub struct Role {
     /// The role that has to be there too; `Some` for add-ons only.
     pub extends: Option<String>,
     /// What an administrator has to add because no document prints it.
-    pub required_override: Option<String>,
+    pub required_override: Option<RequiredOverride>,
     /// Every row that says something about the role in either reading, in catalogue order.
     pub rows: Vec<RowId>,
     strict: Vec<Entry>,
     literal: Vec<Entry>,
+}
+
+/// Ports that no document prints, so that nothing of them is open until a target's overrides name them.
+#[derive(Debug, Clone)]
+pub struct RequiredOverride {
+    /// The id to override.
+    pub id: String,
+    /// What it is, for people.
+    pub what: String,
+    /// With ports that stand in for those of the override.
+    entries: Vec<Entry>,
 }
 
 /// What kind of box a role is for.
@@ -426,4 +556,7 @@ pub enum Kind {
     Derived,
     /// A client or a phone.
     Client,
+    /// A role of the configuration's own.
+    #[serde(skip_deserializing)]
+    Own,
 }

@@ -14,9 +14,11 @@ use crate::net::{PortRange, Prefix};
 use crate::problem::{Place, Problem, Problems};
 
 mod allow;
+mod groups;
 mod lists;
 mod names;
 mod reader;
+mod roles;
 mod sections;
 mod syntax;
 
@@ -61,13 +63,31 @@ pub fn parse_declared(text: &str, file: &Path) -> (Option<Declared>, Result<Conf
     sections::config(text, file)
 }
 
-/// What a file with mistakes says of roles, where that part of it is good.
+/// What a file says of roles and groups, also where something else in it is wrong.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Declared {
     /// The catalogue that the roles are taken from.
     pub catalogue: CatalogueName,
     /// What is protected.
     pub targets: Vec<Target>,
+    /// The groups that have prefixes, however good these are; `None` where syntax errors may have cost some.
+    pub groups: Option<Vec<Named>>,
+    /// The own roles, with what of them could be read.
+    pub roles: Vec<OwnRole>,
+    /// True where that is all of them.
+    pub roles_are_sound: bool,
+    /// The groups that `[[allow]]` rules name; `None` where a rule could not be read.
+    pub allowed_groups: Option<Vec<String>>,
+}
+
+/// A name that refers to something, and where it is written.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Named {
+    /// As written.
+    pub name: String,
+    /// Where it is written.
+    #[serde(skip)]
+    pub place: Place,
 }
 
 fn unreadable(path: &Path, error: &std::io::Error) -> Problem {
@@ -99,6 +119,10 @@ pub struct Config {
     pub management: Option<Management>,
     /// What happens to packets to a destination that is in no target.
     pub unmatched: Unmatched,
+    /// The groups that have prefixes: up to 32, no two of one name. Whether somebody refers to one is not known here.
+    pub groups: Vec<Group>,
+    /// The roles beside those of the catalogue, no two of one name.
+    pub roles: Vec<OwnRole>,
     /// The name of the one zone; `default` where the file names none.
     pub zone: String,
     /// The interfaces to attach to: 1 to 32, no two of one name.
@@ -198,6 +222,69 @@ pub struct Target {
     pub address: Address,
     /// The roles, no key twice; none where nothing is to be open.
     pub roles: Vec<Role>,
+    /// Ports that take the place of those of a row, no row twice. Whether a role has the row is not known here.
+    pub overrides: Vec<Override>,
+    /// The optional rows that are switched on, none twice. Whether a role has them is not known here.
+    pub optional: Vec<Named>,
+}
+
+/// Ports in the place of a row's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Override {
+    /// The id of the row.
+    pub row: Named,
+    /// At least one range; no two overlap.
+    pub ports: Vec<PortRange>,
+}
+
+/// A named set of sources.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Group {
+    /// Its name, unique in the file.
+    pub name: Name,
+    /// Where the name is written.
+    pub place: Place,
+    /// Its sources; at least one, no two overlap.
+    pub prefixes: Vec<Prefix>,
+}
+
+/// A role of the file's own. Whether the catalogue has one of that name is not known here.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OwnRole {
+    /// Its name, unique in the file.
+    pub name: String,
+    /// Where the name is written.
+    pub place: Place,
+    /// What it is for; may be empty.
+    pub note: String,
+    /// At least one; no two of one name.
+    pub rows: Vec<OwnRow>,
+}
+
+/// Ports of an [`OwnRole`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OwnRow {
+    /// As written, else its number in the role, from 1.
+    pub name: String,
+    /// What carries it.
+    pub transport: Transport,
+    /// At least one range; no two overlap.
+    pub ports: Vec<PortRange>,
+    /// Who may use it; none for anybody.
+    pub groups: Vec<Named>,
+    /// Who calls.
+    pub direction: OwnDirection,
+    /// What it is for; may be empty.
+    pub note: String,
+}
+
+/// Which way connections to the ports of an [`OwnRow`] go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OwnDirection {
+    /// The box listens.
+    Inbound,
+    /// The box calls: nothing opens.
+    Outbound,
 }
 
 /// The destination addresses of a target.
@@ -226,8 +313,10 @@ pub struct Allow {
     pub name: String,
     /// What it lets in.
     pub what: AllowWhat,
-    /// The sources, no two overlapping; none means anywhere.
+    /// The sources beside those of the groups, no two overlapping.
     pub from: Vec<Prefix>,
+    /// The groups whose sources match as well; each has prefixes.
+    pub groups: Vec<Named>,
     /// The name of the target it holds for; `None` means any destination.
     pub target: Option<Name>,
 }
@@ -287,15 +376,25 @@ impl fmt::Display for Allow {
             }
             AllowWhat::Protocol(number) => write!(f, "protocol {number}")?,
         }
-        if self.from.is_empty() {
+        if self.is_from_anywhere() {
             f.write_str(" from anywhere")?;
         } else {
-            write!(f, " from {}", list(&self.from))?;
+            let groups = self.groups.iter().map(|group| group.name.clone());
+            let sources: Vec<String> = groups.chain(self.from.iter().map(Prefix::to_string)).collect();
+            write!(f, " from {}", sources.join(" "))?;
         }
         match &self.target {
             Some(target) => write!(f, " to target {target}"),
             None => Ok(()),
         }
+    }
+}
+
+impl Allow {
+    /// True where every source matches.
+    #[must_use]
+    pub fn is_from_anywhere(&self) -> bool {
+        self.from.is_empty() && self.groups.is_empty()
     }
 }
 

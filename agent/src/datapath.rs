@@ -13,6 +13,7 @@ mod load;
 mod pins;
 mod prefixes;
 mod probe;
+mod sources;
 mod state;
 mod sys;
 

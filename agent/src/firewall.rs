@@ -511,7 +511,7 @@ impl Memory {
             if self.file_roles.get(target) == Some(wanted)
                 && let Some(switched) = self.roles.get(target)
             {
-                if plan.resolve(switched).is_ok() {
+                if plan.resolve(target, switched).is_ok() {
                     wanted.clone_from(switched);
                 } else {
                     tracing::warn!(

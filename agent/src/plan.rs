@@ -1,15 +1,19 @@
 //! What is to be enforced: a configuration together with its catalogue, with every role known.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use lyncwall_common::abi::PortTransport;
 
-use crate::catalogue::{self, Catalogue, Resolved};
-use crate::config::{self, CatalogueName, Config, Declared};
-use crate::policy::{Input, InterfaceInput, Rule, TargetInput};
+use crate::catalogue::{self, Catalogue, Choices, Resolved};
+use crate::config::{self, CatalogueName, Config, Target};
+use crate::net::{PortRange, Prefix};
+use crate::policy::{GroupInput, Input, InterfaceInput, Rule, TargetInput};
 use crate::problem::{Place, Problem, Problems};
+
+mod references;
+mod warnings;
 
 /// The roles of each target, by the target's name.
 pub type Roles = BTreeMap<String, Vec<String>>;
@@ -21,7 +25,7 @@ pub struct Plan {
     pub file: PathBuf,
     /// The configuration.
     pub config: Config,
-    /// The catalogue.
+    /// The catalogue, with the configuration's own roles.
     pub catalogue: Catalogue,
 }
 
@@ -51,36 +55,56 @@ impl Plan {
     /// Every mistake in either.
     pub fn parse(text: &str, file: &Path) -> Result<Self, Problems> {
         let (declared, config) = config::parse_declared(text, file);
-        let config = match config {
-            Ok(config) => config,
-            Err(mut problems) => {
-                // Roles are checked also where something else is wrong, so that one look shows all.
-                if let Some(Declared { catalogue, targets }) = declared
-                    && let Ok(catalogue) = load(&catalogue, file)
-                {
-                    problems.append(unknown_roles(&catalogue, &targets));
-                }
-                return Err(problems);
+        let mut problems = Problems::default();
+        let config = config.map_err(|found| problems.append(found)).ok();
+        // Roles and groups are checked also where something else is wrong, so that one look shows all.
+        let catalogue = declared.and_then(|declared| match load(&declared.catalogue, file) {
+            Ok(mut catalogue) => {
+                problems.append(references::check(&mut catalogue, &declared));
+                Some(catalogue)
             }
-        };
-        let catalogue = load(&config.catalogue, file)?;
-        unknown_roles(&catalogue, &config.targets).or(Self { file: file.to_owned(), config, catalogue })
+            Err(found) => {
+                problems.append(found);
+                None
+            }
+        });
+        match (config, catalogue) {
+            (Some(config), Some(catalogue)) => problems.or(Self { file: file.to_owned(), config, catalogue }),
+            _ => Err(problems),
+        }
     }
 
     /// The roles that the file gives to each target.
     #[must_use]
     pub fn roles(&self) -> Roles {
-        let keys = |target: &config::Target| target.roles.iter().map(|role| role.key.clone()).collect();
+        let keys = |target: &Target| target.roles.iter().map(|role| role.key.clone()).collect();
         self.config.targets.iter().map(|target| (target.name.to_string(), keys(target))).collect()
     }
 
-    /// What some roles come to.
+    /// What some roles come to in the target of that name; in none, without overrides and options.
     ///
     /// # Errors
     /// An unknown role, or roles that do not go together.
-    pub fn resolve(&self, roles: &[String]) -> Result<Resolved, Problems> {
+    pub fn resolve(&self, target: &str, roles: &[String]) -> Result<Resolved, Problems> {
         let keys: Vec<&str> = roles.iter().map(String::as_str).collect();
-        self.catalogue.resolve(&keys, self.config.reading)
+        let target = self.config.targets.iter().find(|known| *known.name == *target);
+        self.catalogue.resolve_with(&keys, self.config.reading, &self.choices(target))
+    }
+
+    /// What the configuration adds to the roles of a target.
+    #[must_use]
+    pub fn choices(&self, target: Option<&Target>) -> Choices {
+        let bound = self.config.groups.iter().map(|group| group.name.to_string()).collect();
+        let mut choices = Choices { bound: Some(bound), ..Choices::default() };
+        if let Some(target) = target {
+            choices.overrides = target
+                .overrides
+                .iter()
+                .map(|own| (own.row.name.clone(), own.ports.iter().map(catalogue::Ports::from).collect()))
+                .collect();
+            choices.optional = target.optional.iter().map(|row| row.name.clone()).collect();
+        }
+        choices
     }
 
     /// All that a policy is compiled from, for targets with these roles.
@@ -92,7 +116,7 @@ impl Plan {
         let mut problems = Problems::default();
         let mut targets = Vec::new();
         for target in &config.targets {
-            match self.resolve(roles.get(&*target.name).map_or(&[], Vec::as_slice)) {
+            match self.resolve(&target.name, roles.get(&*target.name).map_or(&[], Vec::as_slice)) {
                 Ok(resolved) => targets.push(TargetInput {
                     name: target.name.to_string(),
                     address: target.address.clone(),
@@ -105,6 +129,11 @@ impl Plan {
         problems.or(Input {
             targets,
             allow: config.allow.clone(),
+            groups: config
+                .groups
+                .iter()
+                .map(|group| GroupInput { name: group.name.to_string(), prefixes: group.prefixes.clone() })
+                .collect(),
             management: config.management.clone(),
             unmatched: config.unmatched,
             mode: config.mode,
@@ -137,32 +166,12 @@ impl Plan {
         }
         let rules = |config: &Config| config.allow.iter().map(ToString::to_string).collect::<Vec<_>>();
         added_and_removed(&mut differences, "allow rule", &rules(old), &rules(new));
+        differences.extend(changed_groups(old, new));
         let names = |config: &Config| {
             config.interfaces.iter().map(|interface| interface.name.to_string()).collect::<Vec<_>>()
         };
         added_and_removed(&mut differences, "interface", &names(old), &names(new));
         differences
-    }
-
-    /// What is allowed but may not be meant, one sentence each: in the file, and in what its roles come to.
-    #[must_use]
-    pub fn warnings(&self, roles: &Roles) -> Vec<String> {
-        let mut warnings = self.config.warnings();
-        let resolved: Vec<Resolved> = roles.values().filter_map(|roles| self.resolve(roles).ok()).collect();
-        let mut groups: Vec<&str> = Vec::new();
-        for group in resolved.iter().flat_map(|resolved| &resolved.inbound).flat_map(|rule| &rule.sources) {
-            if !groups.contains(&group.as_str()) {
-                groups.push(group);
-            }
-        }
-        if !groups.is_empty() {
-            groups.sort_unstable();
-            warnings.push(format!(
-                "ports that the catalogue opens to {} are open from anywhere, as this version has no source groups",
-                groups.join(", ")
-            ));
-        }
-        warnings
     }
 }
 
@@ -179,16 +188,31 @@ fn load(named: &CatalogueName, file: &Path) -> Result<Catalogue, Problems> {
     })
 }
 
-/// Roles that the catalogue does not know, and roles that do not go together.
-fn unknown_roles(catalogue: &Catalogue, targets: &[config::Target]) -> Problems {
-    let mut problems = Problems::default();
-    for target in targets {
-        let keys: Vec<&str> = target.roles.iter().map(|role| role.key.as_str()).collect();
-        for (position, message, fix) in catalogue.check_roles(&keys) {
-            problems.push(Problem::at(target.roles[position].place.clone(), message, fix));
+/// What is different in the groups, by how many prefixes: their lists are too long to be told.
+fn changed_groups(old: &Config, new: &Config) -> Vec<String> {
+    let prefixes = |config: &Config, name: &str| -> BTreeSet<Prefix> {
+        let groups = config.groups.iter().filter(|group| *group.name == *name);
+        groups.flat_map(|group| group.prefixes.iter().copied()).collect()
+    };
+    let names: BTreeSet<String> =
+        old.groups.iter().chain(&new.groups).map(|group| group.name.to_string()).collect();
+    let told = names.into_iter().filter_map(|name| {
+        let (before, after) = (prefixes(old, &name), prefixes(new, &name));
+        let (added, removed) = (after.difference(&before).count(), before.difference(&after).count());
+        match (before.is_empty(), after.is_empty()) {
+            (true, _) => Some(format!("group added: {name}, {}", count(added))),
+            (_, true) => Some(format!("group removed: {name}")),
+            _ if added + removed > 0 => {
+                Some(format!("group {name}: {} added, {} removed", count(added), count(removed)))
+            }
+            _ => None,
         }
-    }
-    problems
+    });
+    told.collect()
+}
+
+fn count(prefixes: usize) -> String {
+    if prefixes == 1 { "1 prefix".to_owned() } else { format!("{prefixes} prefixes") }
 }
 
 fn added_and_removed(differences: &mut Vec<String>, what: &str, old: &[String], new: &[String]) {
@@ -204,7 +228,8 @@ impl From<catalogue::Rule> for Rule {
             catalogue::Transport::Tcp => PortTransport::Tcp,
             catalogue::Transport::Udp => PortTransport::Udp,
         };
-        Self { transport, first: rule.first, last: rule.last, rows: rule.rows }
+        let groups = rule.scope().to_vec();
+        Self { transport, first: rule.first, last: rule.last, groups, rows: rule.rows }
     }
 }
 
@@ -219,6 +244,12 @@ impl Problems {
             });
         }
         placed
+    }
+}
+
+impl From<&PortRange> for catalogue::Ports {
+    fn from(range: &PortRange) -> Self {
+        Self { first: range.first(), last: range.last() }
     }
 }
 

@@ -4,7 +4,9 @@
 //! [`crate::datapath`] writes a [`Compiled`] into the kernel's maps; [`judge()`] runs the program's own verdict over
 //! it in memory.
 
-use lyncwall_common::abi::{AllowTable, Features, Generation, PolicyTable, PortSet, TargetTable};
+use lyncwall_common::abi::{
+    AllowTable, Features, Generation, PolicyTable, PortSet, SourceRecord, TargetTable,
+};
 
 use crate::net::Prefix;
 
@@ -14,11 +16,13 @@ mod counters;
 mod input;
 mod judge;
 mod open;
+mod seed;
+mod sources;
 mod targets;
 
 pub use compile::compile;
 pub use counters::{COUNTERS, CounterBook, Identity};
-pub use input::{Input, InterfaceInput, Rule, TargetInput};
+pub use input::{GroupInput, Input, InterfaceInput, Rule, TargetInput};
 pub use judge::{HostTables, judge};
 pub use open::{Change, OpenPorts, Ports};
 
@@ -35,9 +39,9 @@ pub struct Compiled {
     pub policies: Vec<[Box<PolicyTable>; 2]>,
     /// `None` without [`Features::ALLOW`].
     pub allow: Option<Box<AllowTable>>,
-    /// Sources of allow rules: what a longest-prefix match of an address must find, as a mask of rules. Rules of
-    /// covering prefixes are in the masks of the prefixes they cover.
-    pub allow_sources: Vec<(Prefix, u64)>,
+    /// Sources of groups and allow rules: what a longest-prefix match of an address must find, by prefix. What holds for
+    /// covering prefixes is in the records of the prefixes they cover.
+    pub sources: Vec<(Prefix, SourceRecord)>,
     /// Not part of the generation: live-edited, and never by a switch.
     pub management: ManagementTables,
 }

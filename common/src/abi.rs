@@ -16,8 +16,9 @@ pub use events::{Event, FragmentKey, FragmentRecord, SNAP_LENGTH};
 pub use live::{Control, Features, Live, PortSet};
 pub use policy::{
     ALLOW_RULES, AllowKey, AllowTable, Class, FLAG_DHCP_CLIENT, Generation, INTERFACE_BUCKETS, Interface,
-    MAX_INTERFACES, MAX_POLICIES, MAX_PREFIXES, MAX_TARGET_ADDRESSES, NO_COUNTER, NO_POLICY, PolicyTable,
-    SLOTS, SourceV4, SourceV6, TARGET_BUCKETS, Target, TargetEntry, TargetTable, mapped, policy_index,
+    MAX_GROUPS, MAX_INTERFACES, MAX_POLICIES, MAX_PREFIXES, MAX_SOURCES, MAX_TARGET_ADDRESSES, NO_COUNTER,
+    NO_POLICY, PolicyTable, SLOTS, SourceRecord, SourceV4, SourceV6, TARGET_BUCKETS, Target, TargetEntry,
+    TargetTable, mapped, policy_index,
 };
 
 /// Bytes in one element of `STATE`.
@@ -33,9 +34,9 @@ pub const ABI_VERSION: u32 = 2;
 pub mod map {
     /// [`Control`](super::Control), one element, mapped into the agent: the live word and the management ports.
     pub const CONTROL: &str = "CONTROL";
-    /// Management sources, IPv4: [`SourceV4`](super::SourceV4) → `u64` (1). Live-edited, slot byte 0.
+    /// Management sources, IPv4: [`SourceV4`](super::SourceV4) → `u64` (1). Live-edited, set 0.
     pub const MANAGEMENT_V4: &str = "MANAGEMENT_V4";
-    /// Management sources, IPv6: [`SourceV6`](super::SourceV6) → `u64` (1). Live-edited, slot byte 0.
+    /// Management sources, IPv6: [`SourceV6`](super::SourceV6) → `u64` (1). Live-edited, set 0.
     pub const MANAGEMENT_V6: &str = "MANAGEMENT_V6";
     /// [`Generation`](super::Generation) by slot. Generation-scoped.
     pub const GENERATIONS: &str = "GENERATIONS";
@@ -45,10 +46,11 @@ pub mod map {
     pub const POLICIES: &str = "POLICIES";
     /// [`AllowTable`](super::AllowTable) by slot. Generation-scoped.
     pub const ALLOW: &str = "ALLOW";
-    /// Sources of allow rules, IPv4: [`SourceV4`](super::SourceV4) → mask of rules. Generation-scoped by its key.
-    pub const ALLOW_SOURCES_V4: &str = "ALLOW_SOURCES_V4";
-    /// Sources of allow rules, IPv6: [`SourceV6`](super::SourceV6) → mask of rules. Generation-scoped by its key.
-    pub const ALLOW_SOURCES_V6: &str = "ALLOW_SOURCES_V6";
+    /// Sources, IPv4: [`SourceV4`](super::SourceV4) → [`SourceRecord`](super::SourceRecord). Generation-scoped: a
+    /// generation names the set.
+    pub const SOURCES_V4: &str = "SOURCES_V4";
+    /// Sources, IPv6: [`SourceV6`](super::SourceV6) → [`SourceRecord`](super::SourceRecord). Generation-scoped, as above.
+    pub const SOURCES_V6: &str = "SOURCES_V6";
     /// Verdicts of first fragments: [`FragmentKey`](super::FragmentKey) →
     /// [`FragmentRecord`](super::FragmentRecord), least recently used goes first. Live-edited.
     pub const FRAGMENTS: &str = "FRAGMENTS";

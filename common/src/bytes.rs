@@ -41,6 +41,6 @@ mod map_values {
             unsafe impl aya::Pod for abi::$t {}
         )* };
     }
-    pod!(Generation, TargetTable, PolicyTable, AllowTable, SourceV4, SourceV6, FragmentKey, FragmentRecord);
-    pod!(CpuRecord, CounterBlock, Event, Control);
+    pod!(Generation, TargetTable, PolicyTable, AllowTable, SourceV4, SourceV6, SourceRecord, FragmentKey);
+    pod!(FragmentRecord, CpuRecord, CounterBlock, Event, Control);
 }

@@ -228,6 +228,8 @@ pub trait Tables {
     fn target(&self, slot: u32, address: [u64; 2]) -> Target;
     /// What a port of a policy refers to: `Some(None)` where it is closed.
     fn port(&self, slot: u32, policy: u32, transport: PortTransport, port: NetPort) -> Option<Option<Class>>;
+    /// The groups that a source is in, as bits.
+    fn groups(&self, slot: u32, source: Address) -> u32;
     /// The counter of the first allow rule that matches, for a destination of `policy` or [`NO_POLICY`].
     fn allow(&self, slot: u32, key: AllowKey, policy: u32, source: Address) -> Option<u32>;
     /// True where the interface that the packet came in by is a DHCP client.
@@ -331,14 +333,27 @@ fn pass_or_drop<P: Packet, T: Tables, S: Settle<P, T>>(
     if ports.to_many {
         return Err(Reason::Multicast);
     }
+    let mut for_others = false;
     if target.policy != NO_POLICY {
         let class = tables.port(slot, target.policy, transport, port).ok_or(Reason::Internal)?;
-        if let Some(Class { counter, .. }) = class {
-            return Ok(judging.settle::<P, T, S>(packet, tables, Verdict::by_rule(Reason::Allowed, counter)));
+        if let Some(Class { counter, groups }) = class {
+            for_others = features.has(Features::GROUPS)
+                && groups != 0
+                && !in_scope(packet, tables, place, slot, groups);
+            if !for_others {
+                return Ok(judging.settle::<P, T, S>(
+                    packet,
+                    tables,
+                    Verdict::by_rule(Reason::Allowed, counter),
+                ));
+            }
         }
     }
     if may_be_reply(tables, ports, slot) {
         return Ok(judging.settle::<P, T, S>(packet, tables, Verdict::of(Reason::Provisional)));
+    }
+    if for_others {
+        return Err(Reason::Source);
     }
     if target.policy != NO_POLICY {
         return Err(Reason::Closed);
@@ -356,6 +371,12 @@ fn pass_or_drop<P: Packet, T: Tables, S: Settle<P, T>>(
 #[inline(never)]
 fn is_from_management<P: Packet, T: Tables>(packet: P, tables: &T, place: Place) -> bool {
     source(packet, place).is_some_and(|source| tables.management_source(source))
+}
+
+/// True for a source in one of these groups. Out of line: boxes without groups do not pay for it.
+#[inline(never)]
+fn in_scope<P: Packet, T: Tables>(packet: P, tables: &T, place: Place, slot: u32, groups: u32) -> bool {
+    source(packet, place).is_some_and(|source| tables.groups(slot, source) & groups != 0)
 }
 
 /// Where in the tables to look.

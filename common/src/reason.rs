@@ -122,7 +122,7 @@ reasons! {
     Allowed = 30, "allowed", Pass;
     /// The reply of a tracked flow. Not used by this version.
     Established = 31, "established", Pass;
-    /// The port is open, but not for this source. Not used by this version.
+    /// The port is open, but not for this source.
     Source = 32, "source", Drop;
     /// The destination belongs to no target.
     Unmatched = 33, "unmatched", Drop;

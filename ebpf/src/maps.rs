@@ -10,9 +10,9 @@ use aya_ebpf::{
 use lyncwall_common::{
     abi::{
         AllowKey, AllowTable, Class, Control, CounterBlock, CpuRecord, Event, FragmentKey, FragmentRecord,
-        Generation, Live, MAX_POLICIES, MAX_PREFIXES, NetPort, PORT_DROP_BLOCKS, PolicyTable, PortSet,
-        PortTransport, RULE_BLOCKS, SLOTS, STATE_BYTES, STATE_ELEMENTS, SourceV4, SourceV6, Target,
-        TargetTable, policy_index, port_drop_cell,
+        Generation, Live, MAX_POLICIES, MAX_PREFIXES, MAX_SOURCES, NetPort, PORT_DROP_BLOCKS, PolicyTable,
+        PortSet, PortTransport, RULE_BLOCKS, SLOTS, STATE_BYTES, STATE_ELEMENTS, SourceRecord, SourceV4,
+        SourceV6, Target, TargetTable, policy_index, port_drop_cell,
     },
     decide::{ICMP_ECHO_RATE, ICMP_ERROR_RATE, Rate, Tables},
     fields::{Address, Place},
@@ -40,9 +40,9 @@ static POLICIES: Array<PolicyTable> = Array::pinned(SLOTS * MAX_POLICIES * 2, 0)
 #[map]
 static ALLOW: Array<AllowTable> = Array::pinned(SLOTS, 0);
 #[map]
-static ALLOW_SOURCES_V4: LpmTrie<SourceV4, u64> = LpmTrie::pinned(SLOTS * MAX_PREFIXES, 0);
+static SOURCES_V4: LpmTrie<SourceV4, SourceRecord> = LpmTrie::pinned(SLOTS * MAX_SOURCES, 0);
 #[map]
-static ALLOW_SOURCES_V6: LpmTrie<SourceV6, u64> = LpmTrie::pinned(SLOTS * MAX_PREFIXES, 0);
+static SOURCES_V6: LpmTrie<SourceV6, SourceRecord> = LpmTrie::pinned(SLOTS * MAX_SOURCES, 0);
 #[map]
 static FRAGMENTS: LruHashMap<FragmentKey, FragmentRecord> = LruHashMap::pinned(16_384, 0);
 #[map]
@@ -144,6 +144,18 @@ fn add_one(counters: &PerCpuArray<CounterBlock>, block: u32, cell: usize) {
     }
 }
 
+/// What is known of a source; nothing where no prefix holds it.
+#[inline(always)]
+fn source_record(slot: u32, source: Address) -> SourceRecord {
+    let Some(generation) = GENERATIONS.get(slot) else { return SourceRecord::default() };
+    let set = [generation.sources as u8, 0, 0, 0];
+    let record = match source {
+        Address::V4(address) => SOURCES_V4.get(Key::new(64, SourceV4 { set, address })),
+        Address::V6(address) => SOURCES_V6.get(Key::new(160, SourceV6 { set, address })),
+    };
+    record.copied().unwrap_or_default()
+}
+
 impl Tables for Kernel<'_> {
     #[inline(always)]
     fn live(&self) -> Option<Live> {
@@ -170,10 +182,10 @@ impl Tables for Kernel<'_> {
     fn management_source(&self, source: Address) -> bool {
         match source {
             Address::V4(address) => {
-                MANAGEMENT_V4.get(Key::new(64, SourceV4 { slot: [0; 4], address })).is_some()
+                MANAGEMENT_V4.get(Key::new(64, SourceV4 { set: [0; 4], address })).is_some()
             }
             Address::V6(address) => {
-                MANAGEMENT_V6.get(Key::new(160, SourceV6 { slot: [0; 4], address })).is_some()
+                MANAGEMENT_V6.get(Key::new(160, SourceV6 { set: [0; 4], address })).is_some()
             }
         }
     }
@@ -189,18 +201,18 @@ impl Tables for Kernel<'_> {
     }
 
     #[inline(always)]
+    fn groups(&self, slot: u32, source: Address) -> u32 {
+        source_record(slot, source).groups
+    }
+
+    #[inline(always)]
     fn allow(&self, slot: u32, key: AllowKey, policy: u32, source: Address) -> Option<u32> {
         let table = ALLOW.get(slot)?;
         let candidates = table.candidates(key, policy);
         if candidates == 0 {
             return None;
         }
-        let slot = [slot as u8, 0, 0, 0];
-        let sources = match source {
-            Address::V4(address) => ALLOW_SOURCES_V4.get(Key::new(64, SourceV4 { slot, address })),
-            Address::V6(address) => ALLOW_SOURCES_V6.get(Key::new(160, SourceV6 { slot, address })),
-        };
-        table.first(candidates, sources.copied().unwrap_or(0))
+        table.first(candidates, source_record(slot, source).rules)
     }
 
     #[inline(always)]

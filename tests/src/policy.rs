@@ -18,7 +18,7 @@ pub fn open_tcp(ports: &[u16]) -> Compiled {
         targets: None,
         policies: vec![[tcp, Box::new(PolicyTable::CLOSED)]],
         allow: None,
-        allow_sources: Vec::new(),
+        sources: Vec::new(),
         management: ManagementTables { ports: Box::new([PortSet::EMPTY; 2]), sources: Vec::new() },
     }
 }

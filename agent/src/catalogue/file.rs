@@ -10,7 +10,8 @@ use toml::Spanned;
 use super::place::Text;
 use super::resolve::{Entry, Terms};
 use super::{
-    Catalogue, Direction, Document, Kind, Ports, Printed, Role, Row, RowId, Ruling, Strict, Transports,
+    Catalogue, Direction, Document, Kind, Ports, Printed, RequiredOverride, Role, Row, RowId, Ruling, Strict,
+    Transports,
 };
 use crate::problem::{Problem, Problems};
 
@@ -88,7 +89,7 @@ struct RawRole {
     printed: String,
     summary: String,
     extends: Option<Spanned<String>>,
-    required_override: Option<String>,
+    required_override: Option<RawRequired>,
     #[serde(default)]
     rows: Vec<Spanned<String>>,
     #[serde(default)]
@@ -113,6 +114,17 @@ struct RawAlso {
     unless: Option<Spanned<String>>,
     #[serde(default)]
     literal: bool,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawRequired {
+    id: Spanned<String>,
+    rows: Vec<Spanned<String>>,
+    transport: Transports,
+    what: String,
+    #[serde(default)]
+    groups: Vec<Spanned<String>>,
 }
 
 /// Goes through the file once and collects what is wrong with it.
@@ -231,6 +243,7 @@ impl Reader<'_> {
             rows.insert(row);
             literal.extend(literal_entries(&all[row], row));
         }
+        let required_override = raw.required_override.map(|raw| self.required(raw, all, known, ids));
         for also in raw.also {
             let in_literal = also.get_ref().literal;
             let entries = self.also(also, all, known, ids);
@@ -246,11 +259,27 @@ impl Reader<'_> {
             printed: raw.printed,
             summary: raw.summary,
             extends,
-            required_override: raw.required_override,
+            required_override,
             rows: rows.into_iter().map(|row| all[row].id.clone()).collect(),
             strict,
             literal,
         }
+    }
+
+    fn required(
+        &mut self,
+        raw: RawRequired,
+        all: &[Row],
+        known: &Known,
+        ids: &mut BTreeSet<String>,
+    ) -> RequiredOverride {
+        self.own_id(&raw.id, known, ids);
+        let id = raw.id.into_inner();
+        let terms =
+            Terms { id: id.clone(), groups: self.groups(&raw.groups, &known.raw_groups), ..Terms::default() };
+        let rows = self.known_rows(&raw.rows, known).into_iter();
+        let entries = rows.flat_map(|row| spread(row, raw.transport, &all[row].ports, &terms)).collect();
+        RequiredOverride { id, what: raw.what, entries }
     }
 
     fn also(
@@ -276,21 +305,17 @@ impl Reader<'_> {
             self.wrong(&span, "`ports` and `transport` go together", "give both or neither");
         }
         match &raw.id {
-            Some(id)
-                if known.by_id.contains_key(id.get_ref().as_str()) || !ids.insert(id.get_ref().clone()) =>
-            {
-                let message = format!("the id `{}` is taken", id.get_ref());
-                self.wrong(&id.span(), message, "give it an id of its own");
-            }
+            Some(id) => self.own_id(id, known, ids),
             None if raw.ruling == Ruling::Optional => {
                 self.wrong(&span, "an option needs an `id`", "add the name to enable it by");
             }
-            Some(_) | None => {}
+            None => {}
         }
         let id = raw.id.map(Spanned::into_inner).unwrap_or_default();
         let terms = Terms {
             ruling: raw.ruling,
-            why: why_closed(&id, raw.ruling, &groups, &raw.why),
+            why: raw.why,
+            id,
             groups,
             unless: raw.unless.map(Spanned::into_inner),
         };
@@ -345,6 +370,13 @@ impl Reader<'_> {
             self.wrong(&group.span(), message, "add it to [groups]");
         }
         named.iter().map(|group| group.get_ref().clone()).collect()
+    }
+
+    fn own_id(&mut self, id: &Spanned<String>, known: &Known, ids: &mut BTreeSet<String>) {
+        if known.by_id.contains_key(id.get_ref().as_str()) || !ids.insert(id.get_ref().clone()) {
+            let message = format!("the id `{}` is taken", id.get_ref());
+            self.wrong(&id.span(), message, "give it an id of its own");
+        }
     }
 
     fn known_rows(&mut self, named: &[Spanned<String>], known: &Known) -> Vec<usize> {
@@ -404,12 +436,13 @@ fn one(port: u16) -> Ports {
     Ports { first: port, last: port }
 }
 
-fn strict_entries(row: &Row, index: usize) -> Vec<Entry> {
+pub(super) fn strict_entries(row: &Row, index: usize) -> Vec<Entry> {
     let Strict { ruling, groups, ports, why, .. } = &row.strict;
     let terms = Terms {
         ruling: *ruling,
         groups: groups.clone(),
-        why: why_closed(row.id.as_str(), *ruling, groups, why),
+        why: why.clone(),
+        id: row.id.to_string(),
         unless: None,
     };
     spread(index, row.transport, ports.as_ref().unwrap_or(&row.ports), &terms)
@@ -417,22 +450,10 @@ fn strict_entries(row: &Row, index: usize) -> Vec<Entry> {
 
 /// Open, from anywhere, as printed.
 fn literal_entries(row: &Row, index: usize) -> Vec<Entry> {
-    spread(index, row.transport, &row.ports, &Terms::default())
+    spread(index, row.transport, &row.ports, &Terms { id: row.id.to_string(), ..Terms::default() })
 }
 
 fn spread(row: usize, transports: Transports, ports: &[Ports], terms: &Terms) -> Vec<Entry> {
     let entry = |transport| move |&ports: &Ports| Entry { transport, ports, row, terms: terms.clone() };
     transports.each().iter().flat_map(|&transport| ports.iter().map(entry(transport))).collect()
-}
-
-/// For people; empty for what is not closed.
-fn why_closed(id: &str, ruling: Ruling, groups: &[String], why: &str) -> String {
-    let named = groups.iter().map(|group| format!("`{group}`")).collect::<Vec<_>>().join(" and ");
-    let noun = if groups.len() == 1 { "group" } else { "groups" };
-    match ruling {
-        Ruling::Inbound | Ruling::Outbound => String::new(),
-        Ruling::NeedsGroup => format!("only for the {noun} {named}, closed while unbound: {why}"),
-        Ruling::Optional if groups.is_empty() => format!("optional (`{id}`) and off: {why}"),
-        Ruling::Optional => format!("optional (`{id}`) and off, only for the {noun} {named}: {why}"),
-    }
 }

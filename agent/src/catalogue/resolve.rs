@@ -74,8 +74,19 @@ pub struct Rule {
     pub last: u16,
     /// The named sources, sorted by name; empty for anybody.
     pub sources: Vec<String>,
+    /// Those of the sources that nothing is bound to, so that it is open to anybody. Empty where nobody said what is
+    /// bound.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub unbound: Vec<String>,
     /// The ids of all rows that speak of these ports, in catalogue order.
     pub rows: Vec<String>,
+}
+
+impl Rule {
+    /// The groups that it is open to; none where it is open to anybody.
+    pub fn scope(&self) -> &[String] {
+        if self.unbound.is_empty() { &self.sources } else { &[] }
+    }
 }
 
 /// Ports that stay closed, and why.
@@ -112,13 +123,83 @@ impl Entry {
     }
 }
 
+/// What a configuration adds to the roles of a target.
+#[derive(Debug, Clone, Default)]
+pub struct Choices {
+    /// The groups that sources are bound to; `None` where nobody said, and then no group counts as unbound.
+    pub bound: Option<BTreeSet<String>>,
+    /// Ports in the place of a row's, by its id.
+    pub overrides: BTreeMap<String, Vec<Ports>>,
+    /// The ids of the optional rows that are switched on.
+    pub optional: BTreeSet<String>,
+}
+
+impl Choices {
+    /// An entry of a row as these choices have it: one for each range of its ports.
+    pub(super) fn applied(&self, entry: &Entry, row: &str) -> Vec<Entry> {
+        let id = [row, entry.terms.id.as_str()].into_iter().find_map(|id| self.overrides.get(id));
+        let ports = id.map_or(std::slice::from_ref(&entry.ports), Vec::as_slice);
+        let terms = self.terms(&entry.terms);
+        ports.iter().map(|&ports| Entry { ports, terms: terms.clone(), ..entry.clone() }).collect()
+    }
+
+    fn terms(&self, terms: &Terms) -> Terms {
+        let enabled = self.optional.contains(&terms.id);
+        let waits = match terms.ruling {
+            Ruling::NeedsGroup => true,
+            Ruling::Optional => enabled && !terms.groups.is_empty(),
+            Ruling::Inbound | Ruling::Outbound => false,
+        };
+        if !waits {
+            let ruling =
+                if enabled && terms.ruling == Ruling::Optional { Ruling::Inbound } else { terms.ruling };
+            return Terms { ruling, ..terms.clone() };
+        }
+        // What is only for a group opens to those that are bound, and to nobody else.
+        let is_bound = |group: &&String| self.bound.as_ref().is_some_and(|bound| bound.contains(*group));
+        let bound: Vec<String> = terms.groups.iter().filter(is_bound).cloned().collect();
+        if bound.is_empty() {
+            return Terms { ruling: Ruling::NeedsGroup, ..terms.clone() };
+        }
+        Terms { ruling: Ruling::Inbound, groups: bound, ..terms.clone() }
+    }
+
+    /// True for an option that is switched on and waits for its group.
+    pub(super) fn waits(&self, entry: &Entry) -> bool {
+        entry.terms.ruling == Ruling::Optional && self.terms(&entry.terms).ruling == Ruling::NeedsGroup
+    }
+
+    /// Those of the groups that nothing is bound to.
+    fn unbound(&self, groups: &[String]) -> Vec<String> {
+        let Some(bound) = &self.bound else { return Vec::new() };
+        groups.iter().filter(|group| !bound.contains(*group)).cloned().collect()
+    }
+}
+
+impl Terms {
+    /// For people: why it is closed.
+    fn why_closed(&self) -> String {
+        let named = self.groups.iter().map(|group| format!("`{group}`")).collect::<Vec<_>>().join(" and ");
+        let noun = if self.groups.len() == 1 { "group" } else { "groups" };
+        let (id, why) = (&self.id, &self.why);
+        match self.ruling {
+            Ruling::Inbound | Ruling::Outbound => String::new(),
+            Ruling::NeedsGroup => format!("only for the {noun} {named}, closed while unbound: {why}"),
+            Ruling::Optional if self.groups.is_empty() => format!("optional (`{id}`) and off: {why}"),
+            Ruling::Optional => format!("optional (`{id}`) and off, only for the {noun} {named}: {why}"),
+        }
+    }
+}
+
 /// What is done with an entry. The default opens it, from anywhere.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Terms {
+    /// What it is switched on and overridden by; its row's id will do for the latter too.
+    pub(super) id: String,
     pub(super) ruling: Ruling,
     /// Empty for anybody.
     pub(super) groups: Vec<String>,
-    /// Empty for what is not closed.
+    /// Why it is not simply open; empty where it is.
     pub(super) why: String,
     /// The role whose presence removes the entry.
     pub(super) unless: Option<String>,
@@ -128,10 +209,12 @@ pub(super) fn resolve<'a>(
     entries: impl Iterator<Item = &'a Entry>,
     roles: &[&str],
     reading: Reading,
+    choices: &Choices,
     id: impl Fn(usize) -> String,
 ) -> Resolved {
     let (mut inbound, mut outbound, mut closed) = (Vec::new(), Vec::new(), Vec::new());
-    for entry in entries {
+    let entries: Vec<Entry> = entries.flat_map(|entry| choices.applied(entry, &id(entry.row))).collect();
+    for entry in &entries {
         match entry.terms.ruling {
             Ruling::Inbound => inbound.push(entry),
             Ruling::Outbound => outbound.push(entry),
@@ -143,6 +226,7 @@ pub(super) fn resolve<'a>(
         transport,
         first,
         last,
+        unbound: choices.unbound(&cover.sources()),
         sources: cover.sources(),
         rows: ids(cover.rows),
     };
@@ -158,7 +242,7 @@ pub(super) fn resolve<'a>(
                 first,
                 last,
                 sources: cover.sources(),
-                why: cover.whys.iter().copied().collect::<Vec<_>>().join("; "),
+                why: cover.whys.iter().cloned().collect::<Vec<_>>().join("; "),
                 rows: ids(cover.rows),
             })
             .collect(),
@@ -178,7 +262,7 @@ struct Cover<'a> {
     rows: BTreeSet<usize>,
     groups: BTreeSet<&'a str>,
     anybody: bool,
-    whys: BTreeSet<&'a str>,
+    whys: BTreeSet<String>,
 }
 
 impl<'a> Cover<'a> {
@@ -188,8 +272,9 @@ impl<'a> Cover<'a> {
             cover.rows.insert(entry.row);
             cover.groups.extend(entry.terms.groups.iter().map(String::as_str));
             cover.anybody |= entry.terms.groups.is_empty();
-            if !entry.terms.why.is_empty() {
-                cover.whys.insert(&entry.terms.why);
+            let why = entry.terms.why_closed();
+            if !why.is_empty() {
+                cover.whys.insert(why);
             }
         }
         if cover.anybody {
@@ -283,7 +368,7 @@ mod tests {
 
         #[test]
         fn every_port_says_what_all_entries_over_it_say(entries in entries()) {
-            let rules = resolve(entries.iter(), &[], Reading::Strict, |row| row.to_string()).inbound;
+            let rules = resolve(entries.iter(), &[], Reading::Strict, &Choices::default(), |row| row.to_string()).inbound;
             for transport in [Transport::Tcp, Transport::Udp] {
                 for port in 0..=u16::MAX {
                     let holding: Vec<_> = rules
@@ -299,7 +384,7 @@ mod tests {
 
         #[test]
         fn rules_are_sorted_and_as_few_as_can_be(entries in entries()) {
-            let rules = resolve(entries.iter(), &[], Reading::Strict, |row| row.to_string()).inbound;
+            let rules = resolve(entries.iter(), &[], Reading::Strict, &Choices::default(), |row| row.to_string()).inbound;
             for pair in rules.windows(2) {
                 let [a, b] = pair else { continue };
                 prop_assert!((a.transport, a.last) < (b.transport, b.first));

@@ -1,11 +1,13 @@
 //! `lyncwall catalogue`.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use lyncwall::catalogue::{BUILT_IN, Catalogue, Ports, Row};
+use lyncwall::plan::Plan;
 use lyncwall::problem::{Problem, Problems};
 
+use super::check::DEFAULT_CONFIG;
 use crate::output::{Output, Table};
 
 #[derive(Debug, Args)]
@@ -16,6 +18,61 @@ pub(crate) struct Options {
 
     #[command(flatten)]
     catalogue: CatalogueOption,
+}
+
+/// Whose roles are known: those of a configuration, or of a catalogue alone.
+#[derive(Debug, Args)]
+pub(crate) struct RolesOption {
+    /// A built-in catalogue, or a file, instead of what a configuration says.
+    #[arg(long, value_name = "NAME|FILE", conflicts_with = "config")]
+    catalogue: Option<String>,
+
+    /// The configuration whose catalogue, own roles and groups hold. Without it, /etc/lyncwall/lyncwall.toml where that
+    /// is there and can be read, else the built-in catalogue.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+/// The roles that a command knows.
+pub(crate) enum Known {
+    /// Those of a catalogue.
+    Catalogue(Catalogue),
+    /// Those of a configuration.
+    Plan(Box<Plan>),
+}
+
+impl RolesOption {
+    /// Reads them.
+    pub(crate) fn load(&self, output: &Output) -> Result<Known, Problems> {
+        let default = Path::new(DEFAULT_CONFIG);
+        match (&self.catalogue, &self.config) {
+            (Some(name), _) => Ok(Known::Catalogue(Catalogue::load(name, Path::new(""))?)),
+            (None, Some(file)) => Ok(Known::Plan(Box::new(Plan::read(file)?))),
+            // Whoever may not read it still may look at roles.
+            (None, None) if std::fs::File::open(default).is_err() => {
+                Ok(Known::Catalogue(Catalogue::load(BUILT_IN, Path::new(""))?))
+            }
+            (None, None) => match Plan::read(default) {
+                Ok(plan) => Ok(Known::Plan(Box::new(plan))),
+                Err(_) => {
+                    output.warn(&format!(
+                        "{DEFAULT_CONFIG} has mistakes, so its own roles and groups are left out; `lyncwall check` names them"
+                    ));
+                    Ok(Known::Catalogue(Catalogue::load(BUILT_IN, Path::new(""))?))
+                }
+            },
+        }
+    }
+}
+
+impl Known {
+    /// The catalogue, with the configuration's own roles.
+    pub(crate) fn catalogue(&self) -> &Catalogue {
+        match self {
+            Self::Catalogue(catalogue) => catalogue,
+            Self::Plan(plan) => &plan.catalogue,
+        }
+    }
 }
 
 /// Which catalogue to read.

@@ -29,8 +29,15 @@ pub(crate) struct ConfigOption {
 struct Checked {
     interfaces: Vec<String>,
     targets: Vec<Target>,
+    groups: Vec<Group>,
     allow: Vec<String>,
     warnings: Vec<String>,
+}
+
+#[derive(Serialize)]
+struct Group {
+    name: String,
+    prefixes: usize,
 }
 
 #[derive(Serialize)]
@@ -48,6 +55,12 @@ pub(crate) fn run(options: &Options, output: &Output) -> anyhow::Result<()> {
             .iter()
             .map(|(name, roles)| Target { name: name.clone(), roles: roles.clone() })
             .collect(),
+        groups: plan
+            .config
+            .groups
+            .iter()
+            .map(|group| Group { name: group.name.to_string(), prefixes: group.prefixes.len() })
+            .collect(),
         allow: plan.config.allow.iter().map(|rule| rule.name.clone()).collect(),
         warnings: plan.warnings(&roles),
     };
@@ -60,6 +73,13 @@ pub(crate) fn run(options: &Options, output: &Output) -> anyhow::Result<()> {
     for target in &checked.targets {
         let roles = if target.roles.is_empty() { "no role".to_owned() } else { target.roles.join(", ") };
         table.row([format!("target {}", target.name), roles]);
+    }
+    if !checked.groups.is_empty() {
+        let group = |group: &Group| match group.prefixes {
+            1 => format!("{} (1 prefix)", group.name),
+            several => format!("{} ({several} prefixes)", group.name),
+        };
+        table.row(["groups".to_owned(), checked.groups.iter().map(group).collect::<Vec<_>>().join(", ")]);
     }
     if !checked.allow.is_empty() {
         table.row(["allow rules".to_owned(), checked.allow.join(", ")]);

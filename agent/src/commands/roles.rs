@@ -4,13 +4,13 @@ use clap::Args;
 use lyncwall::catalogue::{Kind, RowId};
 use serde::Serialize;
 
-use super::catalogue::CatalogueOption;
+use super::catalogue::RolesOption;
 use crate::output::{Output, Table};
 
 #[derive(Debug, Args)]
 pub(crate) struct Options {
     #[command(flatten)]
-    catalogue: CatalogueOption,
+    roles: RolesOption,
 }
 
 #[derive(Serialize)]
@@ -22,7 +22,8 @@ struct Role<'a> {
 }
 
 pub(crate) fn run(options: &Options, output: &Output) -> anyhow::Result<()> {
-    let catalogue = options.catalogue.load()?;
+    let known = options.roles.load(output)?;
+    let catalogue = known.catalogue();
     if output.json() {
         let roles = catalogue.roles().iter();
         let roles: Vec<_> = roles
@@ -36,6 +37,7 @@ pub(crate) fn run(options: &Options, output: &Output) -> anyhow::Result<()> {
         (Kind::Balancer, "Load balancers"),
         (Kind::Derived, "Boxes in front"),
         (Kind::Client, "Clients"),
+        (Kind::Own, "Your own"),
     ];
     let width = catalogue.roles().iter().map(|role| role.key.len()).max().unwrap_or_default();
     for (kind, heading) in groups {

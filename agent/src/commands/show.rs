@@ -1,9 +1,9 @@
 //! `lyncwall show`.
 
 use clap::Args;
-use lyncwall::catalogue::{Catalogue, Ports, Reading, Transport};
+use lyncwall::catalogue::{Catalogue, Choices, Ports, Reading, Rule, Transport};
 
-use super::catalogue::CatalogueOption;
+use super::catalogue::{Known, RolesOption};
 use crate::output::{Output, Table};
 
 #[derive(Debug, Args)]
@@ -13,32 +13,38 @@ pub(crate) struct Options {
     roles: Vec<String>,
 
     /// How to read the printed tables: `strict` honours directions and sources, `literal` opens every printed
-    /// port from anywhere.
-    #[arg(long, value_enum, default_value = "strict")]
-    reading: Reading,
+    /// port from anywhere. Without it, as the configuration says, else `strict`.
+    #[arg(long, value_enum)]
+    reading: Option<Reading>,
 
     #[command(flatten)]
-    catalogue: CatalogueOption,
+    known: RolesOption,
 }
 
 pub(crate) fn run(options: &Options, output: &Output) -> anyhow::Result<()> {
-    let catalogue = options.catalogue.load()?;
+    let known = options.known.load(output)?;
+    let catalogue = known.catalogue();
+    let (said, choices) = match &known {
+        Known::Catalogue(_) => (Reading::default(), Choices::default()),
+        Known::Plan(plan) => (plan.config.reading, plan.choices(None)),
+    };
+    let reading = options.reading.unwrap_or(said);
     let roles: Vec<&str> = options.roles.iter().map(String::as_str).collect();
-    let resolved = catalogue.resolve(&roles, options.reading)?;
+    let resolved = catalogue.resolve_with(&roles, reading, &choices)?;
     if output.json() {
         return output.value(&resolved);
     }
     output.line(&format!(
         "{}, {} reading of {}",
         roles.join(" + "),
-        options.reading.as_str(),
+        reading.as_str(),
         catalogue.edition()
     ))?;
 
     let mut table = Table::new(["PORTS", "", "FROM", "SERVICE", "ROWS"]);
     for rule in &resolved.inbound {
         let mut cells = stretch(rule.transport, rule.first, rule.last).to_vec();
-        cells.extend([from(&rule.sources), catalogue.services(&rule.rows), rule.rows.join(" ")]);
+        cells.extend([from(rule), catalogue.services(&rule.rows), rule.rows.join(" ")]);
         table.row(cells);
     }
     output.section("Opens", &table)?;
@@ -58,9 +64,10 @@ pub(crate) fn run(options: &Options, output: &Output) -> anyhow::Result<()> {
         table.row(cells);
     }
     output.section("Known, but stays closed", &table)?;
-    overrides(&catalogue, &roles, output)?;
-    if resolved.inbound.iter().any(|rule| !rule.sources.is_empty()) {
-        output.warn("this version has no source groups: the agent opens all of these ports to everybody");
+    overrides(catalogue, &roles, output)?;
+    if choices.bound.is_none() && resolved.inbound.iter().any(|rule| !rule.sources.is_empty()) {
+        output
+            .warn("groups hold where [groups] gives them prefixes; what is for others is open from anywhere");
     }
     Ok(())
 }
@@ -68,9 +75,12 @@ pub(crate) fn run(options: &Options, output: &Output) -> anyhow::Result<()> {
 /// Says what the catalogue cannot know.
 fn overrides(catalogue: &Catalogue, roles: &[&str], output: &Output) -> anyhow::Result<()> {
     for role in roles.iter().filter_map(|key| catalogue.role(key)) {
-        if let Some(missing) = &role.required_override {
+        if let Some(required) = &role.required_override {
             output.line("")?;
-            output.line(&format!("To be added for {}: {missing}.", role.key))?;
+            output.line(&format!(
+                "To be added for {}, as an override of {}: {}.",
+                role.key, required.id, required.what
+            ))?;
         }
     }
     Ok(())
@@ -80,6 +90,12 @@ fn stretch(transport: Transport, first: u16, last: u16) -> [String; 2] {
     [Ports { first, last }.to_string(), transport.as_str().to_owned()]
 }
 
-fn from(sources: &[String]) -> String {
-    if sources.is_empty() { "anywhere".to_owned() } else { sources.join(", ") }
+fn from(rule: &Rule) -> String {
+    if rule.sources.is_empty() {
+        "anywhere".to_owned()
+    } else if rule.unbound.is_empty() {
+        rule.sources.join(", ")
+    } else {
+        format!("anywhere, as {} has no prefixes", rule.unbound.join(", "))
+    }
 }

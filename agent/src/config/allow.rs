@@ -4,7 +4,7 @@ use toml::de::DeValue;
 
 use super::lists;
 use super::reader::{Keys, Node, Table, Unique, nearest};
-use super::{Allow, AllowWhat, Name, Transport};
+use super::{Allow, AllowWhat, Name, Named, Transport};
 
 /// Rules of one file.
 const RULES: usize = 64;
@@ -12,7 +12,7 @@ const RULES: usize = 64;
 const NAME: usize = 64;
 
 const KEYS: Keys = Keys {
-    known: &["name", "transport", "ports", "protocol", "from", "target"],
+    known: &["name", "transport", "ports", "protocol", "from", "groups", "target"],
     later: &[("limit", "rate limits"), ("zone", "rules for one zone")],
 };
 
@@ -34,25 +34,50 @@ const PROTOCOLS: &[(&str, u8)] = &[
     ("udplite", 136),
 ];
 
-/// The rules of the file. `targets` are the names that a rule may refer to; `None` where they are not known for
-/// sure.
-pub(super) fn rules(top: &Table<'_>, targets: &Option<Vec<String>>) -> Option<Vec<Allow>> {
+/// The rules of the file. `targets` and `groups` are the names that a rule may refer to; `None` where they are not known
+/// for sure.
+pub(super) fn rules(
+    top: &Table<'_>,
+    targets: &Option<Vec<String>>,
+    groups: Option<&[&str]>,
+) -> Option<Vec<Allow>> {
     let Some(node) = top.get("allow") else { return Some(Vec::new()) };
     let mut names = Unique::default();
     let tables = node.tables(KEYS, RULES)?;
     let read: Vec<Option<Allow>> =
-        tables.iter().map(|table| rule(table, targets.as_deref(), &mut names)).collect();
+        tables.iter().map(|table| rule(table, targets.as_deref(), groups, &mut names)).collect();
     read.into_iter().collect()
 }
 
-fn rule(table: &Table<'_>, targets: Option<&[String]>, names: &mut Unique) -> Option<Allow> {
+fn rule(
+    table: &Table<'_>,
+    targets: Option<&[String]>,
+    groups: Option<&[&str]>,
+    names: &mut Unique,
+) -> Option<Allow> {
     let name = table.required("name", "give the rule a name; its counter has it");
     let name = name.and_then(|node| rule_name(&node, names));
     let what = what(table);
     let anywhere = "leave `from` out to allow from anywhere, or list the prefixes";
     let from = table.get("from").map_or(Some(Vec::new()), |node| lists::prefixes(&node, anywhere));
+    let groups = table.get("groups").map_or(Some(Vec::new()), |node| groups_of(&node, groups));
     let target = table.get("target").map_or(Some(None), |node| target(&node, targets).map(Some));
-    Some(Allow { name: name?, what: what?, from: from?, target: target? })
+    Some(Allow { name: name?, what: what?, from: from?, groups: groups?, target: target? })
+}
+
+/// Groups of a rule: they must have prefixes, as a rule without sources lets everybody in.
+fn groups_of(node: &Node<'_>, bound: Option<&[&str]>) -> Option<Vec<Named>> {
+    let named = lists::names(node, "group", "leave `groups` out, or name groups of [groups]")?;
+    let Some(bound) = bound else { return Some(named) };
+    let unbound: Vec<&Named> = named.iter().filter(|group| !bound.contains(&&*group.name)).collect();
+    for group in &unbound {
+        let fix = match nearest(&group.name, bound) {
+            Some(name) => format!("did you mean `{name}`?"),
+            None => format!("give it prefixes, as `{} = [\"192.0.2.0/24\"]` under [groups]", group.name),
+        };
+        node.problem_at(&group.place, format!("there is no group `{}` with prefixes", group.name), fix);
+    }
+    unbound.is_empty().then_some(named)
 }
 
 fn rule_name(node: &Node<'_>, names: &mut Unique) -> Option<String> {
@@ -95,15 +120,7 @@ fn what(table: &Table<'_>) -> Option<AllowWhat> {
     });
     let ports =
         ports.or_else(|| table.required("ports", "add `ports`, as in `ports = [9100, \"9200-9210\"]`"));
-    let ports = ports.and_then(|node| {
-        let ports = lists::ports(&node)?;
-        if ports.is_empty() {
-            let fix = "list the ports; all of them are [\"1-65535\"]";
-            node.problem("the list is empty, so that nothing could match", fix);
-            return None;
-        }
-        Some(ports)
-    });
+    let ports = ports.and_then(|node| lists::listed_ports(&node));
     Some(AllowWhat::Ports { transport: transport?, ports: ports? })
 }
 

@@ -5,12 +5,50 @@ use std::net::IpAddr;
 
 use toml::de::DeValue;
 
-use super::reader::Node;
+use super::Named;
+use super::reader::{Node, Unique};
 use crate::net::{PortRange, PortRangeError, Prefix, PrefixError, Span, overlaps};
 
 /// Ports: numbers and `"first-last"`; none overlap. The list may be empty.
 pub(super) fn ports(node: &Node<'_>) -> Option<Vec<PortRange>> {
     list(node, port_range)
+}
+
+/// Ports as [`ports`] has them, at least one; a single one may stand without the list.
+pub(super) fn some_ports(node: &Node<'_>) -> Option<Vec<PortRange>> {
+    match node.value() {
+        DeValue::Array(_) => listed_ports(node),
+        _ => port_range(node).map(|range| vec![range]),
+    }
+}
+
+/// Ports as [`ports`] has them, at least one.
+pub(super) fn listed_ports(node: &Node<'_>) -> Option<Vec<PortRange>> {
+    let ports = ports(node)?;
+    if ports.is_empty() {
+        node.problem(
+            "the list is empty, so that nothing could match",
+            "list the ports; all of them are [\"1-65535\"]",
+        );
+        return None;
+    }
+    Some(ports)
+}
+
+/// Names, none of which is there twice; at least one.
+pub(super) fn names(node: &Node<'_>, what: &str, when_empty: &str) -> Option<Vec<Named>> {
+    let items = node.items()?;
+    if items.is_empty() {
+        node.problem("the list is empty, so that nothing could match", when_empty);
+        return None;
+    }
+    let mut seen = Unique::default();
+    let name = |item: &Node<'_>| {
+        let name = item.string()?;
+        seen.take(what, name, item).then(|| Named { name: name.to_owned(), place: item.place() })
+    };
+    let read: Vec<Option<Named>> = items.iter().map(name).collect();
+    read.into_iter().collect()
 }
 
 /// Prefixes; none overlap. An empty list is a mistake, as it reads like "from nowhere".

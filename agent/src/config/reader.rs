@@ -9,7 +9,7 @@ use std::path::Path;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::syntax;
+use super::{Named, syntax};
 use crate::problem::{Place, Problem, Problems};
 
 /// The file that is being read, and what was found wrong with it.
@@ -104,6 +104,11 @@ impl<'t> Node<'t> {
         self.reader.problems.borrow_mut().push(Problem::at(self.place(), message, fix));
     }
 
+    /// Reports that something else of the same file is wrong.
+    pub(super) fn problem_at(&self, place: &Place, message: impl Into<String>, fix: impl Into<String>) {
+        self.reader.problems.borrow_mut().push(Problem::at(place.clone(), message, fix));
+    }
+
     /// Where the value stands.
     pub(super) fn place(&self) -> Place {
         place(self.reader.file, self.reader.text, self.at, self.key.clone())
@@ -176,6 +181,19 @@ impl<'t> Node<'t> {
         let table = Table { reader: self.reader, key: self.key.clone(), at: self.at, entries, keys };
         table.check_keys();
         Some(table)
+    }
+
+    /// The entries of a table whose keys are names that the user chooses: each name with its place, and its value.
+    pub(super) fn entries(&self, fix: &str) -> Option<Vec<(Named, Self)>> {
+        let Some(entries) = self.value.as_table() else { return self.mistyped("a table", fix) };
+        let mut read = Vec::new();
+        for (name, value) in entries {
+            let key = dotted(&self.key, name.get_ref());
+            let at = place(self.reader.file, self.reader.text, name.span().start, key.clone());
+            let node = Self { reader: self.reader, key, at: value.span().start, value: value.get_ref() };
+            read.push((Named { name: name.get_ref().to_string(), place: at }, node));
+        }
+        Some(read)
     }
 
     /// Reports that the value has another type than it should have.
@@ -293,11 +311,15 @@ impl<'t> Table<'t> {
     }
 
     fn key_of(&self, name: &str) -> String {
-        let bare =
-            !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_');
-        let name = if bare { name.to_owned() } else { format!("{name:?}") };
-        if self.key.is_empty() { name } else { format!("{}.{name}", self.key) }
+        dotted(&self.key, name)
     }
+}
+
+/// The key `name` of the table `table`, which is empty for the whole file.
+fn dotted(table: &str, name: &str) -> String {
+    let bare = !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_');
+    let name = if bare { name.to_owned() } else { format!("{name:?}") };
+    if table.is_empty() { name } else { format!("{table}.{name}") }
 }
 
 /// The word that `text` most likely stands for: at most a third of its letters differ, or one.

@@ -6,10 +6,12 @@ use std::path::Path;
 
 use toml::de::DeValue;
 
+use super::groups::Groups;
 use super::reader::{self, Keys, Node, Table, Unique};
+use super::roles::Roles;
 use super::{
-    Address, Attach, CatalogueName, Config, Declared, Interface, InterfaceName, Management, Mode, Name,
-    OnExit, Reading, Role, Target, Unmatched, allow, lists,
+    Address, Allow, Attach, CatalogueName, Config, Declared, Interface, InterfaceName, Management, Mode,
+    Name, Named, OnExit, Override, Reading, Role, Target, Unmatched, allow, lists,
 };
 use crate::net::PortRange;
 use crate::problem::Problems;
@@ -22,11 +24,21 @@ const TARGETS: usize = 16;
 const ADDRESSES: usize = 256;
 
 const TOP: Keys = Keys {
-    known: &["catalogue", "reading", "mode", "on-exit", "management", "interface", "zone", "target", "allow"],
+    known: &[
+        "catalogue",
+        "reading",
+        "mode",
+        "on-exit",
+        "management",
+        "groups",
+        "interface",
+        "zone",
+        "target",
+        "role",
+        "allow",
+    ],
     later: &[
-        ("groups", "source groups"),
         ("limit", "rate limits"),
-        ("role", "roles of your own"),
         ("flows", "settings of flow tracking"),
         ("metrics", "metrics over TCP"),
         ("blocked", "block-lists"),
@@ -40,13 +52,8 @@ const ZONE: Keys = Keys {
     later: &[("outbound", "rules for outbound packets"), ("vlan", "VLAN zones")],
 };
 const TARGET: Keys = Keys {
-    known: &["name", "address", "zone", "roles"],
-    later: &[
-        ("limit", "rate limits"),
-        ("overrides", "port overrides"),
-        ("optional", "optional rows"),
-        ("takeover", "takeovers of standing connections"),
-    ],
+    known: &["name", "address", "zone", "roles", "overrides", "optional"],
+    later: &[("limit", "rate limits"), ("takeover", "takeovers of standing connections")],
 };
 
 /// The configuration in `text`, or every mistake in it.
@@ -61,12 +68,20 @@ pub(super) fn config(text: &str, file: &Path) -> (Option<Declared>, Result<Confi
         let zones = Zones::read(top);
         let interfaces = interfaces(top, &zones);
         let targets = targets(top, &zones);
-        let allow = allow::rules(top, &declared_targets(top));
+        let groups = Groups::read(top);
+        let roles = Roles::read(top);
+        let names = groups.names.as_ref();
+        let names: Option<Vec<&str>> = names.map(|names| names.iter().map(|named| &*named.name).collect());
+        let allow = allow::rules(top, &declared_targets(top), names.as_deref());
         let (zone, unmatched) = zones.one;
-        declared = catalogue
-            .clone()
-            .zip(targets.clone())
-            .map(|(catalogue, targets)| Declared { catalogue, targets });
+        declared = catalogue.clone().zip(targets.clone()).map(|(catalogue, targets)| Declared {
+            catalogue,
+            targets,
+            groups: groups.names,
+            roles: roles.known.clone(),
+            roles_are_sound: roles.sound,
+            allowed_groups: allow.as_deref().map(groups_named),
+        });
         Some(Config {
             catalogue: catalogue?,
             reading: reading?,
@@ -74,6 +89,8 @@ pub(super) fn config(text: &str, file: &Path) -> (Option<Declared>, Result<Confi
             on_exit: on_exit?,
             management: management?,
             unmatched: unmatched?,
+            groups: groups.read?,
+            roles: roles.sound.then_some(roles.known)?,
             zone,
             interfaces: interfaces?,
             targets: targets?,
@@ -81,6 +98,10 @@ pub(super) fn config(text: &str, file: &Path) -> (Option<Declared>, Result<Confi
         })
     });
     (declared, config)
+}
+
+fn groups_named(rules: &[Allow]) -> Vec<String> {
+    rules.iter().flat_map(|rule| &rule.groups).map(|group| group.name.clone()).collect()
 }
 
 /// The word at `name`, or the default where the key is not there.
@@ -275,8 +296,12 @@ fn target(table: &Table<'_>, zones: &Zones, seen: &mut TargetsSeen) -> Option<Ta
     let address = address(table, seen);
     let roles = table.required("roles", "list the roles; write `roles = []` where nothing is to be open");
     let roles = roles.and_then(|node| roles_of(&node));
+    let overrides = table.get("overrides").map_or(Some(Vec::new()), |node| overrides_of(&node));
+    let optional = table.get("optional").map_or(Some(Vec::new()), |node| {
+        lists::names(&node, "row", "leave `optional` out, or name optional rows")
+    });
     zones.check(table)?;
-    Some(Target { name: name?, address: address?, roles: roles? })
+    Some(Target { name: name?, address: address?, roles: roles?, overrides: overrides?, optional: optional? })
 }
 
 fn name_once(node: &Node<'_>, names: &mut Unique) -> Option<Name> {
@@ -357,6 +382,15 @@ fn roles_of(node: &Node<'_>) -> Option<Vec<Role>> {
         names.take("role", key, item).then(|| Role { key: key.to_owned(), place: item.place() })
     };
     let read: Vec<Option<Role>> = items.iter().map(role).collect();
+    read.into_iter().collect()
+}
+
+fn overrides_of(node: &Node<'_>) -> Option<Vec<Override>> {
+    let entries = node.entries("write it as `overrides = { \"server.29\" = \"50000-59999\" }`")?;
+    let read: Vec<Option<Override>> = entries
+        .into_iter()
+        .map(|(row, node): (Named, Node<'_>)| Some(Override { row, ports: lists::some_ports(&node)? }))
+        .collect();
     read.into_iter().collect()
 }
 

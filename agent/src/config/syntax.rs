@@ -122,7 +122,7 @@ fn blanked(text: &str, range: std::ops::Range<usize>) -> Option<String> {
         *byte = b' ';
     }
     if let Some(name) = header.and_then(|rest| rest.strip_prefix('[')) {
-        let bare = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+        let bare = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
         let name: String = name.chars().skip_while(|&c| c == ' ').take_while(|&c| bare(c)).collect();
         let empty = format!("[[{name}]]");
         if !name.is_empty() && empty.len() < end - range.start {

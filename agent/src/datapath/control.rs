@@ -14,12 +14,12 @@ use crate::net::Prefix;
 use crate::policy::ManagementTables;
 
 /// Management sources belong to no generation.
-const SLOT: u32 = 0;
+const SET: u32 = 0;
 
 /// What is edited while packets are judged by it.
 pub(super) struct Control {
     page: ControlPage,
-    sources: PrefixMaps,
+    sources: PrefixMaps<u64>,
 }
 
 impl Control {
@@ -44,7 +44,7 @@ impl Control {
     pub(super) fn add_management(&mut self, tables: &ManagementTables) -> Result<()> {
         let current = self.management_sources()?;
         for prefix in tables.sources.iter().filter(|prefix| !current.contains(prefix)) {
-            self.sources.insert(SLOT, *prefix, 1)?;
+            self.sources.insert(SET, *prefix, 1)?;
         }
         for (shared, byte) in
             self.page.management.iter().flatten().zip(tables.ports.iter().flat_map(|set| &set.0))
@@ -63,12 +63,12 @@ impl Control {
         }
         let wanted: HashSet<_> = tables.sources.iter().copied().collect();
         for prefix in self.management_sources()?.difference(&wanted) {
-            self.sources.remove(SLOT, *prefix)?;
+            self.sources.remove(SET, *prefix)?;
         }
         Ok(())
     }
 
     fn management_sources(&self) -> Result<HashSet<Prefix>> {
-        Ok(self.sources.entries()?.into_iter().map(|(_, prefix)| prefix).collect())
+        Ok(self.sources.entries()?.into_iter().map(|(_, prefix, _)| prefix).collect())
     }
 }

@@ -13,9 +13,8 @@ use lyncwall_common::abi::{
 
 use super::control::Control;
 use super::load::take;
-use super::prefixes::PrefixMaps;
+use super::sources::SourceSets;
 use super::sys;
-use crate::net::Prefix;
 use crate::policy::Compiled;
 
 /// The generation that judges.
@@ -37,14 +36,12 @@ pub(super) struct Generations {
     targets: Array<MapData, TargetTable>,
     policies: Array<MapData, PolicyTable>,
     allow: Array<MapData, AllowTable>,
-    sources: PrefixMaps,
+    sources: SourceSets,
     slots: [Slot; SLOTS as usize],
 }
 
 /// What is known of a slot.
 struct Slot {
-    /// Its allow sources, as the kernel has them.
-    sources: Vec<Prefix>,
     /// True where no packet can still be judged by it, once it is not live.
     quiet: bool,
 }
@@ -54,22 +51,13 @@ impl Generations {
     ///
     /// Where another agent left them (`adopted`), nobody knows how long ago it switched.
     pub(super) fn take(ebpf: &mut Ebpf, adopted: bool) -> Result<Self> {
-        let sources = PrefixMaps::take(ebpf, [map::ALLOW_SOURCES_V4, map::ALLOW_SOURCES_V6])?;
-        let mut slots: [_; SLOTS as usize] =
-            std::array::from_fn(|_| Slot { sources: Vec::new(), quiet: !adopted });
-        for (slot, prefix) in sources.entries()? {
-            let held = slots.get_mut(slot as usize);
-            held.with_context(|| format!("a source map holds {prefix} for the slot {slot}"))?
-                .sources
-                .push(prefix);
-        }
         Ok(Self {
             generations: take(ebpf, map::GENERATIONS)?,
             targets: take(ebpf, map::TARGETS)?,
             policies: take(ebpf, map::POLICIES)?,
             allow: take(ebpf, map::ALLOW)?,
-            sources,
-            slots,
+            sources: SourceSets::take(ebpf)?,
+            slots: std::array::from_fn(|_| Slot { quiet: !adopted }),
         })
     }
 
@@ -163,31 +151,14 @@ impl Generations {
             self.allow.set(slot, allow.as_ref(), 0).with_context(|| writing(map::ALLOW, slot))?;
             after_write(map::ALLOW)?;
         }
-        self.fill_sources(slot, &compiled.allow_sources, after_write)?;
-        let generation = Generation { number, ..compiled.generation };
+        let mut used = Vec::new();
+        for other in (0..SLOTS).filter(|other| *other != slot) {
+            used.push(self.generation(other)?.sources);
+        }
+        let sources = self.sources.provide(&used, &compiled.sources, after_write)?;
+        let generation = Generation { number, sources, ..compiled.generation };
         self.generations.set(slot, generation, 0).with_context(|| writing(map::GENERATIONS, slot))?;
         after_write(map::GENERATIONS)
-    }
-
-    fn fill_sources(
-        &mut self,
-        slot: u32,
-        wanted: &[(Prefix, u64)],
-        after_write: &mut dyn FnMut(&'static str) -> Result<()>,
-    ) -> Result<()> {
-        let held = &mut self.slots[slot as usize].sources;
-        while let Some(prefix) = held.last() {
-            let prefix = *prefix;
-            self.sources.remove(slot, prefix)?;
-            held.pop();
-            after_write(self.sources.name(prefix))?;
-        }
-        for (prefix, rules) in wanted {
-            self.sources.insert(slot, *prefix, *rules)?;
-            held.push(*prefix);
-            after_write(self.sources.name(*prefix))?;
-        }
-        Ok(())
     }
 
     fn generation(&self, slot: u32) -> Result<Generation> {
@@ -212,9 +183,8 @@ fn check(compiled: &Compiled) -> Result<()> {
         "the feature bit and the table of targets do not fit together"
     );
     ensure!(
-        features.has(Features::ALLOW) == compiled.allow.is_some()
-            && (compiled.allow.is_some() || compiled.allow_sources.is_empty()),
-        "the feature bit, the table and the sources of allow rules do not fit together"
+        features.has(Features::ALLOW) == compiled.allow.is_some(),
+        "the feature bit and the table of allow rules do not fit together"
     );
     if let Some(allow) = &compiled.allow {
         let rules = allow.classes.iter().fold(0, |all, class| all | class);
@@ -222,6 +192,12 @@ fn check(compiled: &Compiled) -> Result<()> {
             (0..64).zip(&allow.counters).any(|(n, counter)| rules >> n & 1 != 0 && *counter == NO_COUNTER);
         ensure!(!uncounted, "an allow rule has no counter, which the program takes for no rule");
     }
+    let grouped =
+        compiled.policies.iter().flatten().flat_map(|table| &table.classes).any(|class| class.groups != 0);
+    ensure!(
+        features.has(Features::GROUPS) == grouped,
+        "the feature bit and the groups of the open ports do not fit together"
+    );
     let known = |policy: u32| policy == NO_POLICY || (policy as usize) < policies;
     match &compiled.targets {
         None => ensure!(policies > 0, "policy 0 holds for every destination, and there is none"),

@@ -1,27 +1,21 @@
 //! The `[[allow]]` rules as masks: a rule is a bit, by its position in the file.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 
 use lyncwall_common::abi::{ALLOW_RULES, AllowTable, NetPort, PortTransport};
 
 use super::counters::Identity;
-use super::input::{TargetInput, check_prefixes, ports_in};
+use super::input::{TargetInput, ports_in};
 use crate::config::{Allow, AllowWhat, Transport};
-use crate::net::Prefix;
 use crate::problem::{Problem, Problems};
 
-/// What the allow rules come to; the counters of the table are still to be filled in.
-pub(super) struct AllowRules {
-    pub(super) table: Box<AllowTable>,
-    pub(super) sources: Vec<(Prefix, u64)>,
-}
-
-/// `None` where there is no rule.
+/// What the allow rules come to, but for their sources; the counters are still to be filled in. `None` where there is no
+/// rule.
 pub(super) fn compile(
     rules: &[Allow],
     targets: &[TargetInput],
     problems: &mut Problems,
-) -> Option<AllowRules> {
+) -> Option<Box<AllowTable>> {
     if rules.is_empty() {
         return None;
     }
@@ -33,14 +27,10 @@ pub(super) fn compile(
         return None;
     }
     let mut table = Box::new(AllowTable::EMPTY);
-    let mut own: BTreeMap<Prefix, u64> = BTreeMap::new();
     for (bit, rule) in rules.iter().enumerate() {
         let mask = 1 << bit;
-        if rule.from.is_empty() {
+        if rule.is_from_anywhere() {
             table.any_source |= mask;
-        }
-        for prefix in &rule.from {
-            *own.entry(*prefix).or_default() |= mask;
         }
         match &rule.target {
             None => {
@@ -61,14 +51,13 @@ pub(super) fn compile(
             },
         }
     }
-    check_prefixes(own.keys(), "the [[allow]] rules together", problems);
     if !fill_classes(&mut table, rules) {
         problems.push(Problem::new(
             "the [[allow]] rules divide the ports into more than 255 different sets of rules",
             "join rules, or let their port ranges begin and end together",
         ));
     }
-    Some(AllowRules { table, sources: covering(own) })
+    Some(table)
 }
 
 /// What a rule's counter is bound to: its name and all that it says.
@@ -86,6 +75,7 @@ pub(super) fn identity(rule: &Allow) -> Identity {
         }
     }
     rule.from.iter().for_each(|prefix| text.push_str(&format!(" from {prefix}")));
+    rule.groups.iter().for_each(|group| text.push_str(&format!(" group {}", group.name)));
     if let Some(target) = &rule.target {
         text.push_str(&format!(" target {target}"));
     }
@@ -143,23 +133,6 @@ fn fill_classes(table: &mut AllowTable, rules: &[Allow]) -> bool {
         *class = number;
     }
     true
-}
-
-/// Adds to each prefix the rules of those that cover it: a longest-prefix match finds one entry only.
-fn covering(own: BTreeMap<Prefix, u64>) -> Vec<(Prefix, u64)> {
-    // In this order a prefix comes after all that cover it, and between the two come only others that the outer one
-    // covers too.
-    let mut around: Vec<(Prefix, u64)> = Vec::new();
-    own.into_iter()
-        .map(|(prefix, rules)| {
-            while around.last().is_some_and(|(outer, _)| !outer.contains(prefix.addr())) {
-                around.pop();
-            }
-            let rules = rules | around.last().map_or(0, |(_, rules)| *rules);
-            around.push((prefix, rules));
-            (prefix, rules)
-        })
-        .collect()
 }
 
 #[cfg(test)]

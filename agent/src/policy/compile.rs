@@ -1,16 +1,16 @@
 //! From what a configuration, a catalogue and a machine say to the tables of one generation.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 
 use lyncwall_common::abi::{
     Class, FLAG_DHCP_CLIENT, Features, Generation, INTERFACE_BUCKETS, Interface, MAX_INTERFACES,
-    MAX_POLICIES, NetPort, PolicyTable, PortSet, PortTransport,
+    MAX_POLICIES, MAX_PREFIXES, NetPort, PolicyTable, PortSet, PortTransport,
 };
 
-use super::allow::{self, AllowRules};
+use super::allow;
 use super::counters::{CounterBook, Identity};
-use super::input::{Input, Rule, TargetInput, check_prefixes, ports_in};
-use super::{Compiled, ManagementTables, targets};
+use super::input::{GroupInput, Input, Rule, TargetInput, check_prefixes, ports_in};
+use super::{Compiled, ManagementTables, seed, sources, targets};
 use crate::config::{Management, Mode, Unmatched};
 use crate::problem::{Problem, Problems};
 
@@ -28,6 +28,8 @@ pub fn compile(input: &Input, counters: &mut CounterBook) -> Result<Compiled, Pr
     let management = management(input.management.as_ref(), &mut problems);
     let targets = targets::table(&input.targets, &input.local, &mut problems);
     let allow = allow::compile(&input.allow, &input.targets, &mut problems);
+    let sources = sources::table(&input.groups, &input.allow, &mut problems);
+    check_groups(input, &mut problems);
     problems.or(())?;
 
     let identities: Vec<Identity> = rules
@@ -44,8 +46,10 @@ pub fn compile(input: &Input, counters: &mut CounterBook) -> Result<Compiled, Pr
         .into());
     };
     let mut bound = bound.into_iter();
-    let policies =
-        rules.iter().map(|lists| lists.each_ref().map(|list| policy_table(list, &mut bound))).collect();
+    let policies: Vec<[Box<PolicyTable>; 2]> = rules
+        .iter()
+        .map(|lists| lists.each_ref().map(|list| policy_table(list, &input.groups, &mut bound)))
+        .collect();
 
     let mut features = Features::default();
     if input.mode == Mode::Audit {
@@ -57,16 +61,16 @@ pub fn compile(input: &Input, counters: &mut CounterBook) -> Result<Compiled, Pr
     if allow.is_some() {
         features = features.with(Features::ALLOW);
     }
-    let (allow, allow_sources) = match allow {
-        Some(AllowRules { mut table, sources }) => {
-            for (counter, index) in table.counters.iter_mut().zip(bound) {
-                *counter = index;
-            }
-            (Some(table), sources)
+    if rules.iter().flatten().flatten().any(|rule| !rule.groups.is_empty()) {
+        features = features.with(Features::GROUPS);
+    }
+    let allow = allow.map(|mut table| {
+        for (counter, index) in table.counters.iter_mut().zip(bound) {
+            *counter = index;
         }
-        None => (None, Vec::new()),
-    };
-    Ok(Compiled { features, generation, targets, policies, allow, allow_sources, management })
+        table
+    });
+    Ok(Compiled { features, generation, targets, policies, allow, sources, management })
 }
 
 /// Rules of one (policy, transport): classes are bytes, and class 0 is closed.
@@ -135,10 +139,35 @@ fn rules_of<'a>(target: &'a TargetInput, transport: PortTransport, problems: &mu
     rules
 }
 
-fn policy_table(rules: &[&Rule], counters: &mut impl Iterator<Item = u32>) -> Box<PolicyTable> {
+/// Groups that rules refer to and that are not there: what opens a port to them would open it to nobody.
+fn check_groups(input: &Input, problems: &mut Problems) {
+    for target in &input.targets {
+        for rule in target.inbound.iter().filter(|rule| sources::mask(&input.groups, &rule.groups).is_none())
+        {
+            problems.push(Problem::new(
+                format!(
+                    "target `{}` has a rule for {} port {} that is for {}, not all of which are groups with prefixes",
+                    target.name,
+                    rule.transport.name(),
+                    rule.first,
+                    rule.groups.join(", ")
+                ),
+                "give each of them prefixes in [groups]",
+            ));
+        }
+    }
+}
+
+fn policy_table(
+    rules: &[&Rule],
+    groups: &[GroupInput],
+    counters: &mut impl Iterator<Item = u32>,
+) -> Box<PolicyTable> {
     let mut table = Box::new(PolicyTable::CLOSED);
     for (class, (rule, counter)) in (1..=u8::MAX).zip(rules.iter().zip(counters)) {
-        table.classes[usize::from(class)] = Class { counter, groups: 0 };
+        // Checked before: all of them are there.
+        let groups = sources::mask(groups, &rule.groups).unwrap_or_default();
+        table.classes[usize::from(class)] = Class { counter, groups };
         for port in rule.first..=rule.last {
             table.ports[NetPort::new(port).index()] = class;
         }
@@ -165,30 +194,27 @@ fn generation(input: &Input, problems: &mut Problems) -> Generation {
     }
     // Those that are not there at the moment have no number.
     let there = input.interfaces.iter().filter(|interface| interface.ifindex != 0).take(MAX_INTERFACES);
-    let entries: Vec<Interface> = there
-        .map(|interface| Interface {
-            ifindex: interface.ifindex,
-            flags: if interface.dhcp_client { FLAG_DHCP_CLIENT } else { 0 },
+    let entries: BTreeMap<u32, Interface> = there
+        .map(|interface| {
+            let flags = if interface.dhcp_client { FLAG_DHCP_CLIENT } else { 0 };
+            (interface.ifindex, Interface { ifindex: interface.ifindex, flags })
         })
         .collect();
-    generation.interface_seed = interface_seed(&entries);
-    for entry in entries {
-        generation.interfaces[Generation::bucket(generation.interface_seed, entry.ifindex)] = entry;
+    let numbers: Vec<u32> = entries.keys().copied().collect();
+    let found =
+        seed::find::<_, 1, INTERFACE_BUCKETS>(&numbers, |[seed], number| Generation::bucket(seed, *number));
+    let Some(([seed], _)) = found else {
+        problems.push(Problem::new(
+            "no arrangement of the interfaces' numbers was found",
+            format!("report this with the numbers {numbers:?}, and attach to fewer interfaces until it is repaired"),
+        ));
+        return generation;
+    };
+    generation.interface_seed = seed;
+    for (number, entry) in entries {
+        generation.interfaces[Generation::bucket(seed, number)] = entry;
     }
     generation
-}
-
-/// A seed that gives each number a bucket of its own: one in eight does for 32 numbers.
-fn interface_seed(entries: &[Interface]) -> u64 {
-    const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
-    let apart = |seed: &u64| {
-        let mut taken = [None; INTERFACE_BUCKETS];
-        entries.iter().all(|entry| {
-            let bucket = &mut taken[Generation::bucket(*seed, entry.ifindex)];
-            bucket.replace(entry.ifindex).is_none_or(|before| before == entry.ifindex)
-        })
-    };
-    (1..).map(|n: u64| n.wrapping_mul(GOLDEN) | 1).find(apart).unwrap_or(1)
 }
 
 fn management(management: Option<&Management>, problems: &mut Problems) -> ManagementTables {
@@ -200,7 +226,7 @@ fn management(management: Option<&Management>, problems: &mut Problems) -> Manag
             ports[transport as usize].insert(NetPort::new(port));
         }
     }
-    check_prefixes(management.from.iter(), "management.from", problems);
+    check_prefixes(management.from.iter(), "management.from", MAX_PREFIXES, problems);
     ManagementTables { ports, sources: management.from.clone() }
 }
 

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use lyncwall_common::abi::{MAX_PREFIXES, PortTransport};
+use lyncwall_common::abi::PortTransport;
 
 use super::Identity;
 use crate::config::{Address, Allow, Management, Mode, Unmatched};
@@ -16,6 +16,8 @@ pub struct Input {
     pub targets: Vec<TargetInput>,
     /// The further rules, the first that matches counts; up to 64, no two of one name.
     pub allow: Vec<Allow>,
+    /// The groups that rules may refer to, no two of one name.
+    pub groups: Vec<GroupInput>,
     /// Who always gets in.
     pub management: Option<Management>,
     /// What happens to a destination in no target.
@@ -50,6 +52,8 @@ pub struct Rule {
     pub first: u16,
     /// The last port, at least `first`.
     pub last: u16,
+    /// The groups that may use it; none for anybody.
+    pub groups: Vec<String>,
     /// The catalogue's rows that opened it.
     pub rows: Vec<String>,
 }
@@ -66,6 +70,15 @@ impl Rule {
     }
 }
 
+/// A group with its sources.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GroupInput {
+    /// Its name.
+    pub name: String,
+    /// Its sources.
+    pub prefixes: Vec<Prefix>,
+}
+
 /// An interface that is attached to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct InterfaceInput {
@@ -79,6 +92,7 @@ pub struct InterfaceInput {
 pub(super) fn check_prefixes<'a>(
     prefixes: impl Iterator<Item = &'a Prefix>,
     what: &str,
+    room: u32,
     problems: &mut Problems,
 ) {
     let mut count = [0usize; 2];
@@ -86,9 +100,9 @@ pub(super) fn check_prefixes<'a>(
         count[usize::from(prefix.addr().is_ipv6())] += 1;
     }
     for (family, count) in ["IPv4", "IPv6"].into_iter().zip(count) {
-        if count > MAX_PREFIXES as usize {
+        if count > room as usize {
             problems.push(Problem::new(
-                format!("{what} has {count} {family} prefixes, and there is room for {MAX_PREFIXES}"),
+                format!("{what} has {count} {family} prefixes, and there is room for {room}"),
                 "join neighbouring prefixes into shorter ones",
             ));
         }

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 
 use lyncwall_common::abi::{
     AllowKey, Bucket, Class, Features, FragmentKey, FragmentRecord, Live, NetPort, PortSet, PortTransport,
-    Target,
+    SourceRecord, Target,
 };
 use lyncwall_common::decide::{self, ICMP_ECHO_RATE, ICMP_ERROR_RATE, Rate, Tables, Verdict, remember};
 use lyncwall_common::fields::{Address, Place};
@@ -101,13 +101,17 @@ impl Tables for HostTables<'_> {
         Some(tables[transport as usize].open(port))
     }
 
+    fn groups(&self, _slot: u32, source: Address) -> u32 {
+        longest_match(&self.compiled.sources, source.ip()).groups
+    }
+
     fn allow(&self, _slot: u32, key: AllowKey, policy: u32, source: Address) -> Option<u32> {
         let table = self.compiled.allow.as_ref()?;
         let candidates = table.candidates(key, policy);
         if candidates == 0 {
             return None;
         }
-        table.first(candidates, longest_match(&self.compiled.allow_sources, source.ip()))
+        table.first(candidates, longest_match(&self.compiled.sources, source.ip()).rules)
     }
 
     fn dhcp_client(&self, _slot: u32) -> bool {
@@ -151,12 +155,12 @@ impl Tables for HostTables<'_> {
 }
 
 /// What the kernel's trie finds.
-fn longest_match(prefixes: &[(Prefix, u64)], address: IpAddr) -> u64 {
+fn longest_match(prefixes: &[(Prefix, SourceRecord)], address: IpAddr) -> SourceRecord {
     prefixes
         .iter()
         .filter(|(prefix, _)| prefix.contains(address))
         .max_by_key(|(prefix, _)| prefix.length())
-        .map_or(0, |(_, rules)| *rules)
+        .map_or_else(SourceRecord::default, |(_, record)| *record)
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ use lyncwall_common::abi::{
 };
 
 use super::input::TargetInput;
+use super::seed;
 use crate::config::Address;
 use crate::problem::{Problem, Problems};
 
@@ -92,31 +93,9 @@ pub(super) fn words(address: IpAddr) -> [u64; 2] {
     }
 }
 
-/// Seeds to try. 256 addresses spread at random over 4,096 buckets miss each other once in 3,000 tries
-/// (e^(-256²/(2·4096))); addresses in a row do so much more often.
-const TRIES: u32 = 1 << 22;
-
 /// A seed that keeps the addresses apart, and how many were tried.
 fn find_seed(addresses: &[[u64; 2]]) -> Option<([u64; 2], u32)> {
-    let mut state = 0;
-    let mut last_seen = [0u32; TARGET_BUCKETS];
-    (1..=TRIES).find_map(|attempt| {
-        let seed = [split_mix(&mut state) | 1, split_mix(&mut state) | 1];
-        let apart = addresses.iter().all(|&address| {
-            let seen = &mut last_seen[TargetTable::bucket(seed, address)];
-            std::mem::replace(seen, attempt) != attempt
-        });
-        apart.then_some((seed, attempt))
-    })
-}
-
-/// Sebastiano Vigna's SplitMix64: the same numbers in every run, so that compiling is a function.
-fn split_mix(state: &mut u64) -> u64 {
-    *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    let mut z = *state;
-    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    z ^ (z >> 31)
+    seed::find::<_, 2, TARGET_BUCKETS>(addresses, |seed, address| TargetTable::bucket(seed, *address))
 }
 
 #[cfg(test)]

@@ -14,6 +14,8 @@ impl Features {
     pub const ALLOW: Self = Self(2);
     /// There are targets with addresses of their own. Without this bit policy 0 holds for every destination.
     pub const TARGETS: Self = Self(4);
+    /// There are open ports that only groups of sources may use.
+    pub const GROUPS: Self = Self(8);
 
     /// True when all bits of `other` are set.
     #[must_use]

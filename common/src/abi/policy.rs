@@ -10,8 +10,14 @@ pub const SLOTS: u32 = 3;
 /// Policies, one per target, in a generation.
 pub const MAX_POLICIES: u32 = 16;
 
-/// Prefixes in a source map, for each address family and slot.
+/// Management prefixes, for each address family.
 pub const MAX_PREFIXES: u32 = 65_536;
+
+/// Prefixes of groups and `[[allow]]` rules together, for each address family and set: 100,000 with room to grow.
+pub const MAX_SOURCES: u32 = 131_072;
+
+/// Groups with prefixes in a generation: one bit each in [`Class::groups`].
+pub const MAX_GROUPS: usize = 32;
 
 /// Interfaces in a generation.
 pub const MAX_INTERFACES: usize = 32;
@@ -73,7 +79,7 @@ pub enum AllowKey {
 pub struct Class {
     /// The rule's counter in `RULE_HITS`.
     pub counter: u32,
-    /// The groups that may use it; 0 for any source. Not used by this version.
+    /// The groups that may use it, as bits; 0 for any source.
     pub groups: u32,
 }
 
@@ -171,13 +177,28 @@ fn lowest_bit(bits: u64) -> usize {
     black_box(position) as usize & 63
 }
 
-/// A source prefix of an IPv4 rule, as the data of a longest-prefix-match key: the prefix length of the key is 32
-/// more than that of the address.
+/// What is known of a source: the value of `SOURCES_V4` and `SOURCES_V6`. Covers what holds for shorter prefixes around
+/// it as well, as a longest-prefix match finds one entry only.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[repr(C)]
+pub struct SourceRecord {
+    /// The `[[allow]]` rules that name it, as bits.
+    pub rules: u64,
+    /// The groups that it is in, as bits.
+    pub groups: u32,
+    /// Keeps the size a multiple of 8.
+    pub reserved: u32,
+}
+
+const _: () = assert!(size_of::<SourceRecord>() == 16);
+
+/// A source prefix of IPv4, as the data of a longest-prefix-match key: the prefix length of the key is 32 more than that
+/// of the address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(C)]
 pub struct SourceV4 {
-    /// The slot, in the first byte; the rest is 0.
-    pub slot: [u8; 4],
+    /// The set, in the first byte; the rest is 0. [`Generation::sources`] names it; management has one set, 0.
+    pub set: [u8; 4],
     /// As it lies in the packet, in 16-bit units.
     pub address: [u16; 2],
 }
@@ -186,8 +207,8 @@ pub struct SourceV4 {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(C)]
 pub struct SourceV6 {
-    /// The slot, in the first byte; the rest is 0.
-    pub slot: [u8; 4],
+    /// The set, in the first byte; the rest is 0. [`Generation::sources`] names it; management has one set, 0.
+    pub set: [u8; 4],
     /// As it lies in the packet, in 16-bit units.
     pub address: [u16; 8],
 }
@@ -291,31 +312,32 @@ pub struct Generation {
     pub ephemeral_last: u16,
     /// 1 where destinations in no target pass.
     pub unmatched_pass: u32,
+    /// The set of sources in `SOURCES_V4` and `SOURCES_V6`, below [`SLOTS`]. Generations with the same sources share one.
+    pub sources: u32,
+    /// Keeps the size a multiple of 8.
+    pub reserved: u32,
     /// Makes [`Generation::bucket`] free of collisions; odd.
     pub interface_seed: u64,
     /// Interfaces that something is said of, by bucket: one look answers.
     pub interfaces: [Interface; INTERFACE_BUCKETS],
 }
 
-const _: () = assert!(size_of::<Generation>() == 24 + 8 * INTERFACE_BUCKETS);
+const _: () = assert!(size_of::<Generation>() == 32 + 8 * INTERFACE_BUCKETS);
 
 impl SourceV4 {
-    /// The key data of an address in a slot.
+    /// The key data of an address in a set.
     #[must_use]
-    pub fn new(slot: u32, address: core::net::Ipv4Addr) -> Self {
+    pub fn new(set: u32, address: core::net::Ipv4Addr) -> Self {
         let [a, b, c, d] = address.octets();
-        Self {
-            slot: [slot as u8, 0, 0, 0],
-            address: [u16::from_ne_bytes([a, b]), u16::from_ne_bytes([c, d])],
-        }
+        Self { set: [set as u8, 0, 0, 0], address: [u16::from_ne_bytes([a, b]), u16::from_ne_bytes([c, d])] }
     }
 }
 
 impl SourceV6 {
-    /// The key data of an address in a slot.
+    /// The key data of an address in a set.
     #[must_use]
-    pub fn new(slot: u32, address: core::net::Ipv6Addr) -> Self {
-        Self { slot: [slot as u8, 0, 0, 0], address: address.segments().map(u16::to_be) }
+    pub fn new(set: u32, address: core::net::Ipv6Addr) -> Self {
+        Self { set: [set as u8, 0, 0, 0], address: address.segments().map(u16::to_be) }
     }
 }
 
@@ -326,6 +348,8 @@ impl Generation {
         ephemeral_first: 1,
         ephemeral_last: 0,
         unmatched_pass: 0,
+        sources: 0,
+        reserved: 0,
         interface_seed: 1,
         interfaces: [Interface { ifindex: 0, flags: 0 }; INTERFACE_BUCKETS],
     };

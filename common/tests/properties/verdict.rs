@@ -116,7 +116,10 @@ fn judge_whole(world: &World, spec: &Spec, source: IpAddr, destination: IpAddr) 
     if spec.link_broadcast || destination.is_multicast() || destination.to_string() == "255.255.255.255" {
         return (Reason::Multicast, None);
     }
-    if let Some(counter) = policy.and_then(|policy| world.open(policy, transport, to)) {
+    let open = policy.and_then(|policy| world.open(policy, transport, to));
+    if let Some((counter, open)) = open
+        && world.in_scope(&open.groups, source)
+    {
         return (Reason::Allowed, Some(counter));
     }
     let reply = match spec.payload {
@@ -126,6 +129,7 @@ fn judge_whole(world: &World, spec: &Spec, source: IpAddr, destination: IpAddr) 
     };
     match policy {
         _ if reply => (Reason::Provisional, None),
+        Some(_) if open.is_some() => (Reason::Source, None),
         Some(_) => (Reason::Closed, None),
         None => (Reason::Unmatched, None),
     }
@@ -279,7 +283,6 @@ fn the_frames_meet_every_row_that_sound_frames_can_meet() {
         Reason::FragmentTiny,
         Reason::Blocked,
         Reason::Established,
-        Reason::Source,
         Reason::NoFlow,
         Reason::Internal,
     ];

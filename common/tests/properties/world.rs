@@ -26,13 +26,25 @@ pub(crate) struct World {
     /// The policy of the box itself beside those targets.
     pub(crate) host: Option<u32>,
     /// Open ports; the position is the counter.
-    pub(crate) open: Vec<(u32, PortTransport, u16)>,
+    pub(crate) open: Vec<Open>,
+    /// Groups by number, below 32, with a source that is in each.
+    pub(crate) members: Vec<(u32, IpAddr)>,
     pub(crate) allow: Vec<AllowRule>,
     pub(crate) dhcp_client: bool,
     pub(crate) ephemeral: (u16, u16),
     pub(crate) unmatched_pass: bool,
     pub(crate) errors_within: bool,
     pub(crate) echo_within: bool,
+}
+
+/// An open port of a policy.
+#[derive(Debug, Clone)]
+pub(crate) struct Open {
+    pub(crate) policy: u32,
+    pub(crate) transport: PortTransport,
+    pub(crate) port: u16,
+    /// Who may use it; none for anybody.
+    pub(crate) groups: Vec<u32>,
 }
 
 /// An allow rule; its counter is 1000 and its position.
@@ -53,6 +65,7 @@ impl World {
             (self.audit, Features::AUDIT),
             (!self.allow.is_empty(), Features::ALLOW),
             (!self.targets.is_empty(), Features::TARGETS),
+            (self.open.iter().any(|open| !open.groups.is_empty()), Features::GROUPS),
         ] {
             if used {
                 features = features.with(feature);
@@ -77,8 +90,16 @@ impl World {
             .map(|(counter, _)| counter)
     }
 
-    pub(crate) fn open(&self, policy: u32, transport: PortTransport, port: u16) -> Option<u32> {
-        self.open.iter().position(|open| *open == (policy, transport, port)).map(|position| position as u32)
+    /// The first that holds, and its counter.
+    pub(crate) fn open(&self, policy: u32, transport: PortTransport, port: u16) -> Option<(u32, &Open)> {
+        let here = |open: &&Open| (open.policy, open.transport, open.port) == (policy, transport, port);
+        (0..).zip(&self.open).find(|(_, open)| here(open))
+    }
+
+    /// True where `source` may use what is open to `groups`.
+    pub(crate) fn in_scope(&self, groups: &[u32], source: IpAddr) -> bool {
+        groups.is_empty()
+            || self.members.iter().any(|(group, member)| *member == source && groups.contains(group))
     }
 }
 
@@ -130,8 +151,14 @@ impl Tables for State<'_> {
     }
 
     fn port(&self, _: u32, policy: u32, transport: PortTransport, port: NetPort) -> Option<Option<Class>> {
-        let counter = self.world.open(policy, transport, port.number());
-        Some(counter.map(|counter| Class { counter, groups: 0 }))
+        let found = self.world.open(policy, transport, port.number());
+        Some(found.map(|(counter, open)| Class { counter, groups: bits(open.groups.iter().copied()) }))
+    }
+
+    fn groups(&self, _: u32, source: Address) -> u32 {
+        let source = source.ip();
+        let members = self.world.members.iter();
+        bits(members.filter(|(_, member)| *member == source).map(|(group, _)| *group))
     }
 
     fn allow(&self, _: u32, key: AllowKey, policy: u32, source: Address) -> Option<u32> {
@@ -178,12 +205,29 @@ impl Tables for State<'_> {
     }
 }
 
+fn bits(numbers: impl Iterator<Item = u32>) -> u32 {
+    numbers.fold(0, |bits, number| bits | 1 << number)
+}
+
 fn address() -> impl Strategy<Value = IpAddr> {
     prop_oneof![address_v4().prop_map(IpAddr::V4), address_v6().prop_map(IpAddr::V6)]
 }
 
 fn transport() -> impl Strategy<Value = PortTransport> {
     prop_oneof![Just(PortTransport::Tcp), Just(PortTransport::Udp)]
+}
+
+fn open() -> impl Strategy<Value = Open> {
+    let groups = prop_oneof![
+        2 => Just(Vec::new()),
+        1 => prop::sample::subsequence(vec![0u32, 7, 31], 1..=3),
+    ];
+    (0..3u32, transport(), port(), groups).prop_map(|(policy, transport, port, groups)| Open {
+        policy,
+        transport,
+        port,
+        groups,
+    })
 }
 
 pub(crate) fn world() -> impl Strategy<Value = World> {
@@ -202,22 +246,28 @@ pub(crate) fn world() -> impl Strategy<Value = World> {
         // An address belongs to one target.
         prop::collection::btree_map(address(), 0..3u32, 0..4),
         prop::option::of(0..3u32),
-        prop::collection::vec((0..3u32, transport(), port()), 0..20),
+        (
+            prop::collection::vec(open(), 0..20),
+            prop::collection::vec((prop::sample::select(vec![0u32, 7, 31]), address()), 0..6),
+        ),
         prop::collection::vec(rule, 0..8),
         prop::collection::vec(any::<bool>(), 5),
     )
-        .prop_map(|(management_ports, management_sources, targets, host, open, allow, flags)| World {
-            audit: flags[0],
-            management_ports,
-            management_sources,
-            targets: targets.into_iter().collect(),
-            host,
-            open,
-            allow,
-            dhcp_client: flags[1],
-            ephemeral: (32_768, 60_999),
-            unmatched_pass: flags[2],
-            errors_within: flags[3],
-            echo_within: flags[4],
-        })
+        .prop_map(
+            |(management_ports, management_sources, targets, host, (open, members), allow, flags)| World {
+                audit: flags[0],
+                management_ports,
+                management_sources,
+                targets: targets.into_iter().collect(),
+                host,
+                open,
+                members,
+                allow,
+                dhcp_client: flags[1],
+                ephemeral: (32_768, 60_999),
+                unmatched_pass: flags[2],
+                errors_within: flags[3],
+                echo_within: flags[4],
+            },
+        )
 }

@@ -31,7 +31,9 @@ fn ruling_5081_5082_5066_are_the_peers_listeners() {
         assert_eq!(sources(&["pstn-gateway"], port), Some(owned(&["servers"])), "{port}");
     }
     let catalogue = catalogue();
-    let missing = catalogue.role("pstn-gateway").and_then(|role| role.required_override.as_deref());
+    let missing = catalogue
+        .role("pstn-gateway")
+        .and_then(|role| role.required_override.as_ref().map(|required| &*required.what));
     assert!(missing.is_some_and(|missing| missing.contains("media range")));
 }
 

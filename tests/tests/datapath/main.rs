@@ -16,8 +16,8 @@ use lyncwall::net::Prefix;
 use lyncwall::policy::{Compiled, ManagementTables};
 use lyncwall::problem::Problems;
 use lyncwall_common::abi::{
-    AllowTable, Features, NO_POLICY, NetPort, PolicyTable, PortSet, PortTransport, TARGET_BUCKETS,
-    TargetEntry, TargetTable,
+    AllowTable, Features, NO_POLICY, NetPort, PolicyTable, PortSet, PortTransport, SourceRecord,
+    TARGET_BUCKETS, TargetEntry, TargetTable,
 };
 use lyncwall_tests::bpffs::Bpffs;
 use lyncwall_tests::netns::Pair;
@@ -59,7 +59,8 @@ fn policy_with_allow(ports: &[u16], allowed: u16, sources: &[&str]) -> Compiled 
     allow.counters[0] = 100;
     compiled.features = Features::ALLOW;
     compiled.allow = Some(allow);
-    compiled.allow_sources = sources.iter().map(|source| (prefix(source), 1)).collect();
+    let record = SourceRecord { rules: 1, ..SourceRecord::default() };
+    compiled.sources = sources.iter().map(|source| (prefix(source), record)).collect();
     compiled
 }
 

@@ -109,7 +109,7 @@ fn a_fault_after_any_write_leaves_the_old_generation_judging() {
         }
     }
     assert_eq!(open_ports(&datapath, &ports), [5061, 2001]);
-    let scoped = [map::TARGETS, map::POLICIES, map::ALLOW, map::ALLOW_SOURCES_V4, map::ALLOW_SOURCES_V6];
+    let scoped = [map::TARGETS, map::POLICIES, map::ALLOW, map::SOURCES_V4, map::SOURCES_V6];
     for name in scoped.into_iter().chain([map::GENERATIONS]) {
         assert!(written.contains(&name), "no fault after a write to {name}: {written:?}");
     }

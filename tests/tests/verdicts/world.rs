@@ -3,7 +3,9 @@
 use std::path::Path;
 
 use lyncwall::config::{self, Mode};
-use lyncwall::policy::{Compiled, CounterBook, Identity, Input, InterfaceInput, Rule, TargetInput, compile};
+use lyncwall::policy::{
+    Compiled, CounterBook, GroupInput, Identity, Input, InterfaceInput, Rule, TargetInput, compile,
+};
 use lyncwall_common::abi::PortTransport;
 
 /// A configuration; the client of [`Pair`](lyncwall_tests::netns::Pair) is no management source in any of them.
@@ -80,6 +82,11 @@ pub(crate) fn input(world: World, mode: Mode) -> Input {
             })
             .collect(),
         allow: config.allow,
+        groups: config
+            .groups
+            .iter()
+            .map(|group| GroupInput { name: group.name.to_string(), prefixes: group.prefixes.clone() })
+            .collect(),
         management: config.management,
         unmatched: config.unmatched,
         mode,
@@ -110,7 +117,7 @@ fn mail() -> Vec<Rule> {
 }
 
 fn rule(transport: PortTransport, first: u16, last: u16, row: &str) -> Rule {
-    Rule { transport, first, last, rows: vec![row.to_owned()] }
+    Rule { transport, first, last, groups: Vec::new(), rows: vec![row.to_owned()] }
 }
 
 const HEAD: &str = r#"

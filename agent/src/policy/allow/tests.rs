@@ -5,12 +5,13 @@ use lyncwall_common::abi::{SourceV4, SourceV6};
 use lyncwall_common::decide::Tables;
 use lyncwall_common::fields::Address as Source;
 use proptest::prelude::*;
-use proptest::sample::select;
+use proptest::sample::{self, select};
 
-use crate::config::{Allow, AllowWhat, Name, Transport};
+use crate::config::{Allow, AllowWhat, Name, Named, Transport};
 use crate::net::{PortRange, Prefix};
 use crate::policy::compile::tests::{host, input, listed};
-use crate::policy::{CounterBook, HostTables, compile};
+use crate::policy::{CounterBook, GroupInput, HostTables, compile};
+use crate::problem::Place;
 
 fn prefix() -> impl Strategy<Value = Prefix> {
     // Nested, side by side, and everything.
@@ -60,12 +61,34 @@ fn rule() -> impl Strategy<Value = Allow> {
         1 => select(vec![50u8, 89, 112]).prop_map(AllowWhat::Protocol),
     ];
     let target = prop::option::of(select(vec!["host", "a", "b"]));
-    (what, prop::collection::btree_set(prefix(), 0..4), target).prop_map(|(what, from, target)| Allow {
-        name: String::new(),
-        what,
-        from: from.into_iter().collect(),
-        target: target.map(|name| Name::new(name).expect("a name")),
-    })
+    let groups = sample::subsequence(vec!["nobody", "one", "nested"], 0..=3);
+    (what, prop::collection::btree_set(prefix(), 0..4), groups, target).prop_map(
+        |(what, from, groups, target)| Allow {
+            name: String::new(),
+            what,
+            from: from.into_iter().collect(),
+            groups: groups.into_iter().map(named).collect(),
+            target: target.map(|name| Name::new(name).expect("a name")),
+        },
+    )
+}
+
+fn named(name: &str) -> Named {
+    let place = Place { file: "test.toml".into(), line: 1, column: 1, key: String::new() };
+    Named { name: name.to_owned(), place }
+}
+
+/// Groups of which one is in the other, and one that has no address of those that are looked up.
+fn groups() -> Vec<GroupInput> {
+    let group = |name: &str, prefixes: &[&str]| GroupInput {
+        name: name.to_owned(),
+        prefixes: prefixes.iter().map(|text| text.parse().expect("a prefix")).collect(),
+    };
+    vec![
+        group("one", &["10.1.0.0/16", "203.0.113.1", "2001:db8::1"]),
+        group("nobody", &["198.51.100.0/24"]),
+        group("nested", &["10.1.0.0/24", "fd00::/8"]),
+    ]
 }
 
 fn matches(rule: &Allow, key: AllowKey, policy: u32, source: IpAddr) -> bool {
@@ -87,7 +110,11 @@ fn matches(rule: &Allow, key: AllowKey, policy: u32, source: IpAddr) -> bool {
         Some("a") => policy == 1,
         Some(_) => policy == 2,
     };
-    what && target && (rule.from.is_empty() || rule.from.iter().any(|prefix| prefix.contains(source)))
+    let groups = groups();
+    let named = groups.iter().filter(|group| rule.groups.iter().any(|named| named.name == group.name));
+    let mut prefixes = rule.from.iter().chain(named.flat_map(|group| &group.prefixes));
+    let anywhere = rule.from.is_empty() && rule.groups.is_empty();
+    what && target && (anywhere || prefixes.any(|prefix| prefix.contains(source)))
 }
 
 proptest! {
@@ -107,6 +134,7 @@ proptest! {
             listed("b", &["192.0.2.2"], vec![]),
         ]);
         input.allow = rules.clone();
+        input.groups = groups();
         let mut counters = CounterBook::default();
         let compiled = compile(&input, &mut counters).expect("up to 80 ports make few classes");
         let tables = HostTables::new(&compiled, 1);
@@ -136,6 +164,7 @@ fn ports(name: &str, ranges: &[&str]) -> Allow {
             ports: ranges.iter().map(|text| text.parse().expect("a range")).collect(),
         },
         from: vec![],
+        groups: vec![],
         target: None,
     }
 }
@@ -174,6 +203,7 @@ fn a_rule_that_says_something_else_is_another_rule() {
         ports("y", &["80", "90-91"]),
         ports("x", &["80", "90-92"]),
         Allow { from: vec!["10.0.0.0/8".parse().expect("a prefix")], ..rule.clone() },
+        Allow { groups: vec![named("one")], ..rule.clone() },
         Allow { target: Some(Name::new("host").expect("a name")), ..rule.clone() },
         Allow { what: AllowWhat::Protocol(80), ..rule.clone() },
     ];

@@ -12,6 +12,7 @@ pub(in crate::policy) fn input(targets: Vec<TargetInput>) -> Input {
     Input {
         targets,
         allow: Vec::new(),
+        groups: Vec::new(),
         management: None,
         unmatched: Unmatched::Drop,
         mode: Mode::Enforce,
@@ -31,7 +32,7 @@ pub(in crate::policy) fn listed(name: &str, addresses: &[&str], inbound: Vec<Rul
 }
 
 pub(in crate::policy) fn rule(transport: PortTransport, first: u16, last: u16) -> Rule {
-    Rule { transport, first, last, rows: vec![format!("row-{first}")] }
+    Rule { transport, first, last, groups: Vec::new(), rows: vec![format!("row-{first}")] }
 }
 
 pub(in crate::policy) fn tcp(port: u16) -> Rule {

@@ -24,6 +24,7 @@ fn everything() -> Input {
         udp: vec![],
     });
     input.allow = vec![Allow {
+        groups: Vec::new(),
         name: "vrrp".into(),
         what: AllowWhat::Protocol(112),
         from: vec!["10.0.0.2/32".parse().expect("a prefix")],

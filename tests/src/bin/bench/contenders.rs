@@ -167,7 +167,8 @@ struct Policy {
 
 fn policies() -> Vec<Policy> {
     let forty = forty_ports();
-    let only_443 = [Rule { transport: PortTransport::Tcp, first: 443, last: 443, rows: Vec::new() }];
+    let only_443 =
+        [Rule { transport: PortTransport::Tcp, first: 443, last: 443, groups: Vec::new(), rows: Vec::new() }];
     let mut forty_thousand = forty_ports();
     forty_thousand.extend(rules(10_000, 49_959));
     let filtered = FILTERED.map(Some);
@@ -192,7 +193,9 @@ fn forty_ports() -> Vec<Rule> {
 
 /// A range for both transports.
 fn rules(first: u16, last: u16) -> Vec<Rule> {
-    PortTransport::ALL.map(|transport| Rule { transport, first, last, rows: Vec::new() }).to_vec()
+    PortTransport::ALL
+        .map(|transport| Rule { transport, first, last, groups: Vec::new(), rows: Vec::new() })
+        .to_vec()
 }
 
 /// What a reverse proxy may have besides: none of them matches a packet here, each makes the program look.
@@ -206,7 +209,7 @@ fn allow_rules() -> Vec<Allow> {
         ("vrrp", AllowWhat::Protocol(112)),
         ("gre", AllowWhat::Protocol(47)),
     ]
-    .map(|(name, what)| Allow { name: name.to_owned(), what, from: from(), target: None })
+    .map(|(name, what)| Allow { name: name.to_owned(), what, from: from(), groups: Vec::new(), target: None })
     .to_vec()
 }
 
@@ -246,6 +249,7 @@ fn compiled_targets(targets: Vec<TargetInput>, allow: &[Allow], mode: Mode) -> R
     let input = Input {
         targets,
         allow: allow.to_vec(),
+        groups: Vec::new(),
         management: Some(management),
         unmatched: Unmatched::Drop,
         mode,

@@ -1,0 +1,102 @@
+//! Roles that a configuration adds to the catalogue.
+
+use std::collections::BTreeMap;
+
+use super::file::strict_entries;
+use super::{Catalogue, Direction, Kind, Ports, Printed, Role, Row, RowId, Ruling, Strict, Transports};
+
+/// A role that a configuration adds.
+#[derive(Debug, Clone)]
+pub struct OwnRole {
+    /// The name to configure it by.
+    pub key: String,
+    /// What it is for; may be empty.
+    pub note: String,
+    /// Its rows.
+    pub rows: Vec<OwnRow>,
+}
+
+/// A row of an [`OwnRole`]. It means the same in both readings.
+#[derive(Debug, Clone)]
+pub struct OwnRow {
+    /// What its id ends with, behind the role's name and a dot.
+    pub name: String,
+    /// What carries it.
+    pub transport: Transports,
+    /// At least one range.
+    pub ports: Vec<Ports>,
+    /// Who may use it; none for anybody.
+    pub groups: Vec<String>,
+    /// Which way the connections go.
+    pub direction: Direction,
+    /// What it is for; may be empty.
+    pub note: String,
+}
+
+impl Catalogue {
+    /// Adds a role.
+    ///
+    /// # Errors
+    /// The name, or the id of a row, that the catalogue has already.
+    pub fn add_role(&mut self, own: OwnRole) -> Result<(), String> {
+        if self.role(&own.key).is_some() {
+            return Err(format!("the role `{}`", own.key));
+        }
+        let id = |row: &OwnRow| format!("{}.{}", own.key, row.name);
+        if let Some(taken) = own.rows.iter().map(id).find(|id| self.anywhere(id)) {
+            return Err(format!("the row `{taken}`"));
+        }
+        let (mut rows, mut entries) = (Vec::new(), Vec::new());
+        for own_row in &own.rows {
+            let row = row(&own.key, RowId(id(own_row)), own_row);
+            entries.extend(strict_entries(&row, self.rows.len()));
+            rows.push(row.id.clone());
+            self.by_id.insert(row.id.clone(), self.rows.len());
+            self.rows.push(row);
+        }
+        let summary =
+            if own.note.is_empty() { "a role of the configuration's own".to_owned() } else { own.note };
+        self.roles.push(Role {
+            printed: own.key.clone(),
+            key: own.key,
+            kind: Kind::Own,
+            summary,
+            extends: None,
+            required_override: None,
+            rows,
+            strict: entries.clone(),
+            literal: entries,
+        });
+        Ok(())
+    }
+}
+
+fn row(role: &str, id: RowId, own: &OwnRow) -> Row {
+    let ruling = if own.direction == Direction::Outbound { Ruling::Outbound } else { Ruling::Inbound };
+    Row {
+        id,
+        role: role.to_owned(),
+        service: None,
+        label: (!own.note.is_empty()).then(|| own.note.clone()),
+        transport: own.transport,
+        ports: own.ports.clone(),
+        application: String::new(),
+        direction: own.direction,
+        source: None,
+        destination: None,
+        optional: false,
+        note: own.note.clone(),
+        printed: Printed {
+            table: "roles of the configuration".to_owned(),
+            row: None,
+            lines: BTreeMap::new(),
+        },
+        strict: Strict {
+            ruling,
+            groups: own.groups.clone(),
+            ports: None,
+            from_port: None,
+            why: String::new(),
+        },
+    }
+}

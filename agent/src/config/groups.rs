@@ -1,0 +1,68 @@
+//! `[groups]`: names of sources.
+
+use toml::de::DeValue;
+
+use super::lists;
+use super::reader::{Keys, Node, Table};
+use super::{Group, Name, Named};
+
+/// Groups of one file.
+const GROUPS: usize = 32;
+
+const LATER: Keys = Keys { known: &[], later: &[("zone", "groups that are zones")] };
+
+/// The groups of a file, also where some of them are wrong.
+pub(super) struct Groups {
+    /// All names that are written; `None` where syntax errors may have cost some.
+    pub(super) names: Option<Vec<Named>>,
+    /// The groups; `None` where one of them is wrong.
+    pub(super) read: Option<Vec<Group>>,
+}
+
+impl Groups {
+    /// Those of the file.
+    pub(super) fn read(top: &Table<'_>) -> Self {
+        let known = |names: Vec<Named>| (!top.is_partial()).then_some(names);
+        let Some(node) = top.get("groups") else {
+            return Self { names: known(Vec::new()), read: Some(Vec::new()) };
+        };
+        let entries = node.entries("write the groups under a `[groups]` header");
+        let Some(entries) = entries else { return Self { names: None, read: None } };
+        if entries.len() > GROUPS {
+            let count = entries.len();
+            let message = format!("there are {count} groups; this version handles at most {GROUPS}");
+            node.problem(message, "remove those that no role and no rule refers to");
+        }
+        let read: Vec<Option<Group>> = entries.iter().map(|(name, node)| group(name, node)).collect();
+        let names = entries.into_iter().map(|(name, _)| name).collect();
+        Self { names: known(names), read: read.into_iter().collect() }
+    }
+}
+
+fn group(named: &Named, node: &Node<'_>) -> Option<Group> {
+    let name = group_name(node, named);
+    let prefixes = match node.value() {
+        // A group that is a zone: its only key is of a later version.
+        DeValue::Table(_) => {
+            if let Some(table) = node.table(LATER)
+                && table.get("zone").is_none()
+            {
+                node.problem("a group is a list of prefixes", "write it as [\"192.0.2.0/24\"]");
+            }
+            None
+        }
+        DeValue::String(text) => {
+            node.problem(format!("`{text}` is not a list"), format!("write it in a list, as [\"{text}\"]"));
+            None
+        }
+        _ => lists::prefixes(node, "list its prefixes, or remove the group"),
+    };
+    Some(Group { name: name?, place: named.place.clone(), prefixes: prefixes? })
+}
+
+/// The name of a group, which stands at `named` in `node`.
+pub(super) fn group_name(node: &Node<'_>, named: &Named) -> Option<Name> {
+    let shape = "use 1 to 32 of a-z, 0-9 and `-`";
+    let wrong = |why| node.problem_at(&named.place, format!("`{}`: {why}", named.name), shape);
+    Name::new(&named.name).map_err(wrong).ok()
+}

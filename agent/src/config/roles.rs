@@ -1,0 +1,120 @@
+//! `[[role]]`: roles of one's own.
+
+use super::groups::group_name;
+use super::lists;
+use super::reader::{Keys, Node, Table, Unique};
+use super::{Name, Named, OwnDirection, OwnRole, OwnRow, Transport};
+
+/// Own roles of one file.
+const ROLES: usize = 32;
+/// Rows of one role.
+const ROWS: usize = 128;
+
+const ROLE: Keys = Keys { known: &["name", "note", "row"], later: &[] };
+const ROW: Keys = Keys {
+    known: &["name", "transport", "ports", "groups", "note", "direction"],
+    later: &[("limit", "rate limits")],
+};
+
+/// The own roles of a file.
+pub(super) struct Roles {
+    /// What could be read: a role that is named here is known by its name, whatever else is wrong with it.
+    pub(super) known: Vec<OwnRole>,
+    /// True where nothing is wrong with any.
+    pub(super) sound: bool,
+}
+
+impl Roles {
+    /// Those of the file.
+    pub(super) fn read(top: &Table<'_>) -> Self {
+        // Where a header was not TOML, an empty table stands for it: a file without one has no such role.
+        let mut roles = Self { known: Vec::new(), sound: true };
+        let Some(node) = top.get("role") else { return roles };
+        roles.sound = !top.is_partial();
+        let Some(tables) = node.tables(ROLE, ROLES) else {
+            roles.sound = false;
+            return roles;
+        };
+        let mut names = Unique::default();
+        for table in &tables {
+            let (role, sound) = role(table, &mut names);
+            roles.sound &= sound && role.is_some();
+            roles.known.extend(role);
+        }
+        roles
+    }
+}
+
+/// As much of a role as can be read, and whether that is all.
+fn role(table: &Table<'_>, names: &mut Unique) -> (Option<OwnRole>, bool) {
+    let node = table.required("name", "name the role, as targets will");
+    let name = node.as_ref().and_then(|node| {
+        let named = Named { name: node.string()?.to_owned(), place: node.place() };
+        let shaped = group_name(node, &named).is_some();
+        Some((shaped && names.take("role", &named.name, node), named))
+    });
+    let note = text(table, "note");
+    let rows = table.required("row", "add a `[[role.row]]` with `transport` and `ports`");
+    let rows = rows.and_then(|node| {
+        if node.value().as_array().is_some_and(|list| list.is_empty()) {
+            node.problem("the role has no row, so it would open nothing", "add a `[[role.row]]`");
+        }
+        node.tables(ROW, ROWS)
+    });
+    let mut sound = note.is_some() && rows.is_some();
+    let mut ids = Unique::default();
+    let read: Vec<Option<OwnRow>> = (1..)
+        .zip(rows.unwrap_or_default())
+        .map(|(number, table): (usize, Table<'_>)| row(&table, number, &mut ids))
+        .collect();
+    sound &= read.iter().all(Option::is_some);
+    let Some((good, Named { name, place })) = name else { return (None, false) };
+    let rows = read.into_iter().flatten().collect();
+    (Some(OwnRole { name, place, note: note.unwrap_or_default(), rows }), good && sound)
+}
+
+fn row(table: &Table<'_>, number: usize, ids: &mut Unique) -> Option<OwnRow> {
+    let name = match table.get("name") {
+        None => Some(number.to_string()),
+        Some(node) => node.string().and_then(|text| {
+            let named = Named { name: text.to_owned(), place: node.place() };
+            group_name(&node, &named)?;
+            ids.take("row", text, &node).then(|| text.to_owned())
+        }),
+    };
+    let transport = table.required("transport", "add `transport = \"tcp\"`, \"udp\" or \"both\"");
+    let transport = transport.and_then(|node| {
+        node.choice(&[("tcp", Transport::Tcp), ("udp", Transport::Udp), ("both", Transport::Both)])
+    });
+    let ports = table.required("ports", "add `ports`, as in `ports = [8443, \"9200-9210\"]`");
+    let ports = ports.and_then(|node| lists::some_ports(&node));
+    let anybody = "leave `groups` out to open it to anybody, or name groups";
+    let groups = table.get("groups").map_or(Some(Vec::new()), |node| {
+        let named = lists::names(&node, "group", anybody)?;
+        let shaped: Vec<Option<Name>> = named.iter().map(|named| group_name(&node, named)).collect();
+        shaped.iter().all(Option::is_some).then_some(named)
+    });
+    let directions = [("inbound", OwnDirection::Inbound), ("outbound", OwnDirection::Outbound)];
+    let direction =
+        table.get("direction").map_or(Some(OwnDirection::Inbound), |node: Node<'_>| node.choice(&directions));
+    let note = text(table, "note");
+    Some(OwnRow {
+        name: name?,
+        transport: transport?,
+        ports: ports?,
+        groups: groups?,
+        direction: direction?,
+        note: note?,
+    })
+}
+
+/// A text for people, of one line; empty where the key is not there.
+fn text(table: &Table<'_>, key: &str) -> Option<String> {
+    let Some(node) = table.get(key) else { return Some(String::new()) };
+    let text = node.string()?;
+    if text.chars().any(char::is_control) {
+        node.problem("the note has a control character", "use printable characters, on one line");
+        return None;
+    }
+    Some(text.to_owned())
+}

@@ -1,0 +1,118 @@
+//! What a configuration refers to: roles, rows and groups that the catalogue or the file itself must have.
+
+use std::collections::BTreeSet;
+
+use crate::catalogue::{self, Catalogue, Direction, OwnRole, OwnRow, Transports};
+use crate::config::{self, Declared, OwnDirection, Transport};
+use crate::problem::{Problem, Problems};
+
+/// Adds the file's own roles to the catalogue, and checks all that refers to something, in the order of the text.
+pub(super) fn check(catalogue: &mut Catalogue, declared: &Declared) -> Problems {
+    let mut wrong = Vec::new();
+    groups(catalogue, declared, &mut wrong);
+    for role in &declared.roles {
+        if let Err(taken) = catalogue.add_role(own(role)) {
+            let message = format!("the catalogue has {taken} already");
+            wrong.push(Problem::at(role.place.clone(), message, "give the role a name of its own"));
+        }
+    }
+    for target in &declared.targets {
+        references_of(catalogue, declared, target, &mut wrong);
+    }
+    wrong.sort_by_key(|problem| problem.place.as_ref().map(|place| (place.line, place.column)));
+    let mut problems = Problems::default();
+    wrong.into_iter().for_each(|problem| problems.push(problem));
+    problems
+}
+
+/// Groups that nobody refers to, and own rows for groups that nobody knows: a name with a mistake in it would open a port
+/// to everybody.
+fn groups(catalogue: &Catalogue, declared: &Declared, wrong: &mut Vec<Problem>) {
+    let own: Vec<&config::Named> =
+        declared.roles.iter().flat_map(|role| &role.rows).flat_map(|row| &row.groups).collect();
+    let printed: BTreeSet<&str> = catalogue.groups().keys().map(String::as_str).collect();
+    if let Some(bound) = &declared.groups {
+        let bound_names: BTreeSet<&str> = bound.iter().map(|group| group.name.as_str()).collect();
+        for group in &own {
+            if !printed.contains(&*group.name) && !bound_names.contains(&*group.name) {
+                let known = printed.union(&bound_names).copied().collect();
+                let fix = nearest(&group.name, &known).map_or_else(
+                    || format!("give it prefixes, as `{} = [\"192.0.2.0/24\"]` under [groups]", group.name),
+                    |name| format!("did you mean `{name}`?"),
+                );
+                let message = format!("there is no group `{}`", group.name);
+                wrong.push(Problem::at(group.place.clone(), message, fix));
+            }
+        }
+    }
+    let (Some(allowed), true) = (&declared.allowed_groups, declared.roles_are_sound) else { return };
+    let used: BTreeSet<&str> =
+        own.iter().map(|group| group.name.as_str()).chain(allowed.iter().map(String::as_str)).collect();
+    for group in declared.groups.iter().flatten() {
+        if !printed.contains(&*group.name) && !used.contains(&*group.name) {
+            let known: BTreeSet<&str> = printed.union(&used).copied().collect();
+            let fix = nearest(&group.name, &known).map_or_else(
+                || format!("the catalogue has {}", printed.iter().copied().collect::<Vec<_>>().join(", ")),
+                |name| format!("did you mean `{name}`?"),
+            );
+            let message = format!("no role and no rule refers to a group `{}`", group.name);
+            wrong.push(Problem::at(group.place.clone(), message, fix));
+        }
+    }
+}
+
+/// Roles that the catalogue does not know or that do not go together, and rows that they do not have.
+fn references_of(
+    catalogue: &Catalogue,
+    declared: &Declared,
+    target: &config::Target,
+    wrong: &mut Vec<Problem>,
+) {
+    let keys: Vec<&str> = target.roles.iter().map(|role| role.key.as_str()).collect();
+    let found = catalogue.check_roles(&keys);
+    // Rows of a role that is not known, or could not be read, are not known either.
+    let unsure = !declared.roles_are_sound || !found.is_empty();
+    for (position, message, fix) in found {
+        // One that could not be read may be the one that is meant.
+        if declared.roles_are_sound || catalogue.role(keys[position]).is_some() {
+            wrong.push(Problem::at(target.roles[position].place.clone(), message, fix));
+        }
+    }
+    if unsure {
+        return;
+    }
+    let overrides =
+        target.overrides.iter().map(|own| (&own.row, catalogue.check_override(&own.row.name, &keys)));
+    let optional = target.optional.iter().map(|row| (row, catalogue.check_optional(&row.name, &keys)));
+    for (row, found) in overrides.chain(optional) {
+        if let Some((message, fix)) = found {
+            wrong.push(Problem::at(row.place.clone(), message, fix));
+        }
+    }
+}
+
+fn nearest<'a>(name: &str, known: &BTreeSet<&'a str>) -> Option<&'a str> {
+    let distance = |word: &str| strsim::damerau_levenshtein(name, word);
+    let word = known.iter().copied().min_by_key(|word| distance(word))?;
+    (distance(word) <= (word.len() / 3).max(1)).then_some(word)
+}
+
+/// An own role as the catalogue takes it.
+fn own(role: &config::OwnRole) -> OwnRole {
+    let row = |row: &config::OwnRow| OwnRow {
+        name: row.name.clone(),
+        transport: match row.transport {
+            Transport::Tcp => Transports::Tcp,
+            Transport::Udp => Transports::Udp,
+            Transport::Both => Transports::Both,
+        },
+        ports: row.ports.iter().map(catalogue::Ports::from).collect(),
+        groups: row.groups.iter().map(|group| group.name.clone()).collect(),
+        direction: match row.direction {
+            OwnDirection::Inbound => Direction::Inbound,
+            OwnDirection::Outbound => Direction::Outbound,
+        },
+        note: row.note.clone(),
+    };
+    OwnRole { key: role.name.clone(), note: role.note.clone(), rows: role.rows.iter().map(row).collect() }
+}

@@ -1,0 +1,77 @@
+//! What is allowed but may not be meant.
+
+use std::collections::BTreeMap;
+
+use super::{Plan, Roles};
+use crate::catalogue::{Resolved, Rule, Transport};
+use crate::config::Target;
+
+impl Plan {
+    /// One sentence each: in the file, and in what its roles come to.
+    #[must_use]
+    pub fn warnings(&self, roles: &Roles) -> Vec<String> {
+        let mut warnings = self.config.warnings();
+        for target in &self.config.targets {
+            let roles = roles.get(&*target.name).map_or(&[][..], Vec::as_slice);
+            if let Ok(resolved) = self.resolve(&target.name, roles) {
+                warnings.extend(unbound(target, &resolved));
+                warnings.extend(self.waiting(target, roles));
+                warnings.extend(self.required(target, roles));
+            }
+        }
+        warnings
+    }
+
+    /// Optional rows that are switched on and wait for their group.
+    fn waiting(&self, target: &Target, roles: &[String]) -> Vec<String> {
+        let keys: Vec<&str> = roles.iter().map(String::as_str).collect();
+        let waiting = self.catalogue.waiting(&keys, self.config.reading, &self.choices(Some(target)));
+        let told = waiting.into_iter().map(|(id, groups)| {
+            let groups = groups.join(" or ");
+            format!("target {}: the optional row {id} stays closed until {groups} has prefixes", target.name)
+        });
+        told.collect()
+    }
+
+    /// Ports that the catalogue cannot know.
+    fn required(&self, target: &Target, roles: &[String]) -> Vec<String> {
+        let required = roles.iter().filter_map(|key| self.catalogue.role(key)).filter_map(|role| {
+            let required = role.required_override.as_ref()?;
+            let given = target.overrides.iter().any(|own| own.row.name == required.id);
+            (!given).then(|| {
+                format!(
+                    "target {}: {} stays closed: {}; say it, as `overrides = {{ \"{}\" = \"49152-57500\" }}`",
+                    target.name, required.id, required.what, required.id
+                )
+            })
+        });
+        required.collect()
+    }
+}
+
+/// Ports that are for groups that have no prefixes, by group.
+fn unbound(target: &Target, resolved: &Resolved) -> Vec<String> {
+    let mut ports: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+    for rule in &resolved.inbound {
+        for group in &rule.unbound {
+            ports.entry(group).or_default().push(stretch(rule));
+        }
+    }
+    let told = ports.into_iter().map(|(group, ports)| {
+        format!(
+            "target {}: the group {group} has no prefixes, so what is for it is open from anywhere: {}",
+            target.name,
+            ports.join(", ")
+        )
+    });
+    told.collect()
+}
+
+fn stretch(rule: &Rule) -> String {
+    let transport = match rule.transport {
+        Transport::Tcp => "tcp",
+        Transport::Udp => "udp",
+    };
+    let ports = crate::catalogue::Ports { first: rule.first, last: rule.last };
+    format!("{transport} {ports}")
+}

@@ -1,0 +1,72 @@
+//! The sources of groups and `[[allow]]` rules as one table: a group or a rule is a bit, by its position.
+
+use std::collections::BTreeMap;
+
+use lyncwall_common::abi::{ALLOW_RULES, MAX_GROUPS, MAX_SOURCES, SourceRecord};
+
+use super::input::{GroupInput, check_prefixes};
+use crate::config::Allow;
+use crate::net::Prefix;
+use crate::problem::{Problem, Problems};
+
+/// What a longest-prefix match of an address must find.
+///
+/// It depends on the groups and rules of a configuration, not on the roles, so that a switch finds it as it was.
+pub(super) fn table(
+    groups: &[GroupInput],
+    rules: &[Allow],
+    problems: &mut Problems,
+) -> Vec<(Prefix, SourceRecord)> {
+    if groups.len() > MAX_GROUPS {
+        problems.push(Problem::new(
+            format!("there are {} groups with prefixes, and there is room for {MAX_GROUPS}", groups.len()),
+            "join groups, or leave out those that no role refers to",
+        ));
+    }
+    let mut own: BTreeMap<Prefix, SourceRecord> = BTreeMap::new();
+    for (bit, group) in groups.iter().take(MAX_GROUPS).enumerate() {
+        for prefix in &group.prefixes {
+            own.entry(*prefix).or_default().groups |= 1 << bit;
+        }
+    }
+    for (bit, rule) in rules.iter().take(ALLOW_RULES).enumerate() {
+        for prefix in sources(rule, groups) {
+            own.entry(*prefix).or_default().rules |= 1 << bit;
+        }
+    }
+    check_prefixes(own.keys(), "what [groups] and the [[allow]] rules name together", MAX_SOURCES, problems);
+    covering(own)
+}
+
+/// The bits of groups by name; `None` where one is not there.
+pub(super) fn mask(groups: &[GroupInput], names: &[String]) -> Option<u32> {
+    names.iter().try_fold(0, |mask, name| {
+        let bit = groups.iter().take(MAX_GROUPS).position(|group| group.name == *name)?;
+        Some(mask | 1 << bit)
+    })
+}
+
+fn sources<'a>(rule: &'a Allow, groups: &'a [GroupInput]) -> impl Iterator<Item = &'a Prefix> {
+    let named = groups.iter().filter(|group| rule.groups.iter().any(|named| named.name == group.name));
+    rule.from.iter().chain(named.flat_map(|group| &group.prefixes))
+}
+
+/// Adds to each prefix what holds for those that cover it: a longest-prefix match finds one entry only.
+fn covering(own: BTreeMap<Prefix, SourceRecord>) -> Vec<(Prefix, SourceRecord)> {
+    // In this order a prefix comes after all that cover it, and between the two come only others that the outer one
+    // covers too.
+    let mut around: Vec<(Prefix, SourceRecord)> = Vec::new();
+    own.into_iter()
+        .map(|(prefix, mut record)| {
+            while around.last().is_some_and(|(outer, _)| !outer.contains(prefix.addr())) {
+                around.pop();
+            }
+            if let Some((_, outer)) = around.last() {
+                record.rules |= outer.rules;
+                record.groups |= outer.groups;
+            }
+            around.push((prefix, record));
+            (prefix, record)
+        })
+        .collect()
+}
