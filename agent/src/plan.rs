@@ -68,6 +68,7 @@ impl Plan {
                 None
             }
         });
+        let problems = problems.in_the_order_of(file);
         match (config, catalogue) {
             (Some(config), Some(catalogue)) => problems.or(Self { file: file.to_owned(), config, catalogue }),
             _ => Err(problems),

@@ -4,7 +4,7 @@
 //! `main` prints them and exits with 1. Every other error is unexpected and exits with 2.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Where in a file a mistake stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -78,6 +78,16 @@ impl Problems {
     /// Adds all of `other`.
     pub fn append(&mut self, other: Self) {
         self.0.extend(other.0);
+    }
+
+    /// The same, those of `file` in the order of its text and before all others.
+    #[must_use]
+    pub fn in_the_order_of(mut self, file: &Path) -> Self {
+        self.0.sort_by_key(|problem| match &problem.place {
+            Some(place) if place.file == *file => (false, place.line, place.column),
+            Some(_) | None => (true, 0, 0),
+        });
+        self
     }
 
     /// True when nothing was found.

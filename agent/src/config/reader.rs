@@ -58,7 +58,8 @@ pub(super) fn read<T>(
     let (sound, errors) = syntax::without_errors(text);
     // Where even the sound rest does not parse, an empty table stands for it.
     let root = DeTable::parse(&sound).map_or_else(|_| DeTable::new(), Spanned::into_inner);
-    let reader = Reader { file, text, problems: RefCell::default(), partial: !errors.is_empty() };
+    let reader =
+        Reader { file, text, problems: RefCell::default(), partial: errors.iter().any(|error| error.costs) };
     for error in errors {
         let place = place(file, text, error.at, String::new());
         reader.problems.borrow_mut().push(Problem::at(place, error.message, error.fix));

@@ -14,6 +14,8 @@ pub(super) struct SyntaxError {
     pub(super) message: String,
     /// What to do about it.
     pub(super) fix: String,
+    /// False where all that the mistake cost is there once more: a key was written twice.
+    pub(super) costs: bool,
 }
 
 /// More errors than anybody reads at once; also bounds the number of times that the text is parsed.
@@ -36,6 +38,7 @@ pub(super) fn without_errors(text: &str) -> (String, Vec<SyntaxError>) {
                     at: list.start,
                     message: "not TOML: the list that starts here is not closed".to_owned(),
                     fix: "add the `]` that ends it".to_owned(),
+                    costs: true,
                 });
                 line_start(&sound, list.start)..line_start(&sound, at)
             }
@@ -161,6 +164,7 @@ fn line_at(text: &str, at: usize) -> &str {
 /// The parser's words, and a fix for the mistakes that people make most.
 fn described(message: &str, at: usize, text: &str) -> SyntaxError {
     let rest = text[line_start(text, at)..].get(at - line_start(text, at)..).unwrap_or_default();
+    let is_duplicate = message.starts_with("duplicate key");
     let value_is_missing = rest.is_empty() || rest.starts_with(['\n', '\r', '#']);
     let quotes = "put text, addresses and prefixes in quotes, as in `\"10.0.0.0/8\"`";
     let (message, fix) = if message.starts_with("string values must be quoted") {
@@ -176,7 +180,7 @@ fn described(message: &str, at: usize, text: &str) -> SyntaxError {
         ("this is no number", quotes)
     } else if message.starts_with("invalid boolean") {
         ("true and false are written in small letters", "write `true` or `false`")
-    } else if message.starts_with("duplicate key") {
+    } else if is_duplicate {
         let fix = "keep one of the two; several tables of a kind have double brackets, as in `[[interface]]`";
         ("this key or table is there already", fix)
     } else if message.starts_with("key with no value") {
@@ -184,5 +188,7 @@ fn described(message: &str, at: usize, text: &str) -> SyntaxError {
     } else {
         (message, "correct it; see https://toml.io for how it is written")
     };
-    SyntaxError { at, message: format!("not TOML: {message}"), fix: fix.to_owned() }
+    // Where it is a table, its keys are gone.
+    let costs = !(is_duplicate && !line_at(text, at).trim_start().starts_with('['));
+    SyntaxError { at, message: format!("not TOML: {message}"), fix: fix.to_owned(), costs }
 }

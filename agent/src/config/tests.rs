@@ -4,6 +4,7 @@ use super::{Config, parse};
 use crate::problem::Problems;
 
 mod documents;
+mod groups;
 mod rules;
 mod syntax;
 mod values;

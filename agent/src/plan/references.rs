@@ -6,7 +6,7 @@ use crate::catalogue::{self, Catalogue, Direction, OwnRole, OwnRow, Transports};
 use crate::config::{self, Declared, OwnDirection, Transport};
 use crate::problem::{Problem, Problems};
 
-/// Adds the file's own roles to the catalogue, and checks all that refers to something, in the order of the text.
+/// Adds the file's own roles to the catalogue, and checks all that refers to something.
 pub(super) fn check(catalogue: &mut Catalogue, declared: &Declared) -> Problems {
     let mut wrong = Vec::new();
     groups(catalogue, declared, &mut wrong);
@@ -19,7 +19,6 @@ pub(super) fn check(catalogue: &mut Catalogue, declared: &Declared) -> Problems 
     for target in &declared.targets {
         references_of(catalogue, declared, target, &mut wrong);
     }
-    wrong.sort_by_key(|problem| problem.place.as_ref().map(|place| (place.line, place.column)));
     let mut problems = Problems::default();
     wrong.into_iter().for_each(|problem| problems.push(problem));
     problems
@@ -116,3 +115,6 @@ fn own(role: &config::OwnRole) -> OwnRole {
     };
     OwnRole { key: role.name.clone(), note: role.note.clone(), rows: role.rows.iter().map(row).collect() }
 }
+
+#[cfg(test)]
+mod tests;

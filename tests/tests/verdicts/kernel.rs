@@ -26,8 +26,7 @@ use crate::world::{Policy, World};
 pub(crate) const PATIENT: Duration = Duration::from_secs(60);
 
 /// Reasons that this version never gives.
-const RESERVED: [Reason; 5] =
-    [Reason::Blocked, Reason::Established, Reason::Source, Reason::NoFlow, Reason::Internal];
+const RESERVED: [Reason; 4] = [Reason::Blocked, Reason::Established, Reason::NoFlow, Reason::Internal];
 
 pub(crate) fn directory(bpffs: &Bpffs, entry: Entry) -> PathBuf {
     bpffs.path().join(format!("{entry:?}"))

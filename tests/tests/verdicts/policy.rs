@@ -21,6 +21,7 @@ pub(crate) fn fixtures() -> Vec<Fixture> {
         unmatched(World::VipDrop),
         unmatched(World::VipPass),
         dhcp(),
+        groups(),
     ]
     .concat()
 }
@@ -255,7 +256,7 @@ fn multicast() -> Vec<Fixture> {
         }
         for (source, near) in [("192.0.2.1", "223.255.255.255"), ("192.0.2.1", "240.0.0.0")] {
             let expected = match world {
-                World::Host | World::Targets | World::Dhcp => at_tcp(Reason::Closed, 444),
+                World::Host | World::Targets | World::Dhcp | World::Groups => at_tcp(Reason::Closed, 444),
                 World::VipDrop => at_tcp(Reason::Unmatched, 444),
                 World::VipPass => Expected { judged: Action::Pass, ..Reason::Unmatched.into() },
             };
@@ -389,6 +390,81 @@ fn unmatched(world: World) -> Vec<Fixture> {
         list.add("443 of the target", &vip().with(Tcp::syn(1, 443)), at_tcp(Reason::Closed, 443));
         list.add("9200 of the target", &vip().with(Tcp::syn(1, 9200)), by_rule("allow/vip-only"));
         list.add("9300 of the target", &vip().with(Tcp::syn(1, 9300)), by_rule("allow/anywhere"));
+    }
+    list.fixtures
+}
+
+/// Who is in which groups of the world: an address of each family, and the rules of its ports that let it in.
+const MEMBERS: [(&str, [&str; 2], &[&str]); 6] = [
+    ("of one, in proxies, in servers", ["192.0.2.1", "2001:db8::1"], &["one", "proxies", "servers"]),
+    ("of proxies, in servers", ["192.0.2.15", "2001:db8::f"], &["proxies", "servers"]),
+    ("of proxies alone", ["198.51.100.7", "2001:db8:7::7"], &["proxies"]),
+    ("of servers, beside proxies", ["192.0.2.16", "2001:db8::10"], &["servers"]),
+    ("of last", ["203.0.113.9", "2001:db8:9::9"], &["last"]),
+    ("of everybody", ["203.0.113.8", "2001:db8:9::8"], &[]),
+];
+
+fn groups() -> Vec<Fixture> {
+    let mut list = List::new(World::Groups);
+    for (who, addresses, groups) in MEMBERS {
+        for (source, (host, vip)) in addresses.into_iter().zip(HOST.into_iter().zip(VIP)) {
+            let is = |group: &str| groups.contains(&group);
+            let to = |port| between(source, host).with(Tcp::syn(1, port));
+            let tcp = |is_in: bool, rule: &'static str, port| match is_in {
+                true => allowed(rule),
+                false => at_tcp(Reason::Source, port),
+            };
+            list.add(format!("443 from {source}, {who}"), &to(443), allowed("https"));
+            // An allow rule comes first, for those whom it names.
+            let published = match is("one") {
+                true => by_rule("allow/for-one"),
+                false => tcp(is("proxies"), "published", 4443),
+            };
+            list.add(format!("4443 from {source}, {who}"), &to(4443), published);
+            let expected = tcp(is("servers"), "between-servers", 444);
+            list.add(format!("444 from {source}, {who}"), &to(444), expected);
+            for port in [5061, 5062] {
+                let expected = tcp(is("proxies") || is("servers"), "both-groups", port);
+                list.add(format!("{port} from {source}, {who}"), &to(port), expected);
+            }
+            list.add(format!("5063 from {source}, {who}"), &to(5063), at_tcp(Reason::Closed, 5063));
+            // What may be a reply comes before the row for sources.
+            let packet = between(source, host).with(Tcp::ack(1, 444));
+            let expected =
+                if is("servers") { allowed("between-servers") } else { Reason::Provisional.into() };
+            list.add(format!("an ACK to 444 from {source}, {who}"), &packet, expected);
+            let packet = between(source, host).with(Tcp { flags: 0, ..Tcp::new(1, 444) });
+            list.add(format!("no flags from {source}, {who}"), &packet, at_tcp(Reason::TcpFlags, 444));
+
+            let packet = between(source, host).with(Udp::new(1, 1434));
+            let expected = if is("servers") { allowed("browser") } else { at_udp(Reason::Source, 1434) };
+            list.add(format!("UDP 1434 from {source}, {who}"), &packet, expected);
+            let packet = between(source, host).with(Udp::new(1, 60_050));
+            let expected = if is("last") { allowed("grouped-ephemeral") } else { Reason::Provisional.into() };
+            list.add(format!("UDP 60050 from {source}, {who}"), &packet, expected);
+
+            let rule = |is_in: bool, rule| if is_in { by_rule(rule) } else { at_tcp(Reason::Closed, 9100) };
+            list.add(format!("9100 from {source}, {who}"), &to(9100), rule(is("one"), "allow/for-one"));
+            let packet = between(source, host).with(Udp::new(1, 9200));
+            let expected =
+                if is("last") { by_rule("allow/for-last-and-more") } else { at_udp(Reason::Closed, 9200) };
+            list.add(format!("UDP 9200 from {source}, {who}"), &packet, expected);
+            let packet = between(source, host).with(Payload::of_protocol(protocol::GRE, [0; 20]));
+            let expected =
+                if is("servers") { by_rule("allow/gre-of-servers") } else { Reason::Protocol.into() };
+            list.add(format!("GRE from {source}, {who}"), &packet, expected);
+
+            // The ports of another target are for anybody.
+            let packet = between(source, vip).with(Tcp::syn(1, 25));
+            list.add(format!("25 of the target from {source}, {who}"), &packet, allowed("smtp"));
+            let packet = between(source, vip).with(Tcp::syn(1, 444));
+            list.add(format!("444 of the target from {source}, {who}"), &packet, at_tcp(Reason::Closed, 444));
+        }
+    }
+    for source in ["203.0.113.10", "2001:db8:9::a"] {
+        let host = HOST[usize::from(source.contains(':'))];
+        let packet = between(source, host).with(Tcp::syn(1, 9200));
+        list.add(format!("9200 from {source} itself"), &packet, by_rule("allow/for-last-and-more"));
     }
     list.fixtures
 }

@@ -21,10 +21,13 @@ pub(crate) enum World {
     VipPass,
     /// The box alone; lo is the interface of a DHCP client.
     Dhcp,
+    /// The box and a virtual address, with ports that are only for groups of sources.
+    Groups,
 }
 
 impl World {
-    pub(crate) const ALL: [Self; 5] = [Self::Host, Self::Targets, Self::VipDrop, Self::VipPass, Self::Dhcp];
+    pub(crate) const ALL: [Self; 6] =
+        [Self::Host, Self::Targets, Self::VipDrop, Self::VipPass, Self::Dhcp, Self::Groups];
 }
 
 /// A compiled world, and the names of its counters.
@@ -63,12 +66,14 @@ pub(crate) fn input(world: World, mode: Mode) -> Input {
         World::Targets => format!("{HEAD}{HOST}{VIP}{ALLOW_BY_TARGET}{ALLOW_FOR_BOX}"),
         World::VipDrop => format!("{HEAD}{VIP}{ALLOW_BY_TARGET}"),
         World::VipPass => format!("{HEAD}{UNMATCHED_PASS}{VIP}{ALLOW_BY_TARGET}"),
+        World::Groups => format!("{HEAD}{GROUPS}{GROUPED}{VIP}{ALLOW_FOR_GROUPS}"),
     };
     let config =
         config::parse(&text, Path::new("world.toml")).unwrap_or_else(|problems| panic!("{problems}"));
     let rules = |role: &config::Role| match role.key.as_str() {
         "web" => web(),
         "mail" => mail(),
+        "grouped" => grouped(),
         other => panic!("there is no role {other} here"),
     };
     Input {
@@ -116,6 +121,21 @@ fn mail() -> Vec<Rule> {
     vec![rule(PortTransport::Tcp, 25, 25, "smtp"), rule(PortTransport::Udp, 2525, 2525, "mail-udp")]
 }
 
+fn grouped() -> Vec<Rule> {
+    let only = |groups: &[&str], rule: Rule| Rule {
+        groups: groups.iter().map(ToString::to_string).collect(),
+        ..rule
+    };
+    vec![
+        rule(PortTransport::Tcp, 443, 443, "https"),
+        only(&["proxies"], rule(PortTransport::Tcp, 4443, 4443, "published")),
+        only(&["servers"], rule(PortTransport::Tcp, 444, 444, "between-servers")),
+        only(&["proxies", "servers"], rule(PortTransport::Tcp, 5061, 5062, "both-groups")),
+        only(&["servers"], rule(PortTransport::Udp, 1434, 1434, "browser")),
+        only(&["last"], rule(PortTransport::Udp, 60_050, 60_050, "grouped-ephemeral")),
+    ]
+}
+
 fn rule(transport: PortTransport, first: u16, last: u16, row: &str) -> Rule {
     Rule { transport, first, last, groups: Vec::new(), rows: vec![row.to_owned()] }
 }
@@ -141,6 +161,43 @@ const HOST: &str = r#"
 name = "box"
 address = "host"
 roles = ["web"]
+"#;
+
+/// `servers` lies around a part of `proxies`, which lies around one of its own.
+const GROUPS: &str = r#"
+[groups]
+proxies = ["192.0.2.0/28", "198.51.100.7", "2001:db8::/124", "2001:db8:7::7"]
+servers = ["192.0.2.0/24", "10.0.0.0/8", "2001:db8::/64", "fd00::/8"]
+one = ["192.0.2.1", "2001:db8::1"]
+everybody = ["0.0.0.0/0", "::/0"]
+last = ["203.0.113.9", "2001:db8:9::9"]
+"#;
+
+const GROUPED: &str = r#"
+[[target]]
+name = "box"
+address = "host"
+roles = ["grouped"]
+"#;
+
+const ALLOW_FOR_GROUPS: &str = r#"
+[[allow]]
+name = "for-one"
+transport = "tcp"
+ports = [9100, 4443]
+groups = ["one"]
+
+[[allow]]
+name = "for-last-and-more"
+transport = "both"
+ports = [9200]
+from = ["203.0.113.10", "2001:db8:9::a"]
+groups = ["last"]
+
+[[allow]]
+name = "gre-of-servers"
+protocol = "gre"
+groups = ["servers"]
 "#;
 
 const VIP: &str = r#"

@@ -61,7 +61,6 @@ protokol = 6
             "6:39 management.from[2]",
             "7:8 management.tcp[0]",
             "7:19 management.tcp[2]",
-            "9:2 groups",
             "16:8 interface[0].name",
             "17:10 interface[0].attach",
             "18:1 interface[0].vlan",
@@ -352,6 +351,6 @@ fn an_unknown_key_names_its_nearest() {
     let misplaced = LEAST.replace("[management]\nfrom = [\"10.0.0.0/8\"]\ntcp = [22]\n", "");
     let misplaced = misplaced.replace("name = \"eth0\"", "name = \"eth0\"\nmanagement = \"none\"");
     assert_eq!(places(&problems(&misplaced)), ["0:0 management", "4:1 interface[0].management"]);
-    let groups = format!("{LEAST}[groups]\nedge = [\"192.0.2.1\"]\n");
-    one_problem(&groups, "10:2 groups", "source groups are not supported by this version", "remove `groups`");
+    let flows = format!("{LEAST}[flows]\nmost = 5\n");
+    one_problem(&flows, "10:2 flows", "flow tracking are not supported by this version", "remove `flows`");
 }
