@@ -213,7 +213,21 @@ pub(super) fn resolve<'a>(
     id: impl Fn(usize) -> String,
 ) -> Resolved {
     let (mut inbound, mut outbound, mut closed) = (Vec::new(), Vec::new(), Vec::new());
-    let entries: Vec<Entry> = entries.flat_map(|entry| choices.applied(entry, &id(entry.row))).collect();
+    let entries: Vec<&Entry> = entries.collect();
+    // Where a row opens a port here and is called elsewhere, as on a reverse proxy, it is the port here that is overridden.
+    let listens: BTreeSet<usize> = entries
+        .iter()
+        .filter(|entry| entry.terms.ruling != Ruling::Outbound)
+        .map(|entry| entry.row)
+        .collect();
+    let calls_too = |entry: &Entry| entry.terms.ruling == Ruling::Outbound && listens.contains(&entry.row);
+    let entries: Vec<Entry> = entries
+        .into_iter()
+        .flat_map(|entry| match calls_too(entry) {
+            true => vec![entry.clone()],
+            false => choices.applied(entry, &id(entry.row)),
+        })
+        .collect();
     for entry in &entries {
         match entry.terms.ruling {
             Ruling::Inbound => inbound.push(entry),

@@ -67,7 +67,7 @@ fn rule(
 
 /// Groups of a rule: they must have prefixes, as a rule without sources lets everybody in.
 fn groups_of(node: &Node<'_>, bound: Option<&[&str]>) -> Option<Vec<Named>> {
-    let named = lists::names(node, "group", "leave `groups` out, or name groups of [groups]")?;
+    let named = lists::groups(node, "leave `groups` out, or name groups of [groups]")?;
     let Some(bound) = bound else { return Some(named) };
     let unbound: Vec<&Named> = named.iter().filter(|group| !bound.contains(&&*group.name)).collect();
     for group in &unbound {

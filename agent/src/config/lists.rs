@@ -35,13 +35,19 @@ pub(super) fn listed_ports(node: &Node<'_>) -> Option<Vec<PortRange>> {
     Some(ports)
 }
 
-/// Names, none of which is there twice; at least one.
-pub(super) fn names(node: &Node<'_>, what: &str, when_empty: &str) -> Option<Vec<Named>> {
-    let items = node.items()?;
-    if items.is_empty() {
+/// Groups, none of which is there twice; an empty list is a mistake, as it reads like "for nobody".
+pub(super) fn groups(node: &Node<'_>, when_empty: &str) -> Option<Vec<Named>> {
+    let named = names(node, "group")?;
+    if named.is_empty() {
         node.problem("the list is empty, so that nothing could match", when_empty);
         return None;
     }
+    Some(named)
+}
+
+/// Names, none of which is there twice.
+pub(super) fn names(node: &Node<'_>, what: &str) -> Option<Vec<Named>> {
+    let items = node.items()?;
     let mut seen = Unique::default();
     let name = |item: &Node<'_>| {
         let name = item.string()?;

@@ -90,7 +90,7 @@ fn row(table: &Table<'_>, number: usize, ids: &mut Unique) -> Option<OwnRow> {
     let ports = ports.and_then(|node| lists::some_ports(&node));
     let anybody = "leave `groups` out to open it to anybody, or name groups";
     let groups = table.get("groups").map_or(Some(Vec::new()), |node| {
-        let named = lists::names(&node, "group", anybody)?;
+        let named = lists::groups(&node, anybody)?;
         let shaped: Vec<Option<Name>> = named.iter().map(|named| group_name(&node, named)).collect();
         shaped.iter().all(Option::is_some).then_some(named)
     });

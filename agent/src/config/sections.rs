@@ -297,9 +297,7 @@ fn target(table: &Table<'_>, zones: &Zones, seen: &mut TargetsSeen) -> Option<Ta
     let roles = table.required("roles", "list the roles; write `roles = []` where nothing is to be open");
     let roles = roles.and_then(|node| roles_of(&node));
     let overrides = table.get("overrides").map_or(Some(Vec::new()), |node| overrides_of(&node));
-    let optional = table.get("optional").map_or(Some(Vec::new()), |node| {
-        lists::names(&node, "row", "leave `optional` out, or name optional rows")
-    });
+    let optional = table.get("optional").map_or(Some(Vec::new()), |node| lists::names(&node, "row"));
     zones.check(table)?;
     Some(Target { name: name?, address: address?, roles: roles?, overrides: overrides?, optional: optional? })
 }

@@ -78,9 +78,13 @@ fn a_fault_after_any_write_leaves_the_old_generation_judging() {
     let old = with_target(old, Pair::HOST_V4, 1);
     let new = policy_with_allow(&[5061], 2001, &["192.0.2.1", "203.0.113.0/24", "2001:db8::1"]);
     let new = with_target(new, Pair::HOST_V4, 0);
-    // A slot that held something else before has sources to remove as well.
-    for compiled in [&new, &old, &new, &old] {
+    // A set that held something else before has sources to remove as well.
+    let before = ["192.0.2.1", "198.51.100.0/24", "2001:db8:1::/48"];
+    let first = with_target(policy_with_allow(&[1], 2, &before), Pair::HOST_V4, 0);
+    let second = with_target(policy_with_allow(&[3], 4, &before[1..]), Pair::HOST_V4, 0);
+    for compiled in [&first, &second, &old] {
         datapath.install(compiled).expect("a generation");
+        datapath.retire();
     }
     let number = datapath.live().expect("a live generation").number;
     assert_eq!(open_ports(&datapath, &ports), [443, 2000]);

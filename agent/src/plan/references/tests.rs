@@ -120,6 +120,25 @@ fn overrides_take_the_place_of_the_ports_in_both_readings() {
 }
 
 #[test]
+fn an_override_of_a_row_that_opens_and_calls_is_for_what_opens() {
+    let plan = plan("\"reverse-proxy\"", "overrides = { \"server.14\" = 8443 }", "");
+    assert_eq!(scope(&plan, Transport::Tcp, 8443), owned(&[]));
+    assert!(
+        resolved(&plan)
+            .outbound
+            .iter()
+            .any(|rule| rule.first == 4443 && rule.rows.contains(&"server.14".to_owned()))
+    );
+    let calls = plan_of_gateway();
+    assert!(resolved(&calls).outbound.iter().any(|rule| rule.first == 15_067 && rule.rows == ["server.47"]));
+}
+
+/// Rows that a gateway only calls.
+fn plan_of_gateway() -> Plan {
+    plan("\"pstn-gateway\"", "overrides = { \"server.47\" = 15067 }", "")
+}
+
+#[test]
 fn what_no_document_prints_is_asked_for() {
     for reading in ["strict", "literal"] {
         let gateway = |target: &str| parsed(reading, "\"pstn-gateway\"", target, "").expect("a good file");
