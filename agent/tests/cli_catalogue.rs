@@ -298,3 +298,91 @@ fn a_catalogue_that_is_not_there_is_the_users_mistake() {
         assert!(stderr(&output).starts_with(expected), "{}", stderr(&output));
     }
 }
+
+const CONFIG: &str = "\
+[management]
+from = [\"192.0.2.0/28\"]
+tcp = [22]
+
+[[interface]]
+name = \"eth0\"
+
+[groups]
+edge = [\"192.0.2.20\"]
+servers = [\"10.0.0.0/8\", \"2001:db8::/32\"]
+
+[[target]]
+roles = [\"director-vip\", \"backup\"]
+optional = []
+
+[[role]]
+name = \"backup\"
+note = \"the backup agent\"
+
+[[role.row]]
+name = \"agent\"
+transport = \"tcp\"
+ports = 1556
+groups = [\"servers\"]
+note = \"agent\"
+";
+
+#[test]
+fn roles_and_show_know_the_roles_and_groups_of_a_configuration() {
+    let path = written("groups.toml", CONFIG);
+    let path = path.to_str().expect("a UTF-8 path");
+    let roles = json(&["roles", "--json", "--config", path]);
+    let own = roles.as_array().expect("an array").last().expect("a role").clone();
+    assert_eq!(own, json!({"key": "backup", "kind": "own", "printed": "backup", "rows": ["backup.agent"]}));
+    let text = stdout(&lyncwall(&["roles", "--config", path]));
+    assert!(text.contains("Your own") && text.contains("the backup agent"), "{text}");
+
+    let shown = json(&["show", "--json", "--config", path, "director-vip", "backup"]);
+    let inbound = shown["inbound"].as_array().expect("an array");
+    let of = |port: u16| inbound.iter().find(|rule| rule["first"] == port).expect("an open port");
+    assert_eq!(
+        *of(1556),
+        json!({"transport": "tcp", "first": 1556, "last": 1556, "sources": ["servers"], "rows": ["backup.agent"]})
+    );
+    assert_eq!(of(5061).get("unbound"), None);
+    assert_eq!(of(4443)["unbound"], json!(["reverse-proxy"]));
+    let text = stdout(&lyncwall(&["show", "--config", path, "director-vip", "backup"]));
+    assert!(text.contains("anywhere, as reverse-proxy has no prefixes") && text.contains("agent"), "{text}");
+    // A row that needs its group opens where that has prefixes.
+    let open = |arguments: &[&str]| {
+        json(arguments)["inbound"].as_array().expect("an array").iter().any(|rule| rule["first"] == 1434)
+    };
+    assert!(open(&["show", "--json", "--config", path, "mediation"]));
+    assert!(!open(&["show", "--json", "--catalogue", "lync-2013", "mediation"]));
+    let both = lyncwall(&["roles", "--config", path, "--catalogue", "lync-2013"]);
+    assert_eq!(both.status.code(), Some(1));
+}
+
+#[test]
+fn check_tells_groups_and_what_is_open_for_lack_of_one() {
+    let path = written("groups-check.toml", CONFIG);
+    let path = path.to_str().expect("a UTF-8 path");
+    let output = lyncwall(&["check", "--config", path]);
+    assert_eq!(output.status.code(), Some(0));
+    assert!(stdout(&output).contains("edge (1 prefix), servers (2 prefixes)"), "{}", stdout(&output));
+    let warned = "warning: target host: the group reverse-proxy has no prefixes, so what is for it is open from anywhere: tcp 4443, tcp 8080";
+    assert!(stderr(&output).lines().any(|line| line == warned), "{}", stderr(&output));
+
+    let bad = CONFIG
+        .replace("edge =", "egde =")
+        .replace("10.0.0.0/8", "10.0.0.1/8")
+        .replace("optional = []", "optional = [\"director.06\"]\noverrides = { \"server.29\" = 1 }");
+    let path = written("groups-bad.toml", &bad);
+    let output = lyncwall(&["check", "--config", path.to_str().expect("a UTF-8 path")]);
+    assert_eq!(output.status.code(), Some(1));
+    let message = stderr(&output);
+    let places: Vec<&str> = message
+        .lines()
+        .filter_map(|line| line.split("groups-bad.toml:").nth(1)?.split(": ").nth(1))
+        .collect();
+    assert_eq!(
+        places,
+        ["groups.egde", "groups.servers[0]", "target[0].optional[0]", "target[0].overrides.\"server.29\""],
+        "{message}"
+    );
+}

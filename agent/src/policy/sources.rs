@@ -70,3 +70,6 @@ fn covering(own: BTreeMap<Prefix, SourceRecord>) -> Vec<(Prefix, SourceRecord)> 
         })
         .collect()
 }
+
+#[cfg(test)]
+mod tests;
