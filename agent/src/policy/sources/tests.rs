@@ -8,7 +8,7 @@ use proptest::sample::subsequence;
 
 use crate::net::Prefix;
 use crate::policy::compile::tests::{host, input, tcp};
-use crate::policy::{CounterBook, GroupInput, HostTables, Rule, compile};
+use crate::policy::{CounterBook, GroupInput, HostTables, Input, Rule, compile};
 
 const PREFIXES: [&str; 9] = [
     "0.0.0.0/0",
@@ -92,11 +92,14 @@ fn an_open_port_has_the_bits_of_its_groups() {
     assert_eq!(compiled.features, Features::default(), "no port is for a group");
 }
 
+fn refused(input: &Input) -> String {
+    compile(input, &mut CounterBook::default()).err().expect("a problem").to_string()
+}
+
 #[test]
 fn what_has_no_prefixes_or_no_room_is_refused() {
     let mut input = input(vec![host(vec![only_for(&["a", "b"], tcp(443))])]);
     input.groups = vec![group("a", vec!["192.0.2.0/24".parse().expect("a prefix")])];
-    let refused = |input| compile(input, &mut CounterBook::default()).err().expect("a problem").to_string();
     assert!(refused(&input).contains("a, b, not all of which are groups"), "{}", refused(&input));
     input.targets[0].inbound.clear();
     input.groups = (0..33).map(|n| group(&format!("g{n}"), vec![])).collect();
