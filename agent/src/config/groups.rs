@@ -44,7 +44,7 @@ fn group(named: &Named, node: &Node<'_>) -> Option<Group> {
     let prefixes = match node.value() {
         // A group that is a zone: its only key is of a later version.
         DeValue::Table(_) => {
-            if node.table(LATER).is_some() && node.value().as_table().is_some_and(|table| table.is_empty()) {
+            if node.table(LATER).is_some() && node.value().as_table().is_some_and(toml::map::Map::is_empty) {
                 node.problem("a group is a list of prefixes", "write it as [\"192.0.2.0/24\"]");
             }
             None

@@ -189,6 +189,6 @@ fn described(message: &str, at: usize, text: &str) -> SyntaxError {
         (message, "correct it; see https://toml.io for how it is written")
     };
     // Where it is a table, its keys are gone.
-    let costs = !(is_duplicate && !line_at(text, at).trim_start().starts_with('['));
+    let costs = !is_duplicate || line_at(text, at).trim_start().starts_with('[');
     SyntaxError { at, message: format!("not TOML: {message}"), fix: fix.to_owned(), costs }
 }

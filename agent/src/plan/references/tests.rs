@@ -21,7 +21,7 @@ fn resolved(plan: &Plan) -> Resolved {
     plan.resolve("host", &plan.roles()["host"]).expect("roles that go together")
 }
 
-fn rules<'a>(resolved: &'a Resolved, transport: Transport, port: u16) -> Vec<&'a Rule> {
+fn rules(resolved: &Resolved, transport: Transport, port: u16) -> Vec<&Rule> {
     let holds = |rule: &&Rule| rule.transport == transport && (rule.first..=rule.last).contains(&port);
     resolved.inbound.iter().filter(holds).collect()
 }
