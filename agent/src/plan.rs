@@ -32,8 +32,6 @@ pub struct Machine {
     pub interfaces: Vec<u32>,
     /// The addresses of this network namespace.
     pub addresses: Vec<IpAddr>,
-    /// The local ephemeral ports, first and last.
-    pub ephemeral: (u16, u16),
 }
 
 impl Plan {
@@ -112,7 +110,7 @@ impl Plan {
                 .map(|(interface, &ifindex)| InterfaceInput { ifindex, dhcp_client: interface.dhcp_client })
                 .collect(),
             local: machine.addresses.clone(),
-            ephemeral: machine.ephemeral,
+            flow_times: config.flows.times,
         })
     }
 
@@ -126,6 +124,13 @@ impl Plan {
         }
         if new.on_exit != old.on_exit {
             differences.push(format!("on-exit: {:?} to {:?}", old.on_exit, new.on_exit).to_lowercase());
+        }
+        if new.flows.times != old.flows.times {
+            let times = |config: &Config| {
+                let times = config.flows.times;
+                format!("tcp-established {} s, udp {} s", times.tcp_established, times.udp)
+            };
+            differences.push(format!("flows: {} to {}", times(old), times(new)));
         }
         if new.unmatched != old.unmatched {
             differences.push(format!("unmatched: {:?} to {:?}", old.unmatched, new.unmatched).to_lowercase());

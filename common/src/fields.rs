@@ -94,17 +94,28 @@ pub fn source<P: Packet>(packet: P, place: Place) -> Option<Address> {
     }
 }
 
+/// The destination of a packet.
+#[inline(always)]
+pub fn destination_address<P: Packet>(packet: P, place: Place) -> Option<Address> {
+    match place.family() {
+        Family::V4 => packet.read(place.network() + offset_of!(Ipv4Header, destination)).map(Address::V4),
+        Family::V6 => packet.read(place.network() + offset_of!(Ipv6Header, destination)).map(Address::V6),
+    }
+}
+
+/// An address in the form of [`TargetEntry`](crate::abi::TargetEntry).
+#[inline(always)]
+pub const fn words(address: Address) -> [u64; 2] {
+    match address {
+        Address::V4(address) => mapped(address),
+        Address::V6([a, b, c, d, e, f, g, h]) => [word(a, b, c, d), word(e, f, g, h)],
+    }
+}
+
 /// The destination, in the form of [`TargetEntry`](crate::abi::TargetEntry).
 #[inline(always)]
 pub fn destination<P: Packet>(packet: P, place: Place) -> Option<[u64; 2]> {
-    match place.family() {
-        Family::V4 => packet.read(place.network() + offset_of!(Ipv4Header, destination)).map(mapped),
-        Family::V6 => {
-            let [a, b, c, d, e, f, g, h]: [u16; 8] =
-                packet.read(place.network() + offset_of!(Ipv6Header, destination))?;
-            Some([word(a, b, c, d), word(e, f, g, h)])
-        }
-    }
+    destination_address(packet, place).map(words)
 }
 
 /// Four 16-bit units as the 64-bit word that they lie in.

@@ -9,7 +9,7 @@ use toml::de::DeValue;
 use super::reader::{self, Keys, Node, Table, Unique};
 use super::{
     Address, Attach, CatalogueName, Config, Declared, Interface, InterfaceName, Management, Mode, Name,
-    OnExit, Reading, Role, Target, Unmatched, allow, lists,
+    OnExit, Reading, Role, Target, Unmatched, allow, flows, lists,
 };
 use crate::net::PortRange;
 use crate::problem::Problems;
@@ -22,12 +22,22 @@ const TARGETS: usize = 16;
 const ADDRESSES: usize = 256;
 
 const TOP: Keys = Keys {
-    known: &["catalogue", "reading", "mode", "on-exit", "management", "interface", "zone", "target", "allow"],
+    known: &[
+        "catalogue",
+        "reading",
+        "mode",
+        "on-exit",
+        "management",
+        "interface",
+        "zone",
+        "target",
+        "allow",
+        "flows",
+    ],
     later: &[
         ("groups", "source groups"),
         ("limit", "rate limits"),
         ("role", "roles of your own"),
-        ("flows", "settings of flow tracking"),
         ("metrics", "metrics over TCP"),
         ("blocked", "block-lists"),
     ],
@@ -62,6 +72,7 @@ pub(super) fn config(text: &str, file: &Path) -> (Option<Declared>, Result<Confi
         let interfaces = interfaces(top, &zones);
         let targets = targets(top, &zones);
         let allow = allow::rules(top, &declared_targets(top));
+        let flows = flows::flows(top);
         let (zone, unmatched) = zones.one;
         declared = catalogue
             .clone()
@@ -78,6 +89,7 @@ pub(super) fn config(text: &str, file: &Path) -> (Option<Declared>, Result<Confi
             interfaces: interfaces?,
             targets: targets?,
             allow: allow?,
+            flows: flows?,
         })
     });
     (declared, config)

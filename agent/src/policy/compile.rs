@@ -147,10 +147,8 @@ fn policy_table(rules: &[&Rule], counters: &mut impl Iterator<Item = u32>) -> Bo
 }
 
 fn generation(input: &Input, problems: &mut Problems) -> Generation {
-    let (ephemeral_first, ephemeral_last) = input.ephemeral;
     let mut generation = Generation {
-        ephemeral_first,
-        ephemeral_last,
+        flow_times: input.flow_times,
         unmatched_pass: u32::from(input.unmatched == Unmatched::Pass),
         ..Generation::EMPTY
     };

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use lyncwall_common::abi::{MAX_PREFIXES, PortTransport};
+use lyncwall_common::abi::{FlowTimes, MAX_PREFIXES, PortTransport};
 
 use super::Identity;
 use crate::config::{Address, Allow, Management, Mode, Unmatched};
@@ -26,8 +26,8 @@ pub struct Input {
     pub interfaces: Vec<InterfaceInput>,
     /// The box's own addresses: management reaches them also where a target lists them.
     pub local: Vec<IpAddr>,
-    /// First and last local ephemeral port (`net.ipv4.ip_local_port_range`).
-    pub ephemeral: (u16, u16),
+    /// How long flows live.
+    pub flow_times: FlowTimes,
 }
 
 /// A target with what is open there.
