@@ -49,7 +49,7 @@ pub fn look_again(config: &Config) -> Result<Machine> {
 }
 
 /// The addresses of this network namespace.
-fn addresses() -> Result<Vec<IpAddr>> {
+pub(crate) fn addresses() -> Result<Vec<IpAddr>> {
     let all = getifaddrs().context("listing the addresses")?;
     let address = |address: SockaddrStorage| match (address.as_sockaddr_in(), address.as_sockaddr_in6()) {
         (Some(v4), _) => Some(IpAddr::V4(v4.ip())),
