@@ -5,7 +5,9 @@
 
 mod control;
 mod counters;
+mod egress;
 mod events;
+mod flows;
 mod install;
 mod interfaces;
 mod links;
@@ -24,9 +26,9 @@ use std::{fs, io};
 use anyhow::{Context as _, Result};
 use aya::Ebpf;
 use aya::maps::{MapData, RingBuf};
-use aya::programs::{Program, Xdp};
+use aya::programs::{Program, SchedClassifier, Xdp};
 use aya_obj::Object;
-use lyncwall_common::abi::{PortTransport, map};
+use lyncwall_common::abi::{FLOWS, PortTransport, map, program};
 use tokio_stream::Stream;
 
 pub use counters::Counters;
@@ -38,7 +40,10 @@ pub use pins::Detached;
 pub use probe::{Answer, Feature, Features, Id as FeatureId, Machine, MemoryLimit};
 
 use crate::policy::{Compiled, ManagementTables};
+use crate::standing::Standing;
 use counters::CounterMaps;
+use egress::Hook;
+use flows::FlowMaps;
 use install::Generations;
 use pins::PinDir;
 use state::StateMap;
@@ -54,6 +59,7 @@ pub struct Datapath {
     control: control::Control,
     generations: Generations,
     counters: CounterMaps,
+    flows: FlowMaps,
     events: Option<RingBuf<MapData>>,
     state: StateMap,
     // Last, so that the lock goes when all else is gone.
@@ -101,6 +107,17 @@ pub struct Status {
     pub features: Features,
 }
 
+/// How full the flow tables are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FlowFill {
+    /// Flows of IPv4, those that have timed out among them.
+    pub v4: u32,
+    /// The same of IPv6.
+    pub v6: u32,
+    /// As many as either table holds.
+    pub size: u32,
+}
+
 impl Datapath {
     /// Loads `object` over the maps that are pinned in `pin_dir`, and makes and pins them where there are none. No
     /// interface is touched: an earlier agent's program stays attached until [`Datapath::attach_all`] replaces it.
@@ -125,6 +142,7 @@ impl Datapath {
             control: control::Control::take(&mut ebpf)?,
             generations: Generations::take(&mut ebpf, adopted)?,
             counters: CounterMaps::take(&mut ebpf)?,
+            flows: FlowMaps::take(&mut ebpf)?,
             events: Some(load::take(&mut ebpf, map::EVENTS)?),
             state: StateMap::take(&mut ebpf)?,
             ebpf,
@@ -158,12 +176,61 @@ impl Datapath {
         links::attach_all(load::xdp(&mut self.ebpf, self.program)?, &links, wanted)
     }
 
-    /// Takes the program off all interfaces but these, and says which those were.
+    /// What would stand in the way of [`Datapath::attach_all`], as far as it can be seen beforehand.
+    ///
+    /// # Errors
+    /// As [`Datapath::attach_all`].
+    pub fn check_interfaces(&self, wanted: &[(&str, Attach)]) -> Result<()> {
+        links::check(&self.pins.links_dir(), wanted)
+    }
+
+    /// Attaches the program on what the box sends to these interfaces of this thread's network namespace, or replaces an
+    /// earlier agent's. It changes no packet. Gives the names of those that had none.
+    ///
+    /// # Errors
+    /// Where one does not exist, or the kernel refuses.
+    pub fn attach_egress(&mut self, interfaces: &[&str]) -> Result<Vec<String>> {
+        let tcx = self.features.features.iter().find(|feature| feature.id == FeatureId::Tcx);
+        let hook = match tcx {
+            Some(Feature { answer: Answer::Found, .. }) => Hook::Tcx,
+            _ => Hook::Clsact,
+        };
+        let directory = self.pins.egress_dir();
+        egress::attach_all(load::egress(&mut self.ebpf)?, &directory, hook, interfaces)
+    }
+
+    /// Whether TCP connections are picked up in the middle: for the time before enforcement begins.
+    pub fn set_learning(&mut self, learning: bool) {
+        self.control.set_learning(learning);
+    }
+
+    /// Makes flows of connections that stand already, where no rule of the live generation lets their packets in.
+    /// Learning has to be on.
+    ///
+    /// # Errors
+    /// Where the kernel does not run the program.
+    pub fn seed(&self, connections: &[Standing]) -> Result<()> {
+        let program = self.egress()?;
+        connections.iter().try_for_each(|standing| flows::show(program, standing))
+    }
+
+    /// How full the flow tables are.
+    ///
+    /// # Errors
+    /// Where a map cannot be read.
+    pub fn flow_fill(&self) -> Result<FlowFill> {
+        let [v4, v6] = self.flows.fill()?;
+        Ok(FlowFill { v4, v6, size: FLOWS })
+    }
+
+    /// Takes the programs off all interfaces but these, and says which those were.
     ///
     /// # Errors
     /// Where a pin cannot be removed.
     pub fn detach_interfaces_except(&mut self, keep: &[&str]) -> Result<Vec<String>> {
-        links::detach_except(&self.pins.links_dir(), keep)
+        let detached = links::detach_except(&self.pins.links_dir(), keep)?;
+        egress::detach_except(&self.pins.egress_dir(), keep)?;
+        Ok(detached)
     }
 
     /// Writes a generation into a free slot and switches to it; returns its number. A packet is judged by the one
@@ -301,6 +368,17 @@ impl Datapath {
         match self.ebpf.program(self.program) {
             Some(Program::Xdp(program)) => Ok(program),
             _ => anyhow::bail!("the BPF object has no XDP program {}", self.program),
+        }
+    }
+
+    /// The loaded program on what the box sends, for test runs.
+    ///
+    /// # Errors
+    /// Never, once opened.
+    pub fn egress(&self) -> Result<&SchedClassifier> {
+        match self.ebpf.program(program::EGRESS) {
+            Some(Program::SchedClassifier(program)) => Ok(program),
+            _ => anyhow::bail!("the BPF object has no tc program {}", program::EGRESS),
         }
     }
 

@@ -1,11 +1,12 @@
 //! The firewall as a whole: what the file says, what holds at run time, and the kernel side that enforces it.
 
 mod report;
+mod takeover;
 
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use serde::{Deserialize, Serialize};
@@ -89,10 +90,10 @@ impl Firewall {
         let plan = self.plan.clone();
         if self.datapath.status()?.interfaces.is_empty() {
             self.install(&plan, roles, machine)?;
-            self.attach(&plan)?;
+            self.take_over(&plan, plan.config.flows.learn)?;
         } else {
             // The old policy judges until all interfaces are known to take the program.
-            self.attach(&plan)?;
+            self.take_over(&plan, Duration::ZERO)?;
             self.install(&plan, roles, machine)?;
         }
         let keep: Vec<&str> = plan.config.interfaces.iter().map(|interface| &*interface.name).collect();
@@ -136,7 +137,7 @@ impl Firewall {
         compile(&plan.input(&roles, &machine)?, &mut self.memory.counters.clone())?;
         let before: Vec<String> =
             self.datapath.status()?.interfaces.into_iter().map(|attached| attached.interface).collect();
-        self.attach(&plan)?;
+        self.take_over(&plan, Duration::ZERO)?;
         let switched = match self.change(&plan, &roles, &machine, start) {
             Ok(switched) => switched,
             Err(error) => {
@@ -170,7 +171,7 @@ impl Firewall {
             // One by one: that one refuses must leave no other open.
             let mut plan = self.plan.clone();
             plan.config.interfaces = vec![interface];
-            match self.attach(&plan) {
+            match self.take_over(&plan, Duration::ZERO) {
                 Ok(()) => changed = true,
                 Err(error) => match error.downcast::<Problems>() {
                     Ok(found) => problems.append(found),
@@ -317,12 +318,7 @@ impl Firewall {
     }
 
     fn attach(&mut self, plan: &Plan) -> Result<()> {
-        let wanted: Vec<(&str, Attach)> = plan
-            .config
-            .interfaces
-            .iter()
-            .map(|interface| (&*interface.name, interface.attach.into()))
-            .collect();
+        let wanted = attach_modes(plan);
         let mut refused = self.memory.native_refused.clone();
         for attached in self.datapath.attach_all(&wanted)? {
             let Attached { interface, mode, replaced, native_refused, .. } = attached;
@@ -351,6 +347,11 @@ impl Firewall {
         }
         Ok(())
     }
+}
+
+/// The interfaces of a plan, and how to attach to each.
+fn attach_modes(plan: &Plan) -> Vec<(&str, Attach)> {
+    plan.config.interfaces.iter().map(|interface| (&*interface.name, interface.attach.into())).collect()
 }
 
 /// Stores what outlives the agent.

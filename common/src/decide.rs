@@ -7,7 +7,7 @@ use crate::{
         AllowKey, Class, Features, FragmentKey, FragmentRecord, Live, NO_COUNTER, NO_POLICY, NetPort,
         PortTransport, Target,
     },
-    fields::{Address, Place, destination, destination_address, part, source, words},
+    fields::{Address, Place, addresses, destination, part, source, words},
     flow::{Carried, Ends},
     packet::Packet,
     parse::{Family, Headers, parse, parse_plain},
@@ -489,10 +489,7 @@ pub(crate) fn passes_without_flow<P: Packet, T: Rules>(
     transport: PortTransport,
 ) -> bool {
     let Judging { slot, features } = judging;
-    let (Some(local), Some(remote)) = (source(packet, ends.place), destination_address(packet, ends.place))
-    else {
-        return false;
-    };
+    let Some((local, remote)) = addresses(packet, ends.place) else { return false };
     let target =
         if features.has(Features::TARGETS) { tables.target(slot, words(local)) } else { Target::HOST };
     if target.host && tables.management_port(transport, ends.local) && tables.management_source(remote) {

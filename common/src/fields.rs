@@ -94,12 +94,18 @@ pub fn source<P: Packet>(packet: P, place: Place) -> Option<Address> {
     }
 }
 
-/// The destination of a packet.
+/// Source and destination of a packet, by one look at its header.
 #[inline(always)]
-pub fn destination_address<P: Packet>(packet: P, place: Place) -> Option<Address> {
+pub fn addresses<P: Packet>(packet: P, place: Place) -> Option<(Address, Address)> {
     match place.family() {
-        Family::V4 => packet.read(place.network() + offset_of!(Ipv4Header, destination)).map(Address::V4),
-        Family::V6 => packet.read(place.network() + offset_of!(Ipv6Header, destination)).map(Address::V6),
+        Family::V4 => {
+            let ip = packet.header::<Ipv4Header>(place.network())?;
+            Some((Address::V4(ip.source), Address::V4(ip.destination)))
+        }
+        Family::V6 => {
+            let ip = packet.header::<Ipv6Header>(place.network())?;
+            Some((Address::V6(ip.source), Address::V6(ip.destination)))
+        }
     }
 }
 
@@ -115,7 +121,13 @@ pub const fn words(address: Address) -> [u64; 2] {
 /// The destination, in the form of [`TargetEntry`](crate::abi::TargetEntry).
 #[inline(always)]
 pub fn destination<P: Packet>(packet: P, place: Place) -> Option<[u64; 2]> {
-    destination_address(packet, place).map(words)
+    match place.family() {
+        Family::V4 => packet.read(place.network() + offset_of!(Ipv4Header, destination)).map(mapped),
+        Family::V6 => {
+            let address = packet.read(place.network() + offset_of!(Ipv6Header, destination))?;
+            Some(words(Address::V6(address)))
+        }
+    }
 }
 
 /// Four 16-bit units as the 64-bit word that they lie in.

@@ -8,7 +8,7 @@ use network_types::ip::IpProto;
 use crate::{
     abi::{Flow, FlowKeyV4, FlowKeyV6, FlowPorts, FlowState, FlowTimes, NetPort, PortTransport},
     decide::{self, Judging, Rules},
-    fields::{Address, Place, destination_address, source},
+    fields::{Address, Place, addresses},
     packet::Packet,
     parse::{Family, Headers, parse},
     summary::{Form, Summary},
@@ -300,7 +300,7 @@ fn with_flow<P: Packet, T: Tracking, R>(
 
 #[inline(always)]
 fn key<P: Packet>(packet: P, ends: Ends, way: Way) -> Option<Key> {
-    let (source, destination) = (source(packet, ends.place)?, destination_address(packet, ends.place)?);
+    let (source, destination) = addresses(packet, ends.place)?;
     let (local, remote) = match way {
         Way::In => (destination, source),
         Way::Out => (source, destination),

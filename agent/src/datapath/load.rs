@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result, bail};
 use aya::maps::{Map, MapError};
-use aya::programs::{Program, ProgramError, Xdp};
+use aya::programs::{Program, ProgramError, SchedClassifier, Xdp};
 use aya::{Ebpf, EbpfLoader};
 use lyncwall_common::abi::program;
 
@@ -14,7 +14,7 @@ use super::probe;
 const LOG_LINES: usize = 12;
 
 /// Creates the maps that are not pinned below `pin_dir` yet and pins them there, takes those that are, and loads the
-/// program. Returns the name of the one that the kernel took.
+/// programs. Returns the name of the XDP program that the kernel took.
 pub(super) fn load(object: &[u8], pin_dir: &Path) -> Result<(Ebpf, &'static str)> {
     let hz = probe::ticks_per_second()?;
     let mut loader = EbpfLoader::new();
@@ -23,6 +23,9 @@ pub(super) fn load(object: &[u8], pin_dir: &Path) -> Result<(Ebpf, &'static str)
     let mut ebpf =
         loader.load(object).with_context(|| format!("making the BPF maps in {}", pin_dir.display()))?;
     let name = load_program(&mut ebpf)?;
+    if let Err(error) = egress(&mut ebpf)?.load() {
+        bail!("the kernel does not take the program on what the box sends: {}", refused(&error));
+    }
     Ok((ebpf, name))
 }
 
@@ -57,6 +60,14 @@ pub(super) fn xdp<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut Xdp> {
     match program {
         Program::Xdp(program) => Ok(program),
         _ => bail!("the program {name} in the BPF object is no XDP program"),
+    }
+}
+
+/// The program on what the box sends.
+pub(super) fn egress(ebpf: &mut Ebpf) -> Result<&mut SchedClassifier> {
+    match ebpf.program_mut(program::EGRESS) {
+        Some(Program::SchedClassifier(program)) => Ok(program),
+        _ => bail!("the BPF object has no tc program {}", program::EGRESS),
     }
 }
 

@@ -160,7 +160,11 @@ impl FlowPorts {
     #[must_use]
     #[inline(always)]
     pub const fn stamp(now: u64, hz: u64) -> u8 {
-        (now / (hz * Self::UNIT)) as u8
+        // A division that may be by zero would end the program.
+        match now.checked_div(hz * Self::UNIT) {
+            Some(units) => units as u8,
+            None => 0,
+        }
     }
 
     /// True where a flow of a port with this stamp may still live, with its time-out in seconds.

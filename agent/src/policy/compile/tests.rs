@@ -1,6 +1,6 @@
 use std::net::IpAddr;
 
-use lyncwall_common::abi::{Features, NO_COUNTER, NO_POLICY, NetPort, PortTransport};
+use lyncwall_common::abi::{Features, FlowTimes, NO_COUNTER, NO_POLICY, NetPort, PortTransport};
 use proptest::prelude::*;
 
 use super::compile;
