@@ -48,6 +48,8 @@ pub struct Status {
     pub program: Program,
     /// What the kernel can do.
     pub kernel: Kernel,
+    /// The tables of tracked flows.
+    pub flows: Flows,
     /// Packets that passed since the maps were made.
     pub passed: u64,
     /// Packets that were dropped.
@@ -113,6 +115,23 @@ pub struct Program {
     pub load_ms: u64,
     /// Memory of the maps, in bytes.
     pub map_bytes: u64,
+}
+
+/// The tables of tracked flows.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Flows {
+    /// Flows of IPv4, those among them that have timed out.
+    pub v4: u32,
+    /// The same of IPv6.
+    pub v6: u32,
+    /// As many as each of the two tables holds.
+    pub size: u32,
+    /// Flows that were added since the tables were made.
+    pub added: u64,
+    /// Flows that new ones pushed out, those longest silent first.
+    pub evicted: u64,
+    /// Flows that could not be added.
+    pub lost: u64,
 }
 
 /// The kernel, as far as lyncwall uses it.

@@ -18,6 +18,7 @@ mod probe;
 mod state;
 mod sys;
 
+use std::net::IpAddr;
 use std::os::fd::{AsFd, AsRawFd as _};
 use std::path::Path;
 use std::time::{Duration, Instant, SystemTime};
@@ -212,6 +213,14 @@ impl Datapath {
     pub fn seed(&self, connections: &[Standing]) -> Result<()> {
         let program = self.egress()?;
         connections.iter().try_for_each(|standing| flows::show(program, standing))
+    }
+
+    /// Forgets TCP flows by the address and port of this side, and says how many.
+    ///
+    /// # Errors
+    /// Where a map cannot be written.
+    pub fn forget_flows(&mut self, unwanted: impl Fn(IpAddr, u16) -> bool) -> Result<u64> {
+        self.flows.forget(unwanted)
     }
 
     /// How full the flow tables are.

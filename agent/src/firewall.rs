@@ -44,6 +44,9 @@ struct Memory {
     /// Why a driver did not take the program, by the interfaces that are in generic mode for it.
     #[serde(default)]
     native_refused: BTreeMap<String, String>,
+    /// Flows that were taken out of the tables again.
+    #[serde(default)]
+    flows_forgotten: u64,
 }
 
 impl Firewall {
@@ -292,6 +295,7 @@ impl Firewall {
             counters,
             counted_before,
             native_refused,
+            flows_forgotten: self.memory.flows_forgotten,
         };
         // All that may fail comes before the one store that switches: after it, the new generation judges.
         let generation =

@@ -4,6 +4,7 @@
 mod conntrack;
 mod sockets;
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
 use anyhow::Result;
@@ -39,6 +40,15 @@ impl Standing {
         let inside = local.ip().is_loopback() || remote.ip().is_loopback();
         (!inside).then_some(Self { protocol, local, remote })
     }
+}
+
+/// TCP ports that some socket of the calling thread's network namespace accepts connections at: what stands at one of them
+/// was most likely opened by the far side.
+///
+/// # Errors
+/// As [`connections`].
+pub fn accepting() -> Result<BTreeSet<u16>> {
+    sockets::accepting()
 }
 
 /// The connections of the calling thread's network namespace, each once, in order: TCP sockets that are open or on

@@ -42,6 +42,14 @@ pub(crate) async fn run(client: &Client, output: &Output) -> anyhow::Result<()> 
             program.map_bytes as f64 / 1e6
         ),
     );
+    let flows = &status.flows;
+    row(
+        "flows",
+        format!(
+            "{} of IPv4 and {} of IPv6, room for {} each; {} pushed out, {} not added",
+            flows.v4, flows.v6, flows.size, flows.evicted, flows.lost
+        ),
+    );
     output.section("lyncwall", &table)?;
 
     output.section(&format!("Kernel {}", status.kernel.release), &kernel(&program.name, &status.kernel))?;

@@ -1,22 +1,23 @@
 //! The flow tables: how full they are, and connections that stood before the program did.
 
 use std::net::{IpAddr, SocketAddr};
-use std::os::fd::AsFd as _;
+use std::os::fd::{AsFd as _, BorrowedFd};
 
 use anyhow::{Context as _, Result, bail};
-use aya::Ebpf;
-use aya::maps::{Map, MapData};
+use aya::maps::{HashMap, Map, MapData, MapError};
 use aya::programs::{SchedClassifier, TestRun as _, TestRunOptions};
+use aya::{Ebpf, Pod};
 use etherparse::{PacketBuilder, PacketBuilderStep};
 use lyncwall_common::abi::{Flow, FlowKeyV4, FlowKeyV6, map};
+use lyncwall_common::fields::Address;
 
 use super::sys;
 use crate::standing::{Protocol, Standing};
 
 /// The maps of flows.
 pub(super) struct FlowMaps {
-    v4: MapData,
-    v6: MapData,
+    v4: Map,
+    v6: Map,
 }
 
 impl FlowMaps {
@@ -26,16 +27,51 @@ impl FlowMaps {
 
     /// Flows of IPv4 and of IPv6, those that have timed out among them. Some milliseconds for full tables.
     pub(super) fn fill(&self) -> Result<[u32; 2]> {
-        let v4 = sys::count_elements::<FlowKeyV4, Flow>(self.v4.fd().as_fd());
-        let v6 = sys::count_elements::<FlowKeyV6, Flow>(self.v6.fd().as_fd());
+        let v4 = sys::count_elements::<FlowKeyV4, Flow>(descriptor(&self.v4)?);
+        let v6 = sys::count_elements::<FlowKeyV6, Flow>(descriptor(&self.v6)?);
         Ok([v4.context("counting the flows of IPv4")?, v6.context("counting the flows of IPv6")?])
+    }
+
+    /// Forgets TCP flows by the address and port of this side, and says how many.
+    pub(super) fn forget(&mut self, unwanted: impl Fn(IpAddr, u16) -> bool) -> Result<u64> {
+        let mut v4: HashMap<_, FlowKeyV4, Flow> = HashMap::try_from(&mut self.v4)?;
+        let first = forget(&mut v4, |key| {
+            key.protocol == TCP && unwanted(Address::V4(key.local).ip(), key.local_port.number())
+        })?;
+        let mut v6: HashMap<_, FlowKeyV6, Flow> = HashMap::try_from(&mut self.v6)?;
+        let second = forget(&mut v6, |key| {
+            key.protocol == TCP && unwanted(Address::V6(key.local).ip(), key.local_port.number())
+        })?;
+        Ok(first + second)
     }
 }
 
-fn table(ebpf: &mut Ebpf, name: &str) -> Result<MapData> {
-    match ebpf.take_map(name) {
-        Some(Map::LruHashMap(table)) => Ok(table),
-        _ => bail!("the BPF object has no table of flows {name}"),
+/// The IP protocol.
+const TCP: u8 = 6;
+
+fn forget<K: Pod>(flows: &mut HashMap<&mut MapData, K, Flow>, unwanted: impl Fn(&K) -> bool) -> Result<u64> {
+    let mut forgotten = 0;
+    let keys: Vec<K> = flows.keys().filter_map(Result::ok).filter(unwanted).collect();
+    for key in keys {
+        match flows.remove(&key) {
+            Ok(()) => forgotten += 1,
+            Err(MapError::KeyNotFound) => {}
+            Err(error) => return Err(error).context("forgetting a flow"),
+        }
+    }
+    Ok(forgotten)
+}
+
+fn table(ebpf: &mut Ebpf, name: &str) -> Result<Map> {
+    let map = ebpf.take_map(name).with_context(|| format!("the BPF object has no table of flows {name}"))?;
+    descriptor(&map).with_context(|| format!("the map {name} in the BPF object"))?;
+    Ok(map)
+}
+
+fn descriptor(map: &Map) -> Result<BorrowedFd<'_>> {
+    match map {
+        Map::LruHashMap(map) => Ok(map.fd().as_fd()),
+        _ => bail!("not a table of flows"),
     }
 }
 

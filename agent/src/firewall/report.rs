@@ -8,7 +8,7 @@ use lyncwall_common::reason::Action;
 use super::Firewall;
 use crate::api;
 use crate::config::{Address, Config};
-use crate::datapath::Attached;
+use crate::datapath::{Attached, Counters};
 use crate::machine;
 use crate::net::{PortRange, Prefix};
 use crate::plan::{Plan, Roles};
@@ -68,9 +68,24 @@ impl Firewall {
                 map_bytes: status.map_memory,
             },
             kernel: (&status.features).into(),
+            flows: self.flows(&counters)?,
             passed: total(Action::Pass),
             dropped: total(Action::Drop),
             warnings: self.warnings(&self.plan, &self.memory.roles)?,
+        })
+    }
+
+    fn flows(&self, counters: &Counters) -> Result<api::Flows> {
+        let fill = self.datapath.flow_fill()?;
+        let (added, there) = (counters.flows_added, u64::from(fill.v4 + fill.v6));
+        let evicted = added.saturating_sub(there + self.memory.flows_forgotten);
+        Ok(api::Flows {
+            v4: fill.v4,
+            v6: fill.v6,
+            size: fill.size,
+            added,
+            evicted,
+            lost: counters.flows_lost,
         })
     }
 

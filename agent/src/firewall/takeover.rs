@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::Result;
 
 use super::{Firewall, attach_modes};
+use crate::machine;
 use crate::plan::Plan;
 use crate::standing;
 
@@ -41,6 +42,11 @@ impl Firewall {
         }
         let standing = standing::connections()?;
         self.datapath.seed(&standing)?;
+        // Whoever connected to this box is judged by its rules, not let in as a reply.
+        let (accepting, own) = (standing::accepting()?, machine::addresses()?);
+        let forgotten =
+            self.datapath.forget_flows(|local, port| accepting.contains(&port) && own.contains(&local))?;
+        self.memory.flows_forgotten += forgotten;
         tracing::info!(connections = standing.len(), "looked at the connections that stand");
         Ok(())
     }

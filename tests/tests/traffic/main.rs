@@ -4,6 +4,7 @@ mod frames;
 mod large;
 mod reachable;
 mod replies;
+mod standing;
 mod targets;
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
