@@ -70,6 +70,8 @@ pub mod program {
     pub const INGRESS: &str = "ingress";
     /// The same program in an `xdp.frags` section (kernel 5.18): works with jumbo frames.
     pub const INGRESS_FRAGS: &str = "ingress_frags";
+    /// The XDP program that writes jiffies into a frame. Attached nowhere: the agent runs it to read the clock.
+    pub const CLOCK: &str = "clock";
     /// `u64`: ticks (jiffies) per second of this kernel. Set by the loader.
     pub const HZ: &str = "HZ";
 }
