@@ -115,7 +115,10 @@ impl Firewall {
             self.attach(&plan)?;
             self.install(&plan, roles, machine)?;
         }
-        let keep: Vec<&str> = plan.config.interfaces.iter().map(|interface| &*interface.name).collect();
+        // What a change that waits may go back to stays guarded.
+        let plans = [Some(&plan), self.before.as_ref()].into_iter().flatten();
+        let keep: Vec<&str> =
+            plans.flat_map(|plan| &plan.config.interfaces).map(|interface| &*interface.name).collect();
         for interface in self.datapath.detach_interfaces_except(&keep)? {
             tracing::info!(interface, "detached: the configuration no longer names it");
         }

@@ -297,7 +297,7 @@ fn interfaces_of_before_and_after_are_guarded_until_a_reload_is_confirmed() {
     .expect("a second wire");
     let one = Config::roles(&[BEFORE]);
     let both = one.clone().interface("spare0");
-    let (_agent, api) = scene.start(&one).expect("an agent");
+    let (agent, api) = scene.start(&one).expect("an agent");
     let guarded = || -> Vec<String> {
         let interfaces = api.status().expect("a status").interfaces.into_iter();
         interfaces.filter(|interface| interface.mode != "UNGUARDED").map(|interface| interface.name).collect()
@@ -311,6 +311,9 @@ fn interfaces_of_before_and_after_are_guarded_until_a_reload_is_confirmed() {
     api.reload().expect("a reload");
     scene.instance.configure(&one.toml()).expect("a file");
     api.reload_within(600).expect("a reload");
+    assert_eq!(guarded(), [Pair::HOST_LINK, "spare0"]);
+    agent.kill().expect("a dead agent");
+    let _agent = scene.instance.start().expect("the next agent");
     assert_eq!(guarded(), [Pair::HOST_LINK, "spare0"]);
     api.confirm().expect("a confirmation");
     assert_eq!(guarded(), [Pair::HOST_LINK]);

@@ -286,7 +286,9 @@ impl Firewall {
         let machine = machine::look_again(&plan.config)?;
         self.targets = plan.input(&roles, &machine)?.targets;
         self.install(&plan, &roles, &machine)?;
-        self.detach_others(&plan)
+        self.detach_others(&plan)?;
+        // One that was made again while the other configuration held is not guarded yet.
+        self.interface_changed()
     }
 
     /// Ends what only the configuration before asked for.

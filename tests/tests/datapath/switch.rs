@@ -10,6 +10,7 @@ use lyncwall::datapath::{Attach, Counters, Datapath, Hold};
 use lyncwall_common::abi::{Features, NO_COUNTER, PortTransport, map};
 use lyncwall_common::reason::{Action as Verdict, Reason};
 use lyncwall_tests::bpffs::Bpffs;
+use lyncwall_tests::kernel::is_emulated;
 use lyncwall_tests::netns::Pair;
 use lyncwall_tests::packet::Udp;
 use lyncwall_tests::prerequisites::require_root;
@@ -50,7 +51,7 @@ fn a_generation_with_a_deadline_judges_until_then_and_the_one_before_again() {
     let directory = pin_dir(&bpffs);
     let mut datapath = open(&directory);
     let ports = [1000, 1001, 1002];
-    let time = Duration::from_secs(2);
+    let time = Duration::from_secs(if is_emulated() { 20 } else { 2 });
     datapath.install(&policy(&[1000])).expect("a generation");
     assert_eq!(datapath.time_left().expect("the clock"), None);
 
