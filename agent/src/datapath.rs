@@ -3,6 +3,7 @@
 //! Maps and links are pinned, so enforcement outlives the agent, and the next one adopts what is there
 //! ([`Datapath::open`]). Each concern has a file of its own below this one; `sys` is the only unsafe code.
 
+mod clock;
 mod control;
 mod counters;
 mod egress;
@@ -34,7 +35,7 @@ use tokio_stream::Stream;
 
 pub use counters::Counters;
 pub use events::Events;
-pub use install::LiveGeneration;
+pub use install::{Hold, LiveGeneration};
 pub use interfaces::Mode;
 pub use links::{Attach, Attached, Examined};
 pub use pins::Detached;
@@ -57,6 +58,8 @@ pub struct Datapath {
     program: &'static str,
     features: Features,
     load_time: Duration,
+    /// Jiffies a second.
+    hz: u64,
     control: control::Control,
     generations: Generations,
     counters: CounterMaps,
@@ -134,12 +137,14 @@ impl Datapath {
         let mut pins = PinDir::open(pin_dir)?;
         let adopted = pins.prepare(&parsed)?;
         let start = Instant::now();
-        let (mut ebpf, program) = load::load(object, pins.path())?;
+        let hz = probe::ticks_per_second()?;
+        let (mut ebpf, program) = load::load(object, pins.path(), hz)?;
         let load_time = start.elapsed();
         let mut datapath = Self {
             program,
             features,
             load_time,
+            hz,
             control: control::Control::take(&mut ebpf)?,
             generations: Generations::take(&mut ebpf, adopted)?,
             counters: CounterMaps::take(&mut ebpf)?,
@@ -264,7 +269,54 @@ impl Datapath {
         compiled: &Compiled,
         after_write: &mut dyn FnMut(&'static str) -> Result<()>,
     ) -> Result<u64> {
-        self.generations.install(&self.control, compiled, after_write)
+        self.generations.install(&self.control, compiled, Hold::ForGood, after_write)
+    }
+
+    /// As [`Datapath::install`], for as long as `hold` says.
+    ///
+    /// # Errors
+    /// As [`Datapath::install`].
+    pub fn install_for(&mut self, compiled: &Compiled, hold: Hold) -> Result<u64> {
+        self.generations.install(&self.control, compiled, hold, &mut |_| Ok(()))
+    }
+
+    /// The number that the next generation gets.
+    ///
+    /// # Errors
+    /// Where the map cannot be read.
+    pub fn next_generation(&self) -> Result<u64> {
+        self.generations.next_number()
+    }
+
+    /// The moment in jiffies, as the program counts them, at which `time` from now has passed.
+    ///
+    /// # Errors
+    /// Where the kernel's clock cannot be read.
+    pub fn deadline_in(&self, time: Duration) -> Result<u64> {
+        Ok(clock::deadline(clock::jiffies(&self.ebpf)?, time, self.hz))
+    }
+
+    /// How long the generation that was installed [`Hold::Until`] a deadline judges still: zero where the program has
+    /// gone back already, `None` where there is no deadline.
+    ///
+    /// # Errors
+    /// Where the kernel's clock cannot be read.
+    pub fn time_left(&self) -> Result<Option<Duration>> {
+        match self.control.live().deadline() {
+            0 => Ok(None),
+            deadline => Ok(Some(clock::left(clock::jiffies(&self.ebpf)?, deadline, self.hz))),
+        }
+    }
+
+    /// Takes the deadline away: the generation that waits for it holds for good. See [`Datapath::time_left`] first, as
+    /// this would bring back what the program went back from.
+    pub fn confirm(&mut self) {
+        self.generations.confirm(&self.control);
+    }
+
+    /// Has the generation before the one with a deadline judge for good, before its deadline or after.
+    pub fn go_back(&mut self) {
+        self.generations.go_back(&self.control);
     }
 
     /// Waits until no packet is judged by a retired slot any more, so that the next switch need not. For after a
@@ -302,9 +354,11 @@ impl Datapath {
     /// The generation that judges.
     ///
     /// # Errors
-    /// Where the map cannot be read.
+    /// Where the map or the kernel's clock cannot be read.
     pub fn live(&self) -> Result<LiveGeneration> {
-        self.generations.live(&self.control)
+        // Without a deadline nobody asks for the time.
+        let now = if self.control.live().deadline() == 0 { 0 } else { clock::jiffies(&self.ebpf)? };
+        self.generations.live(&self.control, now)
     }
 
     /// Counts by reason and by rule.

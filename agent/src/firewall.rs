@@ -1,6 +1,8 @@
 //! The firewall as a whole: what the file says, what holds at run time, and the kernel side that enforces it.
 
+mod confirm;
 mod report;
+mod store;
 mod takeover;
 
 use std::collections::BTreeMap;
@@ -13,12 +15,15 @@ use serde::{Deserialize, Serialize};
 
 use crate::api;
 use crate::config::{self, OnExit};
-use crate::datapath::{Attach, Attached, Datapath, Detached, Events, Mode};
+use crate::datapath::{Attach, Attached, Datapath, Detached, Events, Hold, Mode};
 use crate::machine;
 use crate::plan::{Machine, Plan, Roles};
 use crate::policy::{Compiled, CounterBook, Input, TargetInput, compile};
 use crate::problem::{Problem, Problems};
 use crate::services::Services;
+use confirm::{Waiting, resume};
+
+pub use store::Store;
 
 /// A firewall that enforces.
 pub struct Firewall {
@@ -28,6 +33,10 @@ pub struct Firewall {
     memory: Memory,
     /// What the targets open, as compiled last.
     targets: Vec<TargetInput>,
+    /// What outlives a reboot.
+    store: Store,
+    /// The configuration to go back to, while a change waits to be confirmed.
+    before: Option<Plan>,
 }
 
 /// What outlives the agent, beside the maps.
@@ -47,6 +56,9 @@ struct Memory {
     /// Flows that were taken out of the tables again.
     #[serde(default)]
     flows_forgotten: u64,
+    /// What comes back where nobody confirms the roles above.
+    #[serde(default)]
+    waiting: Option<Waiting>,
 }
 
 impl Firewall {
@@ -60,10 +72,11 @@ impl Firewall {
         plan: Plan,
         object: &[u8],
         pin_dir: &Path,
+        store: Store,
         ready: impl FnOnce() -> Result<T>,
     ) -> Result<(Self, T)> {
         let looked = machine::look(&plan.config);
-        let (machine, ready, datapath) = match (looked, Datapath::open(object, pin_dir)) {
+        let (machine, ready, mut datapath) = match (looked, Datapath::open(object, pin_dir)) {
             (Ok(machine), Ok(datapath)) => match ready() {
                 Ok(ready) => (machine, ready, datapath),
                 Err(error) => return Err(given_up(datapath, error)),
@@ -74,16 +87,23 @@ impl Firewall {
         };
         let stored = datapath.load_state()?;
         let fresh = stored.is_none();
-        let memory = match stored {
+        let mut memory = match stored {
             Some(blob) => serde_json::from_slice(&blob)
                 .context("reading what an earlier agent stored beside the maps")?,
-            None => Memory::default(),
+            None => store.memory(),
         };
+        let confirm::Resumed { plan, replaced, before } = resume(&mut datapath, &mut memory, plan, &store)?;
+        let machine = if replaced { machine::look_again(&plan.config)? } else { machine };
         let services = Arc::new(Services::of(&plan.catalogue));
         let roles = memory.roles_for(&plan);
-        let mut firewall = Self { plan, services, datapath, memory, targets: Vec::new() };
+        let mut firewall = Self { plan, services, datapath, memory, targets: Vec::new(), store, before };
         match firewall.enforce(&machine, &roles) {
-            Ok(()) => Ok((firewall, ready)),
+            Ok(()) => {
+                if firewall.before.is_none() {
+                    firewall.keep(!replaced);
+                }
+                Ok((firewall, ready))
+            }
             Err(error) if fresh => Err(removed(firewall.datapath, error)),
             Err(error) => Err(error),
         }
@@ -99,22 +119,34 @@ impl Firewall {
             self.take_over(&plan, Duration::ZERO)?;
             self.install(&plan, roles, machine)?;
         }
-        let keep: Vec<&str> = plan.config.interfaces.iter().map(|interface| &*interface.name).collect();
+        // What a change that waits may go back to stays guarded.
+        let plans = [Some(&plan), self.before.as_ref()].into_iter().flatten();
+        let keep: Vec<&str> =
+            plans.flat_map(|plan| &plan.config.interfaces).map(|interface| &*interface.name).collect();
         for interface in self.datapath.detach_interfaces_except(&keep)? {
             tracing::info!(interface, "detached: the configuration no longer names it");
         }
         Ok(())
     }
 
-    /// Gives a target other roles. Where there is one target, `target` may be left out.
+    /// Gives a target other roles. Where there is one target, `target` may be left out. With a time to `confirm`, from
+    /// a second to a day, they hold for good only where [`Firewall::confirm`] follows within it.
     ///
     /// # Errors
-    /// [`Problems`] for an unknown target or role. The policy before goes on judging then.
-    pub fn switch(&mut self, target: Option<&str>, roles: &[String]) -> Result<api::Switched> {
+    /// [`Problems`] for an unknown target or role, for another time, and where another change waits to be confirmed. The
+    /// policy before goes on judging then.
+    pub fn switch(
+        &mut self,
+        target: Option<&str>,
+        roles: &[String],
+        confirm: Option<Duration>,
+    ) -> Result<api::Switched> {
         let start = Instant::now();
-        let target = self.target(target)?;
-        let keys: Vec<&str> = roles.iter().map(String::as_str).collect();
+        self.nothing_waits()?;
         let mut problems = Problems::default();
+        problems.extend(confirm::check(confirm).err());
+        let target = self.target(target).map_err(|problem| problems.push(problem)).unwrap_or_default();
+        let keys: Vec<&str> = roles.iter().map(String::as_str).collect();
         for (_, message, fix) in self.plan.catalogue.check_roles(&keys) {
             problems.push(Problem::new(message, fix));
         }
@@ -123,37 +155,89 @@ impl Firewall {
         all.insert(target, roles.to_vec());
         let plan = self.plan.clone();
         let machine = machine::look_again(&plan.config)?;
-        self.change(&plan, &all, &machine, start)
+        let mut switched = self.change(&plan, &all, &machine, start, confirm)?;
+        match confirm {
+            Some(_) => self.before = Some(plan),
+            None => switched.warnings.extend(self.keep(false)),
+        }
+        Ok(switched)
     }
 
     /// Reads the configuration file again and enforces what it says now. Roles that were switched at run time stay,
-    /// unless the file gives the target other roles than before.
+    /// unless the file gives the target other roles than before. `confirm` is as for [`Firewall::switch`]; until then,
+    /// who may manage the box before or after may do so.
     ///
     /// # Errors
-    /// [`Problems`] for a bad file. The policy before goes on judging then.
-    pub fn reload(&mut self) -> Result<api::Switched> {
+    /// [`Problems`] for a bad file, for one that shuts a standing management session out where nothing is to be confirmed,
+    /// and as [`Firewall::switch`]. The policy before goes on judging then.
+    pub fn reload(&mut self, confirm: Option<Duration>) -> Result<api::Switched> {
         let start = Instant::now();
-        let plan = Plan::read(&self.plan.file)?;
+        self.nothing_waits()?;
+        let plan = match (confirm::check(confirm), Plan::read(&self.plan.file)) {
+            (Ok(()), plan) => plan?,
+            (Err(problem), plan) => {
+                let mut problems = plan.err().unwrap_or_default();
+                problems.push(problem);
+                return Err(problems.into());
+            }
+        };
         let machine = machine::look(&plan.config)?;
         let roles = self.memory.roles_for(&plan);
         // Compiled once before anything is attached, so that a bad file changes nothing.
         compile(&plan.input(&roles, &machine)?, &mut self.memory.counters.clone())?;
-        let before: Vec<String> =
-            self.datapath.status()?.interfaces.into_iter().map(|attached| attached.interface).collect();
-        self.take_over(&plan, Duration::ZERO)?;
-        let switched = match self.change(&plan, &roles, &machine, start) {
+        let tried_before = match confirm {
+            Some(_) => self.about_to_try(&plan)?,
+            None => {
+                self.shuts_nobody_out(&plan)?;
+                None
+            }
+        };
+        let mut switched = match self.attach_and_change(&plan, &roles, &machine, start, confirm) {
             Ok(switched) => switched,
             Err(error) => {
-                let before: Vec<&str> = before.iter().map(String::as_str).collect();
-                self.datapath.detach_interfaces_except(&before)?;
+                if confirm.is_some() {
+                    self.not_tried(tried_before);
+                }
                 return Err(error);
             }
         };
+        self.services = Arc::new(Services::of(&plan.catalogue));
+        let before = std::mem::replace(&mut self.plan, plan.clone());
+        match confirm {
+            Some(_) => self.before = Some(before),
+            None => {
+                self.detach_others(&plan)?;
+                switched.warnings.extend(self.keep(true));
+            }
+        }
+        Ok(switched)
+    }
+
+    /// All or nothing: an interface that was attached to for a change that fails is detached again.
+    fn attach_and_change(
+        &mut self,
+        plan: &Plan,
+        roles: &Roles,
+        machine: &Machine,
+        start: Instant,
+        confirm: Option<Duration>,
+    ) -> Result<api::Switched> {
+        let before: Vec<String> =
+            self.datapath.status()?.interfaces.into_iter().map(|attached| attached.interface).collect();
+        let attached = self.take_over(plan, Duration::ZERO);
+        let changed = attached.and_then(|()| self.change(plan, roles, machine, start, confirm));
+        if changed.is_err() {
+            let before: Vec<&str> = before.iter().map(String::as_str).collect();
+            self.datapath.detach_interfaces_except(&before)?;
+        }
+        changed
+    }
+
+    /// Detaches from interfaces that the configuration does not name.
+    fn detach_others(&mut self, plan: &Plan) -> Result<()> {
         let keep: Vec<&str> = plan.config.interfaces.iter().map(|interface| &*interface.name).collect();
         self.datapath.detach_interfaces_except(&keep)?;
-        self.services = Arc::new(Services::of(&plan.catalogue));
-        self.plan = plan;
-        Ok(switched)
+        Ok(())
     }
 
     /// Attaches to interfaces of the configuration that are there and not enforced on: they were destroyed and made again.
@@ -249,9 +333,11 @@ impl Firewall {
         roles: &Roles,
         machine: &Machine,
         start: Instant,
+        confirm: Option<Duration>,
     ) -> Result<api::Switched> {
+        let hold = self.hold(confirm)?;
         let before = std::mem::take(&mut self.targets);
-        let generation = match self.install(plan, roles, machine) {
+        let generation = match self.install_for(plan, roles, machine, hold) {
             Ok(generation) => generation,
             Err(error) => {
                 self.targets = before;
@@ -264,19 +350,24 @@ impl Firewall {
             generation,
             mode: plan.config.mode,
             changes: plan.differences(&self.plan),
-            targets: roles
-                .iter()
-                .map(|(target, roles)| api::TargetRoles { target: target.clone(), roles: roles.clone() })
-                .collect(),
+            targets: api::TargetRoles::all(roles),
             opened,
             closed,
             micros,
+            confirm: confirm.map(|time| time.as_secs()),
             warnings: self.warnings(plan, roles)?,
         })
     }
 
-    /// Compiles, fills a generation and switches to it; then stores what is to outlive the agent.
+    /// Installs what holds already for a machine that has changed, or for a new agent: a change that waits to be
+    /// confirmed goes on waiting.
     fn install(&mut self, plan: &Plan, roles: &Roles, machine: &Machine) -> Result<u64> {
+        let hold = if self.before.is_some() { Hold::Alike } else { Hold::ForGood };
+        self.install_for(plan, roles, machine, hold)
+    }
+
+    /// Stores what is to outlive the agent; compiles, fills a generation and switches to it.
+    fn install_for(&mut self, plan: &Plan, roles: &Roles, machine: &Machine, hold: Hold) -> Result<u64> {
         let input: Input = plan.input(roles, machine)?;
         let mut counters = self.memory.counters.clone();
         let compiled = compile(&input, &mut counters)?;
@@ -287,7 +378,10 @@ impl Firewall {
             counted_before
                 .extend(reused.into_iter().map(|n| (n, now.get(n as usize).copied().unwrap_or_default())));
         }
-        counters.installed();
+        match hold {
+            Hold::ForGood | Hold::Until(_) => counters.installed(),
+            Hold::Alike => counters.replaced(),
+        }
         let native_refused = self.memory.native_refused.clone();
         let memory = Memory {
             roles: roles.clone(),
@@ -296,21 +390,27 @@ impl Firewall {
             counted_before,
             native_refused,
             flows_forgotten: self.memory.flows_forgotten,
+            waiting: Waiting::under(hold, &self.memory, self.datapath.next_generation()?),
         };
         // All that may fail comes before the one store that switches: after it, the new generation judges.
-        let generation =
-            match self.prepare(&memory, &compiled).and_then(|()| self.datapath.install(&compiled)) {
-                Ok(generation) => generation,
-                Err(error) => {
-                    if let Err(error) = remember(&mut self.datapath, &self.memory) {
-                        tracing::warn!("the next start may take other roles: {error:#}");
-                    }
-                    return Err(error);
+        let generation = match self
+            .prepare(&memory, &compiled)
+            .and_then(|()| self.datapath.install_for(&compiled, hold))
+        {
+            Ok(generation) => generation,
+            Err(error) => {
+                if let Err(error) = remember(&mut self.datapath, &self.memory) {
+                    tracing::warn!("the next start may take other roles: {error:#}");
                 }
-            };
+                return Err(error);
+            }
+        };
         self.memory = memory;
         self.targets = input.targets;
-        if let Err(error) = self.datapath.prune_management(&compiled.management) {
+        // Who could manage the box before must be able to where the program goes back.
+        if self.memory.waiting.is_none()
+            && let Err(error) = self.datapath.prune_management(&compiled.management)
+        {
             tracing::warn!("earlier management sources are still let in: {error:#}");
         }
         Ok(generation)

@@ -19,6 +19,8 @@ pub type Roles = BTreeMap<String, Vec<String>>;
 pub struct Plan {
     /// Where it was read from.
     pub file: PathBuf,
+    /// What stood there.
+    pub text: String,
     /// The configuration.
     pub config: Config,
     /// The catalogue.
@@ -62,7 +64,12 @@ impl Plan {
             }
         };
         let catalogue = load(&config.catalogue, file)?;
-        unknown_roles(&catalogue, &config.targets).or(Self { file: file.to_owned(), config, catalogue })
+        unknown_roles(&catalogue, &config.targets).or(Self {
+            file: file.to_owned(),
+            text: text.to_owned(),
+            config,
+            catalogue,
+        })
     }
 
     /// The roles that the file gives to each target.

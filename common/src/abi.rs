@@ -80,6 +80,8 @@ pub mod program {
     pub const INGRESS_FRAGS: &str = "ingress_frags";
     /// The program on what the box sends: makes flows.
     pub const EGRESS: &str = "egress";
+    /// The XDP program that writes jiffies into a frame. Attached nowhere: the agent runs it to read the clock.
+    pub const CLOCK: &str = "clock";
     /// `u64`: ticks (jiffies) per second of this kernel. Set by the loader.
     pub const HZ: &str = "HZ";
 }

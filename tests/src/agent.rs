@@ -127,6 +127,11 @@ impl Instance {
         self.directory.path().join("lyncwall.sock")
     }
 
+    /// The agent's state directory.
+    pub fn state(&self) -> PathBuf {
+        self.directory.path().join("state")
+    }
+
     /// A client of the socket.
     ///
     /// # Errors
@@ -183,11 +188,12 @@ impl Instance {
         finish(Running::spawn(self.command().args(arguments))?, PATIENCE)
     }
 
-    /// A command of the binary with this place's socket and pin directory, in its namespace, for what [`Self::cli`]
+    /// A command of the binary with this place's socket and directories, in its namespace, for what [`Self::cli`]
     /// does not do: an endless stream, a pipe.
     pub fn command(&self) -> Command {
         let mut command = self.namespace.command(&self.binary);
         command.arg("--socket").arg(self.socket()).arg("--pin-dir").arg(&self.pins);
+        command.arg("--state-dir").arg(self.state());
         command
     }
 }

@@ -30,6 +30,13 @@ impl Firewall {
         let file_roles = self.plan.roles();
         let ports =
             |target: &str, transport| open.get(target, transport).iter().map(Ports::to_string).collect();
+        let mut warnings = self.warnings(&self.plan, &self.memory.roles)?;
+        if self.before.is_none() && self.store.tried().is_some() {
+            warnings.push(format!(
+                "the last reload was not confirmed: what holds is not what {} said then",
+                self.plan.file.display()
+            ));
+        }
         let of = |roles: &Roles, target: &str| roles.get(target).cloned().unwrap_or_default();
         Ok(api::Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -40,6 +47,7 @@ impl Firewall {
             mode: config.mode,
             on_exit: config.on_exit,
             generation: self.datapath.live()?.number,
+            waiting: self.waiting()?,
             interfaces: interfaces(config, &status.interfaces, &self.memory.native_refused),
             targets: config
                 .targets
@@ -71,7 +79,7 @@ impl Firewall {
             flows: self.flows(&counters)?,
             passed: total(Action::Pass),
             dropped: total(Action::Drop),
-            warnings: self.warnings(&self.plan, &self.memory.roles)?,
+            warnings,
         })
     }
 
@@ -120,6 +128,20 @@ impl Firewall {
             events_lost: counters.events_lost,
             fragments_lost: counters.fragments_lost,
         })
+    }
+
+    /// The change that waits to be confirmed.
+    fn waiting(&self) -> Result<Option<api::Waiting>> {
+        let (Some(left), Some(before), Some(waiting)) =
+            (self.time_left()?, &self.before, &self.memory.waiting)
+        else {
+            return Ok(None);
+        };
+        Ok(Some(api::Waiting {
+            seconds: left.as_millis().div_ceil(1000) as u64,
+            targets: api::TargetRoles::all(&waiting.roles),
+            changes: before.differences(&self.plan),
+        }))
     }
 
     /// What the targets open now and did not in `before`, and the other way about.
