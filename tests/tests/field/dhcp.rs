@@ -1,0 +1,169 @@
+//! A box that gets its address by DHCP: dnsmasq serves, dhclient asks.
+
+use lyncwall_tests::agent::{Api, Instance};
+use lyncwall_tests::bpffs::Bpffs;
+use lyncwall_tests::netns::{End, Netns, veth};
+use lyncwall_tests::prerequisites::require_root;
+use lyncwall_tests::programs::{Folder, Program};
+use lyncwall_tests::traffic::eventually;
+
+use super::{PATIENT, ip};
+
+const SERVER_LINK: &str = "server0";
+const LINK: &str = "box0";
+
+/// What dhclient does with its lease: the address, and a line in a file. The usual script would change the machine's
+/// resolver.
+const SCRIPT: &str = "#!/bin/sh
+case $reason in
+    PREINIT) ip link set dev \"$interface\" up ;;
+    BOUND | RENEW | REBIND | REBOOT) ip address replace \"$new_ip_address/24\" dev \"$interface\" ;;
+    EXPIRE | FAIL | RELEASE | STOP) ip -4 address flush dev \"$interface\" ;;
+esac
+echo \"$reason $new_ip_address\" >> events
+";
+
+/// A box without an address and a server, on one wire.
+struct Bench {
+    server: Netns,
+    host: Netns,
+    instance: Instance,
+    folder: Folder,
+    /// Agents pin there. Last, as fields are dropped in their order.
+    _bpffs: Bpffs,
+}
+
+impl Bench {
+    fn new() -> Self {
+        require_root();
+        let bpffs = Bpffs::mount().expect("a BPF file system");
+        let [server, host] = [(); 2].map(|()| Netns::new().expect("a namespace"));
+        veth(
+            End { namespace: &server, name: SERVER_LINK, mac: [2, 0, 0, 0, 0x40, 1] },
+            End { namespace: &host, name: LINK, mac: [2, 0, 0, 0, 0x40, 2] },
+        )
+        .expect("a wire");
+        server.add_address(SERVER_LINK, [192, 0, 2, 1].into(), 24).expect("an address");
+        let instance = Instance::new(&host, &bpffs, "lyncwall").expect("a place");
+        let folder = Folder::new().expect("a folder");
+        folder.script("dhclient-script", SCRIPT).expect("a script");
+        // The client's own delays are there for a thousand machines that are switched on together.
+        folder.write("dhclient.conf", "initial-delay 0;\ninitial-interval 1;\nreboot 5;\n").expect("a file");
+        Self { server, host, instance, folder, _bpffs: bpffs }
+    }
+
+    fn configure(&self, dhcp_client: bool) {
+        let file = format!(
+            "[management]\nfrom = [\"203.0.113.0/24\"]\ntcp = [22]\n\n\
+             [[interface]]\nname = \"{LINK}\"\ndhcp-client = {dhcp_client}\n\n\
+             [[target]]\nroles = [\"reverse-proxy\"]\n"
+        );
+        self.instance.configure(&file).expect("a file");
+    }
+
+    /// Leases of two minutes, the shortest that dnsmasq gives, which are to be renewed after seconds (options 58
+    /// and 59).
+    fn dnsmasq(&self) -> Program {
+        let leases = format!("--dhcp-leasefile={}", self.folder.file("server.leases"));
+        let arguments = [
+            "--keep-in-foreground",
+            "--conf-file=/dev/null",
+            "--user=root",
+            "--pid-file=",
+            "--port=0",
+            "--log-facility=-",
+            "--log-dhcp",
+            "--no-ping",
+            "--dhcp-authoritative",
+            "--bind-interfaces",
+            "--interface=server0",
+            "--dhcp-range=192.0.2.100,192.0.2.110,255.255.255.0,2m",
+            "--dhcp-option-force=option:T1,4s",
+            "--dhcp-option-force=option:T2,60s",
+            &leases,
+        ];
+        let program = Program::start(&self.server, &self.folder, "dnsmasq", arguments).expect("dnsmasq");
+        program.ready(PATIENT, |wrote| wrote.contains("sockets bound")).expect("it serves")
+    }
+
+    fn dhclient(&self) -> Program {
+        let file = |name| self.folder.file(name);
+        let (script, config) = (file("dhclient-script"), file("dhclient.conf"));
+        let (leases, pid) = (file("client.leases"), file("dhclient.pid"));
+        let arguments = ["-4", "-d", "-v", "-sf", &script, "-cf", &config, "-lf", &leases, "-pf", &pid, LINK];
+        Program::start(&self.host, &self.folder, "dhclient", arguments).expect("dhclient")
+    }
+
+    /// How often dhclient's script was called for this reason.
+    fn events(&self, reason: &str) -> usize {
+        let events = self.folder.read("events");
+        events.lines().filter(|line| line.split(' ').next() == Some(reason)).count()
+    }
+
+    /// Waits until the client has been through this so often.
+    #[track_caller]
+    fn expect(&self, reason: &str, times: usize, programs: [&Program; 2]) {
+        assert!(
+            eventually(PATIENT, || self.events(reason) >= times),
+            "no {reason}, only:\n{}\n{}\n{}",
+            self.folder.read("events"),
+            programs[0].output(),
+            programs[1].output()
+        );
+        let addresses = ip(&self.host, &format!("-4 -oneline address show dev {LINK}"));
+        assert!(addresses.contains(" 192.0.2.1"), "{addresses}");
+    }
+}
+
+fn passed(api: &Api) -> u64 {
+    api.counters().expect("counters").of("dhcp", "pass")
+}
+
+#[test]
+fn a_lease_is_got_renewed_and_got_again_while_enforcing() {
+    let bench = Bench::new();
+    bench.configure(true);
+    let _agent = bench.instance.start().expect("an agent");
+    let api = bench.instance.api().expect("a client");
+    let server = bench.dnsmasq();
+    let client = bench.dhclient();
+    bench.expect("BOUND", 1, [&server, &client]);
+    let offered_and_given = passed(&api);
+    assert!(offered_and_given >= 2, "{offered_and_given}");
+    // From the address, to the server alone.
+    bench.expect("RENEW", 2, [&server, &client]);
+    assert!(
+        client.output().contains("DHCPREQUEST for 192.0.2.1") && client.output().contains(" to 192.0.2.1 ")
+    );
+    // A box that starts again asks all servers for the address that it had.
+    client.stop(PATIENT).expect("it ends");
+    ip(&bench.host, &format!("-4 address flush dev {LINK}"));
+    let client = bench.dhclient();
+    bench.expect("REBOOT", 1, [&server, &client]);
+    assert!(client.output().contains(" to 255.255.255.255 "), "{}", client.output());
+    bench.expect("RENEW", 3, [&server, &client]);
+}
+
+#[test]
+fn without_the_mark_no_lease_is_got() {
+    let bench = Bench::new();
+    bench.configure(false);
+    let _agent = bench.instance.start().expect("an agent");
+    let api = bench.instance.api().expect("a client");
+    let server = bench.dnsmasq();
+    let mut client = bench.dhclient();
+    // The server answers, so it is the firewall that keeps the answers out.
+    client
+        .wait_until("asking for the third time", PATIENT, |_| {
+            server.output().matches("DHCPOFFER").count() >= 3
+        })
+        .expect("it goes on");
+    assert!(api.counters().expect("counters").port("udp", 68) >= 2);
+    assert_eq!((bench.events("BOUND"), passed(&api)), (0, 0));
+    let addresses = ip(&bench.host, &format!("-4 -oneline address show dev {LINK}"));
+    assert_eq!(addresses, "");
+    // The same client gets its lease once the interface is marked.
+    bench.configure(true);
+    api.reload().expect("a reload");
+    bench.expect("BOUND", 1, [&server, &client]);
+}

@@ -1,0 +1,78 @@
+//! Calls over SIP on TCP, by SIPp, to the ports of a Front End with its Mediation service.
+
+use lyncwall_tests::agent::Finished;
+use lyncwall_tests::netns::Pair;
+use lyncwall_tests::programs::{Folder, Program, run_in};
+use lyncwall_tests::scene::{Config, Scene};
+
+use super::{PATIENT, serve};
+
+/// Calls of one try.
+const CALLS: u32 = 20;
+/// SIPp wants as many files as it might have sockets, 50,000 where nothing is said.
+const SOCKETS: &str = "1000";
+
+/// A server on the box that takes calls at a port.
+fn answering(scene: &Scene, folder: &Folder, port: u16) -> Program {
+    // On all addresses, so that it can be asked whether it is there.
+    let arguments = [
+        "-sn",
+        "uas",
+        "-t",
+        "t1",
+        "-i",
+        "0.0.0.0",
+        "-p",
+        &port.to_string(),
+        "-nostdin",
+        "-max_socket",
+        SOCKETS,
+    ];
+    serve(&scene.pair.host, folder, "sipp", &arguments, &[port])
+}
+
+/// Places the calls from outside, on one connection (`t1`) or one each (`tn`).
+fn call(scene: &Scene, transport: &str, port: u16) -> Finished {
+    let folder = Folder::new().expect("a folder");
+    let (to, from) = (format!("{}:{port}", Pair::HOST_V4), Pair::CLIENT_V4.to_string());
+    let calls = CALLS.to_string();
+    let arguments = ["-sn", "uac", &to, "-i", &from, "-t", transport, "-nostdin", "-m", &calls, "-r", "40"];
+    let arguments =
+        arguments.iter().chain(&["-max_socket", SOCKETS, "-d", "100", "-timeout", "8", "-timeout_error"]);
+    run_in(&scene.pair.client, folder.path(), "sipp", arguments, PATIENT).expect("sipp")
+}
+
+/// The number in the last table that SIPp printed: `Successful call | period | total`.
+fn successful(finished: &Finished) -> Option<u32> {
+    let line = finished.stdout.lines().rev().find(|line| line.trim_start().starts_with("Successful call"))?;
+    line.rsplit('|').next()?.trim().parse().ok()
+}
+
+#[test]
+fn calls_come_in_at_the_roles_ports_and_at_no_other() {
+    let scene = Scene::new().expect("a scene");
+    let folder = Folder::new().expect("a folder");
+    let (_agent, api) =
+        scene.start(&Config::roles(&["front-end", "collocated-mediation"])).expect("an agent");
+    let _servers = [5061, 5068].map(|port| answering(&scene, &folder, port));
+    for transport in ["t1", "tn"] {
+        for port in [5061, 5068] {
+            let finished = call(&scene, transport, port);
+            assert_eq!(
+                (finished.code, successful(&finished)),
+                (Some(0), Some(CALLS)),
+                "{port}: {finished:?}"
+            );
+        }
+    }
+    assert!(api.counters().expect("counters").rule("tcp", "5068") > u64::from(CALLS));
+
+    // A Mediation Server of its own takes calls at 5068 only.
+    api.switch(&["mediation"]).expect("a switch");
+    let finished = call(&scene, "t1", 5068);
+    assert_eq!((finished.code, successful(&finished)), (Some(0), Some(CALLS)), "{finished:?}");
+    let finished = call(&scene, "t1", 5061);
+    assert!(finished.code != Some(0), "{finished:?}");
+    assert!(matches!(successful(&finished), None | Some(0)), "{finished:?}");
+    assert!(api.counters().expect("counters").port("tcp", 5061) >= 1);
+}
