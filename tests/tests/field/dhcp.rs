@@ -48,7 +48,9 @@ impl Bench {
         let folder = Folder::new().expect("a folder");
         folder.script("dhclient-script", SCRIPT).expect("a script");
         // The client's own delays are there for a thousand machines that are switched on together.
-        folder.write("dhclient.conf", "initial-delay 0;\ninitial-interval 1;\nreboot 5;\n").expect("a file");
+        folder
+            .write("dhclient.conf", "initial-delay 0;\ninitial-interval 1;\nbackoff-cutoff 2;\nreboot 5;\n")
+            .expect("a file");
         Self { server, host, instance, folder, _bpffs: bpffs }
     }
 

@@ -47,7 +47,7 @@ impl Report {
 fn scan(scene: &Scene, address: IpAddr, arguments: &[&str]) -> Report {
     let family = address.is_ipv6().then_some("-6");
     let address = address.to_string();
-    let pace = ["-Pn", "-n", "-T5", "--min-rate", "10000", "--max-retries", "1", "-oG", "-", &address];
+    let pace = ["-Pn", "-n", "-T5", "--min-rate", "20000", "--max-retries", "1", "-oG", "-", &address];
     let arguments = family.into_iter().chain(arguments.iter().copied()).chain(pace);
     let text = programs::run(&scene.pair.client, "nmap", arguments, PATIENT).expect("nmap");
     let text = text.success().expect("a scan");

@@ -15,30 +15,19 @@ const SOCKETS: &str = "1000";
 /// A server on the box that takes calls at a port.
 fn answering(scene: &Scene, folder: &Folder, port: u16) -> Program {
     // On all addresses, so that it can be asked whether it is there.
-    let arguments = [
-        "-sn",
-        "uas",
-        "-t",
-        "t1",
-        "-i",
-        "0.0.0.0",
-        "-p",
-        &port.to_string(),
-        "-nostdin",
-        "-max_socket",
-        SOCKETS,
-    ];
+    let arguments = format!("-sn uas -t t1 -i 0.0.0.0 -p {port} -nostdin -max_socket {SOCKETS}");
+    let arguments: Vec<&str> = arguments.split(' ').collect();
     serve(&scene.pair.host, folder, "sipp", &arguments, &[port])
 }
 
-/// Places the calls from outside, on one connection (`t1`) or one each (`tn`).
-fn call(scene: &Scene, transport: &str, port: u16) -> Finished {
+/// Places the calls from outside, on one connection (`t1`) or one each (`tn`), and gives up after so many seconds.
+fn call(scene: &Scene, transport: &str, port: u16, seconds: &str) -> Finished {
     let folder = Folder::new().expect("a folder");
     let (to, from) = (format!("{}:{port}", Pair::HOST_V4), Pair::CLIENT_V4.to_string());
     let calls = CALLS.to_string();
-    let arguments = ["-sn", "uac", &to, "-i", &from, "-t", transport, "-nostdin", "-m", &calls, "-r", "40"];
-    let arguments =
-        arguments.iter().chain(&["-max_socket", SOCKETS, "-d", "100", "-timeout", "8", "-timeout_error"]);
+    let calling = ["-sn", "uac", &to, "-i", &from, "-t", transport, "-m", &calls, "-r", "40", "-d", "100"];
+    let limits = ["-nostdin", "-max_socket", SOCKETS, "-timeout", seconds, "-timeout_error"];
+    let arguments = calling.into_iter().chain(limits);
     run_in(&scene.pair.client, folder.path(), "sipp", arguments, PATIENT).expect("sipp")
 }
 
@@ -57,7 +46,7 @@ fn calls_come_in_at_the_roles_ports_and_at_no_other() {
     let _servers = [5061, 5068].map(|port| answering(&scene, &folder, port));
     for transport in ["t1", "tn"] {
         for port in [5061, 5068] {
-            let finished = call(&scene, transport, port);
+            let finished = call(&scene, transport, port, "15");
             assert_eq!(
                 (finished.code, successful(&finished)),
                 (Some(0), Some(CALLS)),
@@ -69,9 +58,9 @@ fn calls_come_in_at_the_roles_ports_and_at_no_other() {
 
     // A Mediation Server of its own takes calls at 5068 only.
     api.switch(&["mediation"]).expect("a switch");
-    let finished = call(&scene, "t1", 5068);
+    let finished = call(&scene, "t1", 5068, "15");
     assert_eq!((finished.code, successful(&finished)), (Some(0), Some(CALLS)), "{finished:?}");
-    let finished = call(&scene, "t1", 5061);
+    let finished = call(&scene, "t1", 5061, "3");
     assert!(finished.code != Some(0), "{finished:?}");
     assert!(matches!(successful(&finished), None | Some(0)), "{finished:?}");
     assert!(api.counters().expect("counters").port("tcp", 5061) >= 1);
