@@ -22,6 +22,7 @@ pub use folder::Folder;
 
 use crate::agent::{Finished, Running, finish};
 use crate::netns::Netns;
+use crate::traffic::eventually;
 
 /// Each program with its package, one in a line.
 const LIST: &str = include_str!("../programs.tsv");
@@ -55,7 +56,7 @@ impl Program {
         Ok(Self { name: name.to_owned(), running: Running::spawn(&mut command)? })
     }
 
-    /// The same with what it has written when it is ready to be asked.
+    /// The same once it is ready, which `ready` tells from all that it wrote so far, or better by asking it.
     ///
     /// # Errors
     /// As [`Program::start`] and [`Program::wait_until`].
@@ -67,7 +68,7 @@ impl Program {
     /// Waits until `holds` says so, which is given all that the program wrote so far.
     ///
     /// # Errors
-    /// Where the program ends first or it takes longer; the message has `what` and what the program wrote.
+    /// Where the program ends without that, or it takes longer; the message has `what` and what the program wrote.
     pub fn wait_until(
         &mut self,
         what: &str,
@@ -77,6 +78,10 @@ impl Program {
         let end = Instant::now() + patience;
         while !holds(&self.output()) {
             if let Some(status) = self.running.child.try_wait()? {
+                // Its last words may not have been read yet.
+                if eventually(Duration::from_secs(1), || holds(&self.output())) {
+                    return Ok(());
+                }
                 bail!("{} ended with {status} before it was {what}:\n{}", self.name, self.output());
             }
             ensure!(

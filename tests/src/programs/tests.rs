@@ -29,7 +29,7 @@ fn what_a_program_started_dies_with_it_also_after_a_panic() {
     require_root();
     let namespace = Netns::new().expect("a namespace");
     let folder = Folder::new().expect("a folder");
-    // A program that starts others and says which: a shell by way of `ip`, as only listed programs are started.
+    // A program that starts another and says which.
     let script =
         folder.script("children", "#!/bin/sh\nsleep 60 &\necho \"child $!\"\nwait\n").expect("a script");
     let start = || {

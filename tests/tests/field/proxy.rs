@@ -6,7 +6,7 @@ use lyncwall_tests::scene::{Config, Scene};
 use lyncwall_tests::traffic::Outcome::{Answered, TimedOut};
 use lyncwall_tests::traffic::TcpEcho;
 
-use super::{curl, expect_tcp, nginx};
+use super::{PATIENT, curl, expect_tcp, nginx};
 
 /// The proxy's inside interface.
 const INSIDE_LINK: &str = "inside0";
@@ -36,8 +36,10 @@ fn web_site(at: &Netns, folder: &Folder) -> Program {
     folder.write("large", &"address book\n".repeat(LARGE / 13)).expect("a file");
     let http = format!(
         "server {{\nlisten 4443 ssl;\nroot {};\nlocation = /large {{}}\n\
+         location = /slow {{ alias {}; limit_rate 300k; }}\n\
          location / {{ return 200 \"pool $request_uri\\n\"; }}\n}}",
-        folder.path().display()
+        folder.path().display(),
+        folder.file("large")
     );
     nginx(at, folder, &http, &[4443])
 }
@@ -105,4 +107,28 @@ fn a_proxy_goes_on_when_the_role_is_switched_and_back() {
     api.switch(&["reverse-proxy"]).expect("a switch");
     let page = curl(client, &[&url]).success().expect("a page");
     assert_eq!(page, "pool /page\n");
+}
+
+#[test]
+fn a_download_by_the_proxy_goes_on_while_the_firewall_turns_on() {
+    let scene = Scene::new().expect("a scene");
+    let pool = pool(&scene);
+    let [outside, inside, client] = [(); 3].map(|()| Folder::new().expect("a folder"));
+    let _pool = web_site(&pool, &inside);
+    let _proxy = reverse_proxy(&scene.pair.host, &outside);
+    // The pool sends slowly, so that both connections have packets all the time.
+    let url = format!("https://{}/slow", Pair::HOST_V4);
+    let arguments = ["--silent", "--show-error", "--fail", "--insecure", "--no-buffer", "--output", "page"];
+    let arguments = arguments.into_iter().chain(["--write-out", "got %{size_download}", &url]);
+    let download = Program::start(&scene.pair.client, &client, "curl", arguments).expect("curl");
+    let some = |_: &str| !client.read("page").is_empty();
+    let mut download = download.ready(PATIENT, some).expect("it begins");
+
+    let (_agent, _api) =
+        scene.start(&Config::roles(&["reverse-proxy"]).interface(INSIDE_LINK)).expect("an agent");
+    let before = client.read("page").len();
+    assert!(before < LARGE / 13 * 13, "it was over before the firewall was there");
+    let all = format!("got {}", LARGE / 13 * 13);
+    // curl ends when it has all, and that is no failure.
+    download.wait_until("through", PATIENT, |wrote| wrote == all).expect("the whole page");
 }

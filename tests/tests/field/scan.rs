@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::time::Duration;
 
 use lyncwall_tests::agent::{Agent, Api};
+use lyncwall_tests::netns::Netns;
 use lyncwall_tests::programs;
 use lyncwall_tests::scene::{Config, Scene};
 use lyncwall_tests::traffic::{TcpEcho, UdpEcho};
@@ -45,11 +46,15 @@ impl Report {
 
 /// Scans an address of the box from the client.
 fn scan(scene: &Scene, address: IpAddr, arguments: &[&str]) -> Report {
+    scan_from(&scene.pair.client, address, arguments)
+}
+
+fn scan_from(from: &Netns, address: IpAddr, arguments: &[&str]) -> Report {
     let family = address.is_ipv6().then_some("-6");
     let address = address.to_string();
     let pace = ["-Pn", "-n", "-T5", "--min-rate", "20000", "--max-retries", "1", "-oG", "-", &address];
     let arguments = family.into_iter().chain(arguments.iter().copied()).chain(pace);
-    let text = programs::run(&scene.pair.client, "nmap", arguments, PATIENT).expect("nmap");
+    let text = programs::run(from, "nmap", arguments, PATIENT).expect("nmap");
     let text = text.success().expect("a scan");
     // One line says all: "Host: …<tab>Ports: 443/open/tcp//https///, …<tab>Ignored State: filtered (65531)<tab>…".
     let fields = || text.lines().flat_map(|line| line.split('\t'));
@@ -139,5 +144,19 @@ fn a_udp_scan_finds_what_a_rule_opens_and_no_other() {
             "{report:?}"
         );
         assert_eq!(report.ports("open|filtered"), [53, 67, 123, 161, 1434, 5060], "{report:?}");
+    }
+}
+
+/// Thousands of openings of the box's own, by a raw socket: each answer gets in, be it a yes or a no.
+#[test]
+fn a_scan_by_the_box_itself_sees_every_answer() {
+    let scene = Scene::new().expect("a scene");
+    let start = |port| TcpEcho::start(&scene.pair.client, (Ipv6Addr::UNSPECIFIED, port)).expect("a server");
+    let _servers = [443, 5061].map(start);
+    let (_agent, _api) = scene.start(&Config::default()).expect("an agent");
+    for address in Scene::CLIENT {
+        let report = scan_from(&scene.pair.host, address, &["-sS", "-p", "1-6000"]);
+        assert_eq!(report.ports("open"), [443, 5061], "{report:?}");
+        assert_eq!(report.count("closed"), 5998, "{report:?}");
     }
 }

@@ -26,6 +26,7 @@ struct Speech {
     version: u8,
     /// The time between two advertisements.
     interval: Duration,
+    /// From the one box's IPv4 address to the other's, instead of to the group of all.
     unicast: bool,
 }
 
@@ -44,7 +45,7 @@ impl Speech {
         interval: Duration::from_millis(500),
         unicast: false,
     };
-    /// From the one box to the other only.
+    /// As where a cloud's network has no multicast.
     const UNICAST: Self =
         Self { version: 3, interval: Duration::from_millis(500), unicast: true, ..Self::USUAL };
 
@@ -157,16 +158,9 @@ impl Node {
 
     fn start_keepalived(&mut self, speech: Speech) {
         let priority = if self.number == 2 { 150 } else { 100 };
-        let (me, peer) = match (speech.unicast, speech.address) {
-            (false, _) => (None, None),
-            (true, IpAddr::V4(_)) => {
-                (Some(IpAddr::from(v4(self.number))), Some(IpAddr::from(v4(self.peer()))))
-            }
-            (true, IpAddr::V6(_)) => (Some(v6(self.number).into()), Some(v6(self.peer()).into())),
-        };
-        let unicast = match (me, peer) {
-            (Some(me), Some(peer)) => format!("unicast_src_ip {me}\nunicast_peer {{\n{peer}\n}}"),
-            _ => String::new(),
+        let unicast = match speech.unicast {
+            true => format!("unicast_src_ip {}\nunicast_peer {{\n{}\n}}", v4(self.number), v4(self.peer())),
+            false => String::new(),
         };
         let prefix = if speech.address.is_ipv4() { 24 } else { 64 };
         let config = format!(
@@ -316,9 +310,8 @@ fn without_a_rule_for_vrrp_both_boxes_become_master() {
     let mut lan = Lan::new(Speech::UNICAST);
     for speech in [Speech::USUAL, Speech::UNICAST] {
         for node in &mut lan.boxes {
-            let api = node.guard(speech, "");
+            node.guard(speech, "");
             node.start_keepalived(speech);
-            drop(api);
         }
         let all = |lan: &Lan| lan.boxes.iter().all(|node| node.states().ends_with(&["MASTER".to_owned()]));
         assert!(eventually(PATIENT, || all(&lan)), "{}\n{}", lan.boxes[0].log(), lan.boxes[1].log());
