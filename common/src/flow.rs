@@ -179,7 +179,7 @@ pub fn track<P: Packet, T: Tracking>(packet: P, tables: &T) {
         TCP => tracker.tcp(ends(Carried::Ports(PortTransport::Tcp)), summary.flags()),
         UDP => tracker.udp(ends(Carried::Ports(PortTransport::Udp))),
         ICMP if decide::is_echo_request(summary) => {
-            tracker.echo(Ends { local: summary.identifier(), remote: NetPort(0), ..ends(Carried::Echo) })
+            tracker.echo(Ends { local: summary.identifier(), remote: NetPort(0), ..ends(Carried::Echo) });
         }
         _ => {}
     }

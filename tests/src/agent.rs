@@ -285,14 +285,14 @@ fn answers(socket: &Path) -> bool {
 
 /// A child whose output is read while it runs, so that a full pipe never stops it. Dropping it kills it.
 #[derive(Debug)]
-struct Running {
-    child: Child,
-    stdout: Output,
-    stderr: Output,
+pub(crate) struct Running {
+    pub(crate) child: Child,
+    pub(crate) stdout: Output,
+    pub(crate) stderr: Output,
 }
 
 impl Running {
-    fn spawn(command: &mut Command) -> Result<Self> {
+    pub(crate) fn spawn(command: &mut Command) -> Result<Self> {
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().with_context(|| format!("starting {command:?}"))?;
         let stdout = Output::of(child.stdout.take().context("a piped output")?);
@@ -314,7 +314,7 @@ impl Drop for Running {
 }
 
 /// Waits until the child ends.
-fn finish(mut running: Running, patience: Duration) -> Result<Finished> {
+pub(crate) fn finish(mut running: Running, patience: Duration) -> Result<Finished> {
     let end = Instant::now() + patience;
     loop {
         if let Some(status) = running.child.try_wait()? {
@@ -329,7 +329,7 @@ fn finish(mut running: Running, patience: Duration) -> Result<Finished> {
 
 /// One output of a child, read by a thread.
 #[derive(Debug)]
-struct Output {
+pub(crate) struct Output {
     bytes: Arc<Mutex<Vec<u8>>>,
     reader: Option<JoinHandle<()>>,
 }
@@ -350,7 +350,7 @@ impl Output {
     }
 
     /// What came so far.
-    fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         String::from_utf8_lossy(&self.bytes.lock().unwrap_or_else(PoisonError::into_inner)).into_owned()
     }
 
