@@ -76,6 +76,19 @@ impl<'a> Context<'a> {
         // SAFETY: both bounds are those of the context's packet.
         unsafe { header(self.data(), self.data_end(), offset) }
     }
+
+    /// Writes over the first bytes of a frame that nobody else looks at; false where it is shorter.
+    #[inline(always)]
+    pub(crate) fn replace_start(self, value: u64) -> bool {
+        let start = self.data();
+        if start + size_of::<u64>() > self.data_end() {
+            return false;
+        }
+        // SAFETY: the eight bytes lie between data and data_end, which the verifier checks again; the frame is a test
+        // run's own copy.
+        unsafe { (start as *mut u64).write_unaligned(value) };
+        true
+    }
 }
 
 /// The `T` at `offset` bytes from `data`; `None` where `data_end` comes before its end.
@@ -114,11 +127,26 @@ impl<'a> Outgoing<'a> {
         unsafe { (*self.context).len as usize }
     }
 
+    /// Where the frame begins.
+    #[inline(always)]
+    fn data(self) -> usize {
+        // SAFETY: the context that the kernel handed in.
+        unsafe { (*self.context).data as usize }
+    }
+
+    /// Where what can be read of it ends.
+    #[inline(always)]
+    fn data_end(self) -> usize {
+        // SAFETY: as above.
+        let end = unsafe { &raw const (*self.context).data_end };
+        // SAFETY: as above. Volatile, so that it is asked again rather than kept on the stack.
+        unsafe { end.read_volatile() as usize }
+    }
+
     /// Bytes of the frame that can be read.
     #[inline(always)]
     pub(crate) fn readable(self) -> usize {
-        // SAFETY: the context that the kernel handed in.
-        unsafe { (*self.context).data_end as usize - (*self.context).data as usize }
+        self.data_end() - self.data()
     }
 
     /// Makes so many bytes readable, or none: what is missing then cannot be read.
@@ -131,25 +159,8 @@ impl<'a> Outgoing<'a> {
     /// The `T` at `offset`; `None` where what can be read ends before it does.
     #[inline(always)]
     pub(crate) fn header<T: Wire>(self, offset: usize) -> Option<&'a T> {
-        // SAFETY: the context that the kernel handed in. Volatile, so that they are asked again rather than kept.
-        let (data, data_end) = unsafe {
-            ((*self.context).data as usize, (&raw const (*self.context).data_end).read_volatile() as usize)
-        };
         // SAFETY: both bounds are those of the context's packet.
-        unsafe { header(data, data_end, offset) }
-    }
-
-    /// Writes over the first bytes of a frame that nobody else looks at; false where it is shorter.
-    #[inline(always)]
-    pub(crate) fn replace_start(self, value: u64) -> bool {
-        let start = self.data();
-        if start + size_of::<u64>() > self.data_end() {
-            return false;
-        }
-        // SAFETY: the eight bytes lie between data and data_end, which the verifier checks again; the frame is a test
-        // run's own copy.
-        unsafe { (start as *mut u64).write_unaligned(value) };
-        true
+        unsafe { header(self.data(), self.data_end(), offset) }
     }
 }
 
@@ -256,7 +267,9 @@ pub(crate) fn changed<K, R>(
 pub(crate) fn stamp(map: &Array<FlowPorts>, transport: PortTransport, port: NetPort, stamp: u8) {
     let Some(ports) = map.get_ptr_mut(0) else { return };
     // SAFETY: a map value, which lives as long as the program; the index is checked. Every CPU may write a byte.
-    unsafe { (&raw mut (*ports).0[transport as usize][port.index()]).write_volatile(stamp) };
+    let place = unsafe { &raw mut (*ports).0[transport as usize][port.index()] };
+    // SAFETY: as above.
+    unsafe { place.write_volatile(stamp) };
 }
 
 /// Jiffies.

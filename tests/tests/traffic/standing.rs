@@ -65,13 +65,13 @@ fn what_the_box_opened_goes_on_when_enforcement_begins() {
         thread::scope(|scope| {
             let ended = Stop(&stop);
             scope.spawn(|| {
-                talk(&stop, &counts[0], || tcp_exchange(&busy, PATIENT).is_ok_and(|o| o == Answered))
+                talk(&stop, &counts[0], || tcp_exchange(&busy, PATIENT).is_ok_and(|o| o == Answered));
             });
             scope.spawn(|| {
                 talk(&stop, &counts[1], || {
                     loose.send_to(b"question", to).expect("it is sent");
                     loose.recv(&mut [0; 64]).is_ok()
-                })
+                });
             });
             let counted = |least: u32| counts.iter().all(|count| count.load(Ordering::Relaxed) >= least);
             assert!(eventually(PATIENT, || counted(5)), "they talk");
