@@ -6,7 +6,9 @@
 //! | `GET /v1/counters` | [`Counters`] |
 //! | `GET /v1/events` | one [`Event`] a line, until the client has enough |
 //! | `POST /v1/switch` with a [`Switch`] | [`Switched`] |
-//! | `POST /v1/reload` | [`Switched`] |
+//! | `POST /v1/reload`, also with a [`Reload`] | [`Switched`] |
+//! | `POST /v1/confirm` | [`Confirmed`] |
+//! | `POST /v1/rollback` | [`Switched`] |
 //! | `POST /v1/detach` | [`Detached`], and the agent ends |
 //!
 //! What the user can mend is answered with status 400 and [`Refusal`], anything else that fails with 500 and one.
@@ -36,6 +38,9 @@ pub struct Status {
     pub on_exit: OnExit,
     /// The number of the generation that judges; it counts up with every switch and reload.
     pub generation: u64,
+    /// The change that waits to be confirmed.
+    #[serde(default)]
+    pub waiting: Option<Waiting>,
     /// The interfaces.
     pub interfaces: Vec<Interface>,
     /// The targets.
@@ -48,12 +53,25 @@ pub struct Status {
     pub program: Program,
     /// What the kernel can do.
     pub kernel: Kernel,
+    /// The tables of tracked flows.
+    pub flows: Flows,
     /// Packets that passed since the maps were made.
     pub passed: u64,
     /// Packets that were dropped.
     pub dropped: u64,
     /// What is allowed but may not be meant, one sentence each.
     pub warnings: Vec<String>,
+}
+
+/// A change that nobody has confirmed yet.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Waiting {
+    /// Seconds until it goes back, rounded up.
+    pub seconds: u64,
+    /// The roles that come back then.
+    pub targets: Vec<TargetRoles>,
+    /// What else becomes different then, a sentence each.
+    pub changes: Vec<String>,
 }
 
 /// An interface of the configuration.
@@ -113,6 +131,23 @@ pub struct Program {
     pub load_ms: u64,
     /// Memory of the maps, in bytes.
     pub map_bytes: u64,
+}
+
+/// The tables of tracked flows.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Flows {
+    /// Flows of IPv4, those among them that have timed out.
+    pub v4: u32,
+    /// The same of IPv6.
+    pub v6: u32,
+    /// As many as each of the two tables holds.
+    pub size: u32,
+    /// Flows that were added since the tables were made.
+    pub added: u64,
+    /// Flows that new ones pushed out, those longest silent first.
+    pub evicted: u64,
+    /// Flows that could not be added.
+    pub lost: u64,
 }
 
 /// The kernel, as far as lyncwall uses it.
@@ -275,6 +310,18 @@ pub struct Switch {
     pub target: Option<String>,
     /// The roles; none closes all ports.
     pub roles: Vec<String>,
+    /// Seconds within which the switch is to be confirmed, from 1 to a day; else it goes back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub confirm: Option<u64>,
+}
+
+/// How to reload.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Reload {
+    /// Seconds within which the reload is to be confirmed, from 1 to a day; else it goes back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub confirm: Option<u64>,
 }
 
 /// What a switch or a reload did.
@@ -294,7 +341,21 @@ pub struct Switched {
     pub closed: Vec<PortChange>,
     /// Microseconds from the request to the last write.
     pub micros: u64,
+    /// Seconds within which it is to be confirmed; `None` where it holds for good.
+    #[serde(default)]
+    pub confirm: Option<u64>,
     /// What is allowed but may not be meant.
+    pub warnings: Vec<String>,
+}
+
+/// What holds for good now.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Confirmed {
+    /// The number of the generation that judges.
+    pub generation: u64,
+    /// The roles of each target.
+    pub targets: Vec<TargetRoles>,
+    /// What could not be done about it.
     pub warnings: Vec<String>,
 }
 
@@ -305,6 +366,16 @@ pub struct TargetRoles {
     pub target: String,
     /// Its roles.
     pub roles: Vec<String>,
+}
+
+impl TargetRoles {
+    /// Those of all targets.
+    #[must_use]
+    pub fn all(roles: &crate::plan::Roles) -> Vec<Self> {
+        let one =
+            |(target, roles): (&String, &Vec<String>)| Self { target: target.clone(), roles: roles.clone() };
+        roles.iter().map(one).collect()
+    }
 }
 
 /// Ports that were opened or closed.

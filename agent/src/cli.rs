@@ -22,6 +22,10 @@ pub(crate) struct Cli {
     #[arg(long, global = true, value_name = "DIR", default_value = "/sys/fs/bpf/lyncwall")]
     pub(crate) pin_dir: PathBuf,
 
+    /// The directory where the roles and the configuration that hold for good outlive a reboot.
+    #[arg(long, global = true, value_name = "DIR", default_value = "/var/lib/lyncwall")]
+    pub(crate) state_dir: PathBuf,
+
     #[command(subcommand)]
     pub(crate) command: Command,
 }
@@ -34,8 +38,13 @@ pub(crate) enum Command {
     Status,
     /// Give a target other roles, in one step for all packets; the file stays as it is.
     Switch(commands::switch::Options),
-    /// Have the agent read its configuration file again; a file with mistakes changes nothing.
-    Reload,
+    /// Have the agent read its configuration file again; a file with mistakes changes nothing, nor does one that shuts a
+    /// standing management session out, unless it is to be confirmed.
+    Reload(commands::switch::ReloadOptions),
+    /// Keep a switch or a reload that was made with --confirm.
+    Confirm,
+    /// Go back to what was before a switch or a reload that waits to be confirmed, at once.
+    Rollback,
     /// Show the counters by reason, rule and dropped port, again every second.
     Watch(commands::watch::Options),
     /// Print packets as they are dropped (in audit mode: would be): a sample, as each CPU's rate is limited.

@@ -2,6 +2,7 @@
 
 pub(crate) mod catalogue;
 pub(crate) mod check;
+pub(crate) mod confirm;
 pub(crate) mod detach;
 pub(crate) mod doctor;
 pub(crate) mod events;
@@ -12,6 +13,7 @@ pub(crate) mod status;
 pub(crate) mod switch;
 pub(crate) mod watch;
 
+use lyncwall::api::TargetRoles;
 use lyncwall::config::Mode;
 
 /// What a mode does to packets.
@@ -20,4 +22,13 @@ fn mode(mode: Mode) -> &'static str {
         Mode::Enforce => "enforcing",
         Mode::Audit => "AUDIT: nothing is dropped",
     }
+}
+
+/// The roles of each target, in one line.
+fn roles_of(targets: &[TargetRoles]) -> String {
+    let one = |target: &TargetRoles| {
+        let roles = if target.roles.is_empty() { "no role".to_owned() } else { target.roles.join(", ") };
+        format!("{}: {roles}", target.target)
+    };
+    targets.iter().map(one).collect::<Vec<_>>().join("; ")
 }

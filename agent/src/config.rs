@@ -7,13 +7,16 @@
 use std::fmt;
 use std::net::IpAddr;
 use std::path::Path;
+use std::time::Duration;
 
+use lyncwall_common::abi::FlowTimes;
 use serde::{Deserialize, Serialize};
 
 use crate::net::{PortRange, Prefix};
 use crate::problem::{Place, Problem, Problems};
 
 mod allow;
+mod flows;
 mod groups;
 mod lists;
 mod names;
@@ -131,6 +134,17 @@ pub struct Config {
     pub targets: Vec<Target>,
     /// The further rules: up to 64, no two of one name.
     pub allow: Vec<Allow>,
+    /// How flows are tracked.
+    pub flows: Flows,
+}
+
+/// How flows are tracked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Flows {
+    /// How long what the box sends is watched before enforcement begins.
+    pub learn: Duration,
+    /// How long a flow outlives its last packet.
+    pub times: FlowTimes,
 }
 
 /// The catalogue a configuration asks for: the key of a built-in one, or a path. Whether there is one is not

@@ -3,9 +3,12 @@
 //! Maps and links are pinned, so enforcement outlives the agent, and the next one adopts what is there
 //! ([`Datapath::open`]). Each concern has a file of its own below this one; `sys` is the only unsafe code.
 
+mod clock;
 mod control;
 mod counters;
+mod egress;
 mod events;
+mod flows;
 mod install;
 mod interfaces;
 mod links;
@@ -17,6 +20,7 @@ mod sources;
 mod state;
 mod sys;
 
+use std::net::IpAddr;
 use std::os::fd::{AsFd, AsRawFd as _};
 use std::path::Path;
 use std::time::{Duration, Instant, SystemTime};
@@ -25,21 +29,24 @@ use std::{fs, io};
 use anyhow::{Context as _, Result};
 use aya::Ebpf;
 use aya::maps::{MapData, RingBuf};
-use aya::programs::{Program, Xdp};
+use aya::programs::{Program, SchedClassifier, Xdp};
 use aya_obj::Object;
-use lyncwall_common::abi::{PortTransport, map};
+use lyncwall_common::abi::{FLOWS, PortTransport, map, program};
 use tokio_stream::Stream;
 
 pub use counters::Counters;
 pub use events::Events;
-pub use install::LiveGeneration;
+pub use install::{Hold, LiveGeneration};
 pub use interfaces::Mode;
 pub use links::{Attach, Attached, Examined};
 pub use pins::Detached;
 pub use probe::{Answer, Feature, Features, Id as FeatureId, Machine, MemoryLimit};
 
 use crate::policy::{Compiled, ManagementTables};
+use crate::standing::Standing;
 use counters::CounterMaps;
+use egress::Hook;
+use flows::FlowMaps;
 use install::Generations;
 use pins::PinDir;
 use state::StateMap;
@@ -52,9 +59,12 @@ pub struct Datapath {
     program: &'static str,
     features: Features,
     load_time: Duration,
+    /// Jiffies a second.
+    hz: u64,
     control: control::Control,
     generations: Generations,
     counters: CounterMaps,
+    flows: FlowMaps,
     events: Option<RingBuf<MapData>>,
     state: StateMap,
     // Last, so that the lock goes when all else is gone.
@@ -102,6 +112,17 @@ pub struct Status {
     pub features: Features,
 }
 
+/// How full the flow tables are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FlowFill {
+    /// Flows of IPv4, those that have timed out among them.
+    pub v4: u32,
+    /// The same of IPv6.
+    pub v6: u32,
+    /// As many as either table holds.
+    pub size: u32,
+}
+
 impl Datapath {
     /// Loads `object` over the maps that are pinned in `pin_dir`, and makes and pins them where there are none. No
     /// interface is touched: an earlier agent's program stays attached until [`Datapath::attach_all`] replaces it.
@@ -117,15 +138,18 @@ impl Datapath {
         let mut pins = PinDir::open(pin_dir)?;
         let adopted = pins.prepare(&parsed)?;
         let start = Instant::now();
-        let (mut ebpf, program) = load::load(object, pins.path())?;
+        let hz = probe::ticks_per_second()?;
+        let (mut ebpf, program) = load::load(object, pins.path(), hz)?;
         let load_time = start.elapsed();
         let mut datapath = Self {
             program,
             features,
             load_time,
+            hz,
             control: control::Control::take(&mut ebpf)?,
             generations: Generations::take(&mut ebpf, adopted)?,
             counters: CounterMaps::take(&mut ebpf)?,
+            flows: FlowMaps::take(&mut ebpf)?,
             events: Some(load::take(&mut ebpf, map::EVENTS)?),
             state: StateMap::take(&mut ebpf)?,
             ebpf,
@@ -159,12 +183,69 @@ impl Datapath {
         links::attach_all(load::xdp(&mut self.ebpf, self.program)?, &links, wanted)
     }
 
-    /// Takes the program off all interfaces but these, and says which those were.
+    /// What would stand in the way of [`Datapath::attach_all`], as far as it can be seen beforehand.
+    ///
+    /// # Errors
+    /// As [`Datapath::attach_all`].
+    pub fn check_interfaces(&self, wanted: &[(&str, Attach)]) -> Result<()> {
+        links::check(&self.pins.links_dir(), wanted)
+    }
+
+    /// Attaches the program on what the box sends to these interfaces of this thread's network namespace, or replaces an
+    /// earlier agent's. It changes no packet. Gives the names of those that had none.
+    ///
+    /// # Errors
+    /// Where one does not exist, or the kernel refuses.
+    pub fn attach_egress(&mut self, interfaces: &[&str]) -> Result<Vec<String>> {
+        let tcx = self.features.features.iter().find(|feature| feature.id == FeatureId::Tcx);
+        let hook = match tcx {
+            Some(Feature { answer: Answer::Found, .. }) => Hook::Tcx,
+            _ => Hook::Clsact,
+        };
+        let directory = self.pins.egress_dir();
+        egress::attach_all(load::egress(&mut self.ebpf)?, &directory, hook, interfaces)
+    }
+
+    /// Whether TCP connections are picked up in the middle: for the time before enforcement begins.
+    pub fn set_learning(&mut self, learning: bool) {
+        self.control.set_learning(learning);
+    }
+
+    /// Makes flows of connections that stand already, where no rule of the live generation lets their packets in.
+    /// Learning has to be on.
+    ///
+    /// # Errors
+    /// Where the kernel does not run the program.
+    pub fn seed(&self, connections: &[Standing]) -> Result<()> {
+        let program = self.egress()?;
+        connections.iter().try_for_each(|standing| flows::show(program, standing))
+    }
+
+    /// Forgets TCP flows by the address and port of this side, and says how many.
+    ///
+    /// # Errors
+    /// Where a map cannot be written.
+    pub fn forget_flows(&mut self, unwanted: impl Fn(IpAddr, u16) -> bool) -> Result<u64> {
+        self.flows.forget(unwanted)
+    }
+
+    /// How full the flow tables are.
+    ///
+    /// # Errors
+    /// Where a map cannot be read.
+    pub fn flow_fill(&self) -> Result<FlowFill> {
+        let [v4, v6] = self.flows.fill()?;
+        Ok(FlowFill { v4, v6, size: FLOWS })
+    }
+
+    /// Takes the programs off all interfaces but these, and says which those were.
     ///
     /// # Errors
     /// Where a pin cannot be removed.
     pub fn detach_interfaces_except(&mut self, keep: &[&str]) -> Result<Vec<String>> {
-        links::detach_except(&self.pins.links_dir(), keep)
+        let detached = links::detach_except(&self.pins.links_dir(), keep)?;
+        egress::detach_except(&self.pins.egress_dir(), keep)?;
+        Ok(detached)
     }
 
     /// Writes a generation into a free slot and switches to it; returns its number. A packet is judged by the one
@@ -189,7 +270,54 @@ impl Datapath {
         compiled: &Compiled,
         after_write: &mut dyn FnMut(&'static str) -> Result<()>,
     ) -> Result<u64> {
-        self.generations.install(&self.control, compiled, after_write)
+        self.generations.install(&self.control, compiled, Hold::ForGood, after_write)
+    }
+
+    /// As [`Datapath::install`], for as long as `hold` says.
+    ///
+    /// # Errors
+    /// As [`Datapath::install`].
+    pub fn install_for(&mut self, compiled: &Compiled, hold: Hold) -> Result<u64> {
+        self.generations.install(&self.control, compiled, hold, &mut |_| Ok(()))
+    }
+
+    /// The number that the next generation gets.
+    ///
+    /// # Errors
+    /// Where the map cannot be read.
+    pub fn next_generation(&self) -> Result<u64> {
+        self.generations.next_number()
+    }
+
+    /// The moment in jiffies, as the program counts them, at which `time` from now has passed.
+    ///
+    /// # Errors
+    /// Where the kernel's clock cannot be read.
+    pub fn deadline_in(&self, time: Duration) -> Result<u64> {
+        Ok(clock::deadline(clock::jiffies(&self.ebpf)?, time, self.hz))
+    }
+
+    /// How long the generation that was installed [`Hold::Until`] a deadline judges still: zero where the program has
+    /// gone back already, `None` where there is no deadline.
+    ///
+    /// # Errors
+    /// Where the kernel's clock cannot be read.
+    pub fn time_left(&self) -> Result<Option<Duration>> {
+        match self.control.live().deadline() {
+            0 => Ok(None),
+            deadline => Ok(Some(clock::left(clock::jiffies(&self.ebpf)?, deadline, self.hz))),
+        }
+    }
+
+    /// Takes the deadline away: the generation that waits for it holds for good. See [`Datapath::time_left`] first, as
+    /// this would bring back what the program went back from.
+    pub fn confirm(&mut self) {
+        self.generations.confirm(&self.control);
+    }
+
+    /// Has the generation before the one with a deadline judge for good, before its deadline or after.
+    pub fn go_back(&mut self) {
+        self.generations.go_back(&self.control);
     }
 
     /// Waits until no packet is judged by a retired slot any more, so that the next switch need not. For after a
@@ -227,9 +355,11 @@ impl Datapath {
     /// The generation that judges.
     ///
     /// # Errors
-    /// Where the map cannot be read.
+    /// Where the map or the kernel's clock cannot be read.
     pub fn live(&self) -> Result<LiveGeneration> {
-        self.generations.live(&self.control)
+        // Without a deadline nobody asks for the time.
+        let now = if self.control.live().deadline() == 0 { 0 } else { clock::jiffies(&self.ebpf)? };
+        self.generations.live(&self.control, now)
     }
 
     /// Counts by reason and by rule.
@@ -302,6 +432,17 @@ impl Datapath {
         match self.ebpf.program(self.program) {
             Some(Program::Xdp(program)) => Ok(program),
             _ => anyhow::bail!("the BPF object has no XDP program {}", self.program),
+        }
+    }
+
+    /// The loaded program on what the box sends, for test runs.
+    ///
+    /// # Errors
+    /// Never, once opened.
+    pub fn egress(&self) -> Result<&SchedClassifier> {
+        match self.ebpf.program(program::EGRESS) {
+            Some(Program::SchedClassifier(program)) => Ok(program),
+            _ => anyhow::bail!("the BPF object has no tc program {}", program::EGRESS),
         }
     }
 

@@ -1,23 +1,29 @@
 //! The firewall as a whole: what the file says, what holds at run time, and the kernel side that enforces it.
 
+mod confirm;
+mod report;
+mod store;
+mod takeover;
+
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
-use lyncwall_common::reason::Action;
 use serde::{Deserialize, Serialize};
 
 use crate::api;
-use crate::config::{self, Address, Config, OnExit};
-use crate::datapath::{Attach, Attached, Datapath, Detached, Events, Mode};
+use crate::config::{self, OnExit};
+use crate::datapath::{Attach, Attached, Datapath, Detached, Events, Hold, Mode};
 use crate::machine;
-use crate::net::{PortRange, Prefix};
 use crate::plan::{Machine, Plan, Roles};
-use crate::policy::{self, Compiled, CounterBook, Identity, Input, OpenPorts, Ports, TargetInput, compile};
+use crate::policy::{Compiled, CounterBook, Input, TargetInput, compile};
 use crate::problem::{Problem, Problems};
 use crate::services::Services;
+use confirm::{Waiting, resume};
+
+pub use store::Store;
 
 /// A firewall that enforces.
 pub struct Firewall {
@@ -27,6 +33,10 @@ pub struct Firewall {
     memory: Memory,
     /// What the targets open, as compiled last.
     targets: Vec<TargetInput>,
+    /// What outlives a reboot.
+    store: Store,
+    /// The configuration to go back to, while a change waits to be confirmed.
+    before: Option<Plan>,
 }
 
 /// What outlives the agent, beside the maps.
@@ -43,6 +53,12 @@ struct Memory {
     /// Why a driver did not take the program, by the interfaces that are in generic mode for it.
     #[serde(default)]
     native_refused: BTreeMap<String, String>,
+    /// Flows that were taken out of the tables again.
+    #[serde(default)]
+    flows_forgotten: u64,
+    /// What comes back where nobody confirms the roles above.
+    #[serde(default)]
+    waiting: Option<Waiting>,
 }
 
 impl Firewall {
@@ -56,10 +72,11 @@ impl Firewall {
         plan: Plan,
         object: &[u8],
         pin_dir: &Path,
+        store: Store,
         ready: impl FnOnce() -> Result<T>,
     ) -> Result<(Self, T)> {
         let looked = machine::look(&plan.config);
-        let (machine, ready, datapath) = match (looked, Datapath::open(object, pin_dir)) {
+        let (machine, ready, mut datapath) = match (looked, Datapath::open(object, pin_dir)) {
             (Ok(machine), Ok(datapath)) => match ready() {
                 Ok(ready) => (machine, ready, datapath),
                 Err(error) => return Err(given_up(datapath, error)),
@@ -70,16 +87,23 @@ impl Firewall {
         };
         let stored = datapath.load_state()?;
         let fresh = stored.is_none();
-        let memory = match stored {
+        let mut memory = match stored {
             Some(blob) => serde_json::from_slice(&blob)
                 .context("reading what an earlier agent stored beside the maps")?,
-            None => Memory::default(),
+            None => store.memory(),
         };
+        let confirm::Resumed { plan, replaced, before } = resume(&mut datapath, &mut memory, plan, &store)?;
+        let machine = if replaced { machine::look_again(&plan.config)? } else { machine };
         let services = Arc::new(Services::of(&plan.catalogue));
         let roles = memory.roles_for(&plan);
-        let mut firewall = Self { plan, services, datapath, memory, targets: Vec::new() };
+        let mut firewall = Self { plan, services, datapath, memory, targets: Vec::new(), store, before };
         match firewall.enforce(&machine, &roles) {
-            Ok(()) => Ok((firewall, ready)),
+            Ok(()) => {
+                if firewall.before.is_none() {
+                    firewall.keep(!replaced);
+                }
+                Ok((firewall, ready))
+            }
             Err(error) if fresh => Err(removed(firewall.datapath, error)),
             Err(error) => Err(error),
         }
@@ -89,28 +113,40 @@ impl Firewall {
         let plan = self.plan.clone();
         if self.datapath.status()?.interfaces.is_empty() {
             self.install(&plan, roles, machine)?;
-            self.attach(&plan)?;
+            self.take_over(&plan, plan.config.flows.learn)?;
         } else {
             // The old policy judges until all interfaces are known to take the program.
-            self.attach(&plan)?;
+            self.take_over(&plan, Duration::ZERO)?;
             self.install(&plan, roles, machine)?;
         }
-        let keep: Vec<&str> = plan.config.interfaces.iter().map(|interface| &*interface.name).collect();
+        // What a change that waits may go back to stays guarded.
+        let plans = [Some(&plan), self.before.as_ref()].into_iter().flatten();
+        let keep: Vec<&str> =
+            plans.flat_map(|plan| &plan.config.interfaces).map(|interface| &*interface.name).collect();
         for interface in self.datapath.detach_interfaces_except(&keep)? {
             tracing::info!(interface, "detached: the configuration no longer names it");
         }
         Ok(())
     }
 
-    /// Gives a target other roles. Where there is one target, `target` may be left out.
+    /// Gives a target other roles. Where there is one target, `target` may be left out. With a time to `confirm`, from
+    /// a second to a day, they hold for good only where [`Firewall::confirm`] follows within it.
     ///
     /// # Errors
-    /// [`Problems`] for an unknown target or role. The policy before goes on judging then.
-    pub fn switch(&mut self, target: Option<&str>, roles: &[String]) -> Result<api::Switched> {
+    /// [`Problems`] for an unknown target or role, for another time, and where another change waits to be confirmed. The
+    /// policy before goes on judging then.
+    pub fn switch(
+        &mut self,
+        target: Option<&str>,
+        roles: &[String],
+        confirm: Option<Duration>,
+    ) -> Result<api::Switched> {
         let start = Instant::now();
-        let target = self.target(target)?;
-        let keys: Vec<&str> = roles.iter().map(String::as_str).collect();
+        self.nothing_waits()?;
         let mut problems = Problems::default();
+        problems.extend(confirm::check(confirm).err());
+        let target = self.target(target).map_err(|problem| problems.push(problem)).unwrap_or_default();
+        let keys: Vec<&str> = roles.iter().map(String::as_str).collect();
         for (_, message, fix) in self.plan.catalogue.check_roles(&keys) {
             problems.push(Problem::new(message, fix));
         }
@@ -119,37 +155,89 @@ impl Firewall {
         all.insert(target, roles.to_vec());
         let plan = self.plan.clone();
         let machine = machine::look_again(&plan.config)?;
-        self.change(&plan, &all, &machine, start)
+        let mut switched = self.change(&plan, &all, &machine, start, confirm)?;
+        match confirm {
+            Some(_) => self.before = Some(plan),
+            None => switched.warnings.extend(self.keep(false)),
+        }
+        Ok(switched)
     }
 
     /// Reads the configuration file again and enforces what it says now. Roles that were switched at run time stay,
-    /// unless the file gives the target other roles than before.
+    /// unless the file gives the target other roles than before. `confirm` is as for [`Firewall::switch`]; until then,
+    /// who may manage the box before or after may do so.
     ///
     /// # Errors
-    /// [`Problems`] for a bad file. The policy before goes on judging then.
-    pub fn reload(&mut self) -> Result<api::Switched> {
+    /// [`Problems`] for a bad file, for one that shuts a standing management session out where nothing is to be confirmed,
+    /// and as [`Firewall::switch`]. The policy before goes on judging then.
+    pub fn reload(&mut self, confirm: Option<Duration>) -> Result<api::Switched> {
         let start = Instant::now();
-        let plan = Plan::read(&self.plan.file)?;
+        self.nothing_waits()?;
+        let plan = match (confirm::check(confirm), Plan::read(&self.plan.file)) {
+            (Ok(()), plan) => plan?,
+            (Err(problem), plan) => {
+                let mut problems = plan.err().unwrap_or_default();
+                problems.push(problem);
+                return Err(problems.into());
+            }
+        };
         let machine = machine::look(&plan.config)?;
         let roles = self.memory.roles_for(&plan);
         // Compiled once before anything is attached, so that a bad file changes nothing.
         compile(&plan.input(&roles, &machine)?, &mut self.memory.counters.clone())?;
-        let before: Vec<String> =
-            self.datapath.status()?.interfaces.into_iter().map(|attached| attached.interface).collect();
-        self.attach(&plan)?;
-        let switched = match self.change(&plan, &roles, &machine, start) {
+        let tried_before = match confirm {
+            Some(_) => self.about_to_try(&plan)?,
+            None => {
+                self.shuts_nobody_out(&plan)?;
+                None
+            }
+        };
+        let mut switched = match self.attach_and_change(&plan, &roles, &machine, start, confirm) {
             Ok(switched) => switched,
             Err(error) => {
-                let before: Vec<&str> = before.iter().map(String::as_str).collect();
-                self.datapath.detach_interfaces_except(&before)?;
+                if confirm.is_some() {
+                    self.not_tried(tried_before);
+                }
                 return Err(error);
             }
         };
+        self.services = Arc::new(Services::of(&plan.catalogue));
+        let before = std::mem::replace(&mut self.plan, plan.clone());
+        match confirm {
+            Some(_) => self.before = Some(before),
+            None => {
+                self.detach_others(&plan)?;
+                switched.warnings.extend(self.keep(true));
+            }
+        }
+        Ok(switched)
+    }
+
+    /// All or nothing: an interface that was attached to for a change that fails is detached again.
+    fn attach_and_change(
+        &mut self,
+        plan: &Plan,
+        roles: &Roles,
+        machine: &Machine,
+        start: Instant,
+        confirm: Option<Duration>,
+    ) -> Result<api::Switched> {
+        let before: Vec<String> =
+            self.datapath.status()?.interfaces.into_iter().map(|attached| attached.interface).collect();
+        let attached = self.take_over(plan, Duration::ZERO);
+        let changed = attached.and_then(|()| self.change(plan, roles, machine, start, confirm));
+        if changed.is_err() {
+            let before: Vec<&str> = before.iter().map(String::as_str).collect();
+            self.datapath.detach_interfaces_except(&before)?;
+        }
+        changed
+    }
+
+    /// Detaches from interfaces that the configuration does not name.
+    fn detach_others(&mut self, plan: &Plan) -> Result<()> {
         let keep: Vec<&str> = plan.config.interfaces.iter().map(|interface| &*interface.name).collect();
         self.datapath.detach_interfaces_except(&keep)?;
-        self.services = Arc::new(Services::of(&plan.catalogue));
-        self.plan = plan;
-        Ok(switched)
+        Ok(())
     }
 
     /// Attaches to interfaces of the configuration that are there and not enforced on: they were destroyed and made again.
@@ -170,7 +258,7 @@ impl Firewall {
             // One by one: that one refuses must leave no other open.
             let mut plan = self.plan.clone();
             plan.config.interfaces = vec![interface];
-            match self.attach(&plan) {
+            match self.take_over(&plan, Duration::ZERO) {
                 Ok(()) => changed = true,
                 Err(error) => match error.downcast::<Problems>() {
                     Ok(found) => problems.append(found),
@@ -192,98 +280,6 @@ impl Firewall {
     /// Waits until the generation before has judged its last packet. For after a switch was answered.
     pub fn retire(&mut self) {
         self.datapath.retire();
-    }
-
-    /// What is enforced, where, and how it stands.
-    ///
-    /// # Errors
-    /// Where the kernel does not tell.
-    pub fn status(&self) -> Result<api::Status> {
-        let config = &self.plan.config;
-        let status = self.datapath.status()?;
-        let counters = self.datapath.counters()?;
-        let total = |wanted: Action| {
-            counters.reasons.iter().filter(|(_, action, _)| *action == wanted).map(|(.., n)| n).sum()
-        };
-        let open = OpenPorts::of(&self.targets);
-        let file_roles = self.plan.roles();
-        let ports =
-            |target: &str, transport| open.get(target, transport).iter().map(Ports::to_string).collect();
-        let of = |roles: &Roles, target: &str| roles.get(target).cloned().unwrap_or_default();
-        Ok(api::Status {
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            pid: std::process::id(),
-            config: self.plan.file.clone(),
-            catalogue: self.plan.catalogue.edition().to_owned(),
-            reading: config.reading,
-            mode: config.mode,
-            on_exit: config.on_exit,
-            generation: self.datapath.live()?.number,
-            interfaces: interfaces(config, &status.interfaces, &self.memory.native_refused),
-            targets: config
-                .targets
-                .iter()
-                .map(|target| api::Target {
-                    name: target.name.to_string(),
-                    address: addresses(&target.address),
-                    roles: of(&self.memory.roles, &target.name),
-                    file_roles: of(&file_roles, &target.name),
-                    tcp: ports(&target.name, lyncwall_common::abi::PortTransport::Tcp),
-                    udp: ports(&target.name, lyncwall_common::abi::PortTransport::Udp),
-                })
-                .collect(),
-            allow: config.allow.iter().map(ToString::to_string).collect(),
-            management: config.management.as_ref().map(|management| api::Management {
-                from: management.from.iter().map(Prefix::to_string).collect(),
-                tcp: management.tcp.iter().map(PortRange::to_string).collect(),
-                udp: management.udp.iter().map(PortRange::to_string).collect(),
-            }),
-            program: api::Program {
-                name: status.program.to_owned(),
-                id: status.id,
-                tag: format!("{:016x}", status.tag),
-                verified_instructions: status.verified_instructions,
-                load_ms: u64::try_from(status.load_time.as_millis()).unwrap_or(u64::MAX),
-                map_bytes: status.map_memory,
-            },
-            kernel: (&status.features).into(),
-            passed: total(Action::Pass),
-            dropped: total(Action::Drop),
-            warnings: self.warnings(&self.plan, &self.memory.roles)?,
-        })
-    }
-
-    /// Counts by reason, rule and port.
-    ///
-    /// # Errors
-    /// Where a map cannot be read.
-    pub fn counters(&self) -> Result<api::Counters> {
-        let counters = self.datapath.counters()?;
-        let reasons =
-            counters.reasons.iter().filter(|(.., packets)| *packets != 0).map(|(reason, action, packets)| {
-                api::ReasonCount { reason: reason.to_string(), action: action.to_string(), packets: *packets }
-            });
-        let rules = self.memory.counters.live().filter_map(|counter| {
-            let before = self.memory.counted_before.get(&counter).copied().unwrap_or_default();
-            let packets =
-                counters.rules.get(counter as usize).copied().unwrap_or_default().wrapping_sub(before);
-            Some(self.rule(self.memory.counters.label(counter)?, packets))
-        });
-        let ports =
-            self.datapath.port_drops()?.into_iter().map(|(transport, port, packets)| api::PortCount {
-                transport: transport.name().to_owned(),
-                port,
-                service: self.services.at(transport, port).to_owned(),
-                packets,
-            });
-        Ok(api::Counters {
-            generation: self.datapath.live()?.number,
-            reasons: reasons.collect(),
-            rules: rules.collect(),
-            ports: ports.collect(),
-            events_lost: counters.events_lost,
-            fragments_lost: counters.fragments_lost,
-        })
     }
 
     /// The sampled drops; there is one reader.
@@ -337,9 +333,11 @@ impl Firewall {
         roles: &Roles,
         machine: &Machine,
         start: Instant,
+        confirm: Option<Duration>,
     ) -> Result<api::Switched> {
+        let hold = self.hold(confirm)?;
         let before = std::mem::take(&mut self.targets);
-        let generation = match self.install(plan, roles, machine) {
+        let generation = match self.install_for(plan, roles, machine, hold) {
             Ok(generation) => generation,
             Err(error) => {
                 self.targets = before;
@@ -347,31 +345,29 @@ impl Firewall {
             }
         };
         let micros = u64::try_from(start.elapsed().as_micros()).unwrap_or(u64::MAX);
-        let (mut opened, mut closed) = (Vec::new(), Vec::new());
-        for change in OpenPorts::of(&before).changes(&OpenPorts::of(&self.targets)) {
-            let told = |targets: &[TargetInput], ports: &[Ports]| -> Vec<api::PortChange> {
-                ports.iter().map(|ports| port_change(plan, targets, &change, *ports)).collect()
-            };
-            opened.extend(told(&self.targets, &change.opened));
-            closed.extend(told(&before, &change.closed));
-        }
+        let (opened, closed) = self.opened_and_closed(plan, &before);
         Ok(api::Switched {
             generation,
             mode: plan.config.mode,
             changes: plan.differences(&self.plan),
-            targets: roles
-                .iter()
-                .map(|(target, roles)| api::TargetRoles { target: target.clone(), roles: roles.clone() })
-                .collect(),
+            targets: api::TargetRoles::all(roles),
             opened,
             closed,
             micros,
+            confirm: confirm.map(|time| time.as_secs()),
             warnings: self.warnings(plan, roles)?,
         })
     }
 
-    /// Compiles, fills a generation and switches to it; then stores what is to outlive the agent.
+    /// Installs what holds already for a machine that has changed, or for a new agent: a change that waits to be
+    /// confirmed goes on waiting.
     fn install(&mut self, plan: &Plan, roles: &Roles, machine: &Machine) -> Result<u64> {
+        let hold = if self.before.is_some() { Hold::Alike } else { Hold::ForGood };
+        self.install_for(plan, roles, machine, hold)
+    }
+
+    /// Stores what is to outlive the agent; compiles, fills a generation and switches to it.
+    fn install_for(&mut self, plan: &Plan, roles: &Roles, machine: &Machine, hold: Hold) -> Result<u64> {
         let input: Input = plan.input(roles, machine)?;
         let mut counters = self.memory.counters.clone();
         let compiled = compile(&input, &mut counters)?;
@@ -382,7 +378,10 @@ impl Firewall {
             counted_before
                 .extend(reused.into_iter().map(|n| (n, now.get(n as usize).copied().unwrap_or_default())));
         }
-        counters.installed();
+        match hold {
+            Hold::ForGood | Hold::Until(_) => counters.installed(),
+            Hold::Alike => counters.replaced(),
+        }
         let native_refused = self.memory.native_refused.clone();
         let memory = Memory {
             roles: roles.clone(),
@@ -390,21 +389,28 @@ impl Firewall {
             counters,
             counted_before,
             native_refused,
+            flows_forgotten: self.memory.flows_forgotten,
+            waiting: Waiting::under(hold, &self.memory, self.datapath.next_generation()?),
         };
         // All that may fail comes before the one store that switches: after it, the new generation judges.
-        let generation =
-            match self.prepare(&memory, &compiled).and_then(|()| self.datapath.install(&compiled)) {
-                Ok(generation) => generation,
-                Err(error) => {
-                    if let Err(error) = remember(&mut self.datapath, &self.memory) {
-                        tracing::warn!("the next start may take other roles: {error:#}");
-                    }
-                    return Err(error);
+        let generation = match self
+            .prepare(&memory, &compiled)
+            .and_then(|()| self.datapath.install_for(&compiled, hold))
+        {
+            Ok(generation) => generation,
+            Err(error) => {
+                if let Err(error) = remember(&mut self.datapath, &self.memory) {
+                    tracing::warn!("the next start may take other roles: {error:#}");
                 }
-            };
+                return Err(error);
+            }
+        };
         self.memory = memory;
         self.targets = input.targets;
-        if let Err(error) = self.datapath.prune_management(&compiled.management) {
+        // Who could manage the box before must be able to where the program goes back.
+        if self.memory.waiting.is_none()
+            && let Err(error) = self.datapath.prune_management(&compiled.management)
+        {
             tracing::warn!("earlier management sources are still let in: {error:#}");
         }
         Ok(generation)
@@ -416,12 +422,7 @@ impl Firewall {
     }
 
     fn attach(&mut self, plan: &Plan) -> Result<()> {
-        let wanted: Vec<(&str, Attach)> = plan
-            .config
-            .interfaces
-            .iter()
-            .map(|interface| (&*interface.name, interface.attach.into()))
-            .collect();
+        let wanted = attach_modes(plan);
         let mut refused = self.memory.native_refused.clone();
         for attached in self.datapath.attach_all(&wanted)? {
             let Attached { interface, mode, replaced, native_refused, .. } = attached;
@@ -450,51 +451,11 @@ impl Firewall {
         }
         Ok(())
     }
+}
 
-    /// What is allowed but may not be meant, also of how the file fits this machine.
-    fn warnings(&self, plan: &Plan, roles: &Roles) -> Result<Vec<String>> {
-        let machine = machine::look_again(&plan.config)?;
-        let mut warnings = plan.warnings(roles);
-        for target in &plan.config.targets {
-            let Address::List(addresses) = &target.address else { continue };
-            let elsewhere: Vec<String> = addresses
-                .iter()
-                .filter(|address| plan.config.management.is_some() && !machine.addresses.contains(address))
-                .map(ToString::to_string)
-                .collect();
-            if !elsewhere.is_empty() {
-                warnings.push(format!(
-                    "management does not reach {} of target {}: not an address of this box now",
-                    elsewhere.join(", "),
-                    target.name
-                ));
-            }
-        }
-        Ok(warnings)
-    }
-
-    fn rule(&self, identity: &Identity, packets: u64) -> api::RuleCount {
-        match identity {
-            Identity::Rule { target, transport, first, last, rows } => api::RuleCount {
-                target: Some(target.clone()),
-                allow: None,
-                transport: Some(transport.name().to_owned()),
-                ports: Ports { first: *first, last: *last }.to_string(),
-                service: self.plan.catalogue.services(rows),
-                rows: rows.clone(),
-                packets,
-            },
-            Identity::Allow { name, .. } => api::RuleCount {
-                target: None,
-                allow: Some(name.clone()),
-                transport: None,
-                ports: String::new(),
-                service: String::new(),
-                rows: Vec::new(),
-                packets,
-            },
-        }
-    }
+/// The interfaces of a plan, and how to attach to each.
+fn attach_modes(plan: &Plan) -> Vec<(&str, Attach)> {
+    plan.config.interfaces.iter().map(|interface| (&*interface.name, interface.attach.into())).collect()
 }
 
 /// Stores what outlives the agent.
@@ -559,60 +520,5 @@ fn together(one: anyhow::Error, other: anyhow::Error) -> anyhow::Error {
             problems.into()
         }
         (Err(unexpected), _) | (_, Err(unexpected)) => unexpected,
-    }
-}
-
-/// Those that are guarded, and those of the configuration that are not: they do not exist, or refuse.
-fn interfaces(
-    config: &Config,
-    attached: &[Attached],
-    refused: &BTreeMap<String, String>,
-) -> Vec<api::Interface> {
-    let missing = config
-        .interfaces
-        .iter()
-        .filter(|interface| attached.iter().all(|attached| attached.interface != *interface.name))
-        .map(|interface| api::Interface {
-            name: interface.name.to_string(),
-            ifindex: 0,
-            mode: "UNGUARDED".to_owned(),
-            native_refused: None,
-        });
-    let guarded = attached.iter().map(|attached| api::Interface {
-        name: attached.interface.clone(),
-        ifindex: attached.ifindex,
-        mode: attached.mode.name().to_owned(),
-        native_refused: refused.get(&attached.interface).cloned(),
-    });
-    guarded.chain(missing).collect()
-}
-
-fn addresses(address: &Address) -> Vec<String> {
-    match address {
-        Address::Host => vec!["host".to_owned()],
-        Address::List(list) => list.iter().map(ToString::to_string).collect(),
-    }
-}
-
-fn port_change(
-    plan: &Plan,
-    targets: &[TargetInput],
-    change: &policy::Change,
-    ports: Ports,
-) -> api::PortChange {
-    let rules =
-        targets.iter().filter(|target| target.name == change.target).flat_map(|target| &target.inbound);
-    let rows: Vec<String> = rules
-        .filter(|rule| {
-            rule.transport.name() == change.transport && rule.first <= ports.last && rule.last >= ports.first
-        })
-        .flat_map(|rule| rule.rows.iter().cloned())
-        .collect();
-    api::PortChange {
-        target: change.target.clone(),
-        transport: change.transport.clone(),
-        first: ports.first,
-        last: ports.last,
-        service: plan.catalogue.services(&rows),
     }
 }

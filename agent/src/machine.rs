@@ -1,6 +1,5 @@
 //! What the configuration needs to know of the machine.
 
-use std::fs;
 use std::net::IpAddr;
 
 use anyhow::{Context as _, Result};
@@ -12,9 +11,7 @@ use crate::config::Config;
 use crate::plan::Machine;
 use crate::problem::{Problem, Problems};
 
-const EPHEMERAL: &str = "/proc/sys/net/ipv4/ip_local_port_range";
-
-/// Looks the interfaces of a configuration and the ephemeral ports up, in the network namespace of this thread.
+/// Looks the interfaces of a configuration up, in the network namespace of this thread.
 ///
 /// # Errors
 /// [`Problems`] for interfaces that do not exist.
@@ -36,7 +33,7 @@ pub fn look(config: &Config) -> Result<Machine> {
         }
     }
     problems.or(())?;
-    Ok(Machine { interfaces: numbers, addresses: addresses()?, ephemeral: ephemeral()? })
+    Ok(Machine { interfaces: numbers, addresses: addresses()? })
 }
 
 /// The same with 0 for interfaces that do not exist at the moment: for an agent that enforces already.
@@ -48,11 +45,11 @@ pub fn look_again(config: &Config) -> Result<Machine> {
     let number =
         |wanted: &str| known.iter().find(|(name, _)| name == wanted).map_or(0, |(_, number)| *number);
     let interfaces = config.interfaces.iter().map(|interface| number(&interface.name)).collect();
-    Ok(Machine { interfaces, addresses: addresses()?, ephemeral: ephemeral()? })
+    Ok(Machine { interfaces, addresses: addresses()? })
 }
 
 /// The addresses of this network namespace.
-fn addresses() -> Result<Vec<IpAddr>> {
+pub(crate) fn addresses() -> Result<Vec<IpAddr>> {
     let all = getifaddrs().context("listing the addresses")?;
     let address = |address: SockaddrStorage| match (address.as_sockaddr_in(), address.as_sockaddr_in6()) {
         (Some(v4), _) => Some(IpAddr::V4(v4.ip())),
@@ -67,27 +64,4 @@ fn interfaces() -> Result<Vec<(String, u32)>> {
     let interfaces = if_nameindex().context("listing the network interfaces")?;
     let known = interfaces.iter();
     Ok(known.map(|interface| (interface.name().to_string_lossy().into_owned(), interface.index())).collect())
-}
-
-/// The local ephemeral ports, first and last.
-fn ephemeral() -> Result<(u16, u16)> {
-    let text = fs::read_to_string(EPHEMERAL).with_context(|| format!("reading {EPHEMERAL}"))?;
-    parse(&text).with_context(|| format!("{EPHEMERAL} holds {text:?}, not two ports"))
-}
-
-fn parse(text: &str) -> Option<(u16, u16)> {
-    let mut ports = text.split_whitespace().map(|port| port.parse().ok());
-    Some((ports.next()??, ports.next()??))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::parse;
-
-    #[test]
-    fn the_range_is_two_ports() {
-        assert_eq!(parse("32768\t60999\n"), Some((32768, 60999)));
-        assert_eq!(parse("32768"), None);
-        assert_eq!(parse("32768 70000"), None);
-    }
 }

@@ -10,7 +10,9 @@ use clap::Parser;
 use lyncwall::client::Client;
 
 use crate::cli::{Cli, Command};
-use crate::commands::{catalogue, check, detach, doctor, events, roles, show, status, switch, watch};
+use crate::commands::{
+    catalogue, check, confirm, detach, doctor, events, roles, show, status, switch, watch,
+};
 use crate::output::Output;
 
 fn main() -> ExitCode {
@@ -29,10 +31,14 @@ fn main() -> ExitCode {
 async fn run(cli: Cli, output: &Output) -> anyhow::Result<()> {
     let client = Client::new(&cli.socket);
     match cli.command {
-        Command::Run(options) => commands::run::run(&options, &cli.socket, &cli.pin_dir).await,
+        Command::Run(options) => {
+            commands::run::run(&options, &cli.socket, &cli.pin_dir, &cli.state_dir).await
+        }
         Command::Status => status::run(&client, output).await,
         Command::Switch(options) => switch::run(options, &client, output).await,
-        Command::Reload => switch::reload(&client, output).await,
+        Command::Reload(options) => switch::reload(&options, &client, output).await,
+        Command::Confirm => confirm::run(&client, output).await,
+        Command::Rollback => confirm::rollback(&client, output).await,
         Command::Watch(options) => watch::run(&options, &client, output).await,
         Command::Events(options) => events::run(&options, &client, output).await,
         Command::Detach => detach::run(&client, &cli.pin_dir, output).await,

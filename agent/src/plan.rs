@@ -23,6 +23,8 @@ pub type Roles = BTreeMap<String, Vec<String>>;
 pub struct Plan {
     /// Where it was read from.
     pub file: PathBuf,
+    /// What stood there.
+    pub text: String,
     /// The configuration.
     pub config: Config,
     /// The catalogue, with the configuration's own roles.
@@ -36,8 +38,6 @@ pub struct Machine {
     pub interfaces: Vec<u32>,
     /// The addresses of this network namespace.
     pub addresses: Vec<IpAddr>,
-    /// The local ephemeral ports, first and last.
-    pub ephemeral: (u16, u16),
 }
 
 impl Plan {
@@ -70,7 +70,9 @@ impl Plan {
         });
         let problems = problems.in_the_order_of(file);
         match (config, catalogue) {
-            (Some(config), Some(catalogue)) => problems.or(Self { file: file.to_owned(), config, catalogue }),
+            (Some(config), Some(catalogue)) => {
+                problems.or(Self { file: file.to_owned(), text: text.to_owned(), config, catalogue })
+            }
             _ => Err(problems),
         }
     }
@@ -142,7 +144,7 @@ impl Plan {
                 .map(|(interface, &ifindex)| InterfaceInput { ifindex, dhcp_client: interface.dhcp_client })
                 .collect(),
             local: machine.addresses.clone(),
-            ephemeral: machine.ephemeral,
+            flow_times: config.flows.times,
         })
     }
 
@@ -156,6 +158,13 @@ impl Plan {
         }
         if new.on_exit != old.on_exit {
             differences.push(format!("on-exit: {:?} to {:?}", old.on_exit, new.on_exit).to_lowercase());
+        }
+        if new.flows.times != old.flows.times {
+            let times = |config: &Config| {
+                let times = config.flows.times;
+                format!("tcp-established {} s, udp {} s", times.tcp_established, times.udp)
+            };
+            differences.push(format!("flows: {} to {}", times(old), times(new)));
         }
         if new.unmatched != old.unmatched {
             differences.push(format!("unmatched: {:?} to {:?}", old.unmatched, new.unmatched).to_lowercase());

@@ -7,9 +7,10 @@ use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow, bail};
-use axum::body::Body;
+use axum::body::{Body, Bytes};
 use axum::extract::State;
 use axum::extract::rejection::JsonRejection;
 use axum::http::{StatusCode, header};
@@ -31,6 +32,9 @@ use crate::services::Services;
 
 /// Events that a slow client may lag behind before it loses some.
 const BACKLOG: usize = 1024;
+
+/// The least pause before the clock is looked at again.
+const TICK: Duration = Duration::from_millis(1);
 
 /// A running agent: the firewall, and who listens to it.
 #[derive(Clone)]
@@ -62,6 +66,7 @@ impl Daemon {
             detached: Arc::new(watch::Sender::new(false)),
         };
         let reader = daemon.clone();
+        daemon.follow_deadline();
         tokio::spawn(async move {
             while let Some(event) = stream.next().await {
                 match event {
@@ -78,15 +83,14 @@ impl Daemon {
         Ok(daemon)
     }
 
-    /// Reads the configuration again.
+    /// Reads the configuration again; with a time to `confirm`, for good only where a client confirms within it.
     ///
     /// # Errors
     /// As [`Firewall::reload`].
-    pub async fn reload(&self) -> Result<api::Switched> {
-        let (switched, services) =
-            self.with(|firewall| firewall.reload().map(|switched| (switched, firewall.services()))).await?;
-        *self.services.lock().unwrap_or_else(PoisonError::into_inner) = services;
+    pub async fn reload(&self, confirm: Option<Duration>) -> Result<api::Switched> {
+        let switched = self.with(move |firewall| firewall.reload(confirm)).await?;
         self.retire();
+        self.follow_deadline();
         Ok(switched)
     }
 
@@ -116,16 +120,38 @@ impl Daemon {
         self.firewall.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
+    /// Where a change waits to be confirmed: goes along with the program when that goes back.
+    fn follow_deadline(&self) {
+        let daemon = self.clone();
+        tokio::spawn(async move {
+            // Each call follows a deadline that has passed, and leaves none.
+            loop {
+                match daemon.with(|firewall| firewall.time_left()).await {
+                    Ok(Some(left)) => tokio::time::sleep(left.max(TICK)).await,
+                    Ok(None) => return,
+                    Err(error) => {
+                        tracing::debug!("{error:#}");
+                        return;
+                    }
+                }
+            }
+        });
+    }
+
     /// Calls the firewall on a thread that may block.
     async fn with<T: Send + 'static>(
         &self,
         call: impl FnOnce(&mut Firewall) -> Result<T> + Send + 'static,
     ) -> Result<T> {
-        let firewall = Arc::clone(&self.firewall);
+        let daemon = self.clone();
         tokio::task::spawn_blocking(move || {
             // A call that panicked left the kernel side as it was: a switch is one word.
-            let mut firewall = firewall.lock().unwrap_or_else(PoisonError::into_inner);
-            call(firewall.as_mut().context("the box was opened, and the agent is about to end")?)
+            let mut firewall = daemon.firewall.lock().unwrap_or_else(PoisonError::into_inner);
+            let firewall = firewall.as_mut().context("the box was opened, and the agent is about to end")?;
+            firewall.follow_deadline()?;
+            let called = call(firewall);
+            *daemon.services.lock().unwrap_or_else(PoisonError::into_inner) = firewall.services();
+            called
         })
         .await
         .context("the call did not end well")?
@@ -191,6 +217,8 @@ pub async fn serve(daemon: Daemon, socket: Socket) -> Result<()> {
         .route("/v1/events", get(events))
         .route("/v1/switch", post(switch))
         .route("/v1/reload", post(reload))
+        .route("/v1/confirm", post(confirm))
+        .route("/v1/rollback", post(rollback))
         .route("/v1/detach", post(detach))
         .with_state(daemon);
     let served = axum::serve(listener, router).await.context("serving the agent's socket");
@@ -292,15 +320,38 @@ async fn switch(
 ) -> Answer<api::Switched> {
     let Json(wanted) =
         request.map_err(|error| Problem::new(error.body_text(), "send {\"roles\": [\"…\"]}"))?;
+    let time = wanted.confirm.map(Duration::from_secs);
     let switched =
-        daemon.with(move |firewall| firewall.switch(wanted.target.as_deref(), &wanted.roles)).await?;
+        daemon.with(move |firewall| firewall.switch(wanted.target.as_deref(), &wanted.roles, time)).await?;
     daemon.retire();
+    daemon.follow_deadline();
     tracing::info!(generation = switched.generation, micros = switched.micros, "switched");
     Ok(Json(switched))
 }
 
-async fn reload(State(daemon): State<Daemon>) -> Answer<api::Switched> {
-    Ok(Json(daemon.reload().await?))
+/// The body may be left out, or be `null`.
+async fn reload(State(daemon): State<Daemon>, body: Bytes) -> Answer<api::Switched> {
+    let wanted: Option<api::Reload> = match &*body {
+        [] => None,
+        body => serde_json::from_slice(body)
+            .map_err(|error| Problem::new(error.to_string(), "send nothing, or {\"confirm\": 60}"))?,
+    };
+    let time = wanted.unwrap_or_default().confirm.map(Duration::from_secs);
+    Ok(Json(daemon.reload(time).await?))
+}
+
+async fn confirm(State(daemon): State<Daemon>) -> Answer<api::Confirmed> {
+    let confirmed = daemon.with(Firewall::confirm).await?;
+    daemon.retire();
+    tracing::info!(generation = confirmed.generation, "confirmed");
+    Ok(Json(confirmed))
+}
+
+async fn rollback(State(daemon): State<Daemon>) -> Answer<api::Switched> {
+    let switched = daemon.with(Firewall::rollback).await?;
+    daemon.retire();
+    tracing::info!(generation = switched.generation, "went back");
+    Ok(Json(switched))
 }
 
 async fn detach(State(daemon): State<Daemon>) -> Answer<api::Detached> {

@@ -6,6 +6,7 @@
 
 mod counters;
 mod events;
+mod flows;
 mod live;
 mod policy;
 
@@ -13,6 +14,7 @@ pub use counters::{
     Bucket, COUNTER_BLOCK, CounterBlock, CpuRecord, PORT_DROP_BLOCKS, REASONS, RULE_BLOCKS, port_drop_cell,
 };
 pub use events::{Event, FragmentKey, FragmentRecord, SNAP_LENGTH};
+pub use flows::{FLOWS, Flow, FlowKeyV4, FlowKeyV6, FlowPorts, FlowState, FlowTimes, LONGEST_FLOW};
 pub use live::{Control, Features, Live, PortSet};
 pub use policy::{
     ALLOW_RULES, AllowKey, AllowTable, Class, FLAG_DHCP_CLIENT, Generation, INTERFACE_BUCKETS, Interface,
@@ -28,7 +30,7 @@ pub const STATE_BYTES: usize = 32 * 1024;
 pub const STATE_ELEMENTS: u32 = 64;
 
 /// The version of everything in this module.
-pub const ABI_VERSION: u32 = 2;
+pub const ABI_VERSION: u32 = 3;
 
 /// Names of the maps, as in the object and under the pin directory.
 pub mod map {
@@ -54,6 +56,12 @@ pub mod map {
     /// Verdicts of first fragments: [`FragmentKey`](super::FragmentKey) →
     /// [`FragmentRecord`](super::FragmentRecord), least recently used goes first. Live-edited.
     pub const FRAGMENTS: &str = "FRAGMENTS";
+    /// Tracked flows, IPv4: [`FlowKeyV4`](super::FlowKeyV4) → [`Flow`](super::Flow), least recently used goes first.
+    pub const FLOWS_V4: &str = "FLOWS_V4";
+    /// Tracked flows, IPv6: [`FlowKeyV6`](super::FlowKeyV6) → [`Flow`](super::Flow), least recently used goes first.
+    pub const FLOWS_V6: &str = "FLOWS_V6";
+    /// [`FlowPorts`](super::FlowPorts), one element: when some flow last used a local port.
+    pub const FLOW_PORTS: &str = "FLOW_PORTS";
     /// [`CpuRecord`](super::CpuRecord), one per CPU: counters by reason, token buckets. Survives generations.
     pub const CPU: &str = "CPU";
     /// Rule counters, per CPU: blocks of [`COUNTER_BLOCK`](super::COUNTER_BLOCK). Survives generations.
@@ -72,6 +80,10 @@ pub mod program {
     pub const INGRESS: &str = "ingress";
     /// The same program in an `xdp.frags` section (kernel 5.18): works with jumbo frames.
     pub const INGRESS_FRAGS: &str = "ingress_frags";
+    /// The program on what the box sends: makes flows.
+    pub const EGRESS: &str = "egress";
+    /// The XDP program that writes jiffies into a frame. Attached nowhere: the agent runs it to read the clock.
+    pub const CLOCK: &str = "clock";
     /// `u64`: ticks (jiffies) per second of this kernel. Set by the loader.
     pub const HZ: &str = "HZ";
 }
@@ -104,7 +116,7 @@ impl PortTransport {
 ///
 /// Tables by port are indexed with this value, because the verifiers of 5.10 and 6.1 lose track of a byte-swapped
 /// one ("unbounded min value").
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 #[repr(transparent)]
 pub struct NetPort(pub u16);
 

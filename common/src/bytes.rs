@@ -1,6 +1,8 @@
 //! Types that any bytes make a valid value of. The only unsafe code of this crate.
 
-use crate::wire::{EthernetHeader, ExtensionHeader, Ipv4Header, Ipv6Header, TcpHeader, UdpHeader, VlanTag};
+use crate::wire::{
+    EthernetHeader, ExtensionHeader, IcmpHeader, Ipv4Header, Ipv6Header, TcpHeader, UdpHeader, VlanTag,
+};
 
 /// A type that any bytes make a valid value of, aligned to 16 bits at most.
 ///
@@ -15,7 +17,18 @@ macro_rules! wire {
         unsafe impl Wire for $t {}
     )* };
 }
-wire!(u8, u16, EthernetHeader, VlanTag, Ipv4Header, Ipv6Header, ExtensionHeader, TcpHeader, UdpHeader);
+wire!(
+    u8,
+    u16,
+    EthernetHeader,
+    VlanTag,
+    Ipv4Header,
+    Ipv6Header,
+    ExtensionHeader,
+    TcpHeader,
+    UdpHeader,
+    IcmpHeader
+);
 
 // SAFETY: an array of bytes.
 unsafe impl<const N: usize> Wire for [u8; N] {}
@@ -42,5 +55,5 @@ mod map_values {
         )* };
     }
     pod!(Generation, TargetTable, PolicyTable, AllowTable, SourceV4, SourceV6, SourceRecord, FragmentKey);
-    pod!(FragmentRecord, CpuRecord, CounterBlock, Event, Control);
+    pod!(FragmentRecord, CpuRecord, CounterBlock, Event, Control, FlowKeyV4, FlowKeyV6, FlowPorts, Flow);
 }

@@ -7,11 +7,13 @@ use crate::{
         AllowKey, Class, Features, FragmentKey, FragmentRecord, Live, NO_COUNTER, NO_POLICY, NetPort,
         PortTransport, Target,
     },
-    fields::{Address, Place, destination, part, source},
+    fields::{Address, Place, addresses, destination, part, source, words},
+    flow::{Carried, Ends},
     packet::Packet,
     parse::{Family, Headers, parse, parse_plain},
     reason::{Action, Reason},
     summary::{Form, Summary},
+    tcp,
 };
 
 /// Judges a frame.
@@ -89,15 +91,16 @@ fn judge_other<P: Packet, T: Tables, S: Settle<P, T>>(packet: P, tables: &T) -> 
 
 /// The generation that judges.
 #[derive(Clone, Copy)]
-struct Judging {
-    slot: u32,
+pub(crate) struct Judging {
+    /// Where it lies.
+    pub(crate) slot: u32,
     features: Features,
 }
 
 impl Judging {
     /// By the live record, which is read once for each frame.
     #[inline(always)]
-    fn now<T: Tables>(tables: &T) -> Option<Self> {
+    pub(crate) fn now<T: Rules>(tables: &T) -> Option<Self> {
         let (slot, features) = tables.live()?.judging(|| tables.jiffies());
         Some(Self { slot, features })
     }
@@ -212,8 +215,8 @@ pub const ICMP_ECHO_RATE: u64 = 1000;
 /// (`net.ipv4.ipfrag_time`).
 pub const FRAGMENT_SECONDS: u64 = 30;
 
-/// Look-ups that a verdict needs. `None` where a table is missing, which the kernel's tables never are.
-pub trait Tables {
+/// Look-ups that say what a rule lets in. `None` where a table is missing, which the kernel's tables never are.
+pub trait Rules {
     /// The live record.
     fn live(&self) -> Option<Live>;
     /// The kernel's tick counter.
@@ -232,12 +235,16 @@ pub trait Tables {
     fn groups(&self, slot: u32, source: Address) -> u32;
     /// The counter of the first allow rule that matches, for a destination of `policy` or [`NO_POLICY`].
     fn allow(&self, slot: u32, key: AllowKey, policy: u32, source: Address) -> Option<u32>;
-    /// True where the interface that the packet came in by is a DHCP client.
-    fn dhcp_client(&self, slot: u32) -> bool;
-    /// The local ephemeral ports, first and last, host byte order.
-    fn ephemeral(&self, slot: u32) -> (u16, u16);
     /// True where destinations in no target pass.
     fn unmatched_pass(&self, slot: u32) -> bool;
+}
+
+/// What a verdict needs beside rules.
+pub trait Tables: Rules {
+    /// True where the interface that the packet came in by is a DHCP client.
+    fn dhcp_client(&self, slot: u32) -> bool;
+    /// What [`is_reply`](crate::flow::is_reply) says; the kernel's tables ask it where the verifier looks at it once.
+    fn is_reply<P: Packet>(&self, packet: P, slot: u32, ends: Ends) -> bool;
     /// Takes one packet from a rate; false where it is exhausted.
     fn within(&self, rate: Rate) -> bool;
     /// What is remembered of a first fragment.
@@ -249,13 +256,6 @@ pub trait Tables {
     /// What [`remember`] does; the kernel's tables do it where the verifier looks at it once.
     fn first_fragment<P: Packet>(&self, packet: P, place: Place, judged: Action);
 }
-
-const FIN: u8 = 0x01;
-const SYN: u8 = 0x02;
-const RST: u8 = 0x04;
-const ACK: u8 = 0x10;
-/// FIN, SYN, RST, PSH, ACK, URG: what RFC 9293 calls the control bits, without those of congestion notification.
-const CONTROL_BITS: u8 = 0x3f;
 
 const SETTLED: u8 = Form::Settled as u8;
 const LATER_FRAGMENT: u8 = Form::LaterFragment as u8;
@@ -272,8 +272,8 @@ fn decide<P: Packet, T: Tables>(packet: P, tables: &T, summary: Summary, judging
             decide_port::<P, T, AsItIs>(packet, tables, Ports::of_summary(summary, transport), judging)
         }
         ICMP => Verdict::of(match summary.place().family() {
-            Family::V4 => icmp_v4(tables, summary),
-            Family::V6 => icmp_v6(tables, summary),
+            Family::V4 => icmp_v4(packet, tables, summary, judging),
+            Family::V6 => icmp_v6(packet, tables, summary, judging),
         }),
         OTHER => other_protocol(packet, tables, summary, judging),
         LATER_FRAGMENT => return Verdict::of(later_fragment(packet, tables, summary.place())),
@@ -313,7 +313,7 @@ fn pass_or_drop<P: Packet, T: Tables, S: Settle<P, T>>(
 ) -> Result<S::Output, Reason> {
     let Ports { place, transport, destination: port, .. } = ports;
     let Judging { slot, features } = judging;
-    if matches!(transport, PortTransport::Tcp) && has_bad_flags(ports.flags) {
+    if matches!(transport, PortTransport::Tcp) && tcp::is_bad(ports.flags) {
         return Err(Reason::TcpFlags);
     }
     let target = target(packet, tables, place, judging);
@@ -349,27 +349,35 @@ fn pass_or_drop<P: Packet, T: Tables, S: Settle<P, T>>(
             }
         }
     }
-    if may_be_reply(tables, ports, slot) {
-        return Ok(judging.settle::<P, T, S>(packet, tables, Verdict::of(Reason::Provisional)));
+    // An opening is no reply, so that a flood of them costs no look-up.
+    let opens = matches!(transport, PortTransport::Tcp) && tcp::opens(ports.flags);
+    if !opens {
+        let carried = Carried::Ports(transport);
+        let ends = Ends { place, carried, local: port, remote: ports.source };
+        if tables.is_reply(packet, slot, ends) {
+            return Ok(judging.settle::<P, T, S>(packet, tables, Verdict::of(Reason::Established)));
+        }
     }
-    if for_others {
-        return Err(Reason::Source);
+    if target.policy == NO_POLICY {
+        if tables.unmatched_pass(slot) {
+            let port = Some((transport, port));
+            let (judged, action) = (Action::Pass, Action::Pass);
+            let passed = Verdict { port, judged, action, ..Verdict::of(Reason::Unmatched) };
+            return Ok(judging.settle::<P, T, S>(packet, tables, passed));
+        }
+        return Err(Reason::Unmatched);
     }
-    if target.policy != NO_POLICY {
-        return Err(Reason::Closed);
-    }
-    if tables.unmatched_pass(slot) {
-        let port = Some((transport, port));
-        let (judged, action) = (Action::Pass, Action::Pass);
-        let passed = Verdict { port, judged, action, ..Verdict::of(Reason::Unmatched) };
-        return Ok(judging.settle::<P, T, S>(packet, tables, passed));
-    }
-    Err(Reason::Unmatched)
+    let goes_on = matches!(transport, PortTransport::Tcp) && !opens;
+    Err(match (for_others, goes_on) {
+        (true, _) => Reason::Source,
+        (false, true) => Reason::NoFlow,
+        (false, false) => Reason::Closed,
+    })
 }
 
 /// Out of line: few packets go to a management port.
 #[inline(never)]
-fn is_from_management<P: Packet, T: Tables>(packet: P, tables: &T, place: Place) -> bool {
+fn is_from_management<P: Packet, T: Rules>(packet: P, tables: &T, place: Place) -> bool {
     source(packet, place).is_some_and(|source| tables.management_source(source))
 }
 
@@ -389,22 +397,14 @@ struct Tested {
 /// The counter of the first allow rule that matches, or [`NO_COUNTER`]. Out of line: boxes without such rules do not pay
 /// for it.
 #[inline(never)]
-fn allowed<P: Packet, T: Tables>(packet: P, tables: &T, place: Place, key: AllowKey, tested: Tested) -> u32 {
+fn allowed<P: Packet, T: Rules>(packet: P, tables: &T, place: Place, key: AllowKey, tested: Tested) -> u32 {
     let Some(source) = source(packet, place) else { return NO_COUNTER };
     tables.allow(tested.slot, key, tested.policy, source).unwrap_or(NO_COUNTER)
 }
 
-/// None of the control bits, or SYN together with FIN or RST.
 #[inline(always)]
-const fn has_bad_flags(flags: u8) -> bool {
-    flags & CONTROL_BITS == 0 || (flags & SYN != 0 && flags & (FIN | RST) != 0)
-}
-
-#[inline(always)]
-fn icmp_v4<T: Tables>(tables: &T, summary: Summary) -> Reason {
-    const ECHO_REPLY: u8 = 0;
+fn icmp_v4<P: Packet, T: Tables>(packet: P, tables: &T, summary: Summary, judging: Judging) -> Reason {
     const UNREACHABLE: u8 = 3;
-    const ECHO: u8 = 8;
     const TIME_EXCEEDED: u8 = 11;
     const PARAMETER_PROBLEM: u8 = 12;
 
@@ -412,17 +412,14 @@ fn icmp_v4<T: Tables>(tables: &T, summary: Summary) -> Reason {
         UNREACHABLE | TIME_EXCEEDED | PARAMETER_PROBLEM => {
             limited(tables, Rate::IcmpError, Reason::IcmpError)
         }
-        ECHO => limited(tables, Rate::IcmpEcho, Reason::IcmpEcho),
-        ECHO_REPLY => Reason::Provisional,
+        ECHO_V4 => limited(tables, Rate::IcmpEcho, Reason::IcmpEcho),
+        ECHO_REPLY_V4 if is_echo_reply(packet, tables, summary, judging) => Reason::Established,
         _ => Reason::IcmpOther,
     }
 }
 
 #[inline(always)]
-fn icmp_v6<T: Tables>(tables: &T, summary: Summary) -> Reason {
-    const ECHO: u8 = 128;
-    const ECHO_REPLY: u8 = 129;
-
+fn icmp_v6<P: Packet, T: Tables>(packet: P, tables: &T, summary: Summary, judging: Judging) -> Reason {
     match summary.flags() {
         // Unreachable, packet too big, time exceeded, parameter problem.
         1..=4 => limited(tables, Rate::IcmpError, Reason::IcmpError),
@@ -431,10 +428,37 @@ fn icmp_v6<T: Tables>(tables: &T, summary: Summary) -> Reason {
         133..=136 => Reason::NdHopLimit,
         // MLD queries, reports and done; version 2 reports (RFC 2710, RFC 3810).
         130..=132 | 143 => Reason::MulticastControl,
-        ECHO => limited(tables, Rate::IcmpEcho, Reason::IcmpEcho),
-        ECHO_REPLY => Reason::Provisional,
+        ECHO_V6 => limited(tables, Rate::IcmpEcho, Reason::IcmpEcho),
+        ECHO_REPLY_V6 if is_echo_reply(packet, tables, summary, judging) => Reason::Established,
         _ => Reason::IcmpOther,
     }
+}
+
+/// Types of ICMP (RFC 792) and ICMPv6 (RFC 4443).
+const ECHO_REPLY_V4: u8 = 0;
+const ECHO_V4: u8 = 8;
+const ECHO_V6: u8 = 128;
+const ECHO_REPLY_V6: u8 = 129;
+
+/// True for an ICMP message that asks for an echo.
+#[inline(always)]
+pub(crate) const fn is_echo_request(summary: Summary) -> bool {
+    let wanted = match summary.place().family() {
+        Family::V4 => ECHO_V4,
+        Family::V6 => ECHO_V6,
+    };
+    summary.flags() == wanted
+}
+
+#[inline(always)]
+fn is_echo_reply<P: Packet, T: Tables>(packet: P, tables: &T, summary: Summary, judging: Judging) -> bool {
+    let ends = Ends {
+        place: summary.place(),
+        carried: Carried::Echo,
+        local: summary.identifier(),
+        remote: NetPort(0),
+    };
+    tables.is_reply(packet, judging.slot, ends)
 }
 
 #[inline(always)]
@@ -476,22 +500,40 @@ fn is_dhcp_reply(ports: Ports) -> bool {
     ports.destination == NetPort::new(client) && ports.source == NetPort::new(server)
 }
 
-/// While flows are not tracked: what may answer something that this box sent.
+/// True where the answer to a packet that goes out passes by a rule, whatever flows there are: the rows of
+/// [`pass_or_drop`] for that answer, whose destination is this packet's source.
 #[inline(always)]
-fn may_be_reply<T: Tables>(tables: &T, ports: Ports, slot: u32) -> bool {
-    if matches!(ports.transport, PortTransport::Tcp) {
-        return ports.flags & (SYN | ACK) != SYN;
-    }
-    if ports.source == NetPort::new(53) || ports.source == NetPort::new(123) {
+pub(crate) fn passes_without_flow<P: Packet, T: Rules>(
+    packet: P,
+    tables: &T,
+    judging: Judging,
+    ends: Ends,
+    transport: PortTransport,
+) -> bool {
+    let Judging { slot, features } = judging;
+    let Some((local, remote)) = addresses(packet, ends.place) else { return false };
+    let target =
+        if features.has(Features::TARGETS) { tables.target(slot, words(local)) } else { Target::HOST };
+    if target.host && tables.management_port(transport, ends.local) && tables.management_source(remote) {
         return true;
     }
-    let (first, last) = tables.ephemeral(slot);
-    (first..=last).contains(&ports.destination.number())
+    if features.has(Features::ALLOW) {
+        let key = AllowKey::Port(transport, ends.local);
+        if tables.allow(slot, key, target.policy, remote).is_some() {
+            return true;
+        }
+    }
+    if target.policy == NO_POLICY {
+        return tables.unmatched_pass(slot);
+    }
+    let Some(Some(class)) = tables.port(slot, target.policy, transport, ends.local) else { return false };
+    let for_all = !features.has(Features::GROUPS) || class.groups == 0;
+    for_all || tables.groups(slot, remote) & class.groups != 0
 }
 
 /// The target of the destination.
 #[inline(always)]
-fn target<P: Packet, T: Tables>(packet: P, tables: &T, place: Place, judging: Judging) -> Target {
+fn target<P: Packet, T: Rules>(packet: P, tables: &T, place: Place, judging: Judging) -> Target {
     if !judging.features.has(Features::TARGETS) {
         return Target::HOST;
     }

@@ -94,15 +94,38 @@ pub fn source<P: Packet>(packet: P, place: Place) -> Option<Address> {
     }
 }
 
+/// Source and destination of a packet, by one look at its header.
+#[inline(always)]
+pub fn addresses<P: Packet>(packet: P, place: Place) -> Option<(Address, Address)> {
+    match place.family() {
+        Family::V4 => {
+            let ip = packet.header::<Ipv4Header>(place.network())?;
+            Some((Address::V4(ip.source), Address::V4(ip.destination)))
+        }
+        Family::V6 => {
+            let ip = packet.header::<Ipv6Header>(place.network())?;
+            Some((Address::V6(ip.source), Address::V6(ip.destination)))
+        }
+    }
+}
+
+/// An address in the form of [`TargetEntry`](crate::abi::TargetEntry).
+#[inline(always)]
+pub const fn words(address: Address) -> [u64; 2] {
+    match address {
+        Address::V4(address) => mapped(address),
+        Address::V6([a, b, c, d, e, f, g, h]) => [word(a, b, c, d), word(e, f, g, h)],
+    }
+}
+
 /// The destination, in the form of [`TargetEntry`](crate::abi::TargetEntry).
 #[inline(always)]
 pub fn destination<P: Packet>(packet: P, place: Place) -> Option<[u64; 2]> {
     match place.family() {
         Family::V4 => packet.read(place.network() + offset_of!(Ipv4Header, destination)).map(mapped),
         Family::V6 => {
-            let [a, b, c, d, e, f, g, h]: [u16; 8] =
-                packet.read(place.network() + offset_of!(Ipv6Header, destination))?;
-            Some([word(a, b, c, d), word(e, f, g, h)])
+            let address = packet.read(place.network() + offset_of!(Ipv6Header, destination))?;
+            Some(words(Address::V6(address)))
         }
     }
 }

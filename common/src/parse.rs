@@ -10,7 +10,9 @@ use crate::{
     abi::{NetPort, PortTransport},
     packet::Packet,
     reason::Reason,
-    wire::{EthernetHeader, ExtensionHeader, Ipv4Header, Ipv6Header, TcpHeader, UdpHeader, VlanTag},
+    wire::{
+        EthernetHeader, ExtensionHeader, IcmpHeader, Ipv4Header, Ipv6Header, TcpHeader, UdpHeader, VlanTag,
+    },
 };
 
 /// Reads all headers of a frame, as far as they are sound, into `headers`.
@@ -150,6 +152,8 @@ pub struct Headers {
     pub flags: u8,
     /// The ICMP code.
     pub code: u8,
+    /// The identifier of an ICMP echo request or reply.
+    pub identifier: NetPort,
     /// Whether it is a part of a packet.
     pub fragment: Fragment,
     /// The IPv6 fragment header; 0 where there is none.
@@ -174,6 +178,7 @@ impl Headers {
         destination_port: NetPort(0),
         flags: 0,
         code: 0,
+        identifier: NetPort(0),
         fragment: Fragment::Whole,
         fragment_header: 0,
     };
@@ -601,12 +606,13 @@ fn transport<P: Packet>(packet: P, headers: &mut Headers) -> Result<Kind, ParseE
         }
         protocol if protocol == icmp => {
             let truncated = if whole { ParseError::Icmp } else { ParseError::Tiny };
-            if room < 8 {
+            if room < size_of::<IcmpHeader>() {
                 return Err(truncated);
             }
-            let [kind, code]: [u8; 2] = packet.read(at).ok_or(truncated)?;
-            headers.flags = kind;
-            headers.code = code;
+            let message = packet.header::<IcmpHeader>(at).ok_or(truncated)?;
+            headers.flags = message.kind;
+            headers.code = message.code;
+            headers.identifier = NetPort(message.identifier);
             Ok(Kind::Icmp)
         }
         _ => Ok(Kind::Other),

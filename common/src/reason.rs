@@ -30,7 +30,8 @@ macro_rules! reasons {
     ($($(#[$doc:meta])* $variant:ident = $value:literal, $name:literal, $action:ident;)*) => {
         /// The one code that says why a packet got its verdict: a row of the verdict table in ARCHITECTURE.md.
         ///
-        /// Values are part of the map layout: a code is never reused, new ones are added at the end.
+        /// Values are part of the map layout: new ones are added at the end, and one that goes raises
+        /// [`ABI_VERSION`](crate::abi::ABI_VERSION).
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
         #[repr(u8)]
         pub enum Reason {
@@ -120,21 +121,18 @@ reasons! {
     Multicast = 29, "multicast", Drop;
     /// An open port of the target.
     Allowed = 30, "allowed", Pass;
-    /// The reply of a tracked flow. Not used by this version.
+    /// The reply of a tracked flow.
     Established = 31, "established", Pass;
     /// The port is open, but not for this source.
     Source = 32, "source", Drop;
     /// The destination belongs to no target.
     Unmatched = 33, "unmatched", Drop;
-    /// TCP that opens nothing and belongs to no flow. Not used by this version.
+    /// TCP that opens nothing and belongs to no flow.
     NoFlow = 34, "no-flow", Drop;
     /// A port that no rule opens.
     Closed = 35, "closed", Drop;
-    /// What may be a reply, while flows are not tracked: TCP that does not open, UDP to the ephemeral range or
-    /// from port 53 or 123, echo replies.
-    Provisional = 36, "provisional", Pass;
     /// The program could not read its own tables. Stays at 0 unless there is a defect.
-    Internal = 37, "internal", Drop;
+    Internal = 36, "internal", Drop;
 }
 
 impl Reason {

@@ -17,7 +17,7 @@ pub struct Summary {
     /// Bits 0-7 [`Form`], 8-15 a reason or the IP protocol, 16-23 TCP flags or ICMP type, 24-31 time to live or hop limit,
     /// 32 multicast group, 33 broadcast, 34 fragmented.
     pub first: u64,
-    /// Bits 0-15 destination port and 16-31 source port as they lie in the packet, 32-63 the [`Place`].
+    /// Bits 0-15 destination port, of ICMP the identifier of an echo, and 16-31 source port as they lie in the packet, 32-63 the [`Place`].
     pub second: u64,
 }
 
@@ -70,7 +70,8 @@ impl Summary {
         if !matches!(headers.fragment, Fragment::Whole) {
             first |= FRAGMENTED;
         }
-        let second = u64::from(headers.destination_port.0)
+        let port = if form as u8 == Form::Icmp as u8 { headers.identifier } else { headers.destination_port };
+        let second = u64::from(port.0)
             | u64::from(headers.source_port.0) << 16
             | u64::from(Place::of(headers).to_bits()) << 32;
         Self { first, second }
@@ -142,6 +143,13 @@ impl Summary {
     #[must_use]
     pub const fn destination_port(self) -> NetPort {
         NetPort(self.second as u16)
+    }
+
+    /// The identifier of an ICMP echo request or reply.
+    #[inline(always)]
+    #[must_use]
+    pub const fn identifier(self) -> NetPort {
+        self.destination_port()
     }
 
     /// The source port.

@@ -3,7 +3,7 @@
 //! network-types lays the same headers out as arrays of bytes, which the BPF compiler loads one byte at a time and shifts
 //! together, as it knows nothing of their alignment. Frames begin at an even address, and every header at an even offset.
 
-use network_types::{eth, ip, tcp, udp, vlan};
+use network_types::{eth, icmp, ip, tcp, udp, vlan};
 
 /// An Ethernet header (IEEE 802.3).
 #[derive(Clone, Copy)]
@@ -124,12 +124,29 @@ pub struct UdpHeader {
     pub checksum: u16,
 }
 
+/// The first eight bytes of an ICMP or ICMPv6 message (RFC 792, RFC 4443).
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct IcmpHeader {
+    /// Type.
+    pub kind: u8,
+    /// Code.
+    pub code: u8,
+    /// Checksum.
+    pub checksum: u16,
+    /// Of an echo request or reply.
+    pub identifier: u16,
+    /// Of an echo request or reply.
+    pub sequence: u16,
+}
+
 const _: () = assert!(size_of::<EthernetHeader>() == eth::EthHdr::LEN);
 const _: () = assert!(size_of::<VlanTag>() == vlan::VlanHdr::LEN);
 const _: () = assert!(size_of::<Ipv4Header>() == ip::Ipv4Hdr::LEN);
 const _: () = assert!(size_of::<Ipv6Header>() == ip::Ipv6Hdr::LEN);
 const _: () = assert!(size_of::<TcpHeader>() == tcp::TcpHdr::LEN);
 const _: () = assert!(size_of::<UdpHeader>() == udp::UdpHdr::LEN);
+const _: () = assert!(size_of::<IcmpHeader>() == icmp::Icmpv4Hdr::LEN);
 const _: () = assert!(size_of::<ExtensionHeader>() == 8);
 const _: () = {
     use core::mem::offset_of;

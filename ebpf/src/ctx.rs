@@ -2,7 +2,6 @@
 
 use core::hint::black_box;
 
-use aya_ebpf::programs::XdpContext;
 use lyncwall_common::{
     packet::{Packet, Wire},
     parse::Options,
@@ -21,11 +20,6 @@ use crate::{
 pub(crate) struct Frame<'a, const FRAGS: bool>(Context<'a>);
 
 impl<'a, const FRAGS: bool> Frame<'a, FRAGS> {
-    #[inline(always)]
-    pub(crate) fn new(context: &'a XdpContext) -> Self {
-        Self(Context::new(context))
-    }
-
     #[inline(always)]
     pub(crate) fn of(context: Context<'a>) -> Self {
         Self(context)
@@ -68,12 +62,17 @@ impl<'a, const FRAGS: bool> Packet for Frame<'a, FRAGS> {
         once::options(self.0, start, end)
     }
 
-    /// Adds a difference that is 0, and that the verifier does not compute: of a number that it knows nothing of, and of the
-    /// same number that has been on the stack.
     #[inline(always)]
     fn forget(self, values: [u64; 2]) -> [u64; 2] {
-        let number = now();
-        let nothing = black_box(number).wrapping_sub(number);
-        values.map(|value| value.wrapping_add(nothing))
+        forget(values)
     }
+}
+
+/// Adds a difference that is 0, and that the verifier does not compute: of a number that it knows nothing of, and of the
+/// same number that has been on the stack.
+#[inline(always)]
+pub(crate) fn forget(values: [u64; 2]) -> [u64; 2] {
+    let number = now();
+    let nothing = black_box(number).wrapping_sub(number);
+    values.map(|value| value.wrapping_add(nothing))
 }

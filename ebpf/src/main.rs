@@ -1,24 +1,29 @@
-//! The XDP program: the only place where a verdict becomes an XDP action.
+//! The programs: the only place where a verdict becomes an XDP action.
 #![no_std]
 #![no_main]
 
+mod clock;
 mod ctx;
+mod egress;
 mod maps;
 mod once;
 mod raw;
 mod report;
 
 use aya_ebpf::{
-    bindings::xdp_action::{XDP_DROP, XDP_PASS},
-    macros::xdp,
-    programs::XdpContext,
+    bindings::{
+        TC_ACT_UNSPEC,
+        xdp_action::{XDP_DROP, XDP_PASS},
+    },
+    macros::{classifier, xdp},
+    programs::{TcContext, XdpContext},
 };
 use lyncwall_common::{
     decide::{Settle, Verdict, judge_and},
     reason::Action,
 };
 
-use crate::{ctx::Frame, maps::Kernel};
+use crate::{ctx::Frame, maps::Kernel, raw::Context};
 
 // For kernels before 5.18.
 #[xdp]
@@ -34,9 +39,18 @@ fn ingress_frags(context: XdpContext) -> u32 {
     act::<true>(&context)
 }
 
+// What the box sends always goes on to whoever comes next in the chain.
+#[classifier]
+#[expect(clippy::needless_pass_by_value, reason = "the macro hands the context in by value")]
+fn egress(context: TcContext) -> i32 {
+    egress::track(&context);
+    TC_ACT_UNSPEC
+}
+
 #[inline(always)]
 fn act<const FRAGS: bool>(context: &XdpContext) -> u32 {
-    let frame = Frame::<FRAGS>::new(context);
+    let context = Context::new(context);
+    let frame = Frame::<FRAGS>::of(context);
     let Some(kernel) = Kernel::new(context) else { return XDP_DROP };
     judge_and::<_, _, Enforce>(frame, &kernel)
 }
@@ -44,11 +58,11 @@ fn act<const FRAGS: bool>(context: &XdpContext) -> u32 {
 /// Counts a verdict, reports it, and makes it an action.
 struct Enforce;
 
-impl<'a, const FRAGS: bool> Settle<Frame<'a, FRAGS>, Kernel<'a>> for Enforce {
+impl<'a, const FRAGS: bool> Settle<Frame<'a, FRAGS>, Kernel<Context<'a>>> for Enforce {
     type Output = u32;
 
     #[inline(always)]
-    fn settle(frame: Frame<'a, FRAGS>, kernel: &Kernel<'a>, verdict: Verdict) -> u32 {
+    fn settle(frame: Frame<'a, FRAGS>, kernel: &Kernel<Context<'a>>, verdict: Verdict) -> u32 {
         report::account(frame, kernel, verdict);
         match verdict.action {
             Action::Pass => XDP_PASS,

@@ -2,20 +2,21 @@
 
 use aya_ebpf::{
     Global,
-    bindings::BPF_F_MMAPABLE,
+    bindings::{BPF_F_MMAPABLE, BPF_NOEXIST},
     macros::map,
     maps::{Array, LpmTrie, LruHashMap, PerCpuArray, RingBuf, lpm_trie::Key},
-    programs::XdpContext,
 };
 use lyncwall_common::{
     abi::{
-        AllowKey, AllowTable, Class, Control, CounterBlock, CpuRecord, Event, FragmentKey, FragmentRecord,
-        Generation, Live, MAX_POLICIES, MAX_PREFIXES, MAX_SOURCES, NetPort, PORT_DROP_BLOCKS, PolicyTable,
-        PortSet, PortTransport, RULE_BLOCKS, SLOTS, STATE_BYTES, STATE_ELEMENTS, SourceRecord, SourceV4,
-        SourceV6, Target, TargetTable, policy_index, port_drop_cell,
+        AllowKey, AllowTable, Class, Control, CounterBlock, CpuRecord, Event, FLOWS, Flow, FlowKeyV4,
+        FlowKeyV6, FlowPorts, FlowTimes, FragmentKey, FragmentRecord, Generation, Live, MAX_POLICIES,
+        MAX_PREFIXES, MAX_SOURCES, NetPort, PORT_DROP_BLOCKS, PolicyTable, PortSet, PortTransport,
+        RULE_BLOCKS, SLOTS, STATE_BYTES, STATE_ELEMENTS, SourceRecord, SourceV4, SourceV6, Target,
+        TargetTable, policy_index, port_drop_cell,
     },
-    decide::{ICMP_ECHO_RATE, ICMP_ERROR_RATE, Rate, Tables},
+    decide::{ICMP_ECHO_RATE, ICMP_ERROR_RATE, Rate, Rules, Tables},
     fields::{Address, Place},
+    flow::{Ends, Flows, Tracking},
     packet::Packet,
     reason::{Action, Reason},
 };
@@ -46,6 +47,12 @@ static SOURCES_V6: LpmTrie<SourceV6, SourceRecord> = LpmTrie::pinned(SLOTS * MAX
 #[map]
 static FRAGMENTS: LruHashMap<FragmentKey, FragmentRecord> = LruHashMap::pinned(16_384, 0);
 #[map]
+static FLOWS_V4: LruHashMap<FlowKeyV4, Flow> = LruHashMap::pinned(FLOWS, 0);
+#[map]
+static FLOWS_V6: LruHashMap<FlowKeyV6, Flow> = LruHashMap::pinned(FLOWS, 0);
+#[map]
+static FLOW_PORTS: Array<FlowPorts> = Array::pinned(1, 0);
+#[map]
 static CPU: PerCpuArray<CpuRecord> = PerCpuArray::pinned(1, 0);
 #[map]
 static RULE_HITS: PerCpuArray<CounterBlock> = PerCpuArray::pinned(RULE_BLOCKS, 0);
@@ -69,21 +76,17 @@ const EVENT_RATE: u64 = 100;
 /// What every packet needs is looked up once, before there is anything else to keep: a look-up is a call for the compiler,
 /// and only four registers survive one.
 #[derive(Clone, Copy)]
-pub(crate) struct Kernel<'a> {
-    context: Context<'a>,
+pub(crate) struct Kernel<C> {
+    /// What the kernel handed in with the packet.
+    context: C,
     control: ControlPage,
     cpu: PerCpu<CpuRecord>,
 }
 
-impl<'a> Kernel<'a> {
+impl<C: Copy> Kernel<C> {
     /// `None` where the kernel has not the maps that the program was loaded with, which cannot happen.
     #[inline(always)]
-    pub(crate) fn new(context: &'a XdpContext) -> Option<Self> {
-        Self::of(Context::new(context))
-    }
-
-    #[inline(always)]
-    pub(crate) fn of(context: Context<'a>) -> Option<Self> {
+    pub(crate) fn new(context: C) -> Option<Self> {
         Some(Self { context, control: ControlPage::of(&CONTROL)?, cpu: PerCpu::of(&CPU, 0)? })
     }
 
@@ -156,7 +159,7 @@ fn source_record(slot: u32, source: Address) -> SourceRecord {
     record.copied().unwrap_or_default()
 }
 
-impl Tables for Kernel<'_> {
+impl<C: Copy> Rules for Kernel<C> {
     #[inline(always)]
     fn live(&self) -> Option<Live> {
         Some(self.control.live())
@@ -216,23 +219,21 @@ impl Tables for Kernel<'_> {
     }
 
     #[inline(always)]
+    fn unmatched_pass(&self, slot: u32) -> bool {
+        GENERATIONS.get(slot).is_some_and(|generation| generation.unmatched_pass != 0)
+    }
+}
+
+impl Tables for Kernel<Context<'_>> {
+    #[inline(always)]
     fn dhcp_client(&self, slot: u32) -> bool {
         let ifindex = self.context.ifindex();
         GENERATIONS.get(slot).is_some_and(|generation| generation.is_dhcp_client(ifindex))
     }
 
     #[inline(always)]
-    fn ephemeral(&self, slot: u32) -> (u16, u16) {
-        match GENERATIONS.get(slot) {
-            Some(generation) => (generation.ephemeral_first, generation.ephemeral_last),
-            // An empty range.
-            None => (1, 0),
-        }
-    }
-
-    #[inline(always)]
-    fn unmatched_pass(&self, slot: u32) -> bool {
-        GENERATIONS.get(slot).is_some_and(|generation| generation.unmatched_pass != 0)
+    fn is_reply<P: Packet>(&self, _: P, slot: u32, ends: Ends) -> bool {
+        once::is_reply(self.context, slot, ends)
     }
 
     #[inline(always)]
@@ -264,5 +265,62 @@ impl Tables for Kernel<'_> {
     fn forget_fragment(&self, key: &FragmentKey) {
         // The key need not be there.
         if FRAGMENTS.remove(key).is_err() {}
+    }
+}
+
+impl<C: Copy> Tracking for Kernel<C> {
+    #[inline(always)]
+    fn flow_times(&self, slot: u32) -> Option<FlowTimes> {
+        Some(GENERATIONS.get(slot)?.flow_times)
+    }
+
+    #[inline(always)]
+    fn flow_port(&self, transport: PortTransport, port: NetPort) -> u8 {
+        FLOW_PORTS.get(0).map_or(0, |ports| ports.0[transport as usize][port.index()])
+    }
+
+    #[inline(always)]
+    fn stamp_flow_port(&self, transport: PortTransport, port: NetPort, stamp: u8) {
+        raw::stamp(&FLOW_PORTS, transport, port, stamp);
+    }
+
+    #[inline(always)]
+    fn learning(&self) -> bool {
+        self.control.learning()
+    }
+}
+
+impl<C: Copy> Flows<FlowKeyV4> for Kernel<C> {
+    #[inline(always)]
+    fn change<R>(&self, key: &FlowKeyV4, change: impl FnOnce(&mut Flow) -> R) -> Option<R> {
+        raw::changed(&FLOWS_V4, key, change)
+    }
+
+    #[inline(always)]
+    fn add(&self, key: &FlowKeyV4, flow: Flow) {
+        add_flow(&FLOWS_V4, key, flow);
+    }
+}
+
+impl<C: Copy> Flows<FlowKeyV6> for Kernel<C> {
+    #[inline(always)]
+    fn change<R>(&self, key: &FlowKeyV6, change: impl FnOnce(&mut Flow) -> R) -> Option<R> {
+        raw::changed(&FLOWS_V6, key, change)
+    }
+
+    #[inline(always)]
+    fn add(&self, key: &FlowKeyV6, flow: Flow) {
+        add_flow(&FLOWS_V6, key, flow);
+    }
+}
+
+#[inline(always)]
+fn add_flow<K>(flows: &LruHashMap<K, Flow>, key: &K, flow: Flow) {
+    /// Another CPU was faster.
+    const EEXIST: i32 = 17;
+    match flows.insert(key, flow, BPF_NOEXIST.into()) {
+        Ok(()) => with_cpu(|cpu| cpu.flows_added += 1),
+        Err(error) if error == -EEXIST => {}
+        Err(_) => with_cpu(|cpu| cpu.flows_lost += 1),
     }
 }

@@ -5,8 +5,10 @@
 
 use aya_ebpf::bindings::xdp_md;
 use lyncwall_common::{
+    abi::{NetPort, PortTransport},
     decide,
     fields::Place,
+    flow::{self, Carried, Ends},
     packet::Packet as _,
     parse::{self, Options},
     reason::Action,
@@ -68,7 +70,7 @@ pub(crate) fn options(context: Context<'_>, start: usize, end: usize) -> Options
 #[inline(never)]
 extern "C" fn once_first_fragment(context: *mut xdp_md, place: u32, dropped: u32) -> u32 {
     let context = Context::of_kernel(context);
-    if let Some(kernel) = Kernel::of(context) {
+    if let Some(kernel) = Kernel::new(context) {
         let judged = if dropped == 0 { Action::Pass } else { Action::Drop };
         decide::remember(Frame::<false>::of(context), &kernel, Place::from_bits(place), judged);
     }
@@ -79,4 +81,40 @@ extern "C" fn once_first_fragment(context: *mut xdp_md, place: u32, dropped: u32
 #[inline(always)]
 pub(crate) fn first_fragment(context: Context<'_>, place: Place, judged: Action) {
     once_first_fragment(context.to_kernel(), place.to_bits(), judged as u32);
+}
+
+/// Looks for the flow of a packet; see [`is_reply`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn once_is_reply(context: *mut xdp_md, place: u32, ports: u32, what: u32) -> u32 {
+    let context = Context::of_kernel(context);
+    let Some(kernel) = Kernel::new(context) else { return 0 };
+    let carried = match what & 3 {
+        TCP => Carried::Ports(PortTransport::Tcp),
+        UDP => Carried::Ports(PortTransport::Udp),
+        _ => Carried::Echo,
+    };
+    let ends = Ends {
+        place: Place::from_bits(place),
+        carried,
+        local: NetPort(ports as u16),
+        remote: NetPort((ports >> 16) as u16),
+    };
+    u32::from(flow::is_reply(Frame::<false>::of(context), &kernel, what >> 2, ends))
+}
+
+const TCP: u32 = 0;
+const UDP: u32 = 1;
+const ECHO: u32 = 2;
+
+/// True where the packet is the reply of a flow, by the time-outs of the generation in `slot`.
+#[inline(always)]
+pub(crate) fn is_reply(context: Context<'_>, slot: u32, ends: Ends) -> bool {
+    let carried = match ends.carried {
+        Carried::Ports(PortTransport::Tcp) => TCP,
+        Carried::Ports(PortTransport::Udp) => UDP,
+        Carried::Echo => ECHO,
+    };
+    let ports = u32::from(ends.local.0) | u32::from(ends.remote.0) << 16;
+    once_is_reply(context.to_kernel(), ends.place.to_bits(), ports, slot << 2 | carried) != 0
 }

@@ -4,13 +4,13 @@
 use core::marker::PhantomData;
 
 use aya_ebpf::{
-    bindings::xdp_md,
-    helpers::{bpf_jiffies64, bpf_xdp_get_buff_len},
+    bindings::{__sk_buff, xdp_md},
+    helpers::{bpf_jiffies64, bpf_skb_pull_data, bpf_xdp_get_buff_len},
     maps::{Array, LruHashMap, PerCpuArray, ring_buf::RingBufEntry},
-    programs::XdpContext,
+    programs::{TcContext, XdpContext},
 };
 use lyncwall_common::{
-    abi::{Control, Event, Live, PortTransport},
+    abi::{Control, Event, Flow, FlowPorts, Live, NetPort, PortTransport},
     packet::Wire,
 };
 
@@ -73,14 +73,94 @@ impl<'a> Context<'a> {
     /// The `T` at `offset`; `None` where the first buffer ends before it does.
     #[inline(always)]
     pub(crate) fn header<T: Wire>(self, offset: usize) -> Option<&'a T> {
-        let start = self.data() + offset;
-        if start + size_of::<T>() > self.data_end() {
-            return None;
+        // SAFETY: both bounds are those of the context's packet.
+        unsafe { header(self.data(), self.data_end(), offset) }
+    }
+
+    /// Writes over the first bytes of a frame that nobody else looks at; false where it is shorter.
+    #[inline(always)]
+    pub(crate) fn replace_start(self, value: u64) -> bool {
+        let start = self.data();
+        if start + size_of::<u64>() > self.data_end() {
+            return false;
         }
-        // SAFETY: `start` and the size of a `T` behind it lie between data and data_end, which the verifier checks
-        // again; any bytes are a `T`. Frames begin at an even address (the verifier refuses the load on machines where
-        // that would matter), and headers lie at even offsets, so a `T` is aligned. Nobody writes to the frame meanwhile.
-        Some(unsafe { &*(start as *const T) })
+        // SAFETY: the eight bytes lie between data and data_end, which the verifier checks again; the frame is a test
+        // run's own copy.
+        unsafe { (start as *mut u64).write_unaligned(value) };
+        true
+    }
+}
+
+/// The `T` at `offset` bytes from `data`; `None` where `data_end` comes before its end.
+///
+/// # Safety
+/// The bounds must be those of a packet that lives as long as `'a`.
+#[inline(always)]
+unsafe fn header<'a, T: Wire>(data: usize, data_end: usize, offset: usize) -> Option<&'a T> {
+    let start = data + offset;
+    if start + size_of::<T>() > data_end {
+        return None;
+    }
+    // SAFETY: `start` and the size of a `T` behind it lie between data and data_end, which the verifier checks
+    // again; any bytes are a `T`. Frames begin at an even address (the verifier refuses the load on machines where
+    // that would matter), and headers lie at even offsets, so a `T` is aligned. Nobody writes to the frame meanwhile.
+    Some(unsafe { &*(start as *const T) })
+}
+
+/// What the kernel hands in with a packet that goes out.
+#[derive(Clone, Copy)]
+pub(crate) struct Outgoing<'a> {
+    context: *mut __sk_buff,
+    lifetime: PhantomData<&'a TcContext>,
+}
+
+impl<'a> Outgoing<'a> {
+    #[inline(always)]
+    pub(crate) fn new(context: &'a TcContext) -> Self {
+        Self { context: context.skb.skb, lifetime: PhantomData }
+    }
+
+    /// The length of the frame in all its buffers.
+    #[inline(always)]
+    pub(crate) fn length(self) -> usize {
+        // SAFETY: the context that the kernel handed in.
+        unsafe { (*self.context).len as usize }
+    }
+
+    /// Where the frame begins.
+    #[inline(always)]
+    fn data(self) -> usize {
+        // SAFETY: the context that the kernel handed in.
+        unsafe { (*self.context).data as usize }
+    }
+
+    /// Where what can be read of it ends.
+    #[inline(always)]
+    fn data_end(self) -> usize {
+        // SAFETY: as above.
+        let end = unsafe { &raw const (*self.context).data_end };
+        // SAFETY: as above. Volatile, so that it is asked again rather than kept on the stack.
+        unsafe { end.read_volatile() as usize }
+    }
+
+    /// Bytes of the frame that can be read.
+    #[inline(always)]
+    pub(crate) fn readable(self) -> usize {
+        self.data_end() - self.data()
+    }
+
+    /// Makes so many bytes readable, or none: what is missing then cannot be read.
+    #[inline(always)]
+    pub(crate) fn pull(self, length: usize) {
+        // SAFETY: the context that the kernel handed in; nothing that was read of the packet is kept.
+        let _ = unsafe { bpf_skb_pull_data(self.context, length as u32) };
+    }
+
+    /// The `T` at `offset`; `None` where what can be read ends before it does.
+    #[inline(always)]
+    pub(crate) fn header<T: Wire>(self, offset: usize) -> Option<&'a T> {
+        // SAFETY: both bounds are those of the context's packet.
+        unsafe { header(self.data(), self.data_end(), offset) }
     }
 }
 
@@ -101,6 +181,15 @@ impl ControlPage {
         let live = unsafe { &raw const (*self.0).live };
         // SAFETY: as above.
         Live(unsafe { live.read_volatile() })
+    }
+
+    /// True while TCP connections are picked up in the middle.
+    #[inline(always)]
+    pub(crate) fn learning(self) -> bool {
+        // SAFETY: as above.
+        let learning = unsafe { &raw const (*self.0).learning };
+        // SAFETY: as above.
+        unsafe { learning.read_volatile() != 0 }
     }
 
     /// Eight management ports.
@@ -151,6 +240,36 @@ pub(crate) fn event(entry: &mut RingBufEntry<Event>) -> &mut Event {
 pub(crate) fn copied<K, V: Copy>(map: &LruHashMap<K, V>, key: &K) -> Option<V> {
     // SAFETY: copied out at once, and any bytes are a `V` of the maps here.
     unsafe { map.get(key) }.copied()
+}
+
+/// Gives a flow to `change`, and stores what that makes of it where it is another. Where the kernel reuses the element
+/// meanwhile, a flow that was just made takes this one's state and time; both carry packets.
+#[inline(always)]
+pub(crate) fn changed<K, R>(
+    map: &LruHashMap<K, Flow>,
+    key: &K,
+    change: impl FnOnce(&mut Flow) -> R,
+) -> Option<R> {
+    let flow = map.get_ptr_mut(key)?;
+    // SAFETY: a map value, which lives as long as the program; one word, read and written whole.
+    let before = unsafe { flow.read_volatile() };
+    let mut after = before;
+    let result = change(&mut after);
+    if after != before {
+        // SAFETY: as above.
+        unsafe { flow.write_volatile(after) };
+    }
+    Some(result)
+}
+
+/// Sets the stamp of a local port.
+#[inline(always)]
+pub(crate) fn stamp(map: &Array<FlowPorts>, transport: PortTransport, port: NetPort, stamp: u8) {
+    let Some(ports) = map.get_ptr_mut(0) else { return };
+    // SAFETY: a map value, which lives as long as the program; the index is checked. Every CPU may write a byte.
+    let place = unsafe { &raw mut (*ports).0[transport as usize][port.index()] };
+    // SAFETY: as above.
+    unsafe { place.write_volatile(stamp) };
 }
 
 /// Jiffies.

@@ -6,11 +6,15 @@ use lyncwall_common::{
     reason::{Action, Reason},
 };
 
-use crate::{ctx::Frame, maps::Kernel, once};
+use crate::{ctx::Frame, maps::Kernel, once, raw::Context};
 
 /// Counts the packet, and reports it where it was dropped or, in audit mode, would have been.
 #[inline(always)]
-pub(crate) fn account<const FRAGS: bool>(frame: Frame<'_, FRAGS>, kernel: &Kernel<'_>, verdict: Verdict) {
+pub(crate) fn account<const FRAGS: bool>(
+    frame: Frame<'_, FRAGS>,
+    kernel: &Kernel<Context<'_>>,
+    verdict: Verdict,
+) {
     kernel.count(verdict.reason, verdict.action);
     if matches!(verdict.reason, Reason::Allowed | Reason::Allow) {
         kernel.count_rule(verdict.counter);

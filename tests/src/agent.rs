@@ -127,6 +127,11 @@ impl Instance {
         self.directory.path().join("lyncwall.sock")
     }
 
+    /// The agent's state directory.
+    pub fn state(&self) -> PathBuf {
+        self.directory.path().join("state")
+    }
+
     /// A client of the socket.
     ///
     /// # Errors
@@ -183,11 +188,12 @@ impl Instance {
         finish(Running::spawn(self.command().args(arguments))?, PATIENCE)
     }
 
-    /// A command of the binary with this place's socket and pin directory, in its namespace, for what [`Self::cli`]
+    /// A command of the binary with this place's socket and directories, in its namespace, for what [`Self::cli`]
     /// does not do: an endless stream, a pipe.
     pub fn command(&self) -> Command {
         let mut command = self.namespace.command(&self.binary);
         command.arg("--socket").arg(self.socket()).arg("--pin-dir").arg(&self.pins);
+        command.arg("--state-dir").arg(self.state());
         command
     }
 }
@@ -279,14 +285,14 @@ fn answers(socket: &Path) -> bool {
 
 /// A child whose output is read while it runs, so that a full pipe never stops it. Dropping it kills it.
 #[derive(Debug)]
-struct Running {
-    child: Child,
-    stdout: Output,
-    stderr: Output,
+pub(crate) struct Running {
+    pub(crate) child: Child,
+    pub(crate) stdout: Output,
+    pub(crate) stderr: Output,
 }
 
 impl Running {
-    fn spawn(command: &mut Command) -> Result<Self> {
+    pub(crate) fn spawn(command: &mut Command) -> Result<Self> {
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().with_context(|| format!("starting {command:?}"))?;
         let stdout = Output::of(child.stdout.take().context("a piped output")?);
@@ -308,7 +314,7 @@ impl Drop for Running {
 }
 
 /// Waits until the child ends.
-fn finish(mut running: Running, patience: Duration) -> Result<Finished> {
+pub(crate) fn finish(mut running: Running, patience: Duration) -> Result<Finished> {
     let end = Instant::now() + patience;
     loop {
         if let Some(status) = running.child.try_wait()? {
@@ -323,7 +329,7 @@ fn finish(mut running: Running, patience: Duration) -> Result<Finished> {
 
 /// One output of a child, read by a thread.
 #[derive(Debug)]
-struct Output {
+pub(crate) struct Output {
     bytes: Arc<Mutex<Vec<u8>>>,
     reader: Option<JoinHandle<()>>,
 }
@@ -344,7 +350,7 @@ impl Output {
     }
 
     /// What came so far.
-    fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         String::from_utf8_lossy(&self.bytes.lock().unwrap_or_else(PoisonError::into_inner)).into_owned()
     }
 

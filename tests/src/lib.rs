@@ -9,6 +9,7 @@ pub mod object;
 pub mod packet;
 pub mod policy;
 pub mod prerequisites;
+pub mod programs;
 pub mod run;
 pub mod scene;
 mod sys;

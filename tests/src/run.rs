@@ -6,7 +6,7 @@ mod tests;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
-use aya::programs::{TestRun as _, TestRunOptions, Xdp};
+use aya::programs::{SchedClassifier, TestRun as _, TestRunOptions, Xdp};
 use nix::time::{ClockId, clock_gettime};
 
 /// What an XDP program may answer (`enum xdp_action` of linux/bpf.h).
@@ -65,6 +65,16 @@ pub fn judge_on(program: &Xdp, frame: &[u8], interface: u32) -> Result<Action> {
         .test_run(options)
         .with_context(|| format!("on the interface {interface} (needs Linux 5.14): {}", refused(frame)))?;
     Action::from_return_value(result.return_value)
+}
+
+/// Shows a frame to a program on what is sent; returns its answer, one of linux/pkt_cls.h.
+///
+/// # Errors
+/// As [`judge`].
+pub fn send(program: &SchedClassifier, frame: &[u8]) -> Result<i32> {
+    let options = TestRunOptions { data_in: Some(frame), ..TestRunOptions::new() };
+    let result = program.test_run(options).with_context(|| refused(frame))?;
+    Ok(result.return_value.cast_signed())
 }
 
 /// The program's answers to many frames, in their order. 65,536 frames take about 0.1 s.

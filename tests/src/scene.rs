@@ -73,6 +73,8 @@ pub struct Config {
     pub management: Vec<String>,
     /// Interfaces, each with its way of attaching.
     pub interfaces: Vec<(String, &'static str)>,
+    /// How long what the box sends is watched before enforcement begins, in seconds.
+    pub learn: u32,
     /// The roles of the target.
     pub roles: Vec<String>,
     /// Further tables, as `[[allow]]`.
@@ -85,6 +87,7 @@ impl Default for Config {
             top: String::new(),
             management: vec!["203.0.113.0/24".to_owned()],
             interfaces: vec![(Pair::HOST_LINK.to_owned(), "auto")],
+            learn: 0,
             roles: Vec::new(),
             further: String::new(),
         }
@@ -101,6 +104,13 @@ impl Config {
     #[must_use]
     pub fn top(mut self, lines: &str) -> Self {
         self.top = lines.to_owned();
+        self
+    }
+
+    /// The same that watches for so many seconds what the box sends before enforcement begins.
+    #[must_use]
+    pub fn learn(mut self, seconds: u32) -> Self {
+        self.learn = seconds;
         self
     }
 
@@ -141,6 +151,9 @@ impl Config {
             write!(text, "\n[[interface]]\nname = {name:?}\nattach = {attach:?}\n")
                 .expect("a string takes all");
         }
-        text + &format!("\n[[target]]\nroles = {:?}\n\n{}", self.roles, self.further)
+        text + &format!(
+            "\n[[target]]\nroles = {:?}\n\n[flows]\nlearn = {}\n\n{}",
+            self.roles, self.learn, self.further
+        )
     }
 }

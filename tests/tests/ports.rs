@@ -30,23 +30,6 @@ fn literal_reading_of_every_role() {
     every_role(Reading::Literal);
 }
 
-/// What may be a reply by its port passes where it is not open, and is told from what is.
-#[test]
-fn udp_to_the_ephemeral_range_is_provisional_where_no_rule_opens_it() {
-    require_root();
-    let bpffs = Bpffs::mount().expect("a BPF file system");
-    let mut bench = Bench::new(&bpffs.path().join("ephemeral"));
-    // The usual range; media of a Front End is open in a part of it. And the widest, whose last port is the last.
-    for ephemeral in [(32_768, 60_999), (1, u16::MAX), (u16::MAX, u16::MAX), (0, 0)] {
-        for roles in [&["front-end"][..], &["director-vip"][..], &[]] {
-            bench.check(roles, Reading::Strict, ephemeral);
-        }
-    }
-}
-
-/// No UDP port is in it.
-const NO_EPHEMERAL: (u16, u16) = (1, 0);
-
 fn every_role(reading: Reading) {
     require_root();
     let start = Instant::now();
@@ -63,7 +46,7 @@ fn every_role(reading: Reading) {
     boxes.push(vec!["front-end", "collocated-mediation", "central-management-store"]);
     boxes.push(vec![]);
     for roles in &boxes {
-        bench.check(roles, reading, NO_EPHEMERAL);
+        bench.check(roles, reading);
     }
     println!("{} boxes in {:?}, {} frames", boxes.len(), start.elapsed(), bench.frames);
     assert_eq!(bench.frames, boxes.len() as u64 * 4 * 65_536);
@@ -87,22 +70,19 @@ impl Bench {
     }
 
     /// Every port of a box with these roles.
-    fn check(&mut self, roles: &[&str], reading: Reading, ephemeral: (u16, u16)) {
+    fn check(&mut self, roles: &[&str], reading: Reading) {
         let what = format!("{roles:?} in the {} reading", reading.as_str());
-        let open = self.install(roles, reading, ephemeral);
+        let open = self.install(roles, reading);
         let before = self.counts();
-        let (mut passed, mut provisional) = (0, 0);
+        let mut passed = 0;
         let mut wrong = Vec::new();
         for (transport, frames) in [(PortTransport::Tcp, syns()), (PortTransport::Udp, datagrams())] {
-            let may_be_reply =
-                |port: u16| transport == PortTransport::Udp && (ephemeral.0..=ephemeral.1).contains(&port);
             for (family, frame) in frames {
                 let answers = self.judge_every_port(frame);
                 for (port, answer) in (0..=u16::MAX).zip(answers) {
                     let open = open[transport as usize][usize::from(port)];
                     passed += u64::from(open);
-                    provisional += u64::from(!open && may_be_reply(port));
-                    let expected = if open || may_be_reply(port) { Action::Pass } else { Action::Drop };
+                    let expected = if open { Action::Pass } else { Action::Drop };
                     if answer != expected {
                         let transport = transport.name();
                         wrong.push(format!("{transport} {port} over {family}: {answer:?}, not {expected:?}"));
@@ -112,11 +92,11 @@ impl Bench {
         }
         let first: Vec<_> = wrong.iter().take(5).collect();
         assert!(wrong.is_empty(), "{what}: {} ports differ, the first are {first:#?}", wrong.len());
-        self.check_counts(&what, &before, [passed, provisional]);
+        self.check_counts(&what, &before, passed);
     }
 
     /// Makes the generation of these roles live; returns the open ports by transport.
-    fn install(&mut self, roles: &[&str], reading: Reading, ephemeral: (u16, u16)) -> [Open; 2] {
+    fn install(&mut self, roles: &[&str], reading: Reading) -> [Open; 2] {
         let quoted: Vec<String> = roles.iter().map(|role| format!("\"{role}\"")).collect();
         let text = format!(
             "reading = \"{}\"\nmanagement = \"none\"\n[[interface]]\nname = \"eth0\"\n[[target]]\nroles = [{}]\n",
@@ -125,7 +105,7 @@ impl Bench {
         );
         let plan =
             Plan::parse(&text, Path::new("ports.toml")).unwrap_or_else(|problems| panic!("{problems}"));
-        let machine = Machine { interfaces: vec![1], addresses: Vec::new(), ephemeral };
+        let machine = Machine { interfaces: vec![1], addresses: Vec::new() };
         let input = plan.input(&plan.roles(), &machine).unwrap_or_else(|problems| panic!("{problems}"));
         let compiled = compile(&input, &mut self.book).unwrap_or_else(|problems| panic!("{problems}"));
         self.datapath.install(&compiled).expect("a generation");
@@ -169,13 +149,12 @@ impl Bench {
     }
 
     /// The rules of the live generation counted each of their ports once over IPv4 and once over IPv6.
-    fn check_counts(&self, what: &str, before: &Counts, [passed, provisional]: [u64; 2]) {
+    fn check_counts(&self, what: &str, before: &Counts, passed: u64) {
         let after = self.counts();
-        let dropped = 4 * 65_536 - passed - provisional;
+        let dropped = 4 * 65_536 - passed;
         for (old, new) in before.reasons.iter().zip(&after.reasons) {
             let expected = match (new.0, new.1) {
                 (Reason::Allowed, Verdict::Pass) => passed,
-                (Reason::Provisional, Verdict::Pass) => provisional,
                 (Reason::Closed, Verdict::Drop) => dropped,
                 _ => 0,
             };

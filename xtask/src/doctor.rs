@@ -9,6 +9,7 @@ use anyhow::Result;
 use clap::Args;
 
 use crate::apt;
+use crate::field;
 use crate::process::{self, Failure, capture};
 use crate::toolchain::version::Version;
 use crate::toolchain::{debian, linker, nightly};
@@ -40,6 +41,9 @@ pub(crate) fn run(_options: &Options) -> Result<()> {
     report.check("kernel BTF", btf());
     report.check("root", root());
     report.check("bpffs", bpffs());
+
+    println!("\nprograms that `test` starts in namespaces of its own");
+    report.check("Debian's packages", field_programs());
 
     println!("\nguests, for `vm` and for `test` on other kernels");
     for program in &requirements::PROGRAMS {
@@ -204,6 +208,16 @@ fn debian_way(report: &mut Report) -> Result<bool> {
         },
     );
     Ok(possible || ready.is_some())
+}
+
+fn field_programs() -> Finding {
+    match field::lack() {
+        None => {
+            let names: Vec<&str> = field::programs().iter().map(|program| program.name).collect();
+            good(names.join(", "))
+        }
+        Some((what, fix)) => missing(what, fix),
+    }
 }
 
 fn guest_program(program: &Program) -> Finding {

@@ -10,6 +10,7 @@ mod build;
 mod demo;
 mod doctor;
 mod environment;
+mod field;
 mod lint;
 mod process;
 mod run;

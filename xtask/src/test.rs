@@ -9,6 +9,7 @@ use anyhow::{Context as _, Result};
 use clap::Args;
 
 use crate::build::{self, Profile};
+use crate::field;
 use crate::process::{self, Failure};
 use crate::toolchain;
 use crate::vm;
@@ -31,13 +32,14 @@ pub(crate) struct Options {
 /// Builds everything, runs the tests and sums them up; then runs those that need a kernel on other kernels.
 ///
 /// # Errors
-/// A [`Failure`] without root, when a test fails, and when no test ran.
+/// A [`Failure`] without root or the programs of [`field`], when a test fails, and when no test ran.
 pub(crate) fn run(options: &Options) -> Result<()> {
     process::require_root("test")?;
     if options.full {
         // Before the work of minutes.
         requirements::check()?;
     }
+    require_programs(options)?;
     here(options)?;
     if options.full {
         vm::run_tests(&options.toolchain, &KERNELS)?;
@@ -52,6 +54,18 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         return Ok(());
     }
     vm::run_tests(&options.toolchain, &[vm::kernels::parse("6.1").map_err(anyhow::Error::msg)?])
+}
+
+/// Demands the real programs that tests start, before the work of minutes. Where arguments choose other tests, it
+/// says what is missing and goes on: nobody needs nginx for the rest.
+fn require_programs(options: &Options) -> Result<()> {
+    let Some((what, fix)) = field::lack() else { return Ok(()) };
+    let chosen = options.arguments.iter().any(|argument| argument.to_string_lossy().contains("field"));
+    if options.arguments.is_empty() || chosen {
+        return Err(Failure::new(what, fix).into());
+    }
+    println!("{what}; {fix} brings it");
+    Ok(())
 }
 
 /// Runs the tests on this machine's kernel.

@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::{Context as _, Result};
 use clap::Args;
 use lyncwall::config::OnExit;
-use lyncwall::firewall::Firewall;
+use lyncwall::firewall::{Firewall, Store};
 use lyncwall::object;
 use lyncwall::plan::Plan;
 use lyncwall::problem::Problems;
@@ -20,7 +20,7 @@ pub(crate) struct Options {
     config: ConfigOption,
 }
 
-pub(crate) async fn run(options: &Options, socket: &Path, pin_dir: &Path) -> Result<()> {
+pub(crate) async fn run(options: &Options, socket: &Path, pin_dir: &Path, state_dir: &Path) -> Result<()> {
     // From the first moment on: a signal that comes while the program loads waits.
     let mut hangup = signal(SignalKind::hangup()).context("waiting for signals")?;
     let mut terminate = signal(SignalKind::terminate()).context("waiting for signals")?;
@@ -30,7 +30,9 @@ pub(crate) async fn run(options: &Options, socket: &Path, pin_dir: &Path) -> Res
     for warning in plan.warnings(&plan.roles()) {
         tracing::warn!("{warning}");
     }
-    let (firewall, bound) = Firewall::start(plan, object::require()?, pin_dir, || Socket::bind(socket))?;
+    let store = Store::open(state_dir);
+    let (firewall, bound) =
+        Firewall::start(plan, object::require()?, pin_dir, store, || Socket::bind(socket))?;
     let status = firewall.status()?;
     tracing::info!(
         generation = status.generation,
@@ -55,7 +57,7 @@ pub(crate) async fn run(options: &Options, socket: &Path, pin_dir: &Path) -> Res
 /// Reloads at each signal, for ever.
 async fn reload_on(hangup: &mut Signal, daemon: &Daemon) {
     while hangup.recv().await.is_some() {
-        match daemon.reload().await {
+        match daemon.reload(None).await {
             Ok(switched) => {
                 for change in &switched.changes {
                     tracing::info!("{change}");

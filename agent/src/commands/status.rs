@@ -1,6 +1,6 @@
 //! `lyncwall status`.
 
-use lyncwall::api::{Kernel, Management, Status};
+use lyncwall::api::{Kernel, Management, Status, Waiting};
 use lyncwall::client::Client;
 
 use crate::output::{Output, Table};
@@ -13,6 +13,9 @@ pub(crate) async fn run(client: &Client, output: &Output) -> anyhow::Result<()> 
     let mut table = Table::plain();
     let mut row = |name: &str, value: String| table.row([name.to_owned(), value]);
     row("mode", format!("{}, generation {}", super::mode(status.mode), status.generation));
+    if let Some(waiting) = &status.waiting {
+        row("to confirm", waiting_for(waiting));
+    }
     row("packets", format!("{} passed, {} dropped", status.passed, status.dropped));
     row("management", management(status.management.as_ref()));
     row(
@@ -40,6 +43,14 @@ pub(crate) async fn run(client: &Client, output: &Output) -> anyhow::Result<()> 
             program.id,
             program.load_ms,
             program.map_bytes as f64 / 1e6
+        ),
+    );
+    let flows = &status.flows;
+    row(
+        "flows",
+        format!(
+            "{} of IPv4 and {} of IPv6, room for {} each; {} pushed out, {} not added",
+            flows.v4, flows.v6, flows.size, flows.evicted, flows.lost
         ),
     );
     output.section("lyncwall", &table)?;
@@ -80,6 +91,13 @@ pub(crate) async fn run(client: &Client, output: &Output) -> anyhow::Result<()> 
         output.warn(&warning);
     }
     Ok(())
+}
+
+/// What happens if nobody confirms.
+fn waiting_for(waiting: &Waiting) -> String {
+    let mut back = vec![super::roles_of(&waiting.targets)];
+    back.extend(waiting.changes.iter().cloned());
+    format!("within {} s by `lyncwall confirm`, else goes back to {}", waiting.seconds, back.join("; "))
 }
 
 /// The entry point that was taken, and what is missing.

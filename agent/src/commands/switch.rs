@@ -1,7 +1,7 @@
 //! `lyncwall switch` and `lyncwall reload`.
 
 use clap::Args;
-use lyncwall::api::{PortChange, Switch, Switched};
+use lyncwall::api::{PortChange, Reload, Switch, Switched};
 use lyncwall::client::Client;
 
 use crate::output::{Output, Table};
@@ -17,35 +17,54 @@ pub(crate) struct Options {
     /// No role: close all ports but those of management and of allow rules.
     #[arg(long, conflicts_with = "roles")]
     none: bool,
+    #[command(flatten)]
+    confirm: Confirm,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ReloadOptions {
+    #[command(flatten)]
+    confirm: Confirm,
+}
+
+/// Whether the change is to be confirmed.
+#[derive(Debug, Args)]
+struct Confirm {
+    /// Go back by itself, with or without the agent, unless `lyncwall confirm` follows within this time: from 1s to 24h,
+    /// as `60s` or `5min`.
+    #[arg(long = "confirm", value_name = "TIME", value_parser = seconds)]
+    time: Option<u64>,
+}
+
+/// Whole seconds; the agent says how many it takes.
+fn seconds(text: &str) -> Result<u64, String> {
+    let time = humantime::parse_duration(text).map_err(|error| error.to_string())?;
+    if time.subsec_nanos() != 0 {
+        return Err("only whole seconds can be given".to_owned());
+    }
+    Ok(time.as_secs())
 }
 
 pub(crate) async fn run(options: Options, client: &Client, output: &Output) -> anyhow::Result<()> {
-    let switch = Switch { target: options.target, roles: options.roles };
+    let switch = Switch { target: options.target, roles: options.roles, confirm: options.confirm.time };
     tell(&client.switch(&switch).await?, output)
 }
 
-pub(crate) async fn reload(client: &Client, output: &Output) -> anyhow::Result<()> {
-    tell(&client.post("/v1/reload", &()).await?, output)
+pub(crate) async fn reload(options: &ReloadOptions, client: &Client, output: &Output) -> anyhow::Result<()> {
+    tell(&client.post("/v1/reload", &Reload { confirm: options.confirm.time }).await?, output)
 }
 
-fn tell(switched: &Switched, output: &Output) -> anyhow::Result<()> {
+/// Prints what a change did.
+pub(super) fn tell(switched: &Switched, output: &Output) -> anyhow::Result<()> {
     if output.json() {
         return output.value(switched);
     }
-    let roles: Vec<String> = switched
-        .targets
-        .iter()
-        .map(|target| {
-            let roles = if target.roles.is_empty() { "no role".to_owned() } else { target.roles.join(", ") };
-            format!("{}: {roles}", target.target)
-        })
-        .collect();
     let milliseconds = switched.micros as f64 / 1e3;
     output.line(&format!(
         "generation {} is live after {milliseconds:.1} ms, {}; {}",
         switched.generation,
         super::mode(switched.mode),
-        roles.join("; ")
+        super::roles_of(&switched.targets)
     ))?;
     for change in &switched.changes {
         output.line(&format!("  {change}"))?;
@@ -55,6 +74,9 @@ fn tell(switched: &Switched, output: &Output) -> anyhow::Result<()> {
     }
     output.section("Opened", &table(&switched.opened))?;
     output.section("Closed", &table(&switched.closed))?;
+    if let Some(seconds) = switched.confirm {
+        output.line(&format!("\nthis goes back in {seconds} s, unless `lyncwall confirm` keeps it"))?;
+    }
     for warning in &switched.warnings {
         output.warn(warning);
     }

@@ -4,6 +4,7 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::ops::RangeInclusive;
 use std::path::Path;
 
 use toml::Spanned;
@@ -140,6 +141,18 @@ impl<'t> Node<'t> {
     /// `true` or `false`.
     pub(super) fn boolean(&self) -> Option<bool> {
         self.value.as_bool().or_else(|| self.mistyped("true or false", "write true or false without quotes"))
+    }
+
+    /// An integer of `range`, in `unit`.
+    pub(super) fn integer(&self, range: RangeInclusive<u32>, unit: &str) -> Option<u32> {
+        let bounds = format!("write a number from {} to {}, in {unit}", range.start(), range.end());
+        let DeValue::Integer(number) = self.value else { return self.mistyped("a number", &bounds) };
+        let value = u32::from_str_radix(number.as_str(), number.radix()).ok();
+        let found = value.filter(|value| range.contains(value));
+        if found.is_none() {
+            self.problem(format!("{number} is out of range"), bounds);
+        }
+        found
     }
 
     /// The items of a list.

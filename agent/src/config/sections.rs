@@ -11,7 +11,7 @@ use super::reader::{self, Keys, Node, Table, Unique};
 use super::roles::Roles;
 use super::{
     Address, Allow, Attach, CatalogueName, Config, Declared, Interface, InterfaceName, Management, Mode,
-    Name, Named, OnExit, Override, Reading, Role, Target, Unmatched, allow, lists,
+    Name, Named, OnExit, Override, Reading, Role, Target, Unmatched, allow, flows, lists,
 };
 use crate::net::PortRange;
 use crate::problem::Problems;
@@ -36,13 +36,9 @@ const TOP: Keys = Keys {
         "target",
         "role",
         "allow",
+        "flows",
     ],
-    later: &[
-        ("limit", "rate limits"),
-        ("flows", "settings of flow tracking"),
-        ("metrics", "metrics over TCP"),
-        ("blocked", "block-lists"),
-    ],
+    later: &[("limit", "rate limits"), ("metrics", "metrics over TCP"), ("blocked", "block-lists")],
 };
 const MANAGEMENT: Keys = Keys { known: &["from", "tcp", "udp"], later: &[] };
 const INTERFACE: Keys =
@@ -73,6 +69,7 @@ pub(super) fn config(text: &str, file: &Path) -> (Option<Declared>, Result<Confi
         let names = groups.names.as_ref();
         let names: Option<Vec<&str>> = names.map(|names| names.iter().map(|named| &*named.name).collect());
         let allow = allow::rules(top, &declared_targets(top), names.as_deref());
+        let flows = flows::flows(top);
         let (zone, unmatched) = zones.one;
         declared = catalogue.clone().zip(targets.clone()).map(|(catalogue, targets)| Declared {
             catalogue,
@@ -95,6 +92,7 @@ pub(super) fn config(text: &str, file: &Path) -> (Option<Declared>, Result<Confi
             interfaces: interfaces?,
             targets: targets?,
             allow: allow?,
+            flows: flows?,
         })
     });
     (declared, config)

@@ -40,6 +40,11 @@ impl Control {
         self.page.live.store(live.0, Ordering::Release);
     }
 
+    /// Whether TCP connections are picked up in the middle.
+    pub(super) fn set_learning(&self, learning: bool) {
+        self.page.learning.store(learning.into(), Ordering::Release);
+    }
+
     /// Lets these in beside those who are let in already. Where that fails, nobody is let out.
     pub(super) fn add_management(&mut self, tables: &ManagementTables) -> Result<()> {
         let current = self.management_sources()?;

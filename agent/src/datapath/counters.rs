@@ -22,6 +22,10 @@ pub struct Counters {
     pub events_lost: u64,
     /// Fragment verdicts that could not be remembered.
     pub fragments_lost: u64,
+    /// Flows that were added to the tables.
+    pub flows_added: u64,
+    /// Flows that could not be added.
+    pub flows_lost: u64,
 }
 
 impl Counters {
@@ -71,6 +75,8 @@ impl CounterMaps {
             rules,
             events_lost: sum(&|record| record.events_lost),
             fragments_lost: sum(&|record| record.fragments_lost),
+            flows_added: sum(&|record| record.flows_added),
+            flows_lost: sum(&|record| record.flows_lost),
         })
     }
 

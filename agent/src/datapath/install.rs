@@ -30,6 +30,17 @@ pub struct LiveGeneration {
     pub deadline: u64,
 }
 
+/// How long a generation is to hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Hold {
+    /// Until the next one.
+    ForGood,
+    /// Until this deadline in jiffies, after which the one that judges now judges again.
+    Until(u64),
+    /// As the one that it replaces: with its deadline, and with the same one to go back to.
+    Alike,
+}
+
 /// The generation-scoped maps.
 pub(super) struct Generations {
     generations: Array<MapData, Generation>,
@@ -61,10 +72,10 @@ impl Generations {
         })
     }
 
-    pub(super) fn live(&self, control: &Control) -> Result<LiveGeneration> {
+    /// What judges at `now`, in jiffies.
+    pub(super) fn live(&self, control: &Control, now: u64) -> Result<LiveGeneration> {
         let live = control.live();
-        // Without a deadline the clock is not asked, and with one the slot named first judges until it passes.
-        let (slot, features) = live.judging(|| 0);
+        let (slot, features) = live.judging(|| now);
         Ok(LiveGeneration {
             slot,
             number: self.generation(slot)?.number,
@@ -73,31 +84,69 @@ impl Generations {
         })
     }
 
+    /// The number that the next generation gets.
+    pub(super) fn next_number(&self) -> Result<u64> {
+        let mut number = 0;
+        for slot in 0..SLOTS {
+            number = number.max(self.generation(slot)?.number + 1);
+        }
+        Ok(number)
+    }
+
     /// Fills a free slot and makes it live. `after_write` is told each map after each write, and may stop the
     /// installation there.
     pub(super) fn install(
         &mut self,
         control: &Control,
         compiled: &Compiled,
+        hold: Hold,
         after_write: &mut dyn FnMut(&'static str) -> Result<()>,
     ) -> Result<u64> {
         check(compiled)?;
         let slot = self.free_slot(control)?;
-        let mut number = 0;
-        for slot in 0..SLOTS {
-            number = number.max(self.generation(slot)?.number + 1);
-        }
+        let number = self.next_number()?;
         self.fill(slot, number, compiled, after_write)
             .with_context(|| format!("installing generation {number}; the one before goes on judging"))?;
-        // Packets on their way may still read the slots that go out of use.
+        let live = control.live();
+        let features = compiled.features;
+        let word = match hold {
+            Hold::ForGood => Live::new(slot, features),
+            Hold::Until(deadline) => {
+                let (before, before_features) = live.judging(|| 0);
+                Live::with_fallback(slot, features, before, before_features, deadline)
+            }
+            // Without a deadline there is nothing to go back to.
+            Hold::Alike if live.deadline() == 0 => Live::new(slot, features),
+            Hold::Alike => {
+                let (before, before_features) = live.judging(|| u64::MAX);
+                Live::with_fallback(slot, features, before, before_features, live.deadline())
+            }
+        };
+        self.store(control, word);
+        Ok(number)
+    }
+
+    /// Takes the deadline away, so that the generation that waits for it holds for good.
+    pub(super) fn confirm(&mut self, control: &Control) {
+        let (slot, features) = control.live().judging(|| 0);
+        self.store(control, Live::new(slot, features));
+    }
+
+    /// Makes the generation before hold for good, as if the deadline had passed. Nothing where there is no deadline.
+    pub(super) fn go_back(&mut self, control: &Control) {
+        let (slot, features) = control.live().judging(|| u64::MAX);
+        self.store(control, Live::new(slot, features));
+    }
+
+    /// Stores the live word. Packets on their way may still read the slots that go out of use.
+    fn store(&mut self, control: &Control, word: Live) {
         let live = control.live();
         for slot in [live.slot(), live.fallback()] {
             if let Some(slot) = self.slots.get_mut(slot as usize) {
                 slot.quiet = false;
             }
         }
-        control.set_live(Live::new(slot, compiled.features));
-        Ok(number)
+        control.set_live(word);
     }
 
     /// Waits until no packet is judged by a slot that is not live.

@@ -4,20 +4,18 @@
 use std::fmt;
 use std::os::fd::{AsRawFd as _, BorrowedFd};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 use aya::programs::xdp::XdpMode;
 use rtnetlink::MulticastGroup;
-use rtnetlink::packet_core::{
-    NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload,
-};
+use rtnetlink::packet_core::{NLM_F_ACK, NLM_F_DUMP, NetlinkPayload};
 use rtnetlink::packet_route::RouteNetlinkMessage;
 use rtnetlink::packet_route::link::{
     LinkAttribute, LinkInfo, LinkLayerType, LinkMessage, LinkXdp, XdpAttached,
 };
 use rtnetlink::sys::protocols::NETLINK_ROUTE;
-use rtnetlink::sys::{Socket, SocketAddr};
-
 use tokio_stream::{Stream, StreamExt as _};
+
+use crate::netlink::ask;
 
 /// How the program is attached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -70,7 +68,7 @@ pub(super) struct Interface {
 /// All of them.
 pub(super) fn all() -> Result<Vec<Interface>> {
     let request = RouteNetlinkMessage::GetLink(LinkMessage::default());
-    let answers = ask(request, NLM_F_DUMP).context("listing the network interfaces")?;
+    let answers = ask(NETLINK_ROUTE, request, NLM_F_DUMP).context("listing the network interfaces")?;
     Ok(answers.into_iter().filter_map(interface).collect())
 }
 
@@ -90,7 +88,8 @@ pub(super) fn clear(index: u32, mode: Mode, program: BorrowedFd<'_>) -> Result<(
         LinkXdp::ExpectedFd(program.as_raw_fd().cast_unsigned()),
         LinkXdp::Flags(mode | XDP_FLAGS_REPLACE),
     ]));
-    ask(RouteNetlinkMessage::SetLink(link), NLM_F_ACK).context("detaching an XDP program by netlink")?;
+    ask(NETLINK_ROUTE, RouteNetlinkMessage::SetLink(link), NLM_F_ACK)
+        .context("detaching an XDP program by netlink")?;
     Ok(())
 }
 
@@ -147,40 +146,4 @@ fn interface(message: RouteNetlinkMessage) -> Option<Interface> {
         }
     }
     Some(found)
-}
-
-/// One request and all its answers. Blocking: the kernel answers at once.
-fn ask(request: RouteNetlinkMessage, flags: u16) -> Result<Vec<RouteNetlinkMessage>> {
-    let mut socket = Socket::new(NETLINK_ROUTE).context("opening a netlink socket")?;
-    socket.bind_auto()?;
-    socket.connect(&SocketAddr::new(0, 0))?;
-    let mut message = NetlinkMessage::new(NetlinkHeader::default(), NetlinkPayload::from(request));
-    message.header.flags = NLM_F_REQUEST | flags;
-    message.header.sequence_number = 1;
-    message.finalize();
-    let mut bytes = vec![0; message.buffer_len()];
-    message.serialize(&mut bytes);
-    socket.send(&bytes, 0)?;
-
-    let mut answers = Vec::new();
-    loop {
-        let (datagram, _) = socket.recv_from_full()?;
-        let mut rest = datagram.as_slice();
-        while !rest.is_empty() {
-            let message = NetlinkMessage::<RouteNetlinkMessage>::deserialize(rest)?;
-            // Messages in a datagram are aligned to 4 bytes (NLMSG_ALIGN).
-            let length = (message.header.length as usize).next_multiple_of(4).max(4);
-            match message.payload {
-                NetlinkPayload::InnerMessage(answer) => answers.push(answer),
-                NetlinkPayload::Done(_) => return Ok(answers),
-                NetlinkPayload::Error(error) if error.code.is_none() => return Ok(answers),
-                NetlinkPayload::Error(error) => return Err(error.to_io().into()),
-                NetlinkPayload::Overrun(_) => bail!("the kernel lost netlink messages"),
-                NetlinkPayload::Noop => {}
-                // The enum is not exhaustive.
-                _ => bail!("the kernel sent an unknown netlink message"),
-            }
-            rest = rest.get(length..).unwrap_or_default();
-        }
-    }
 }

@@ -15,7 +15,7 @@ use aya::programs::links::{FdLink, PinnedLink};
 use aya::programs::xdp::XdpLink;
 
 use super::interfaces::{self, Interface, Mode};
-use super::sys::{self, LinkInfo};
+use super::sys::{self, LinkInfo, LinkKind};
 use crate::problem::{Problem, Problems};
 pub use examine::Examined;
 pub(super) use examine::examine;
@@ -102,6 +102,11 @@ pub(super) fn attach_all(
     let place = |attached: &Attached| wanted.iter().position(|(name, _)| *name == attached.interface);
     attached.sort_by_key(place);
     Ok(attached)
+}
+
+/// Whether nothing that can be seen beforehand stands in the way of [`attach_all`].
+pub(super) fn check(links: &Path, wanted: &[(&str, Attach)]) -> Result<()> {
+    plan(links, wanted).map(drop)
 }
 
 /// Pins that are removed on drop, and the program with them.
@@ -274,7 +279,7 @@ impl PinnedLinks {
         let mut found = Vec::new();
         for entry in entries {
             let path = entry.with_context(|| format!("listing {}", links.display()))?.path();
-            match sys::link_info(&path) {
+            match sys::link_info(&path, LinkKind::Xdp) {
                 Ok(info) => found.push(Pinned { path, info }),
                 Err(error) if error.kind() == ErrorKind::InvalidData => {}
                 Err(error) => return Err(error).with_context(|| format!("reading {}", path.display())),
@@ -331,7 +336,7 @@ impl Pinned {
 
 /// Ends a link at once and removes its pin. Without the first step the interface would keep the program for a moment
 /// after this returns: kernel 5.10 lets go of a removed pin's link later, from a work queue.
-fn unpin(pin: &Path) -> Result<()> {
+pub(super) fn unpin(pin: &Path) -> Result<()> {
     sys::detach_link(pin).with_context(|| format!("ending the link at {}", pin.display()))?;
     let link = PinnedLink::from_pin(pin).with_context(|| format!("opening {}", pin.display()))?;
     drop(link.unpin().with_context(|| format!("removing {}", pin.display()))?);
@@ -372,7 +377,7 @@ pub(super) fn detach_except(links: &Path, keep: &[&str]) -> Result<Vec<String>> 
 }
 
 /// A BPF file system takes no name with a dot, as that of a VLAN's interface is; no interface's name has a colon.
-fn pin_name(interface: &str) -> String {
+pub(super) fn pin_name(interface: &str) -> String {
     interface.replace('.', ":")
 }
 

@@ -2,27 +2,30 @@
 
 use std::path::Path;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, anyhow, bail};
 use aya::maps::{Map, MapError};
-use aya::programs::{Program, ProgramError, Xdp};
+use aya::programs::{Program, ProgramError, SchedClassifier, Xdp};
 use aya::{Ebpf, EbpfLoader};
 use lyncwall_common::abi::program;
-
-use super::probe;
 
 /// Lines of a verifier's log that say why it refused.
 const LOG_LINES: usize = 12;
 
 /// Creates the maps that are not pinned below `pin_dir` yet and pins them there, takes those that are, and loads the
-/// program. Returns the name of the one that the kernel took.
-pub(super) fn load(object: &[u8], pin_dir: &Path) -> Result<(Ebpf, &'static str)> {
-    let hz = probe::ticks_per_second()?;
+/// programs. Returns the name of the XDP program that the kernel took. `hz` is in ticks a second.
+pub(super) fn load(object: &[u8], pin_dir: &Path, hz: u64) -> Result<(Ebpf, &'static str)> {
     let mut loader = EbpfLoader::new();
     // Nothing in the object is relocated against the kernel's own types; the verifier alone uses them.
     loader.btf(None).default_map_pin_directory(pin_dir).override_global(program::HZ, &hz, true);
     let mut ebpf =
         loader.load(object).with_context(|| format!("making the BPF maps in {}", pin_dir.display()))?;
     let name = load_program(&mut ebpf)?;
+    let loaded = egress(&mut ebpf)?.load();
+    loaded.map_err(|error| {
+        anyhow!("the kernel did not take the program on what is sent: {}", refused(&error))
+    })?;
+    let loaded = xdp(&mut ebpf, program::CLOCK)?.load();
+    loaded.map_err(|error| anyhow!("the kernel did not take the clock: {}", refused(&error)))?;
     Ok((ebpf, name))
 }
 
@@ -57,6 +60,14 @@ pub(super) fn xdp<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut Xdp> {
     match program {
         Program::Xdp(program) => Ok(program),
         _ => bail!("the program {name} in the BPF object is no XDP program"),
+    }
+}
+
+/// The program on what the box sends.
+pub(super) fn egress(ebpf: &mut Ebpf) -> Result<&mut SchedClassifier> {
+    match ebpf.program_mut(program::EGRESS) {
+        Some(Program::SchedClassifier(program)) => Ok(program),
+        _ => bail!("the BPF object has no tc program {}", program::EGRESS),
     }
 }
 

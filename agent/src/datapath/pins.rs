@@ -1,4 +1,4 @@
-//! The pin directory: maps by their names, links in `links/`. What is there outlives the agent, so it is checked
+//! The pin directory: maps by their names, links in `links/` and `egress/`. What is there outlives the agent, so it is checked
 //! before it is adopted, and one agent at a time may have it.
 
 use std::collections::BTreeSet;
@@ -13,13 +13,13 @@ use aya_obj::Object;
 use aya_obj::maps::PinningType;
 use lyncwall_common::abi::{ABI_VERSION, map};
 
-use super::interfaces;
 use super::links::PinnedLinks;
 use super::state::StateMap;
+use super::{egress, interfaces};
 use crate::problem::{Problem, Problems};
 
 /// Everything of ours in the pin directory but the links.
-const MAPS: [&str; 15] = [
+const MAPS: [&str; 18] = [
     map::CONTROL,
     map::MANAGEMENT_V4,
     map::MANAGEMENT_V6,
@@ -30,6 +30,9 @@ const MAPS: [&str; 15] = [
     map::SOURCES_V4,
     map::SOURCES_V6,
     map::FRAGMENTS,
+    map::FLOWS_V4,
+    map::FLOWS_V6,
+    map::FLOW_PORTS,
     map::CPU,
     map::RULE_HITS,
     map::PORT_DROPS,
@@ -39,6 +42,9 @@ const MAPS: [&str; 15] = [
 
 /// The directory of the links, inside the pin directory.
 pub(super) const LINKS: &str = "links";
+
+/// The directory of what is attached to what the box sends.
+const EGRESS: &str = "egress";
 
 const DETACH: &str = "run `lyncwall detach`, which opens the box, and start again";
 
@@ -71,11 +77,12 @@ impl PinDir {
         let mut pins = Self { path: path.to_owned(), _lock: lock, undo: None };
         let maps = pins.maps()?.into_iter().collect();
         let undo = pins.undo.insert(Undo { maps, made });
-        let links = path.join(LINKS);
-        if make(&links)? {
-            undo.made.insert(0, links.clone());
+        for directory in [LINKS, EGRESS].map(|name| path.join(name)) {
+            if make(&directory)? {
+                undo.made.insert(0, directory.clone());
+            }
+            private(&directory)?;
         }
-        private(&links)?;
         Ok(pins)
     }
 
@@ -101,6 +108,10 @@ impl PinDir {
 
     pub(super) fn links_dir(&self) -> PathBuf {
         self.path.join(LINKS)
+    }
+
+    pub(super) fn egress_dir(&self) -> PathBuf {
+        self.path.join(EGRESS)
     }
 
     /// Our maps that are pinned.
@@ -221,11 +232,13 @@ impl PinDir {
             detached.interfaces.push(link.interface(&interfaces));
             link.unpin()?;
         }
+        egress::detach_except(&self.egress_dir(), &[])?;
         for name in self.maps()? {
             remove_file(&self.path.join(name))?;
             detached.maps.push(name.to_owned());
         }
         remove_directory(&self.links_dir())?;
+        remove_directory(&self.egress_dir())?;
         if !remove_directory(&self.path)? {
             let entries =
                 fs::read_dir(&self.path).with_context(|| format!("listing {}", self.path.display()))?;

@@ -29,12 +29,16 @@ pub(super) struct SharedControl {
     pub(super) live: AtomicU64,
     /// The bytes of the [`PortSet`]s.
     pub(super) management: [[AtomicU8; size_of::<PortSet>()]; PortTransport::ALL.len()],
+    /// 1 while TCP connections are picked up in the middle.
+    pub(super) learning: AtomicU64,
 }
 
 const _: () = assert!(size_of::<SharedControl>() == size_of::<Control>());
 const _: () = assert!(align_of::<SharedControl>() == align_of::<Control>());
 const _: () =
     assert!(std::mem::offset_of!(SharedControl, management) == std::mem::offset_of!(Control, management));
+const _: () =
+    assert!(std::mem::offset_of!(SharedControl, learning) == std::mem::offset_of!(Control, learning));
 
 /// The value of `CONTROL`, mapped into this process.
 pub(super) struct ControlPage(NonNull<SharedControl>);
@@ -84,11 +88,20 @@ pub(super) struct LinkInfo {
     pub(super) ifindex: u32,
 }
 
+/// Where a link attaches a program.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum LinkKind {
+    /// To what comes in, before the network stack.
+    Xdp,
+    /// To what goes out (kernel 6.6).
+    Tcx,
+}
+
 /// Reads the link that is pinned at `pin`. aya's `LinkInfo` does not tell the interface.
 ///
 /// # Errors
-/// Those of bpf(2); [`io::ErrorKind::InvalidData`] where the pin is no XDP link.
-pub(super) fn link_info(pin: &Path) -> io::Result<LinkInfo> {
+/// Those of bpf(2); [`io::ErrorKind::InvalidData`] where the pin is no link of this kind.
+pub(super) fn link_info(pin: &Path, kind: LinkKind) -> io::Result<LinkInfo> {
     let link = open_pin(pin)?;
     // Maps and programs have kinds of the same numbers.
     let what = std::fs::read_link(format!("/proc/self/fd/{}", link.as_raw_fd()))?;
@@ -98,12 +111,51 @@ pub(super) fn link_info(pin: &Path) -> io::Result<LinkInfo> {
     // SAFETY: plain integers, for which zeroes are valid.
     let mut info = unsafe { std::mem::zeroed::<bpf_link_info>() };
     bpf_info(link.as_fd(), &mut info)?;
-    if info.type_ != bpf_link_type::BPF_LINK_TYPE_XDP as u32 {
-        return Err(io::Error::new(io::ErrorKind::InvalidData, "not an XDP link"));
+    let ifindex = match kind {
+        LinkKind::Xdp if info.type_ == bpf_link_type::BPF_LINK_TYPE_XDP as u32 => {
+            // SAFETY: the kernel filled in the member that belongs to such a link; it is a plain integer.
+            unsafe { info.__bindgen_anon_1.xdp.ifindex }
+        }
+        LinkKind::Tcx if info.type_ == bpf_link_type::BPF_LINK_TYPE_TCX as u32 => {
+            // SAFETY: as above.
+            unsafe { info.__bindgen_anon_1.tcx.ifindex }
+        }
+        LinkKind::Xdp | LinkKind::Tcx => {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "a link of another kind"));
+        }
+    };
+    Ok(LinkInfo { program: info.prog_id, ifindex })
+}
+
+/// Counts the elements of a hash map, in batches (kernel 5.6). `K` and `V` are its keys and values.
+///
+/// # Errors
+/// Those of bpf(2).
+pub(super) fn count_elements<K: Pod, V: Pod>(map: BorrowedFd<'_>) -> io::Result<u32> {
+    const BATCH: usize = 4096;
+    let mut keys = Vec::<K>::with_capacity(BATCH);
+    let mut values = Vec::<V>::with_capacity(BATCH);
+    let (mut total, mut position, mut first) = (0, 0u32, true);
+    loop {
+        let mut next = 0u32;
+        let mut attr = no_attributes();
+        attr.batch.in_batch = if first { 0 } else { (&raw const position) as u64 };
+        attr.batch.out_batch = (&raw mut next) as u64;
+        attr.batch.keys = keys.as_mut_ptr() as u64;
+        attr.batch.values = values.as_mut_ptr() as u64;
+        attr.batch.count = BATCH as u32;
+        attr.batch.map_fd = map.as_raw_fd().cast_unsigned();
+        let answer = bpf(bpf_cmd::BPF_MAP_LOOKUP_BATCH, &mut attr);
+        // SAFETY: the member that the call was made with; a plain integer.
+        let found = unsafe { attr.batch.count };
+        match answer {
+            Ok(_) => total += found,
+            // The end: what was found is the last batch.
+            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => return Ok(total + found),
+            Err(error) => return Err(error),
+        }
+        (position, first) = (next, false);
     }
-    // SAFETY: the kernel filled in the member that belongs to an XDP link; it is a plain integer.
-    let xdp = unsafe { info.__bindgen_anon_1.xdp };
-    Ok(LinkInfo { program: info.prog_id, ifindex: xdp.ifindex })
 }
 
 /// Makes an array map with one 8-byte element.

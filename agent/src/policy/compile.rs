@@ -176,10 +176,8 @@ fn policy_table(
 }
 
 fn generation(input: &Input, problems: &mut Problems) -> Generation {
-    let (ephemeral_first, ephemeral_last) = input.ephemeral;
     let mut generation = Generation {
-        ephemeral_first,
-        ephemeral_last,
+        flow_times: input.flow_times,
         unmatched_pass: u32::from(input.unmatched == Unmatched::Pass),
         ..Generation::EMPTY
     };

@@ -95,6 +95,13 @@ impl CounterBook {
         self.must_zero.clear();
     }
 
+    /// The generation that was allocated last judges instead of the live one, and what is gone back to stays the one
+    /// before both.
+    pub fn replaced(&mut self) {
+        self.live = std::mem::take(&mut self.next);
+        self.must_zero.clear();
+    }
+
     /// The generation before the live one judges again.
     pub fn rolled_back(&mut self) {
         std::mem::swap(&mut self.live, &mut self.previous);

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use lyncwall_common::abi::PortTransport;
+use lyncwall_common::abi::{FlowTimes, PortTransport};
 
 use super::Identity;
 use crate::config::{Address, Allow, Management, Mode, Unmatched};
@@ -28,8 +28,8 @@ pub struct Input {
     pub interfaces: Vec<InterfaceInput>,
     /// The box's own addresses: management reaches them also where a target lists them.
     pub local: Vec<IpAddr>,
-    /// First and last local ephemeral port (`net.ipv4.ip_local_port_range`).
-    pub ephemeral: (u16, u16),
+    /// How long flows live.
+    pub flow_times: FlowTimes,
 }
 
 /// A target with what is open there.

@@ -5,11 +5,14 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 
 use lyncwall_common::abi::{
-    AllowKey, Bucket, Class, Features, FragmentKey, FragmentRecord, Live, NetPort, PortSet, PortTransport,
-    SourceRecord, Target,
+    AllowKey, Bucket, Class, Features, Flow, FlowKeyV4, FlowKeyV6, FlowTimes, FragmentKey, FragmentRecord,
+    Live, NetPort, PortSet, PortTransport, SourceRecord, Target,
 };
-use lyncwall_common::decide::{self, ICMP_ECHO_RATE, ICMP_ERROR_RATE, Rate, Tables, Verdict, remember};
+use lyncwall_common::decide::{
+    self, ICMP_ECHO_RATE, ICMP_ERROR_RATE, Rate, Rules, Tables, Verdict, remember,
+};
 use lyncwall_common::fields::{Address, Place};
+use lyncwall_common::flow::{self, Ends, Flows, Tracking};
 use lyncwall_common::packet::Packet;
 use lyncwall_common::reason::Action;
 
@@ -36,6 +39,11 @@ pub struct HostTables<'a> {
     pub hz: u64,
     /// What is remembered of first fragments.
     pub fragments: RefCell<HashMap<FragmentKey, FragmentRecord>>,
+    /// True while TCP connections are picked up in the middle.
+    pub learning: bool,
+    flows_v4: RefCell<HashMap<FlowKeyV4, Flow>>,
+    flows_v6: RefCell<HashMap<FlowKeyV6, Flow>>,
+    flow_ports: RefCell<HashMap<(PortTransport, u16), u8>>,
     icmp_errors: Cell<Bucket>,
     icmp_echo: Cell<Bucket>,
 }
@@ -51,6 +59,10 @@ impl<'a> HostTables<'a> {
             jiffies: Cell::new(3600 * 250),
             hz: 250,
             fragments: RefCell::default(),
+            learning: false,
+            flows_v4: RefCell::default(),
+            flows_v6: RefCell::default(),
+            flow_ports: RefCell::default(),
             icmp_errors: Cell::default(),
             icmp_echo: Cell::default(),
         }
@@ -61,9 +73,14 @@ impl<'a> HostTables<'a> {
     pub fn judge(&self, frame: &[u8]) -> Verdict {
         decide::judge(frame, self)
     }
+
+    /// Takes notice of a frame that goes out.
+    pub fn track(&self, frame: &[u8]) {
+        flow::track(frame, self);
+    }
 }
 
-impl Tables for HostTables<'_> {
+impl Rules for HostTables<'_> {
     fn live(&self) -> Option<Live> {
         Some(Live::new(0, self.features))
     }
@@ -114,16 +131,18 @@ impl Tables for HostTables<'_> {
         table.first(candidates, longest_match(&self.compiled.sources, source.ip()).rules)
     }
 
+    fn unmatched_pass(&self, _slot: u32) -> bool {
+        self.compiled.generation.unmatched_pass != 0
+    }
+}
+
+impl Tables for HostTables<'_> {
     fn dhcp_client(&self, _slot: u32) -> bool {
         self.compiled.generation.is_dhcp_client(self.ifindex)
     }
 
-    fn ephemeral(&self, _slot: u32) -> (u16, u16) {
-        (self.compiled.generation.ephemeral_first, self.compiled.generation.ephemeral_last)
-    }
-
-    fn unmatched_pass(&self, _slot: u32) -> bool {
-        self.compiled.generation.unmatched_pass != 0
+    fn is_reply<P: Packet>(&self, packet: P, slot: u32, ends: Ends) -> bool {
+        flow::is_reply(packet, self, slot, ends)
     }
 
     fn within(&self, rate: Rate) -> bool {
@@ -151,6 +170,44 @@ impl Tables for HostTables<'_> {
 
     fn forget_fragment(&self, key: &FragmentKey) {
         self.fragments.borrow_mut().remove(key);
+    }
+}
+
+impl Tracking for HostTables<'_> {
+    fn flow_times(&self, _slot: u32) -> Option<FlowTimes> {
+        Some(self.compiled.generation.flow_times)
+    }
+
+    fn flow_port(&self, transport: PortTransport, port: NetPort) -> u8 {
+        self.flow_ports.borrow().get(&(transport, port.number())).copied().unwrap_or_default()
+    }
+
+    fn stamp_flow_port(&self, transport: PortTransport, port: NetPort, stamp: u8) {
+        self.flow_ports.borrow_mut().insert((transport, port.number()), stamp);
+    }
+
+    fn learning(&self) -> bool {
+        self.learning
+    }
+}
+
+impl Flows<FlowKeyV4> for HostTables<'_> {
+    fn change<R>(&self, key: &FlowKeyV4, change: impl FnOnce(&mut Flow) -> R) -> Option<R> {
+        self.flows_v4.borrow_mut().get_mut(key).map(change)
+    }
+
+    fn add(&self, key: &FlowKeyV4, flow: Flow) {
+        self.flows_v4.borrow_mut().insert(*key, flow);
+    }
+}
+
+impl Flows<FlowKeyV6> for HostTables<'_> {
+    fn change<R>(&self, key: &FlowKeyV6, change: impl FnOnce(&mut Flow) -> R) -> Option<R> {
+        self.flows_v6.borrow_mut().get_mut(key).map(change)
+    }
+
+    fn add(&self, key: &FlowKeyV6, flow: Flow) {
+        self.flows_v6.borrow_mut().insert(*key, flow);
     }
 }
 

@@ -67,6 +67,10 @@ pub struct CpuRecord {
     pub events_lost: u64,
     /// Fragment verdicts that could not be remembered.
     pub fragments_lost: u64,
+    /// Flows that were added.
+    pub flows_added: u64,
+    /// Flows that could not be added.
+    pub flows_lost: u64,
     /// For events.
     pub events: Bucket,
     /// For ICMP errors.
@@ -75,7 +79,7 @@ pub struct CpuRecord {
     pub icmp_echo: Bucket,
 }
 
-const _: () = assert!(size_of::<CpuRecord>() == 16 * REASONS + 16 + 3 * 16);
+const _: () = assert!(size_of::<CpuRecord>() == 16 * REASONS + 32 + 3 * 16);
 
 #[cfg(test)]
 mod tests {

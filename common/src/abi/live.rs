@@ -139,11 +139,13 @@ pub struct Control {
     pub live: u64,
     /// Management ports by [`PortTransport`].
     pub management: [PortSet; PortTransport::ALL.len()],
+    /// 1 while TCP connections are picked up in the middle: before enforcement begins.
+    pub learning: u64,
 }
 
 const _: () = assert!(core::mem::offset_of!(Control, live) == 0);
 const _: () = assert!(core::mem::offset_of!(Control, management) == 8);
-const _: () = assert!(size_of::<Control>() == 8 + 2 * 8192);
+const _: () = assert!(size_of::<Control>() == 8 + 2 * 8192 + 8);
 
 #[cfg(test)]
 mod tests {

@@ -2,7 +2,7 @@
 
 use core::hint::black_box;
 
-use super::{NetPort, PortTransport};
+use super::{FlowTimes, NetPort, PortTransport};
 
 /// Slots that hold a generation: the live one, the one to fall back to, and one to fill.
 pub const SLOTS: u32 = 3;
@@ -306,16 +306,12 @@ pub struct Interface {
 pub struct Generation {
     /// Counts up with every switch and reload; 0 where the slot was never filled.
     pub number: u64,
-    /// First local ephemeral port (`net.ipv4.ip_local_port_range`).
-    pub ephemeral_first: u16,
-    /// Last local ephemeral port.
-    pub ephemeral_last: u16,
+    /// How long flows live.
+    pub flow_times: FlowTimes,
     /// 1 where destinations in no target pass.
     pub unmatched_pass: u32,
     /// The set of sources in `SOURCES_V4` and `SOURCES_V6`, below [`SLOTS`]. Generations with the same sources share one.
     pub sources: u32,
-    /// Keeps the size a multiple of 8.
-    pub reserved: u32,
     /// Makes [`Generation::bucket`] free of collisions; odd.
     pub interface_seed: u64,
     /// Interfaces that something is said of, by bucket: one look answers.
@@ -345,11 +341,9 @@ impl Generation {
     /// A slot that was never filled.
     pub const EMPTY: Self = Self {
         number: 0,
-        ephemeral_first: 1,
-        ephemeral_last: 0,
+        flow_times: FlowTimes::DEFAULT,
         unmatched_pass: 0,
         sources: 0,
-        reserved: 0,
         interface_seed: 1,
         interfaces: [Interface { ifindex: 0, flags: 0 }; INTERFACE_BUCKETS],
     };

@@ -126,6 +126,40 @@ impl Spec {
         Built { bytes, network, transport, end, part }
     }
 
+    /// A frame back: its ends exchanged, and an answer where this asks. TCP has these flags.
+    pub(crate) fn answered(&self, flags: u8) -> Self {
+        let mut answer = self.clone();
+        match &mut answer.ip {
+            Ip::V4 { source, destination, .. } => std::mem::swap(source, destination),
+            Ip::V6 { source, destination, .. } => std::mem::swap(source, destination),
+        }
+        match &mut answer.payload {
+            Payload::Tcp { source, destination, flags: own, .. } => {
+                std::mem::swap(source, destination);
+                *own = flags;
+            }
+            Payload::Udp { source, destination, .. } => std::mem::swap(source, destination),
+            Payload::Icmp { kind, .. } => {
+                *kind = match *kind {
+                    8 => 0,
+                    128 => 129,
+                    other => other,
+                }
+            }
+            Payload::Other { .. } => {}
+        }
+        answer
+    }
+
+    /// The same, where it is TCP with other flags.
+    pub(crate) fn with_flags(&self, flags: u8) -> Self {
+        let mut other = self.clone();
+        if let Payload::Tcp { flags: own, .. } = &mut other.payload {
+            *own = flags;
+        }
+        other
+    }
+
     /// The fragment header that makes this a part of a packet; none where it is an atomic fragment.
     pub(crate) fn part(&self) -> Option<Part> {
         let part = match &self.ip {

@@ -8,6 +8,7 @@ use lyncwall_common::decide::{Verdict, judge};
 use lyncwall_common::reason::{Action, Reason};
 use proptest::prelude::*;
 
+use crate::flows::Model;
 use crate::frames::{Built, Extension, Ip, Opt, Payload, Spec, sequence, spec};
 use crate::parse::{damaged, noise};
 use crate::world::{HZ, State, World, world};
@@ -16,11 +17,12 @@ use crate::world::{HZ, State, World, world};
 type Datagram = (IpAddr, IpAddr, u16, Option<u8>);
 
 /// First fragments that were let in: when they are forgotten, and where they end.
-type Firsts = HashMap<Datagram, (u64, usize)>;
+pub(crate) type Firsts = HashMap<Datagram, (u64, usize)>;
 
 /// The row of the table and the counter.
-fn expected(
+pub(crate) fn expected(
     world: &World,
+    flows: &mut Model,
     spec: &Spec,
     built: &Built,
     now: u64,
@@ -30,7 +32,7 @@ fn expected(
     if let Some(reason) = unsound(spec) {
         return (reason, None);
     }
-    let Some(part) = spec.part() else { return judge_whole(world, spec, source, destination) };
+    let Some(part) = spec.part() else { return judge_whole(world, flows, spec, now) };
     let v4 = matches!(spec.ip, Ip::V4 { .. });
     let key = (source, destination, part.id, v4.then_some(spec.protocol()));
     if part.start != 0 {
@@ -42,7 +44,7 @@ fn expected(
         };
         return (reason, None);
     }
-    let (reason, counter) = judge_whole(world, spec, source, destination);
+    let (reason, counter) = judge_whole(world, flows, spec, now);
     if passes(world, reason) {
         firsts.insert(key, (now + 30 * HZ, built.end - built.part));
     } else {
@@ -52,7 +54,7 @@ fn expected(
 }
 
 /// The rows about headers that end the matter before anything is looked up.
-fn unsound(spec: &Spec) -> Option<Reason> {
+pub(crate) fn unsound(spec: &Spec) -> Option<Reason> {
     match &spec.ip {
         Ip::V4 { options, .. } => options
             .split(|option| *option == Opt::End)
@@ -77,7 +79,8 @@ fn unsound(spec: &Spec) -> Option<Reason> {
 }
 
 /// The table from "TCP with no flags" on.
-fn judge_whole(world: &World, spec: &Spec, source: IpAddr, destination: IpAddr) -> (Reason, Option<u32>) {
+fn judge_whole(world: &World, flows: &mut Model, spec: &Spec, now: u64) -> (Reason, Option<u32>) {
+    let (source, destination) = ends(spec);
     let listed = world.targets.iter().find(|(address, _)| *address == destination).map(|(_, policy)| *policy);
     let policy = if world.targets.is_empty() { Some(0) } else { listed.or(world.host) };
     let (transport, from, to) = match spec.payload {
@@ -89,7 +92,9 @@ fn judge_whole(world: &World, spec: &Spec, source: IpAddr, destination: IpAddr) 
             (PortTransport::Tcp, source, destination)
         }
         Payload::Udp { source, destination, .. } => (PortTransport::Udp, source, destination),
-        Payload::Icmp { kind, .. } => return (icmp(world, spec, kind), None),
+        Payload::Icmp { kind, .. } => {
+            return (icmp(world, flows, spec, kind, now), None);
+        }
         Payload::Other { protocol, .. } => {
             if protocol == 2 && destination.is_ipv4() && destination.is_multicast() {
                 return (Reason::MulticastControl, None);
@@ -122,26 +127,25 @@ fn judge_whole(world: &World, spec: &Spec, source: IpAddr, destination: IpAddr) 
     {
         return (Reason::Allowed, Some(counter));
     }
-    let reply = match spec.payload {
-        Payload::Tcp { flags, .. } => flags & 0x12 != 0x02,
-        Payload::Udp { .. } => [53, 123].contains(&from) || (32_768..61_000).contains(&to),
-        Payload::Icmp { .. } | Payload::Other { .. } => false,
-    };
+    if flows.is_reply(spec, now) {
+        return (Reason::Established, None);
+    }
+    let goes_on = matches!(spec.payload, Payload::Tcp { flags, .. } if flags & 0x12 != 0x02);
     match policy {
-        _ if reply => (Reason::Provisional, None),
         Some(_) if open.is_some() => (Reason::Source, None),
+        Some(_) if goes_on => (Reason::NoFlow, None),
         Some(_) => (Reason::Closed, None),
         None => (Reason::Unmatched, None),
     }
 }
 
-fn icmp(world: &World, spec: &Spec, kind: u8) -> Reason {
+fn icmp(world: &World, flows: &mut Model, spec: &Spec, kind: u8, now: u64) -> Reason {
     let error = if world.errors_within { Reason::IcmpError } else { Reason::IcmpRate };
     let echo = if world.echo_within { Reason::IcmpEcho } else { Reason::IcmpRate };
     match (&spec.ip, kind) {
         (Ip::V4 { .. }, 3 | 11 | 12) | (Ip::V6 { .. }, 1..=4) => error,
         (Ip::V4 { .. }, 8) | (Ip::V6 { .. }, 128) => echo,
-        (Ip::V4 { .. }, 0) | (Ip::V6 { .. }, 129) => Reason::Provisional,
+        (Ip::V4 { .. }, 0) | (Ip::V6 { .. }, 129) if flows.is_reply(spec, now) => Reason::Established,
         (Ip::V6 { hop_limit, .. }, 133..=136) => {
             if *hop_limit == 255 {
                 Reason::Neighbour
@@ -154,7 +158,7 @@ fn icmp(world: &World, spec: &Spec, kind: u8) -> Reason {
     }
 }
 
-fn ends(spec: &Spec) -> (IpAddr, IpAddr) {
+pub(crate) fn ends(spec: &Spec) -> (IpAddr, IpAddr) {
     match spec.ip {
         Ip::V4 { source, destination, .. } => (source.into(), destination.into()),
         Ip::V6 { source, destination, .. } => (source.into(), destination.into()),
@@ -175,8 +179,7 @@ fn passes(world: &World, reason: Reason) -> bool {
         | Reason::Dhcp
         | Reason::Allow
         | Reason::Allowed
-        | Reason::Established
-        | Reason::Provisional => true,
+        | Reason::Established => true,
         _ => false,
     }
 }
@@ -199,11 +202,11 @@ proptest! {
         specs in sequence(),
     ) {
         let mut state = State::new(&world);
-        let mut firsts = Firsts::new();
+        let (mut firsts, mut flows) = (Firsts::new(), Model::default());
         for (spec, seconds) in &specs {
             state.jiffies += seconds * HZ;
             let built = spec.build();
-            let (reason, counter) = expected(&world, spec, &built, state.jiffies, &mut firsts);
+            let (reason, counter) = expected(&world, &mut flows, spec, &built, state.jiffies, &mut firsts);
             let verdict = judge(&built.bytes[..], &state);
             prop_assert_eq!(verdict.reason, reason, "{:?}", spec);
             prop_assert_eq!(verdict.counter, counter.unwrap_or(u32::MAX), "{:?}", spec);
@@ -283,7 +286,6 @@ fn the_frames_meet_every_row_that_sound_frames_can_meet() {
         Reason::FragmentTiny,
         Reason::Blocked,
         Reason::Established,
-        Reason::NoFlow,
         Reason::Internal,
     ];
     for reason in Reason::ALL {

@@ -5,10 +5,12 @@ use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
 
 use lyncwall_common::abi::{
-    AllowKey, Class, Features, FragmentKey, FragmentRecord, Live, NO_POLICY, NetPort, PortTransport, Target,
+    AllowKey, Class, Features, Flow, FlowKeyV4, FlowKeyV6, FlowTimes, FragmentKey, FragmentRecord, Live,
+    NO_POLICY, NetPort, PortTransport, Target,
 };
-use lyncwall_common::decide::{Rate, Tables, remember};
+use lyncwall_common::decide::{Rate, Rules, Tables, remember};
 use lyncwall_common::fields::{Address, Place};
+use lyncwall_common::flow::{Ends, Flows, Tracking, is_reply};
 use lyncwall_common::packet::Packet;
 use lyncwall_common::reason::Action;
 use proptest::prelude::*;
@@ -31,7 +33,6 @@ pub(crate) struct World {
     pub(crate) members: Vec<(u32, IpAddr)>,
     pub(crate) allow: Vec<AllowRule>,
     pub(crate) dhcp_client: bool,
-    pub(crate) ephemeral: (u16, u16),
     pub(crate) unmatched_pass: bool,
     pub(crate) errors_within: bool,
     pub(crate) echo_within: bool,
@@ -108,17 +109,29 @@ pub(crate) struct State<'a> {
     pub(crate) world: &'a World,
     pub(crate) jiffies: u64,
     pub(crate) fragments: RefCell<HashMap<FragmentKey, FragmentRecord>>,
+    pub(crate) learning: bool,
+    v4: RefCell<HashMap<FlowKeyV4, Flow>>,
+    v6: RefCell<HashMap<FlowKeyV6, Flow>>,
+    ports: RefCell<HashMap<(PortTransport, u16), u8>>,
 }
 
 impl<'a> State<'a> {
     pub(crate) fn new(world: &'a World) -> Self {
-        Self { world, jiffies: 1_000_000, fragments: RefCell::default() }
+        Self {
+            world,
+            jiffies: 1_000_000,
+            fragments: RefCell::default(),
+            learning: false,
+            v4: RefCell::default(),
+            v6: RefCell::default(),
+            ports: RefCell::default(),
+        }
     }
 }
 
 pub(crate) const HZ: u64 = 250;
 
-impl Tables for State<'_> {
+impl Rules for State<'_> {
     fn live(&self) -> Option<Live> {
         Some(Live::new(1, self.world.features()))
     }
@@ -169,16 +182,18 @@ impl Tables for State<'_> {
         self.world.first_allow(what, Some(policy).filter(|policy| *policy != NO_POLICY), source.ip())
     }
 
+    fn unmatched_pass(&self, _: u32) -> bool {
+        self.world.unmatched_pass
+    }
+}
+
+impl Tables for State<'_> {
     fn dhcp_client(&self, _: u32) -> bool {
         self.world.dhcp_client
     }
 
-    fn ephemeral(&self, _: u32) -> (u16, u16) {
-        self.world.ephemeral
-    }
-
-    fn unmatched_pass(&self, _: u32) -> bool {
-        self.world.unmatched_pass
+    fn is_reply<P: Packet>(&self, packet: P, slot: u32, ends: Ends) -> bool {
+        is_reply(packet, self, slot, ends)
     }
 
     fn within(&self, rate: Rate) -> bool {
@@ -207,6 +222,44 @@ impl Tables for State<'_> {
 
 fn bits(numbers: impl Iterator<Item = u32>) -> u32 {
     numbers.fold(0, |bits, number| bits | 1 << number)
+}
+
+impl Tracking for State<'_> {
+    fn flow_times(&self, _: u32) -> Option<FlowTimes> {
+        Some(FlowTimes::DEFAULT)
+    }
+
+    fn flow_port(&self, transport: PortTransport, port: NetPort) -> u8 {
+        self.ports.borrow().get(&(transport, port.number())).copied().unwrap_or(0)
+    }
+
+    fn stamp_flow_port(&self, transport: PortTransport, port: NetPort, stamp: u8) {
+        self.ports.borrow_mut().insert((transport, port.number()), stamp);
+    }
+
+    fn learning(&self) -> bool {
+        self.learning
+    }
+}
+
+impl Flows<FlowKeyV4> for State<'_> {
+    fn change<R>(&self, key: &FlowKeyV4, change: impl FnOnce(&mut Flow) -> R) -> Option<R> {
+        self.v4.borrow_mut().get_mut(key).map(change)
+    }
+
+    fn add(&self, key: &FlowKeyV4, flow: Flow) {
+        assert!(self.v4.borrow_mut().insert(*key, flow).is_none());
+    }
+}
+
+impl Flows<FlowKeyV6> for State<'_> {
+    fn change<R>(&self, key: &FlowKeyV6, change: impl FnOnce(&mut Flow) -> R) -> Option<R> {
+        self.v6.borrow_mut().get_mut(key).map(change)
+    }
+
+    fn add(&self, key: &FlowKeyV6, flow: Flow) {
+        assert!(self.v6.borrow_mut().insert(*key, flow).is_none());
+    }
 }
 
 fn address() -> impl Strategy<Value = IpAddr> {
@@ -264,7 +317,6 @@ pub(crate) fn world() -> impl Strategy<Value = World> {
                 members,
                 allow,
                 dhcp_client: flags[1],
-                ephemeral: (32_768, 60_999),
                 unmatched_pass: flags[2],
                 errors_within: flags[3],
                 echo_within: flags[4],

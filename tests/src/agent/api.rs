@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use lyncwall::api::{Counters, Event, Status, Switch, Switched};
+use lyncwall::api::{Confirmed, Counters, Event, Reload, Status, Switch, Switched};
 use lyncwall::client::{Client, Lines};
 use tokio::runtime::{Builder, Runtime};
 
@@ -45,8 +45,32 @@ impl Api {
     /// # Errors
     /// As [`Api::status`].
     pub fn switch(&self, roles: &[&str]) -> Result<Switched> {
+        self.switch_within(roles, None)
+    }
+
+    /// The same, to be confirmed within some seconds.
+    ///
+    /// # Errors
+    /// As [`Api::status`].
+    pub fn switch_within(&self, roles: &[&str], seconds: impl Into<Option<u64>>) -> Result<Switched> {
         let roles = roles.iter().map(ToString::to_string).collect();
-        self.runtime.block_on(self.client.switch(&Switch { target: None, roles }))
+        self.runtime.block_on(self.client.switch(&Switch { target: None, roles, confirm: seconds.into() }))
+    }
+
+    /// Keeps what waits to be confirmed.
+    ///
+    /// # Errors
+    /// As [`Api::status`].
+    pub fn confirm(&self) -> Result<Confirmed> {
+        self.runtime.block_on(self.client.post("/v1/confirm", &()))
+    }
+
+    /// Goes back to what was before it.
+    ///
+    /// # Errors
+    /// As [`Api::status`].
+    pub fn rollback(&self) -> Result<Switched> {
+        self.runtime.block_on(self.client.post("/v1/rollback", &()))
     }
 
     /// Has the file read again.
@@ -55,6 +79,14 @@ impl Api {
     /// As [`Api::status`].
     pub fn reload(&self) -> Result<Switched> {
         self.runtime.block_on(self.client.post("/v1/reload", &()))
+    }
+
+    /// The same, to be confirmed within some seconds.
+    ///
+    /// # Errors
+    /// As [`Api::status`].
+    pub fn reload_within(&self, seconds: u64) -> Result<Switched> {
+        self.runtime.block_on(self.client.post("/v1/reload", &Reload { confirm: Some(seconds) }))
     }
 
     /// Events from now on.

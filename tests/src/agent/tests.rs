@@ -36,9 +36,10 @@ fn an_agent_gets_its_arguments_and_signals_and_is_waited_for() {
     serve(&instance.socket());
     let mut agent = instance.start().expect("an agent");
     let expected = format!(
-        "--socket {} --pin-dir {} run --config {}\n",
+        "--socket {} --pin-dir {} --state-dir {} run --config {}\n",
         instance.socket().display(),
         instance.pins().display(),
+        instance.state().display(),
         instance.config().display()
     );
     agent.wait_for_log(&expected).expect("its arguments");
@@ -66,7 +67,7 @@ fn a_killed_agent_has_no_code_and_a_dropped_one_is_gone() {
 #[test]
 fn an_agent_that_refuses_says_why() {
     require_root();
-    let instance = instance("echo '{\"a\": 1}'; echo \"$5: no such role\" >&2; exit 1");
+    let instance = instance("echo '{\"a\": 1}'; echo \"$7: no such role\" >&2; exit 1");
     let error = instance.start().expect_err("it ends at once").to_string();
     assert!(error.contains("no such role") && error.contains("exit status: 1"), "{error}");
     let finished = instance.start_in_vain().expect("it ends at once");

@@ -125,6 +125,9 @@ fn an_ended_agent_leaves_nothing_beside_its_pins() {
     let (agent, _api) = scene.start(&Config::roles(&["reverse-proxy"])).expect("an agent");
     agent.stop().expect("an end");
     let directory = scene.instance.config().parent().expect("a directory").to_owned();
-    let left: Vec<_> = fs::read_dir(directory).expect("it can be listed").flatten().collect();
-    assert_eq!(left.len(), 1, "the configuration alone: {left:?}");
+    let mut left: Vec<_> = fs::read_dir(directory).expect("it can be listed").flatten().collect();
+    left.retain(|entry| ![scene.instance.config(), scene.instance.state()].contains(&entry.path()));
+    assert!(left.is_empty(), "beside the configuration and the state directory: {left:?}");
+    let state = fs::read_dir(scene.instance.state()).expect("it can be listed").flatten();
+    assert_eq!(state.map(|entry| entry.file_name()).collect::<Vec<_>>(), ["confirmed.json"]);
 }

@@ -6,10 +6,11 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::bail;
-use lyncwall::datapath::{Attach, Counters, Datapath};
+use lyncwall::datapath::{Attach, Counters, Datapath, Hold};
 use lyncwall_common::abi::{Features, NO_COUNTER, PortTransport, map};
 use lyncwall_common::reason::{Action as Verdict, Reason};
 use lyncwall_tests::bpffs::Bpffs;
+use lyncwall_tests::kernel::is_emulated;
 use lyncwall_tests::netns::Pair;
 use lyncwall_tests::packet::Udp;
 use lyncwall_tests::prerequisites::require_root;
@@ -41,6 +42,58 @@ fn a_generation_replaces_the_one_before_at_once() {
     datapath.install(&audit).expect("a generation");
     assert_eq!(open_ports(&datapath, &ports), ports);
     assert!(datapath.live().expect("a live generation").audit);
+}
+
+#[test]
+fn a_generation_with_a_deadline_judges_until_then_and_the_one_before_again() {
+    require_root();
+    let bpffs = Bpffs::mount().expect("a BPF file system");
+    let directory = pin_dir(&bpffs);
+    let mut datapath = open(&directory);
+    let ports = [1000, 1001, 1002];
+    let time = Duration::from_secs(if is_emulated() { 20 } else { 2 });
+    datapath.install(&policy(&[1000])).expect("a generation");
+    assert_eq!(datapath.time_left().expect("the clock"), None);
+
+    let asked = Instant::now();
+    let hold = Hold::Until(datapath.deadline_in(time).expect("the clock"));
+    let mut audit = policy(&[1001]);
+    audit.features = Features::AUDIT;
+    assert_eq!(datapath.install_for(&audit, hold).expect("a generation"), 2);
+    assert_eq!(open_ports(&datapath, &ports), ports, "nothing is dropped in audit mode");
+    // One more takes its place, and leaves the deadline and what is gone back to.
+    assert_eq!(datapath.install_for(&policy(&[1002]), Hold::Alike).expect("a generation"), 3);
+    assert_eq!(open_ports(&datapath, &ports), [1002]);
+    let left = datapath.time_left().expect("the clock").expect("a deadline");
+    assert!(left <= time + Duration::from_millis(30), "{left:?}");
+    // Whoever opens it next finds it so.
+    drop(datapath);
+    let mut datapath = open(&directory);
+    while open_ports(&datapath, &ports) == [1002] {
+        assert!(asked.elapsed() < PATIENT, "it does not go back");
+    }
+    assert!(asked.elapsed() >= time, "{:?}", asked.elapsed());
+    assert_eq!(open_ports(&datapath, &ports), [1000]);
+    assert_eq!(datapath.time_left().expect("the clock"), Some(Duration::ZERO));
+    let live = datapath.live().expect("a live generation");
+    assert_eq!((live.number, live.audit), (1, false));
+
+    // Gone back from for good, the slots are free again.
+    datapath.go_back();
+    assert_eq!((open_ports(&datapath, &ports), datapath.time_left().expect("the clock")), (vec![1000], None));
+    for port in [1001, 1002, 1001, 1002] {
+        let hold = Hold::Until(datapath.deadline_in(PATIENT).expect("the clock"));
+        datapath.install_for(&policy(&[port]), hold).expect("a generation");
+        assert_eq!(open_ports(&datapath, &ports), [port]);
+        if port == 1001 {
+            datapath.go_back();
+            assert_eq!(open_ports(&datapath, &ports), [1000]);
+        } else {
+            datapath.confirm();
+            assert_eq!(open_ports(&datapath, &ports), [port]);
+            datapath.install(&policy(&[1000])).expect("a generation");
+        }
+    }
 }
 
 #[test]

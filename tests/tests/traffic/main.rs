@@ -5,6 +5,7 @@ mod groups;
 mod large;
 mod reachable;
 mod replies;
+mod standing;
 mod targets;
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};

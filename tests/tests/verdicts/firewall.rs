@@ -10,8 +10,8 @@ use aya::{Ebpf, EbpfLoader};
 use lyncwall::datapath::Datapath;
 use lyncwall::policy::Compiled;
 use lyncwall_common::abi::{
-    Control, CounterBlock, CpuRecord, Event, FragmentKey, FragmentRecord, Live, PortTransport, REASONS, map,
-    program,
+    Control, CounterBlock, CpuRecord, Event, Flow, FlowKeyV4, FlowKeyV6, FragmentKey, FragmentRecord, Live,
+    PortTransport, REASONS, map, program,
 };
 use lyncwall_common::reason::{Action, Reason};
 use lyncwall_tests::object::object;
@@ -72,6 +72,8 @@ pub(crate) struct Counts {
     pub(crate) reasons: [[u64; 2]; REASONS],
     pub(crate) events_lost: u64,
     pub(crate) fragments_lost: u64,
+    pub(crate) flows_added: u64,
+    pub(crate) flows_lost: u64,
     /// The first 4,096 rule counters.
     pub(crate) rules: Vec<u64>,
 }
@@ -159,8 +161,14 @@ impl Firewall {
     }
 
     pub(crate) fn counts(&self) -> Counts {
-        let mut counts =
-            Counts { reasons: [[0; 2]; REASONS], events_lost: 0, fragments_lost: 0, rules: Vec::new() };
+        let mut counts = Counts {
+            reasons: [[0; 2]; REASONS],
+            events_lost: 0,
+            fragments_lost: 0,
+            flows_added: 0,
+            flows_lost: 0,
+            rules: Vec::new(),
+        };
         for record in self.cpu.get(&0, 0).expect("the counters can be read").iter() {
             let counted = record.reasons.as_flattened();
             for (sum, count) in counts.reasons.as_flattened_mut().iter_mut().zip(counted) {
@@ -168,6 +176,8 @@ impl Firewall {
             }
             counts.events_lost += record.events_lost;
             counts.fragments_lost += record.fragments_lost;
+            counts.flows_added += record.flows_added;
+            counts.flows_lost += record.flows_lost;
         }
         for block in self.rules.get(&0, 0).expect("the counters can be read").iter() {
             counts.rules.resize(block.0.len(), 0);
@@ -193,12 +203,22 @@ impl Firewall {
         map.try_into().expect("the map of fragments")
     }
 
-    pub(crate) fn forget_fragments(&self) {
-        let mut fragments = self.fragments();
-        let keys: Vec<_> = fragments.keys().collect::<Result<_, _>>().expect("the keys can be read");
-        for key in keys {
-            fragments.remove(&key).expect("the key is there");
-        }
+    /// Forgets what frames before have left: first fragments and flows.
+    pub(crate) fn forget(&self) {
+        empty(&mut self.fragments());
+        let map = |name| Map::LruHashMap(pinned(&self.directory, name));
+        let mut v4: HashMap<_, FlowKeyV4, Flow> = map(map::FLOWS_V4).try_into().expect("a map of flows");
+        let mut v6: HashMap<_, FlowKeyV6, Flow> = map(map::FLOWS_V6).try_into().expect("a map of flows");
+        empty(&mut v4);
+        empty(&mut v6);
+    }
+
+    /// Shows a frame to the program on what is sent, which lets all pass.
+    pub(crate) fn send(&self, frame: &[u8]) {
+        /// The next in the chain decides.
+        const TC_ACT_UNSPEC: i32 = -1;
+        let program = self.datapath.egress().expect("it is loaded");
+        assert_eq!(run::send(program, frame).expect("a test run"), TC_ACT_UNSPEC);
     }
 
     /// Changes the live word behind the agent's back.
@@ -244,6 +264,13 @@ fn action(action: run::Action) -> Action {
         run::Action::Pass => Action::Pass,
         run::Action::Drop => Action::Drop,
         other => panic!("the program answered {other:?}"),
+    }
+}
+
+fn empty<K: aya::Pod, V: aya::Pod>(map: &mut HashMap<MapData, K, V>) {
+    let keys: Vec<_> = map.keys().collect::<Result<_, _>>().expect("the keys can be read");
+    for key in keys {
+        map.remove(&key).expect("the key is there");
     }
 }
 

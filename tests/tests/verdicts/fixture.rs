@@ -14,7 +14,8 @@ pub(crate) struct Fixture {
     pub(crate) description: String,
     /// Untagged.
     pub(crate) frame: Vec<u8>,
-    pub(crate) expected: Expected,
+    /// `None` for a frame that goes out: those after it meet the flow that it opened, or did not.
+    pub(crate) expected: Option<Expected>,
     /// True where a VLAN tag in front changes nothing.
     pub(crate) may_be_tagged: bool,
 }
@@ -89,13 +90,17 @@ impl List {
         frame: Vec<u8>,
         expected: impl Into<Expected>,
     ) {
-        self.fixtures.push(Fixture {
-            world: self.world,
-            description: description.into(),
-            frame,
-            expected: expected.into(),
-            may_be_tagged: self.may_be_tagged,
-        });
+        self.push(description.into(), frame, Some(expected.into()));
+    }
+
+    /// A frame that goes out.
+    pub(crate) fn send(&mut self, packet: &Packet) {
+        self.push("a frame that goes out".to_owned(), packet.build(), None);
+    }
+
+    fn push(&mut self, description: String, frame: Vec<u8>, expected: Option<Expected>) {
+        let (world, may_be_tagged) = (self.world, self.may_be_tagged);
+        self.fixtures.push(Fixture { world, description, frame, expected, may_be_tagged });
     }
 }
 

@@ -79,8 +79,15 @@ fn whole_stories() -> Vec<Fixture> {
         let closed = at_tcp(Reason::Closed, 444);
         story(&mut list, &format!("closed TCP over {family}"), &tcp, 103, closed, AFTER_DROP);
         let reply = ip.clone().with(Udp::new(53, 999)).with(&[1; 100]);
-        let provisional = Reason::Provisional;
-        story(&mut list, &format!("a DNS answer over {family}"), &reply, 104, provisional, AFTER_PASS);
+        let closed = at_udp(Reason::Closed, 999);
+        story(
+            &mut list,
+            &format!("a DNS answer that nobody asked for over {family}"),
+            &reply,
+            104,
+            closed,
+            AFTER_DROP,
+        );
         let rule = ip.clone().with(Udp::new(1, 514)).with(&[1; 100]);
         let allow = by_rule("allow/syslog");
         story(&mut list, &format!("syslog over {family}"), &rule, 105, allow, AFTER_PASS);
@@ -264,7 +271,7 @@ fn icmp() -> Vec<Fixture> {
     let mut list = List::new(World::Host);
     let rows: [(&str, Packet, Reason, Reason); 7] = [
         ("an echo request", Pair::frame_v4().with(Icmp4::echo_request(1, 1)), Reason::IcmpEcho, AFTER_PASS),
-        ("an echo reply", Pair::frame_v4().with(Icmp4::echo_reply(1, 1)), Reason::Provisional, AFTER_PASS),
+        ("an echo reply", Pair::frame_v4().with(Icmp4::echo_reply(1, 1)), Reason::IcmpOther, AFTER_DROP),
         ("an error", Pair::frame_v4().with(Icmp4::new(3, 4)), Reason::IcmpError, AFTER_PASS),
         ("a redirect", Pair::frame_v4().with(Icmp4::new(5, 1)), Reason::IcmpOther, AFTER_DROP),
         (

@@ -4,6 +4,7 @@
 mod check;
 mod firewall;
 mod fixture;
+mod flows;
 mod fragments;
 mod icmp;
 mod interface;
@@ -28,8 +29,14 @@ fn fixtures() -> Vec<Fixture> {
         transport::fixtures(),
         icmp::fixtures(),
         policy::fixtures(),
+        flows::fixtures(),
     ]
     .concat()
+}
+
+#[test]
+fn flows_and_their_replies() {
+    check(&flows::fixtures());
 }
 
 #[test]

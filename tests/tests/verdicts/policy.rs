@@ -26,15 +26,15 @@ pub(crate) fn fixtures() -> Vec<Fixture> {
     .concat()
 }
 
-fn between(source: &str, destination: &str) -> Packet {
+pub(crate) fn between(source: &str, destination: &str) -> Packet {
     let address = |text: &str| text.parse::<IpAddr>().expect("an address");
     Pair::frame().with(ip(address(source), address(destination)))
 }
 
-const HOST: [&str; 2] = ["192.0.2.2", "2001:db8::2"];
-const VIP: [&str; 2] = ["198.51.100.10", "2001:db8:100::10"];
-const ADMIN: [&str; 2] = ["192.0.2.77", "2001:db8::77"];
-const CLIENT: [&str; 2] = ["192.0.2.1", "2001:db8::1"];
+pub(crate) const HOST: [&str; 2] = ["192.0.2.2", "2001:db8::2"];
+pub(crate) const VIP: [&str; 2] = ["198.51.100.10", "2001:db8:100::10"];
+pub(crate) const ADMIN: [&str; 2] = ["192.0.2.77", "2001:db8::77"];
+pub(crate) const CLIENT: [&str; 2] = ["192.0.2.1", "2001:db8::1"];
 
 fn management() -> Vec<Fixture> {
     let mut list = List::new(World::Host);
@@ -128,7 +128,7 @@ fn allow_ports() -> Vec<Fixture> {
             list.add(what("the client"), &client().with(Tcp::syn(1, port)), by_rule("allow/exporter"));
             let closed = at_tcp(Reason::Closed, port);
             list.add(what("another"), &admin().with(Tcp::syn(1, port)), closed);
-            list.add(what("another's reply"), &admin().with(Tcp::ack(1, port)), Reason::Provisional);
+            list.add(what("another's reply"), &admin().with(Tcp::ack(1, port)), at_tcp(Reason::NoFlow, port));
             let closed = at_udp(Reason::Closed, port);
             list.add(what("the client by UDP"), &client().with(Udp::new(1, port)), closed);
         }
@@ -342,8 +342,7 @@ fn targets() -> Vec<Fixture> {
         list.add("25 of any other", &to(other).with(Tcp::syn(1, 25)), at_tcp(Reason::Closed, 25));
         let next = ["198.51.100.11", "2001:db8:100::11"][side];
         list.add("25 of the next address", &to(next).with(Tcp::syn(1, 25)), at_tcp(Reason::Closed, 25));
-        list.add("a reply to the target", &to(vip).with(Tcp::ack(443, 9999)), Reason::Provisional);
-        list.add("a UDP reply to the target", &to(vip).with(Udp::new(9, 60_000)), Reason::Provisional);
+        list.add("no reply to the target", &to(vip).with(Tcp::ack(443, 9999)), at_tcp(Reason::NoFlow, 9999));
         list.add("9200 of the target", &to(vip).with(Tcp::syn(1, 9200)), by_rule("allow/vip-only"));
         list.add("9200 of the box", &to(box_).with(Tcp::syn(1, 9200)), at_tcp(Reason::Closed, 9200));
         list.add("9100 of the box", &to(box_).with(Tcp::syn(1, 9100)), by_rule("allow/box-only"));
@@ -376,12 +375,11 @@ fn unmatched(world: World) -> Vec<Fixture> {
                 let expected = unmatched(at_udp(Reason::Unmatched, port));
                 list.add(format!("UDP {port} of {other}"), &to().with(Udp::new(1, port)), expected);
             }
-            // Bad flags and what may be a reply come before the row for destinations.
+            // Bad flags come before the row for destinations, and what belongs to no flow behind it.
             let packet = to().with(Tcp::new(1, 25));
             list.add(format!("no flags to {other}"), &packet, at_tcp(Reason::TcpFlags, 25));
-            list.add(format!("an ACK to {other}"), &to().with(Tcp::ack(1, 25)), Reason::Provisional);
-            let packet = to().with(Udp::new(53, 999));
-            list.add(format!("a DNS answer to {other}"), &packet, Reason::Provisional);
+            let expected = unmatched(at_tcp(Reason::Unmatched, 25));
+            list.add(format!("an ACK to {other}"), &to().with(Tcp::ack(1, 25)), expected);
             let packet = to().with(Tcp::syn(1, 9300));
             list.add(format!("9300 of {other}"), &packet, by_rule("allow/anywhere"));
         }
@@ -428,10 +426,8 @@ fn groups() -> Vec<Fixture> {
                 list.add(format!("{port} from {source}, {who}"), &to(port), expected);
             }
             list.add(format!("5063 from {source}, {who}"), &to(5063), at_tcp(Reason::Closed, 5063));
-            // What may be a reply comes before the row for sources.
             let packet = between(source, host).with(Tcp::ack(1, 444));
-            let expected =
-                if is("servers") { allowed("between-servers") } else { Reason::Provisional.into() };
+            let expected = tcp(is("servers"), "between-servers", 444);
             list.add(format!("an ACK to 444 from {source}, {who}"), &packet, expected);
             let packet = between(source, host).with(Tcp { flags: 0, ..Tcp::new(1, 444) });
             list.add(format!("no flags from {source}, {who}"), &packet, at_tcp(Reason::TcpFlags, 444));
@@ -440,7 +436,8 @@ fn groups() -> Vec<Fixture> {
             let expected = if is("servers") { allowed("browser") } else { at_udp(Reason::Source, 1434) };
             list.add(format!("UDP 1434 from {source}, {who}"), &packet, expected);
             let packet = between(source, host).with(Udp::new(1, 60_050));
-            let expected = if is("last") { allowed("grouped-ephemeral") } else { Reason::Provisional.into() };
+            let expected =
+                if is("last") { allowed("grouped-ephemeral") } else { at_udp(Reason::Source, 60_050) };
             list.add(format!("UDP 60050 from {source}, {who}"), &packet, expected);
 
             let rule = |is_in: bool, rule| if is_in { by_rule(rule) } else { at_tcp(Reason::Closed, 9100) };

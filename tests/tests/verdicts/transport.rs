@@ -4,10 +4,10 @@ use lyncwall_common::reason::Reason;
 use lyncwall_tests::packet::{Payload, Tcp, Udp, protocol};
 
 use crate::fixture::{Expected, Fixture, List, allowed, at_tcp, at_udp, both};
-use crate::world::{EPHEMERAL, World};
+use crate::world::World;
 
 pub(crate) fn fixtures() -> Vec<Fixture> {
-    [tcp_headers(), udp_headers(), tcp_flags(), ports(), udp_replies()].concat()
+    [tcp_headers(), udp_headers(), tcp_flags(), ports()].concat()
 }
 
 fn tcp_headers() -> Vec<Fixture> {
@@ -89,7 +89,7 @@ fn tcp_flags() -> Vec<Fixture> {
                 } else if opens {
                     at_tcp(Reason::Closed, port)
                 } else {
-                    Reason::Provisional.into()
+                    at_tcp(Reason::NoFlow, port)
                 };
                 let packet = ip.clone().with(Tcp { flags, ..Tcp::new(40_000, port) });
                 list.add(format!("flags {flags:#04x} to {port} over {family}"), &packet, expected);
@@ -125,7 +125,7 @@ fn ports() -> Vec<Fixture> {
             list.add(format!("TCP {port} without SYN over {family}"), &ack, allowed(rule));
         }
         // 47,873 is 443 with its bytes swapped.
-        for port in [0, 1, 22, 442, 444, 3478, 5060, 5062, 47_873, 49_999, 50_011, 60_050, u16::MAX] {
+        for port in [0, 1, 22, 442, 444, 3478, 5060, 5062, 47_873, 49_999, 50_011, 60_000, u16::MAX] {
             // What replies would come from makes no difference to a SYN.
             for source in [53, 123, 40_000] {
                 let packet = ip.clone().with(Tcp::syn(source, port));
@@ -134,57 +134,24 @@ fn ports() -> Vec<Fixture> {
             }
             for flags in [Tcp::ACK, Tcp::SYN | Tcp::ACK, Tcp::RST, Tcp::RST | Tcp::ACK, Tcp::FIN | Tcp::ACK] {
                 let packet = ip.clone().with(Tcp { flags, ..Tcp::new(443, port) });
-                list.add(format!("flags {flags:#04x} to {port} over {family}"), &packet, Reason::Provisional);
+                let what = format!("flags {flags:#04x} to {port} over {family}");
+                list.add(what, &packet, at_tcp(Reason::NoFlow, port));
             }
         }
-        let open = [
-            (3478, "stun"),
-            (50_000, "media-udp"),
-            (50_010, "media-udp"),
-            (60_050, "open-ephemeral"),
-            (65_535, "last"),
-        ];
+        let open = [(3478, "stun"), (50_000, "media-udp"), (50_010, "media-udp"), (65_535, "last")];
         for (port, rule) in open {
             for source in [0, 53, 123, 5000] {
                 let packet = ip.clone().with(Udp::new(source, port)).with(b"data");
                 list.add(format!("UDP {source} to {port} over {family}"), &packet, allowed(rule));
             }
         }
-        for port in [0, 1, 53, 123, 443, 3477, 3479, 38_413, 49_999, 50_011, 65_534] {
-            let packet = ip.clone().with(Udp::new(40_000, port)).with(b"data");
-            list.add(
-                format!("a closed UDP port: {port} over {family}"),
-                &packet,
-                at_udp(Reason::Closed, port),
-            );
-        }
-    }
-    list.fixtures
-}
-
-fn udp_replies() -> Vec<Fixture> {
-    let mut list = List::new(World::Host);
-    let (first, last) = EPHEMERAL;
-    for (family, ip) in both() {
-        for port in [first, first + 1, last - 1, last] {
-            let packet = ip.clone().with(Udp::new(4000, port));
-            list.add(format!("UDP to the ephemeral {port} over {family}"), &packet, Reason::Provisional);
-        }
-        for port in [first - 1, last + 1] {
-            let packet = ip.clone().with(Udp::new(4000, port));
-            let what = format!("UDP to {port} beside the ephemeral range over {family}");
-            list.add(what, &packet, at_udp(Reason::Closed, port));
-        }
-        for source in [53, 123] {
-            for port in [0, 123, 1000, u16::MAX - 1] {
-                let packet = ip.clone().with(Udp::new(source, port));
-                list.add(format!("UDP {source} to {port} over {family}"), &packet, Reason::Provisional);
+        // What a reply would come from makes no difference without a flow.
+        for port in [0, 1, 53, 123, 443, 3477, 3479, 38_413, 49_999, 50_011, 60_000, 65_534] {
+            for source in [53, 123, 40_000] {
+                let packet = ip.clone().with(Udp::new(source, port)).with(b"data");
+                let what = format!("a closed UDP port: {source} to {port} over {family}");
+                list.add(what, &packet, at_udp(Reason::Closed, port));
             }
-        }
-        // 13,568 and 31,488 are 53 and 123 with their bytes swapped.
-        for source in [52, 54, 122, 124, 13_568, 31_488] {
-            let packet = ip.clone().with(Udp::new(source, 1000));
-            list.add(format!("UDP {source} to 1000 over {family}"), &packet, at_udp(Reason::Closed, 1000));
         }
     }
     list.fixtures

@@ -6,7 +6,7 @@ use lyncwall::config::{self, Mode};
 use lyncwall::policy::{
     Compiled, CounterBook, GroupInput, Identity, Input, InterfaceInput, Rule, TargetInput, compile,
 };
-use lyncwall_common::abi::PortTransport;
+use lyncwall_common::abi::{FlowTimes, PortTransport};
 
 /// A configuration; the client of [`Pair`](lyncwall_tests::netns::Pair) is no management source in any of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -98,12 +98,9 @@ pub(crate) fn input(world: World, mode: Mode) -> Input {
         // Test runs happen on lo, which is number 1 in every network namespace.
         interfaces: vec![InterfaceInput { ifindex: 1, dhcp_client: world == World::Dhcp }],
         local: Vec::new(),
-        ephemeral: (EPHEMERAL.0, EPHEMERAL.1),
+        flow_times: FlowTimes::DEFAULT,
     }
 }
-
-/// The first and last local ephemeral port of every world.
-pub(crate) const EPHEMERAL: (u16, u16) = (60_000, 60_100);
 
 fn web() -> Vec<Rule> {
     vec![
@@ -112,7 +109,6 @@ fn web() -> Vec<Rule> {
         rule(PortTransport::Tcp, 50_000, 50_010, "media-tcp"),
         rule(PortTransport::Udp, 3478, 3478, "stun"),
         rule(PortTransport::Udp, 50_000, 50_010, "media-udp"),
-        rule(PortTransport::Udp, 60_050, 60_050, "open-ephemeral"),
         rule(PortTransport::Udp, 65_535, 65_535, "last"),
     ]
 }

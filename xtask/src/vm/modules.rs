@@ -10,9 +10,20 @@ use anyhow::{Context as _, Result};
 use super::kernels::Unpacked;
 use crate::process::{Failure, say};
 
-/// What the tests make interfaces and attach programs with.
-const WANTED: [&str; 9] =
-    ["veth", "sch_ingress", "cls_bpf", "dummy", "8021q", "bonding", "bridge", "ip_gre", "tun"];
+/// What the tests make interfaces and attach programs with, and what lists sockets.
+const WANTED: [&str; 11] = [
+    "veth",
+    "sch_ingress",
+    "cls_bpf",
+    "dummy",
+    "8021q",
+    "bonding",
+    "bridge",
+    "ip_gre",
+    "tun",
+    "tcp_diag",
+    "udp_diag",
+];
 
 /// A module, ready to be inserted.
 #[derive(Debug)]

@@ -1,6 +1,6 @@
 use std::net::IpAddr;
 
-use lyncwall_common::abi::{Features, NO_COUNTER, NO_POLICY, NetPort, PortTransport};
+use lyncwall_common::abi::{Features, FlowTimes, NO_COUNTER, NO_POLICY, NetPort, PortTransport};
 use proptest::prelude::*;
 
 use super::compile;
@@ -18,7 +18,7 @@ pub(in crate::policy) fn input(targets: Vec<TargetInput>) -> Input {
         mode: Mode::Enforce,
         interfaces: Vec::new(),
         local: Vec::new(),
-        ephemeral: (32_768, 60_999),
+        flow_times: FlowTimes { tcp_established: 3600, udp: 60 },
     }
 }
 
@@ -158,7 +158,7 @@ fn mode_unmatched_interfaces_and_ports_are_carried_over() {
     let compiled = compile(&input, &mut CounterBook::default()).expect("fits");
     assert_eq!(compiled.features, Features::AUDIT);
     let generation = compiled.generation;
-    assert_eq!((generation.ephemeral_first, generation.ephemeral_last), (32_768, 60_999));
+    assert_eq!(generation.flow_times, FlowTimes { tcp_established: 3600, udp: 60 });
     assert_eq!(generation.unmatched_pass, 1);
     assert_eq!([3, 4, 5].map(|ifindex| generation.is_dhcp_client(ifindex)), [true, false, false]);
 }

@@ -1,7 +1,7 @@
 use std::net::{IpAddr, Ipv4Addr};
 
 use lyncwall_common::abi::{Features, NetPort, PortTransport, SourceV4, SourceV6};
-use lyncwall_common::decide::Tables;
+use lyncwall_common::decide::Rules;
 use lyncwall_common::fields::Address;
 use proptest::prelude::*;
 use proptest::sample::subsequence;

@@ -13,7 +13,7 @@ use lyncwall::datapath::Datapath;
 use lyncwall::net::PortRange;
 use lyncwall::policy::{Compiled, CounterBook, Input, Rule, TargetInput, compile};
 use lyncwall::problem::Problems;
-use lyncwall_common::abi::{NetPort, PortTransport};
+use lyncwall_common::abi::{FlowTimes, NetPort, PortTransport};
 use lyncwall_tests::bpffs::Bpffs;
 use lyncwall_tests::netns::Pair;
 use lyncwall_tests::packet::{Tcp, Udp, Vlan, ip};
@@ -255,7 +255,7 @@ fn compiled_targets(targets: Vec<TargetInput>, allow: &[Allow], mode: Mode) -> R
         mode,
         interfaces: Vec::new(),
         local: Vec::new(),
-        ephemeral: (32_768, 60_999),
+        flow_times: FlowTimes::DEFAULT,
     };
     Ok(compile(&input, &mut CounterBook::default())?)
 }

@@ -1,0 +1,24 @@
+//! `lyncwall confirm` and `lyncwall rollback`.
+
+use lyncwall::api::Confirmed;
+use lyncwall::client::Client;
+
+use super::switch;
+use crate::output::Output;
+
+pub(crate) async fn run(client: &Client, output: &Output) -> anyhow::Result<()> {
+    let confirmed: Confirmed = client.post("/v1/confirm", &()).await?;
+    if output.json() {
+        return output.value(&confirmed);
+    }
+    let roles = super::roles_of(&confirmed.targets);
+    output.line(&format!("generation {} holds for good; {roles}", confirmed.generation))?;
+    for warning in &confirmed.warnings {
+        output.warn(warning);
+    }
+    Ok(())
+}
+
+pub(crate) async fn rollback(client: &Client, output: &Output) -> anyhow::Result<()> {
+    switch::tell(&client.post("/v1/rollback", &()).await?, output)
+}

@@ -1,0 +1,319 @@
+//! Changes that hold only where somebody confirms them: the program goes back by itself, and the agent follows.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result};
+use serde::{Deserialize, Serialize};
+
+use super::{Firewall, Memory, remember};
+use crate::api;
+use crate::config::{Management, Mode};
+use crate::datapath::{Datapath, Hold};
+use crate::machine;
+use crate::plan::{Plan, Roles};
+use crate::policy::{TargetInput, compile};
+use crate::problem::{Problem, Problems};
+use crate::services::Services;
+use crate::standing::{self, Protocol, Standing};
+
+use super::store::Store;
+
+/// The longest time to wait for a confirmation.
+const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// What comes back where nobody confirms, as the next agent must know it. The configuration is in the [`Store`].
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct Waiting {
+    /// The generation that waits. Where the live word has no deadline, it tells whether that one was confirmed.
+    generation: u64,
+    pub(super) roles: Roles,
+    file_roles: Roles,
+}
+
+impl Waiting {
+    /// What `generation` has to leave beside itself.
+    pub(super) fn under(hold: Hold, memory: &Memory, generation: u64) -> Option<Self> {
+        match hold {
+            Hold::ForGood => None,
+            Hold::Until(_) => {
+                Some(Self { generation, roles: memory.roles.clone(), file_roles: memory.file_roles.clone() })
+            }
+            Hold::Alike => memory.waiting.clone().map(|waiting| Self { generation, ..waiting }),
+        }
+    }
+}
+
+/// What an agent goes on with.
+pub(super) struct Resumed {
+    pub(super) plan: Plan,
+    /// True where `plan` is not what the file says.
+    pub(super) replaced: bool,
+    /// The configuration to go back to, where a change waits for its confirmation still.
+    pub(super) before: Option<Plan>,
+}
+
+/// Finds out whether a change that an earlier agent made waits still, was confirmed or went back, and makes `memory`
+/// agree with what judges. `plan` is what the file says.
+pub(super) fn resume(
+    datapath: &mut Datapath,
+    memory: &mut Memory,
+    plan: Plan,
+    store: &Store,
+) -> Result<Resumed> {
+    if let Some(waiting) = memory.waiting.take() {
+        match datapath.time_left()? {
+            Some(left) if !left.is_zero() => {
+                memory.waiting = Some(waiting);
+                let before = store.plan(&plan).unwrap_or_else(|| plan.clone());
+                tracing::warn!(seconds = left.as_secs(), "a change waits to be confirmed");
+                return Ok(Resumed { plan, replaced: false, before: Some(before) });
+            }
+            // Confirmed, and the agent ended before it could write that down.
+            None if datapath.live()?.number == waiting.generation => {
+                return Ok(Resumed { plan, replaced: false, before: None });
+            }
+            Some(_) | None => {
+                datapath.go_back();
+                memory.roles = waiting.roles;
+                memory.file_roles = waiting.file_roles;
+                memory.counters.rolled_back();
+                tracing::warn!("the last change was not confirmed: what was before holds");
+            }
+        }
+    }
+    match store.before(&plan) {
+        Some(before) => {
+            tracing::warn!(
+                file = %plan.file.display(),
+                "the file was tried and not confirmed: what was before it holds until a reload"
+            );
+            Ok(Resumed { plan: before, replaced: true, before: None })
+        }
+        None => Ok(Resumed { plan, replaced: false, before: None }),
+    }
+}
+
+impl Firewall {
+    /// How long a change waits still to be confirmed; `None` where none does.
+    ///
+    /// # Errors
+    /// Where the kernel's clock cannot be read.
+    pub fn time_left(&self) -> Result<Option<Duration>> {
+        match self.before {
+            Some(_) => self.datapath.time_left(),
+            None => Ok(None),
+        }
+    }
+
+    /// Follows the program where it has gone back because nobody confirmed in time; true where it had. To be called
+    /// before anything else is asked of a firewall.
+    ///
+    /// # Errors
+    /// Where the kernel's clock cannot be read.
+    pub fn follow_deadline(&mut self) -> Result<bool> {
+        let passed = self.time_left()?.is_some_and(|left| left.is_zero());
+        if passed {
+            self.return_to_before();
+            tracing::warn!(
+                generation = self.datapath.live()?.number,
+                "nobody confirmed in time: what was before holds"
+            );
+        }
+        Ok(passed)
+    }
+
+    /// Makes the change that waits hold for good.
+    ///
+    /// # Errors
+    /// A [`Problem`] where none waits, or its time is over.
+    pub fn confirm(&mut self) -> Result<api::Confirmed> {
+        if self.time_left()?.is_none_or(|left| left.is_zero()) {
+            return Err(Problem::new(
+                "no change waits to be confirmed: none was made with --confirm, it was confirmed, or its time is over",
+                "`lyncwall status` shows what holds",
+            )
+            .into());
+        }
+        self.datapath.confirm();
+        self.before = None;
+        self.memory.waiting = None;
+        // It holds from here on, so nothing is an error any more.
+        let mut warnings = Vec::new();
+        if let Err(error) = self.leave_before() {
+            warnings.push(format!("what only the configuration before let in may still get in: {error:#}"));
+        }
+        warnings.extend(self.keep(true));
+        Ok(api::Confirmed {
+            generation: self.datapath.live()?.number,
+            targets: api::TargetRoles::all(&self.memory.roles),
+            warnings,
+        })
+    }
+
+    /// Goes back to what was before the change that waits, at once.
+    ///
+    /// # Errors
+    /// A [`Problem`] where none waits.
+    pub fn rollback(&mut self) -> Result<api::Switched> {
+        let start = Instant::now();
+        if self.before.is_none() {
+            return Err(Problem::new(
+                "there is nothing to go back to: no change waits to be confirmed",
+                "name the roles that are to hold: `lyncwall switch ROLE…`",
+            )
+            .into());
+        }
+        let tried = self.plan.clone();
+        let before = self.return_to_before();
+        let micros = u64::try_from(start.elapsed().as_micros()).unwrap_or(u64::MAX);
+        let plan = self.plan.clone();
+        let (opened, closed) = self.opened_and_closed(&plan, &before);
+        Ok(api::Switched {
+            generation: self.datapath.live()?.number,
+            mode: plan.config.mode,
+            targets: api::TargetRoles::all(&self.memory.roles),
+            changes: plan.differences(&tried),
+            opened,
+            closed,
+            micros,
+            confirm: None,
+            warnings: self.warnings(&plan, &self.memory.roles)?,
+        })
+    }
+
+    /// Refuses a change while another one waits.
+    pub(super) fn nothing_waits(&self) -> Result<()> {
+        match self.time_left()? {
+            None => Ok(()),
+            Some(left) => Err(Problem::new(
+                format!("a change waits to be confirmed, for {} s still", left.as_secs()),
+                "`lyncwall confirm` keeps it, `lyncwall rollback` goes back; then repeat this",
+            )
+            .into()),
+        }
+    }
+
+    /// The hold of a change that is to be confirmed within this time, if any is given.
+    pub(super) fn hold(&self, confirm: Option<Duration>) -> Result<Hold> {
+        Ok(match confirm {
+            None => Hold::ForGood,
+            Some(time) => Hold::Until(self.datapath.deadline_in(time)?),
+        })
+    }
+
+    /// Writes down what outlives a reboot. `taken` says that the file was read for it. What went wrong is returned as a
+    /// warning: the policy holds all the same.
+    pub(super) fn keep(&mut self, taken: bool) -> Option<String> {
+        let kept = remember(&mut self.datapath, &self.memory)
+            .and_then(|()| self.store.confirm(&self.plan, &self.memory, taken));
+        let warning = kept.err().map(|error| format!("the next boot may bring other roles: {error:#}"));
+        if let Some(warning) = &warning {
+            tracing::warn!("{warning}");
+        }
+        warning
+    }
+
+    /// Makes sure that what is tried is not taken for good by a start in between. Returns what was tried before that.
+    pub(super) fn about_to_try(&mut self, plan: &Plan) -> Result<Option<String>> {
+        let before = self.store.tried().map(str::to_owned);
+        self.store.try_out(&self.plan, &self.memory, Some(plan.text.clone())).map_err(|error| {
+            Problem::new(
+                format!("what holds now cannot be written down, so nothing could go back to it: {error:#}"),
+                "name another directory by --state-dir, or reload without --confirm",
+            )
+        })?;
+        Ok(before)
+    }
+
+    /// Undoes [`Firewall::about_to_try`], as nothing was tried.
+    pub(super) fn not_tried(&mut self, before: Option<String>) {
+        if let Err(error) = self.store.try_out(&self.plan, &self.memory, before) {
+            tracing::warn!("the next start may not take the file: {error:#}");
+        }
+    }
+
+    /// Refuses a configuration that shuts a standing management session out.
+    ///
+    /// # Errors
+    /// [`Problems`] that name the sessions.
+    pub(super) fn shuts_nobody_out(&self, plan: &Plan) -> Result<()> {
+        let (Some(old), new) = (&self.plan.config.management, &plan.config.management) else { return Ok(()) };
+        if new.as_ref() == Some(old) || plan.config.mode == Mode::Audit {
+            return Ok(());
+        }
+        let standing = standing::connections()
+            .context("looking for management sessions; `lyncwall reload --confirm 60s` does not")?;
+        let mut problems = Problems::default();
+        for Standing { local, remote, .. } in standing.into_iter().filter(|session| {
+            session.protocol == Protocol::Tcp && lets_in(old, session.local, session.remote)
+        }) {
+            if !new.as_ref().is_some_and(|new| lets_in(new, local, remote)) {
+                problems.push(Problem::new(
+                    format!("the management session from {remote} to {local} would be shut out"),
+                    "keep its source and port in [management], or try the file: `lyncwall reload --confirm 60s`",
+                ));
+            }
+        }
+        Ok(problems.or(())?)
+    }
+
+    /// Lets what was before hold for good, in the kernel and here. Returns what the targets opened until now.
+    fn return_to_before(&mut self) -> Vec<TargetInput> {
+        self.datapath.go_back();
+        // The kernel judges by it from here on, whatever happens.
+        if let Some(plan) = self.before.take() {
+            self.services = Arc::new(Services::of(&plan.catalogue));
+            self.plan = plan;
+        }
+        if let Some(waiting) = self.memory.waiting.take() {
+            self.memory.roles = waiting.roles;
+            self.memory.file_roles = waiting.file_roles;
+            self.memory.counters.rolled_back();
+        }
+        let opened = std::mem::take(&mut self.targets);
+        if let Err(error) = self.build_again() {
+            tracing::warn!("what was tried is not cleared away: {error:#}");
+        }
+        opened
+    }
+
+    /// The same policy once more, for a machine that may have changed meanwhile, and without what was tried.
+    fn build_again(&mut self) -> Result<()> {
+        let (plan, roles) = (self.plan.clone(), self.memory.roles.clone());
+        remember(&mut self.datapath, &self.memory)?;
+        let machine = machine::look_again(&plan.config)?;
+        self.targets = plan.input(&roles, &machine)?.targets;
+        self.install(&plan, &roles, &machine)?;
+        self.detach_others(&plan)?;
+        // One that was made again while the other configuration held is not guarded yet.
+        self.interface_changed()
+    }
+
+    /// Ends what only the configuration before asked for.
+    fn leave_before(&mut self) -> Result<()> {
+        let plan = self.plan.clone();
+        let machine = machine::look_again(&plan.config)?;
+        let input = plan.input(&self.memory.roles, &machine)?;
+        let compiled = compile(&input, &mut self.memory.counters.clone())?;
+        self.datapath.prune_management(&compiled.management)?;
+        self.detach_others(&plan)
+    }
+}
+
+/// Refuses a time that is none, or too long.
+pub(super) fn check(confirm: Option<Duration>) -> Result<(), Problem> {
+    match confirm {
+        Some(time) if time.is_zero() || time > LONGEST => Err(Problem::new(
+            format!("{} s is no time to confirm a change in", time.as_secs()),
+            "give --confirm a time from 1s to 24h, as 60s",
+        )),
+        Some(_) | None => Ok(()),
+    }
+}
+
+fn lets_in(management: &Management, local: SocketAddr, remote: SocketAddr) -> bool {
+    management.tcp.iter().any(|ports| ports.contains(local.port()))
+        && management.from.iter().any(|prefix| prefix.contains(remote.ip()))
+}

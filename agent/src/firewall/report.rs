@@ -1,0 +1,263 @@
+//! What a firewall says of itself: its status, its counters, what a change opened and closed.
+
+use std::collections::BTreeMap;
+
+use anyhow::Result;
+use lyncwall_common::reason::Action;
+
+use super::Firewall;
+use crate::api;
+use crate::config::{Address, Config};
+use crate::datapath::{Attached, Counters};
+use crate::machine;
+use crate::net::{PortRange, Prefix};
+use crate::plan::{Plan, Roles};
+use crate::policy::{self, Identity, OpenPorts, Ports, TargetInput};
+
+impl Firewall {
+    /// What is enforced, where, and how it stands.
+    ///
+    /// # Errors
+    /// Where the kernel does not tell.
+    pub fn status(&self) -> Result<api::Status> {
+        let config = &self.plan.config;
+        let status = self.datapath.status()?;
+        let counters = self.datapath.counters()?;
+        let total = |wanted: Action| {
+            counters.reasons.iter().filter(|(_, action, _)| *action == wanted).map(|(.., n)| n).sum()
+        };
+        let open = OpenPorts::of(&self.targets);
+        let file_roles = self.plan.roles();
+        let ports =
+            |target: &str, transport| open.get(target, transport).iter().map(Ports::to_string).collect();
+        let mut warnings = self.warnings(&self.plan, &self.memory.roles)?;
+        if self.before.is_none() && self.store.tried().is_some() {
+            warnings.push(format!(
+                "the last reload was not confirmed: what holds is not what {} said then",
+                self.plan.file.display()
+            ));
+        }
+        let of = |roles: &Roles, target: &str| roles.get(target).cloned().unwrap_or_default();
+        Ok(api::Status {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            pid: std::process::id(),
+            config: self.plan.file.clone(),
+            catalogue: self.plan.catalogue.edition().to_owned(),
+            reading: config.reading,
+            mode: config.mode,
+            on_exit: config.on_exit,
+            generation: self.datapath.live()?.number,
+            waiting: self.waiting()?,
+            interfaces: interfaces(config, &status.interfaces, &self.memory.native_refused),
+            targets: config
+                .targets
+                .iter()
+                .map(|target| api::Target {
+                    name: target.name.to_string(),
+                    address: addresses(&target.address),
+                    roles: of(&self.memory.roles, &target.name),
+                    file_roles: of(&file_roles, &target.name),
+                    tcp: ports(&target.name, lyncwall_common::abi::PortTransport::Tcp),
+                    udp: ports(&target.name, lyncwall_common::abi::PortTransport::Udp),
+                })
+                .collect(),
+            allow: config.allow.iter().map(ToString::to_string).collect(),
+            management: config.management.as_ref().map(|management| api::Management {
+                from: management.from.iter().map(Prefix::to_string).collect(),
+                tcp: management.tcp.iter().map(PortRange::to_string).collect(),
+                udp: management.udp.iter().map(PortRange::to_string).collect(),
+            }),
+            program: api::Program {
+                name: status.program.to_owned(),
+                id: status.id,
+                tag: format!("{:016x}", status.tag),
+                verified_instructions: status.verified_instructions,
+                load_ms: u64::try_from(status.load_time.as_millis()).unwrap_or(u64::MAX),
+                map_bytes: status.map_memory,
+            },
+            kernel: (&status.features).into(),
+            flows: self.flows(&counters)?,
+            passed: total(Action::Pass),
+            dropped: total(Action::Drop),
+            warnings,
+        })
+    }
+
+    fn flows(&self, counters: &Counters) -> Result<api::Flows> {
+        let fill = self.datapath.flow_fill()?;
+        let (added, there) = (counters.flows_added, u64::from(fill.v4 + fill.v6));
+        let evicted = added.saturating_sub(there + self.memory.flows_forgotten);
+        Ok(api::Flows {
+            v4: fill.v4,
+            v6: fill.v6,
+            size: fill.size,
+            added,
+            evicted,
+            lost: counters.flows_lost,
+        })
+    }
+
+    /// Counts by reason, rule and port.
+    ///
+    /// # Errors
+    /// Where a map cannot be read.
+    pub fn counters(&self) -> Result<api::Counters> {
+        let counters = self.datapath.counters()?;
+        let reasons =
+            counters.reasons.iter().filter(|(.., packets)| *packets != 0).map(|(reason, action, packets)| {
+                api::ReasonCount { reason: reason.to_string(), action: action.to_string(), packets: *packets }
+            });
+        let rules = self.memory.counters.live().filter_map(|counter| {
+            let before = self.memory.counted_before.get(&counter).copied().unwrap_or_default();
+            let packets =
+                counters.rules.get(counter as usize).copied().unwrap_or_default().wrapping_sub(before);
+            Some(self.rule(self.memory.counters.label(counter)?, packets))
+        });
+        let ports =
+            self.datapath.port_drops()?.into_iter().map(|(transport, port, packets)| api::PortCount {
+                transport: transport.name().to_owned(),
+                port,
+                service: self.services.at(transport, port).to_owned(),
+                packets,
+            });
+        Ok(api::Counters {
+            generation: self.datapath.live()?.number,
+            reasons: reasons.collect(),
+            rules: rules.collect(),
+            ports: ports.collect(),
+            events_lost: counters.events_lost,
+            fragments_lost: counters.fragments_lost,
+        })
+    }
+
+    /// The change that waits to be confirmed.
+    fn waiting(&self) -> Result<Option<api::Waiting>> {
+        let (Some(left), Some(before), Some(waiting)) =
+            (self.time_left()?, &self.before, &self.memory.waiting)
+        else {
+            return Ok(None);
+        };
+        Ok(Some(api::Waiting {
+            seconds: left.as_millis().div_ceil(1000) as u64,
+            targets: api::TargetRoles::all(&waiting.roles),
+            changes: before.differences(&self.plan),
+        }))
+    }
+
+    /// What the targets open now and did not in `before`, and the other way about.
+    pub(super) fn opened_and_closed(
+        &self,
+        plan: &Plan,
+        before: &[TargetInput],
+    ) -> (Vec<api::PortChange>, Vec<api::PortChange>) {
+        let (mut opened, mut closed) = (Vec::new(), Vec::new());
+        for change in OpenPorts::of(before).changes(&OpenPorts::of(&self.targets)) {
+            let told = |targets: &[TargetInput], ports: &[Ports]| -> Vec<api::PortChange> {
+                ports.iter().map(|ports| port_change(plan, targets, &change, *ports)).collect()
+            };
+            opened.extend(told(&self.targets, &change.opened));
+            closed.extend(told(before, &change.closed));
+        }
+        (opened, closed)
+    }
+
+    /// What is allowed but may not be meant, also of how the file fits this machine.
+    pub(super) fn warnings(&self, plan: &Plan, roles: &Roles) -> Result<Vec<String>> {
+        let machine = machine::look_again(&plan.config)?;
+        let mut warnings = plan.warnings(roles);
+        for target in &plan.config.targets {
+            let Address::List(addresses) = &target.address else { continue };
+            let elsewhere: Vec<String> = addresses
+                .iter()
+                .filter(|address| plan.config.management.is_some() && !machine.addresses.contains(address))
+                .map(ToString::to_string)
+                .collect();
+            if !elsewhere.is_empty() {
+                warnings.push(format!(
+                    "management does not reach {} of target {}: not an address of this box now",
+                    elsewhere.join(", "),
+                    target.name
+                ));
+            }
+        }
+        Ok(warnings)
+    }
+
+    fn rule(&self, identity: &Identity, packets: u64) -> api::RuleCount {
+        match identity {
+            Identity::Rule { target, transport, first, last, rows } => api::RuleCount {
+                target: Some(target.clone()),
+                allow: None,
+                transport: Some(transport.name().to_owned()),
+                ports: Ports { first: *first, last: *last }.to_string(),
+                service: self.plan.catalogue.services(rows),
+                rows: rows.clone(),
+                packets,
+            },
+            Identity::Allow { name, .. } => api::RuleCount {
+                target: None,
+                allow: Some(name.clone()),
+                transport: None,
+                ports: String::new(),
+                service: String::new(),
+                rows: Vec::new(),
+                packets,
+            },
+        }
+    }
+}
+
+/// Those that are guarded, and those of the configuration that are not: they do not exist, or refuse.
+fn interfaces(
+    config: &Config,
+    attached: &[Attached],
+    refused: &BTreeMap<String, String>,
+) -> Vec<api::Interface> {
+    let missing = config
+        .interfaces
+        .iter()
+        .filter(|interface| attached.iter().all(|attached| attached.interface != *interface.name))
+        .map(|interface| api::Interface {
+            name: interface.name.to_string(),
+            ifindex: 0,
+            mode: "UNGUARDED".to_owned(),
+            native_refused: None,
+        });
+    let guarded = attached.iter().map(|attached| api::Interface {
+        name: attached.interface.clone(),
+        ifindex: attached.ifindex,
+        mode: attached.mode.name().to_owned(),
+        native_refused: refused.get(&attached.interface).cloned(),
+    });
+    guarded.chain(missing).collect()
+}
+
+fn addresses(address: &Address) -> Vec<String> {
+    match address {
+        Address::Host => vec!["host".to_owned()],
+        Address::List(list) => list.iter().map(ToString::to_string).collect(),
+    }
+}
+
+fn port_change(
+    plan: &Plan,
+    targets: &[TargetInput],
+    change: &policy::Change,
+    ports: Ports,
+) -> api::PortChange {
+    let rules =
+        targets.iter().filter(|target| target.name == change.target).flat_map(|target| &target.inbound);
+    let rows: Vec<String> = rules
+        .filter(|rule| {
+            rule.transport.name() == change.transport && rule.first <= ports.last && rule.last >= ports.first
+        })
+        .flat_map(|rule| rule.rows.iter().cloned())
+        .collect();
+    api::PortChange {
+        target: change.target.clone(),
+        transport: change.transport.clone(),
+        first: ports.first,
+        last: ports.last,
+        service: plan.catalogue.services(&rows),
+    }
+}

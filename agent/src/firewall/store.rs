@@ -1,0 +1,169 @@
+//! What outlives a reboot: the roles and the configuration that hold for good, in one file of the state directory.
+
+use std::fs::{self, File};
+use std::io::{self, ErrorKind, Write as _};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result};
+use serde::{Deserialize, Serialize};
+
+use super::Memory;
+use crate::plan::{Plan, Roles};
+
+const FILE: &str = "confirmed.json";
+
+/// The file, and what it holds.
+#[derive(Debug)]
+pub struct Store {
+    file: PathBuf,
+    held: Option<Confirmed>,
+}
+
+/// What holds for good.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Confirmed {
+    /// The roles of each target.
+    roles: Roles,
+    /// The roles that the file gave when they were set.
+    file_roles: Roles,
+    /// The text of the configuration file.
+    config: String,
+    /// The text that a reload tried after that and nobody confirmed: the file is not taken while it says this.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    tried: Option<String>,
+}
+
+impl Store {
+    /// The store in `directory`, which need not exist. What cannot be read is said in the log and taken for nothing: a
+    /// box without a firewall would be worse.
+    #[must_use]
+    pub fn open(directory: &Path) -> Self {
+        let file = directory.join(FILE);
+        let read = || -> Result<Option<Confirmed>> {
+            match fs::read(&file) {
+                Ok(text) => Ok(Some(serde_json::from_slice(&text)?)),
+                Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+                Err(error) => Err(error.into()),
+            }
+        };
+        let held = read().unwrap_or_else(|error| {
+            tracing::warn!("{}: {error:#}; the file's roles hold", file.display());
+            None
+        });
+        Self { file, held }
+    }
+
+    /// The memory of an agent that finds no maps: after a boot, or after the box was opened.
+    pub(super) fn memory(&self) -> Memory {
+        let held = self.held.clone();
+        held.map_or_else(Memory::default, |held| Memory {
+            roles: held.roles,
+            file_roles: held.file_roles,
+            ..Memory::default()
+        })
+    }
+
+    /// The configuration that held before a reload that nobody has confirmed, where `plan` is what that reload tried.
+    pub(super) fn before(&self, plan: &Plan) -> Option<Plan> {
+        let held = self.held.as_ref().filter(|held| held.tried.as_ref() == Some(&plan.text))?;
+        self.parsed(held, plan)
+    }
+
+    /// The configuration that holds for good, as it stood in the file of `plan`.
+    pub(super) fn plan(&self, plan: &Plan) -> Option<Plan> {
+        self.parsed(self.held.as_ref()?, plan)
+    }
+
+    fn parsed(&self, held: &Confirmed, plan: &Plan) -> Option<Plan> {
+        Plan::parse(&held.config, &plan.file)
+            .inspect_err(|problems| {
+                tracing::warn!("the configuration in {} is no longer good: {problems}", self.file.display());
+            })
+            .ok()
+    }
+
+    /// The text of the file that the last reload tried, where it was not confirmed.
+    pub(super) fn tried(&self) -> Option<&str> {
+        self.held.as_ref()?.tried.as_deref()
+    }
+
+    /// Stores what holds from now on. `taken` says that the file itself was read for it.
+    pub(super) fn confirm(&mut self, plan: &Plan, memory: &Memory, taken: bool) -> Result<()> {
+        let tried = self.tried().filter(|_| !taken).map(str::to_owned);
+        self.try_out(plan, memory, tried)
+    }
+
+    /// Stores what holds, and the text that is tried beside it.
+    pub(super) fn try_out(&mut self, plan: &Plan, memory: &Memory, tried: Option<String>) -> Result<()> {
+        let held = Confirmed {
+            roles: memory.roles.clone(),
+            file_roles: memory.file_roles.clone(),
+            config: plan.text.clone(),
+            tried,
+        };
+        if self.held.as_ref() == Some(&held) {
+            return Ok(());
+        }
+        let text = serde_json::to_vec_pretty(&held).context("writing down what holds")?;
+        replace(&self.file, &text).with_context(|| format!("writing {}", self.file.display()))?;
+        self.held = Some(held);
+        Ok(())
+    }
+}
+
+/// Whole or not at all, also where the power fails.
+fn replace(file: &Path, text: &[u8]) -> io::Result<()> {
+    let directory = file.parent().unwrap_or(Path::new("."));
+    fs::create_dir_all(directory)?;
+    let new = file.with_extension("new");
+    let mut written = File::create(&new)?;
+    written.write_all(text)?;
+    written.sync_all()?;
+    fs::rename(&new, file)?;
+    File::open(directory)?.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::Store;
+    use crate::firewall::Memory;
+    use crate::plan::Plan;
+
+    const GOOD: &str = "management = \"none\"\n[[interface]]\nname = \"eth0\"\n[[target]]\nroles = []\n";
+
+    fn plan(text: &str) -> Plan {
+        Plan::parse(text, Path::new("test.toml")).unwrap_or_else(|problems| panic!("{problems}"))
+    }
+
+    #[test]
+    fn what_was_confirmed_is_found_again_and_what_was_tried_is_not_taken() {
+        let directory = std::env::temp_dir().join(format!("lyncwall-store-{}", std::process::id()));
+        let old = plan(GOOD);
+        let new = plan(&format!("mode = \"audit\"\n{GOOD}"));
+        let memory =
+            Memory { roles: [("host".to_owned(), vec!["edge".to_owned()])].into(), ..Memory::default() };
+
+        let mut store = Store::open(&directory);
+        assert!(store.memory().roles.is_empty() && store.before(&new).is_none(), "nothing was ever stored");
+        store.confirm(&old, &memory, true).expect("a store");
+        store.try_out(&old, &memory, Some(new.text.clone())).expect("a store");
+        let mut store = Store::open(&directory);
+        assert_eq!(store.memory().roles, memory.roles);
+        assert_eq!(store.before(&new).map(|plan| plan.text), Some(old.text.clone()));
+        assert!(store.before(&old).is_none() && store.tried().is_some());
+
+        // Other roles change nothing about it; the file itself does.
+        store.confirm(&old, &Memory::default(), false).expect("a store");
+        assert!(Store::open(&directory).before(&new).is_some());
+        store.confirm(&new, &Memory::default(), true).expect("a store");
+        let store = Store::open(&directory);
+        assert!(store.before(&new).is_none() && store.tried().is_none());
+        assert_eq!(std::fs::read_dir(&directory).expect("the directory").count(), 1, "nothing else is left");
+
+        std::fs::write(directory.join(super::FILE), "{").expect("damage");
+        assert!(Store::open(&directory).memory().roles.is_empty());
+        std::fs::remove_dir_all(&directory).expect("no directory");
+    }
+}

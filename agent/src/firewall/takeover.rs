@@ -1,0 +1,53 @@
+//! Taking over interfaces without cutting what stands: first what they send is watched, then what stands already becomes
+//! flows, then what comes in is judged.
+
+use std::thread;
+use std::time::Duration;
+
+use anyhow::Result;
+
+use super::{Firewall, attach_modes};
+use crate::machine;
+use crate::plan::Plan;
+use crate::standing;
+
+impl Firewall {
+    /// Attaches to all interfaces of a plan. Where some were not watched before, what stands on them is let in from then
+    /// on; `learn` is how long what they send is watched before.
+    ///
+    /// A generation has to be live: it says which connections need a flow.
+    pub(super) fn take_over(&mut self, plan: &Plan, learn: Duration) -> Result<()> {
+        let wanted = attach_modes(plan);
+        self.datapath.check_interfaces(&wanted)?;
+        let names: Vec<&str> = wanted.iter().map(|(name, _)| *name).collect();
+        // Before the program is there, so that nothing that goes out is overlooked.
+        self.datapath.set_learning(true);
+        let attached = self.watch_and_seed(&names, learn).and_then(|()| self.attach(plan));
+        self.datapath.set_learning(false);
+        attached
+    }
+
+    fn watch_and_seed(&mut self, names: &[&str], learn: Duration) -> Result<()> {
+        let new = self.datapath.attach_egress(names)?;
+        if new.is_empty() {
+            return Ok(());
+        }
+        if !learn.is_zero() {
+            tracing::info!(
+                interfaces = new.join(" "),
+                seconds = learn.as_secs(),
+                "watching what goes out before anything is dropped, to learn which replies to let in"
+            );
+            thread::sleep(learn);
+        }
+        let standing = standing::connections()?;
+        self.datapath.seed(&standing)?;
+        // Whoever connected to this box is judged by its rules, not let in as a reply.
+        let (accepting, own) = (standing::accepting()?, machine::addresses()?);
+        let forgotten =
+            self.datapath.forget_flows(|local, port| accepting.contains(&port) && own.contains(&local))?;
+        self.memory.flows_forgotten += forgotten;
+        tracing::info!(connections = standing.len(), "looked at the connections that stand");
+        Ok(())
+    }
+}

@@ -1,0 +1,61 @@
+//! The sockets of this network namespace, by `NETLINK_SOCK_DIAG` (sock_diag(7)).
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+
+use anyhow::{Context as _, Result};
+use netlink_packet_sock_diag::SockDiagMessage;
+use netlink_packet_sock_diag::constants::{AF_INET, AF_INET6, IPPROTO_TCP, IPPROTO_UDP};
+use netlink_packet_sock_diag::inet::{ExtensionFlags, InetRequest, SocketId, StateFlags};
+use rtnetlink::packet_core::NLM_F_DUMP;
+use rtnetlink::sys::protocols::NETLINK_SOCK_DIAG;
+
+use super::{Protocol, Standing};
+use crate::netlink;
+
+pub(super) fn connections() -> Result<Vec<Standing>> {
+    let standing = |protocol| {
+        move |id: SocketId| {
+            let local = SocketAddr::new(id.source_address, id.source_port);
+            let remote = SocketAddr::new(id.destination_address, id.destination_port);
+            (remote.port() != 0).then_some(())?;
+            Standing::new(protocol, local, remote)
+        }
+    };
+    let tcp = listed("TCP", IPPROTO_TCP, &open_tcp())?;
+    let mut all: Vec<Standing> = tcp.into_iter().filter_map(standing(Protocol::Tcp)).collect();
+    // A UDP socket with a peer is in the state of an established connection, any other one in that of a closed one.
+    let udp = listed("UDP", IPPROTO_UDP, &StateFlags::ESTABLISHED)?;
+    all.extend(udp.into_iter().filter_map(standing(Protocol::Udp)));
+    Ok(all)
+}
+
+/// TCP ports that some socket accepts connections at.
+pub(super) fn accepting() -> Result<BTreeSet<u16>> {
+    Ok(listed("TCP", IPPROTO_TCP, &StateFlags::LISTEN)?.into_iter().map(|id| id.source_port).collect())
+}
+
+/// All states but those without a peer and `TIME_WAIT`, where nothing is to come any more.
+fn open_tcp() -> StateFlags {
+    StateFlags::all() - StateFlags::LISTEN - StateFlags::CLOSE - StateFlags::TIME_WAIT
+}
+
+fn listed(name: &str, protocol: u8, states: &StateFlags) -> Result<Vec<SocketId>> {
+    let mut found = Vec::new();
+    for (family, socket_id) in [(AF_INET, SocketId::new_v4()), (AF_INET6, SocketId::new_v6())] {
+        let request = InetRequest {
+            family,
+            protocol,
+            extensions: ExtensionFlags::empty(),
+            states: states.clone(),
+            socket_id,
+        };
+        let answers = netlink::ask(NETLINK_SOCK_DIAG, SockDiagMessage::InetRequest(request), NLM_F_DUMP)
+            .with_context(|| format!("listing the {name} sockets (the kernel's inet_diag)"))?;
+        found.extend(answers.into_iter().filter_map(|answer| match answer {
+            SockDiagMessage::InetResponse(response) => Some(response.header.socket_id),
+            _ => None,
+        }));
+    }
+    Ok(found)
+}

@@ -1,0 +1,213 @@
+//! Flows: what this side opened, so that its replies get in.
+
+use super::{NetPort, PortTransport};
+
+/// Entries of each of `FLOWS_V4` and `FLOWS_V6`; the least recently used goes first.
+pub const FLOWS: u32 = 131_072;
+
+/// A flow of IPv4, as a packet that goes out has it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[repr(C)]
+pub struct FlowKeyV4 {
+    /// The address of this side: the source of what goes out, the destination of what comes in. As it lies in the packet.
+    pub local: [u16; 2],
+    /// The address of the far side.
+    pub remote: [u16; 2],
+    /// The port of this side; of an echo request its identifier.
+    pub local_port: NetPort,
+    /// The port of the far side; 0 for an echo request.
+    pub remote_port: NetPort,
+    /// The IP protocol.
+    pub protocol: u8,
+    /// Keeps the size a multiple of 4; 0.
+    pub reserved: u8,
+    /// The zone; 0, as there is one.
+    pub zone: u16,
+}
+
+/// A flow of IPv6; see [`FlowKeyV4`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[repr(C)]
+pub struct FlowKeyV6 {
+    /// The address of this side.
+    pub local: [u16; 8],
+    /// The address of the far side.
+    pub remote: [u16; 8],
+    /// The port of this side; of an echo request its identifier.
+    pub local_port: NetPort,
+    /// The port of the far side; 0 for an echo request.
+    pub remote_port: NetPort,
+    /// The IP protocol.
+    pub protocol: u8,
+    /// Keeps the size a multiple of 4; 0.
+    pub reserved: u8,
+    /// The zone; 0, as there is one.
+    pub zone: u16,
+}
+
+const _: () = assert!(size_of::<FlowKeyV4>() == 16);
+const _: () = assert!(size_of::<FlowKeyV6>() == 40);
+
+/// How far a flow is. Only what this side sends changes it, so that a forged packet cannot end a flow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum FlowState {
+    /// TCP: this side sent SYN and nothing after it.
+    Opening = 0,
+    /// TCP: this side sent more than SYN.
+    Established = 1,
+    /// TCP: this side sent FIN or RST.
+    Closing = 2,
+    /// UDP.
+    Udp = 3,
+    /// An echo request.
+    Echo = 4,
+}
+
+/// The value of a flow, one word: when it carried a packet last, and its state.
+///
+/// Bits 0-7 the [`FlowState`], 8-63 jiffies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(transparent)]
+pub struct Flow(pub u64);
+
+impl Flow {
+    /// A flow that carried a packet at `now` (jiffies).
+    #[must_use]
+    #[inline(always)]
+    pub const fn new(state: FlowState, now: u64) -> Self {
+        Self(now << 8 | state as u64)
+    }
+
+    /// The value of its state.
+    #[must_use]
+    #[inline(always)]
+    pub const fn state(self) -> u8 {
+        self.0 as u8
+    }
+
+    /// When it carried a packet last, in jiffies.
+    #[must_use]
+    #[inline(always)]
+    pub const fn last(self) -> u64 {
+        self.0 >> 8
+    }
+
+    /// The same flow, which carries a packet at `now` (jiffies).
+    #[must_use]
+    #[inline(always)]
+    pub const fn at(self, now: u64) -> Self {
+        Self(now << 8 | (self.0 & 0xff))
+    }
+}
+
+/// How long a flow outlives its last packet, in seconds. Part of a [`Generation`](super::Generation).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(C)]
+pub struct FlowTimes {
+    /// TCP once this side sent more than SYN.
+    pub tcp_established: u32,
+    /// UDP.
+    pub udp: u32,
+}
+
+impl FlowTimes {
+    /// Web idle time-outs in front of Lync are 1,800 s, so a flow outlives that by far; UDP as long as conntrack holds
+    /// a stream of it (`nf_conntrack_udp_timeout_stream` was 180 s until kernel 5.1).
+    pub const DEFAULT: Self = Self { tcp_established: 7200, udp: 180 };
+
+    /// The time-out for the value of a [`FlowState`], in seconds.
+    #[must_use]
+    #[inline(always)]
+    pub const fn of(self, state: u8) -> u32 {
+        /// SYN is repeated for two minutes (`tcp_syn_retries` 6: 127 s).
+        const OPENING: u32 = 130;
+        /// As conntrack waits after FIN (`nf_conntrack_tcp_timeout_fin_wait`).
+        const CLOSING: u32 = 120;
+        /// As conntrack waits for an echo reply (`nf_conntrack_icmp_timeout`).
+        const ECHO: u32 = 30;
+        if state == FlowState::Established as u8 {
+            self.tcp_established
+        } else if state == FlowState::Udp as u8 {
+            self.udp
+        } else if state == FlowState::Opening as u8 {
+            OPENING
+        } else if state == FlowState::Closing as u8 {
+            CLOSING
+        } else {
+            ECHO
+        }
+    }
+}
+
+/// The longest time-out that may be configured, in seconds: what a [`FlowPorts`] byte can tell apart, with room.
+pub const LONGEST_FLOW: u32 = 86_400;
+
+/// When some flow last used a local port, as a [`FlowPorts::stamp`], by [`PortTransport`] and [`NetPort::index`]: most
+/// packets that are no replies are told from those that may be without a look into the flow tables.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct FlowPorts(pub [[u8; 65536]; PortTransport::ALL.len()]);
+
+const _: () = assert!(size_of::<FlowPorts>() == 2 * 65536);
+
+impl FlowPorts {
+    /// Seconds in a unit of a stamp. 255 of them are 36 hours.
+    const UNIT: u64 = 512;
+
+    /// The stamp of a time in jiffies, with `hz` jiffies a second. It comes again after 36 hours, and then a port that
+    /// was not used since looks as if it were: that costs a look-up, and lets nothing in.
+    #[must_use]
+    #[inline(always)]
+    pub const fn stamp(now: u64, hz: u64) -> u8 {
+        // A division that may be by zero would end the program.
+        match now.checked_div(hz * Self::UNIT) {
+            Some(units) => units as u8,
+            None => 0,
+        }
+    }
+
+    /// True where a flow of a port with this stamp may still live, with its time-out in seconds.
+    #[must_use]
+    #[inline(always)]
+    pub const fn may_live(stamp: u8, now: u8, timeout: u32) -> bool {
+        // One more for the unit that has begun, and one for the part of a unit that the flow was used in.
+        now.wrapping_sub(stamp) as u64 <= timeout as u64 / Self::UNIT + 1
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Flow, FlowPorts, FlowState, FlowTimes, LONGEST_FLOW};
+
+    #[test]
+    fn a_flow_keeps_its_state_when_it_is_touched() {
+        let flow = Flow::new(FlowState::Closing, 5_000_000_000);
+        assert_eq!((flow.state(), flow.last()), (FlowState::Closing as u8, 5_000_000_000));
+        assert_eq!(flow.at(6_000_000_000), Flow::new(FlowState::Closing, 6_000_000_000));
+    }
+
+    #[test]
+    fn a_port_may_live_at_least_as_long_as_its_flows() {
+        for hz in [100, 250, 1000] {
+            for timeout in [1, 180, 512, 7200, LONGEST_FLOW] {
+                for used in [0, 1, 511, 512, 70_000, 131_071, 131_072, 1_000_000] {
+                    let stamp = FlowPorts::stamp(used * hz, hz);
+                    let at = |seconds: u64| FlowPorts::stamp((used + seconds) * hz, hz);
+                    for age in [0, u64::from(timeout) / 2, u64::from(timeout)] {
+                        assert!(FlowPorts::may_live(stamp, at(age), timeout), "{age} of {timeout}");
+                    }
+                    assert!(!FlowPorts::may_live(stamp, at(u64::from(timeout) + 1536), timeout));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn every_state_has_a_time_out() {
+        let times = FlowTimes { tcp_established: 1, udp: 2 };
+        let states =
+            [FlowState::Opening, FlowState::Established, FlowState::Closing, FlowState::Udp, FlowState::Echo];
+        assert_eq!(states.map(|state| times.of(state as u8)), [130, 1, 120, 2, 30]);
+    }
+}

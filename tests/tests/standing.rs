@@ -1,0 +1,190 @@
+//! Which connections are found to stand: real sockets, and what a forwarding box tracks.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::time::Duration;
+
+use lyncwall::standing::{Protocol, Standing, connections};
+use lyncwall_tests::netns::{End, Netns, Pair, veth};
+use lyncwall_tests::prerequisites::require_root;
+use lyncwall_tests::scene::Scene;
+use lyncwall_tests::traffic::{Outcome, TcpEcho, UdpEcho, eventually, ping, tcp_open, udp_exchange};
+
+/// For an answer that comes, on an emulated machine as well.
+const PATIENT: Duration = Duration::from_secs(60);
+
+#[test]
+fn sockets_with_a_peer_elsewhere_stand_and_no_others() {
+    require_root();
+    let pair = Pair::new().expect("namespaces");
+    assert_eq!(standing(&pair.host), [], "an empty namespace");
+    let mut open = Vec::new();
+    let mut servers = Vec::new();
+    let mut expected = Vec::new();
+    // Inbound to a server of either family; outbound to one.
+    for (host, client) in Scene::HOST.into_iter().zip(Scene::CLIENT) {
+        servers.push(TcpEcho::start(&pair.host, (host, 443)).expect("a server"));
+        servers.push(TcpEcho::start(&pair.client, (client, 5061)).expect("a server"));
+        let inbound = opened(&pair.client, (host, 443).into());
+        expected.push(tcp((host, 443).into(), inbound.local_addr().expect("an address")));
+        let outbound = opened(&pair.host, (client, 5061).into());
+        expected.push(tcp(outbound.local_addr().expect("an address"), (client, 5061).into()));
+        open.extend([inbound, outbound]);
+    }
+    // An IPv6 socket that takes IPv4 as well.
+    servers.push(TcpEcho::start(&pair.host, (Ipv6Addr::UNSPECIFIED, 8080)).expect("a server"));
+    let mapped = opened(&pair.client, Scene::v4(8080));
+    expected.push(tcp(Scene::v4(8080), mapped.local_addr().expect("an address")));
+    // UDP with a peer, and without one.
+    let mut datagrams = Vec::new();
+    for (host, client) in Scene::HOST.into_iter().zip(Scene::CLIENT) {
+        let connected = udp_socket(&pair.host, (host, 40_000).into());
+        connected.connect((client, 3478)).expect("a peer");
+        expected.push(Standing {
+            protocol: Protocol::Udp,
+            local: (host, 40_000).into(),
+            remote: (client, 3478).into(),
+        });
+        datagrams.extend([connected, udp_socket(&pair.host, (host, 40_001).into())]);
+    }
+    // What stays inside.
+    for inside in [IpAddr::from(Ipv4Addr::LOCALHOST), Ipv6Addr::LOCALHOST.into()] {
+        servers.push(TcpEcho::start(&pair.host, (inside, 9000)).expect("a server"));
+        open.push(opened(&pair.host, (inside, 9000).into()));
+        let connected = udp_socket(&pair.host, (inside, 0).into());
+        connected.connect((inside, 9001)).expect("a peer");
+        datagrams.push(connected);
+    }
+    expected.sort_unstable();
+    assert_eq!(standing(&pair.host), expected);
+}
+
+#[test]
+fn a_connection_that_ends_stands_no_more() {
+    require_root();
+    let pair = Pair::new().expect("namespaces");
+    let listener = pair.client.run(|| TcpListener::bind((Pair::CLIENT_V4, 5061))).expect("a server");
+    let near = opened(&pair.host, (Pair::CLIENT_V4, 5061).into());
+    let (far, _) = listener.accept().expect("the connection");
+    let expected = tcp(near.local_addr().expect("an address"), (Pair::CLIENT_V4, 5061).into());
+    // The near side ends it first, so that it waits in TIME_WAIT.
+    near.shutdown(std::net::Shutdown::Write).expect("an end");
+    assert_eq!(standing(&pair.host), [expected], "half of it still stands");
+    drop((far, near));
+    assert!(eventually(PATIENT, || standing(&pair.host).is_empty()), "{:?}", standing(&pair.host));
+}
+
+#[test]
+fn what_a_masquerading_box_forwards_stands_with_its_addresses_on_the_wire() {
+    require_root();
+    let pair = Pair::new().expect("namespaces");
+    let inner = behind(&pair);
+    nft(
+        &pair.host,
+        "table inet nat {
+            chain out {
+                type nat hook postrouting priority 100
+                oifname \"host0\" ip saddr 10.1.0.0/24 masquerade
+                oifname \"host0\" ip6 saddr fd00:1::/64 masquerade
+            }
+            chain tracked {
+                type filter hook prerouting priority 0
+                ct state established accept
+            }
+        }",
+    );
+    let mut servers = Vec::new();
+    let mut answerers = Vec::new();
+    let mut open = Vec::new();
+    let mut expected = Vec::new();
+    for (host, client) in Scene::HOST.into_iter().zip(Scene::CLIENT) {
+        servers.push(TcpEcho::start(&pair.client, (client, 5061)).expect("a server"));
+        answerers.push(UdpEcho::start(&pair.client, (client, 3478)).expect("a server"));
+        let stream = opened(&inner, (client, 5061).into());
+        // The port stays what it was where it is free.
+        let port = stream.local_addr().expect("an address").port();
+        expected.push(tcp((host, port).into(), (client, 5061).into()));
+        open.push(stream);
+        let answer = udp_exchange(&inner, 40_000, (client, 3478).into(), PATIENT).expect("a try");
+        assert_eq!(answer, Outcome::Answered);
+        expected.push(Standing {
+            protocol: Protocol::Udp,
+            local: (host, 40_000).into(),
+            remote: (client, 3478).into(),
+        });
+        assert_eq!(ping(&inner, client, PATIENT).expect("a try"), Outcome::Answered);
+    }
+    // What is begun outside and meant for the box itself: a socket where it is TCP, nothing where it is UDP.
+    servers.push(TcpEcho::start(&pair.host, Scene::v4(443)).expect("a server"));
+    answerers.push(UdpEcho::start(&pair.host, Scene::v4(3478)).expect("a server"));
+    let inbound = opened(&pair.client, Scene::v4(443));
+    expected.push(tcp(Scene::v4(443), inbound.local_addr().expect("an address")));
+    let answer = udp_exchange(&pair.client, 0, Scene::v4(3478), PATIENT).expect("a try");
+    assert_eq!(answer, Outcome::Answered);
+
+    let (echoes, others): (Vec<Standing>, Vec<Standing>) =
+        standing(&pair.host).into_iter().partition(|standing| standing.protocol == Protocol::IcmpEcho);
+    expected.sort_unstable();
+    assert_eq!(others, expected);
+    let ends: Vec<(IpAddr, IpAddr)> = echoes.iter().map(|echo| (echo.local.ip(), echo.remote.ip())).collect();
+    assert_eq!(ends, Scene::HOST.into_iter().zip(Scene::CLIENT).collect::<Vec<_>>());
+    assert!(echoes.iter().all(|echo| echo.local.port() == echo.remote.port() && echo.local.port() != 0));
+
+    // Ended on both sides, the connections wait in conntrack for stragglers and stand no more.
+    drop(open);
+    let forwarded =
+        |standing: &Standing| standing.protocol == Protocol::Tcp && standing.remote.port() == 5061;
+    assert!(eventually(PATIENT, || !standing(&pair.host).iter().any(forwarded)));
+}
+
+/// A namespace behind the host, which forwards for it.
+fn behind(pair: &Pair) -> Netns {
+    let inner = Netns::new().expect("a namespace");
+    veth(
+        End { namespace: &pair.host, name: "inner0", mac: [2, 0, 0, 0, 0x20, 1] },
+        End { namespace: &inner, name: "uplink0", mac: [2, 0, 0, 0, 0x20, 2] },
+    )
+    .expect("a wire");
+    let networks: [(IpAddr, IpAddr, u8); 2] = [
+        (Ipv4Addr::new(10, 1, 0, 1).into(), Ipv4Addr::new(10, 1, 0, 2).into(), 24),
+        (
+            Ipv6Addr::new(0xfd00, 1, 0, 0, 0, 0, 0, 1).into(),
+            Ipv6Addr::new(0xfd00, 1, 0, 0, 0, 0, 0, 2).into(),
+            64,
+        ),
+    ];
+    for (gateway, own, prefix) in networks {
+        pair.host.add_address("inner0", gateway, prefix).expect("an address");
+        inner.add_address("uplink0", own, prefix).expect("an address");
+        let any: IpAddr =
+            if own.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+        inner.add_route(any, 0, gateway).expect("a route");
+    }
+    pair.host.sysctl("net.ipv4.ip_forward", "1").expect("forwarding");
+    pair.host.sysctl("net.ipv6.conf.all.forwarding", "1").expect("forwarding");
+    inner
+}
+
+fn nft(namespace: &Netns, rules: &str) {
+    let done = namespace
+        .command("nft")
+        .arg(rules)
+        .output()
+        .expect("nft of Debian's package nftables runs: `apt-get install nftables`");
+    assert!(done.status.success(), "nft: {}", String::from_utf8_lossy(&done.stderr));
+}
+
+fn standing(namespace: &Netns) -> Vec<Standing> {
+    namespace.run(connections).expect("what stands")
+}
+
+fn tcp(local: SocketAddr, remote: SocketAddr) -> Standing {
+    Standing { protocol: Protocol::Tcp, local, remote }
+}
+
+fn opened(from: &Netns, to: SocketAddr) -> TcpStream {
+    tcp_open(from, to, PATIENT).expect("a connection")
+}
+
+fn udp_socket(namespace: &Netns, address: SocketAddr) -> UdpSocket {
+    namespace.run(|| UdpSocket::bind(address)).expect("a socket")
+}
