@@ -17,7 +17,7 @@ use rtnetlink::LinkUnspec;
 use rtnetlink::packet_route::link::{LinkAttribute, LinkXdp};
 use tokio_stream::StreamExt as _;
 
-use super::{PATIENCE, PATIENT, entries, open, pin_dir, policy, problem, runtime, send_until, syn};
+use super::{MAPS, PATIENCE, PATIENT, entries, open, pin_dir, policy, problem, runtime, send_until, syn};
 
 /// The XDP program on an interface.
 fn program_on(namespace: &Netns, interface: &str) -> Option<u32> {
@@ -96,7 +96,7 @@ fn enforcement_outlives_the_agent_and_the_next_one_adopts_it() {
     drop(datapath);
     let detached = pair.host.run(|| Datapath::detach(&directory)).expect("everything goes");
     assert_eq!(detached.interfaces, [Pair::HOST_LINK]);
-    assert_eq!((detached.maps.len(), detached.left.len()), (15, 0));
+    assert_eq!((detached.maps.len(), detached.left.len()), (MAPS, 0));
     assert!(!pin_dir(&bpffs).exists());
     assert_eq!(program_on(&pair.host, Pair::HOST_LINK), None);
     assert_eq!((outcome(443), outcome(8443)), (Outcome::Answered, Outcome::Answered));

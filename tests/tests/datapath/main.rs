@@ -31,6 +31,10 @@ use nix::errno::Errno;
 const PATIENCE: Duration = Duration::from_millis(400);
 /// For what must come, on an emulated machine as well.
 const PATIENT: Duration = Duration::from_secs(60);
+/// Maps that are pinned.
+const MAPS: usize = 18;
+/// Entries of the pin directory: the maps, and a directory each for the links and for what goes out.
+const PINS: usize = MAPS + 2;
 
 fn object() -> Vec<u8> {
     lyncwall_tests::object::object().to_vec()

@@ -8,12 +8,12 @@ use std::{env, fs};
 use aya::maps::{Array, Map, MapData, PerCpuArray};
 use lyncwall::datapath::Datapath;
 use lyncwall::problem::Problems;
-use lyncwall_common::abi::{STATE_BYTES, map};
+use lyncwall_common::abi::{ABI_VERSION, STATE_BYTES, map};
 use lyncwall_tests::bpffs::Bpffs;
 use lyncwall_tests::kernel;
 use lyncwall_tests::prerequisites::require_root;
 
-use super::{entries, object, open, open_ports, pin_dir, policy, problem};
+use super::{MAPS, PINS, entries, object, open, open_ports, pin_dir, policy, problem};
 
 /// The object with programs that no verifier takes: their first instructions are none.
 fn broken_object() -> Vec<u8> {
@@ -65,7 +65,7 @@ fn a_first_start_pins_everything_and_judges() {
     println!("this kernel tells of {told:?} verified instructions");
     assert_eq!(status.verified_instructions, told);
     assert!(told.is_none_or(|count| (1..500_000).contains(&count)), "{status:?}");
-    assert_eq!(entries(&directory).len(), 16, "15 maps and the links");
+    assert_eq!(entries(&directory).len(), PINS, "the maps, the links and what goes out");
     let metadata = fs::metadata(&directory).expect("the directory is there");
     assert_eq!(metadata.permissions().mode() & 0o777, 0o700);
     assert_eq!(datapath.load_state().expect("the state can be read"), None);
@@ -81,7 +81,7 @@ fn a_second_agent_is_refused_until_the_first_is_gone() {
     assert!(problem(&error).contains("another lyncwall agent uses"), "{error}");
     let error = Datapath::detach(&directory).expect_err("the directory is locked");
     assert!(problem(&error).contains("another lyncwall agent uses"), "{error}");
-    assert_eq!(entries(&directory).len(), 16);
+    assert_eq!(entries(&directory).len(), PINS);
     drop(first);
     open(&directory);
 }
@@ -114,7 +114,7 @@ fn a_failed_first_start_leaves_no_pins() {
     datapath.install(&policy(&[443])).expect("a generation");
     drop(datapath);
     Datapath::open(&broken, &pin_dir(&bpffs)).err().expect("the verifier refuses");
-    assert_eq!(entries(&pin_dir(&bpffs)).len(), 16);
+    assert_eq!(entries(&pin_dir(&bpffs)).len(), PINS);
     assert_eq!(open_ports(&open(&pin_dir(&bpffs)), &[442, 443]), [443]);
 }
 
@@ -127,7 +127,7 @@ fn the_rest_of_a_start_that_was_cut_short_is_replaced() {
     // As if the agent was killed before it wrote its version.
     fs::remove_file(directory.join(map::STATE)).expect("a pin to remove");
     let mut datapath = open(&directory);
-    assert_eq!(entries(&directory).len(), 16);
+    assert_eq!(entries(&directory).len(), PINS);
     assert_eq!(datapath.install(&policy(&[443])).expect("a generation"), 1);
 }
 
@@ -142,7 +142,7 @@ fn pinned_maps_of_another_shape_are_refused() {
     let other = aya_obj::Map::new_from_params(
         aya_obj::generated::bpf_map_type::BPF_MAP_TYPE_PERCPU_ARRAY as u32,
         4,
-        16,
+        PINS,
         7,
         0,
     );
@@ -175,10 +175,12 @@ fn pinned_maps_of_another_version_are_refused() {
     let error = Datapath::open(&object(), &directory).err().expect("another version");
     let text = problem(&error);
     assert!(
-        text.contains("version 77") && text.contains("has version 2") && text.contains("lyncwall detach"),
+        text.contains("version 77")
+            && text.contains(&format!("has version {ABI_VERSION}"))
+            && text.contains("lyncwall detach"),
         "{text}"
     );
-    assert_eq!(Datapath::detach(&directory).expect("the fix works").maps.len(), 15);
+    assert_eq!(Datapath::detach(&directory).expect("the fix works").maps.len(), MAPS);
     open(&directory);
 }
 
