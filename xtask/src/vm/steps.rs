@@ -14,12 +14,13 @@ struct TestProgram {
 }
 
 /// The test programs that run on every kernel, in this order.
-const TESTS: [TestProgram; 6] = [
+const TESTS: [TestProgram; 7] = [
     TestProgram { name: "verdicts", guest_only: false, part: None },
     TestProgram { name: "datapath", guest_only: false, part: None },
     TestProgram { name: "agent", guest_only: false, part: Some("ends::") },
     TestProgram { name: "traffic", guest_only: false, part: None },
     TestProgram { name: "switch", guest_only: false, part: None },
+    TestProgram { name: "confirm", guest_only: false, part: Some("goes_back") },
     TestProgram { name: "devices", guest_only: true, part: None },
 ];
 
@@ -158,7 +159,7 @@ mod tests {
     fn all_programs_run_and_the_figures_come_last() {
         let steps = tests(&[], None);
         let run: Vec<&str> = steps.iter().map(|step| step.name.as_str()).collect();
-        assert_eq!(run, ["verdicts", "datapath", "agent", "traffic", "switch", "devices", "guest"]);
+        assert_eq!(run, ["verdicts", "datapath", "agent", "traffic", "switch", "confirm", "devices", "guest"]);
     }
 
     #[test]

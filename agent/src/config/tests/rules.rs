@@ -352,5 +352,7 @@ fn an_unknown_key_names_its_nearest() {
     let misplaced = misplaced.replace("name = \"eth0\"", "name = \"eth0\"\nmanagement = \"none\"");
     assert_eq!(places(&problems(&misplaced)), ["0:0 management", "4:1 interface[0].management"]);
     let flows = format!("{LEAST}[flows]\nmost = 5\n");
-    one_problem(&flows, "10:2 flows", "flow tracking are not supported by this version", "remove `flows`");
+    one_problem(&flows, "11:1 flows.most", "not a key", "its keys are learn, ");
+    let metrics = format!("{LEAST}[metrics]\nport = 5\n");
+    one_problem(&metrics, "10:2 metrics", "over TCP are not supported by this version", "remove `metrics`");
 }
