@@ -159,7 +159,10 @@ mod tests {
     fn all_programs_run_and_the_figures_come_last() {
         let steps = tests(&[], None);
         let run: Vec<&str> = steps.iter().map(|step| step.name.as_str()).collect();
-        assert_eq!(run, ["verdicts", "datapath", "agent", "traffic", "switch", "confirm", "devices", "guest"]);
+        assert_eq!(
+            run,
+            ["verdicts", "datapath", "agent", "traffic", "switch", "confirm", "devices", "guest"]
+        );
     }
 
     #[test]
