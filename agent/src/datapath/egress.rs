@@ -12,6 +12,7 @@ use aya::programs::tc::{
     NlOptions, SchedClassifierLink, TcAttachOptions, TcAttachType, TcError, TcHandle, qdisc_add_clsact,
 };
 use aya::programs::{Link as _, LinkOrder, SchedClassifier};
+use nix::errno::Errno;
 
 use super::interfaces::{self, Interface};
 use super::links::{pin_name, unpin};
@@ -93,10 +94,7 @@ fn attach_link(program: &mut SchedClassifier, directory: &Path, interface: &Inte
 
 /// True where there was no filter yet.
 fn attach_filter(program: &mut SchedClassifier, directory: &Path, interface: &Interface) -> Result<bool> {
-    match qdisc_add_clsact(&interface.name) {
-        Ok(()) | Err(TcError::AlreadyAttached) => {}
-        Err(error) => return Err(error).context("adding the clsact queueing discipline"),
-    }
+    add_clsact(&interface.name)?;
     let marker = directory.join(interface.index.to_string());
     let known = match fs::create_dir(&marker) {
         Ok(()) => false,
@@ -113,12 +111,22 @@ fn attach_filter(program: &mut SchedClassifier, directory: &Path, interface: &In
         Some(Err(_)) | None => {
             let options = NlOptions { priority: PRIORITY, handle: HANDLE, classid: None };
             let options = TcAttachOptions::Netlink(options);
-            program.attach_with_options(&interface.name, TcAttachType::Egress, options)?
+            let attached = program.attach_with_options(&interface.name, TcAttachType::Egress, options);
+            attached
+                .context("a filter of clsact; an `ingress` queueing discipline there would be in its place")?
         }
     };
     // Dropping it would take the program off again.
     std::mem::forget(program.take_link(id)?);
     Ok(!replaced)
+}
+
+/// Adds the queueing discipline that the filter hangs on; one that is there stays.
+fn add_clsact(interface: &str) -> Result<()> {
+    match qdisc_add_clsact(interface) {
+        Err(TcError::NetlinkError(error)) if error.raw_os_error() == Some(Errno::EEXIST as i32) => Ok(()),
+        added => added.context("adding the clsact queueing discipline"),
+    }
 }
 
 fn filter(interface: &str) -> std::io::Result<SchedClassifierLink> {
