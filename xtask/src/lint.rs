@@ -167,21 +167,7 @@ fn members() -> Result<Vec<String>> {
 
 /// All Rust files below `folder`, sorted.
 fn rust_files(folder: &Path) -> Result<Vec<PathBuf>> {
-    let mut files = Vec::new();
-    let mut folders = vec![folder.to_path_buf()];
-    while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(&folder).with_context(|| folder.display().to_string())? {
-            let entry = entry.with_context(|| folder.display().to_string())?;
-            let path = entry.path();
-            if entry.file_type().with_context(|| path.display().to_string())?.is_dir() {
-                if entry.file_name() != "target" {
-                    folders.push(path);
-                }
-            } else if path.extension().is_some_and(|extension| extension == "rs") {
-                files.push(path);
-            }
-        }
-    }
-    files.sort();
+    let mut files = workspace::files(folder, |folder| !workspace::is_output(folder))?;
+    files.retain(|file| file.extension().is_some_and(|extension| extension == "rs"));
     Ok(files)
 }

@@ -125,8 +125,12 @@ fn test(
         let passed_here: u32 = sums.iter().map(|sum| sum.passed).sum();
         passed += passed_here;
         failed += sums.iter().map(|sum| sum.failed).sum::<u32>();
-        for step in ended.iter().filter(|step| step.status != 0) {
-            wrong.push(format!("{}: {} ended with {}", kernel.name, step.name, step.status));
+        for (step, sum) in ended.iter().zip(&sums) {
+            if step.status != 0 {
+                wrong.push(format!("{}: {} ended with {}", kernel.name, step.name, step.status));
+            } else if sum.passed == 0 && guests.must_pass(&step.name) {
+                wrong.push(format!("{}: no test of {} ran", kernel.name, step.name));
+            }
         }
         match ended.iter().find(|step| step.name == steps::FIGURES) {
             Some(step) => match figures::of(step) {
@@ -262,6 +266,11 @@ impl Guests {
         }
         fs::remove_file(&guest.root).with_context(|| guest.root.display().to_string())?;
         Ok(Report { kernel, boot })
+    }
+
+    /// True for a step where at least one test has to pass.
+    fn must_pass(&self, step: &str) -> bool {
+        self.steps.iter().any(|known| known.name == step && known.must_pass)
     }
 
     fn log(&self, kernel: Kernel) -> String {

@@ -1,7 +1,7 @@
 //! Where things lie.
 
 use std::env;
-use std::fs::File;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
@@ -40,6 +40,34 @@ pub(crate) fn target_dir() -> Result<PathBuf> {
 /// What the tasks fetch; kept between runs, and made again after it is deleted.
 pub(crate) fn fetched_dir() -> Result<PathBuf> {
     Ok(target_dir()?.join("bpf-toolchain"))
+}
+
+/// All files below `folder`, sorted, but for what lies in folders that `enter` says no to. Symbolic links are neither.
+///
+/// # Errors
+/// When a folder cannot be read.
+pub(crate) fn files(folder: &Path, enter: impl Fn(&Path) -> bool) -> Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    let mut folders = vec![folder.to_path_buf()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder).with_context(|| folder.display().to_string())? {
+            let entry = entry.with_context(|| folder.display().to_string())?;
+            let path = entry.path();
+            let kind = entry.file_type().with_context(|| path.display().to_string())?;
+            if kind.is_file() {
+                files.push(path);
+            } else if kind.is_dir() && enter(&path) {
+                folders.push(path);
+            }
+        }
+    }
+    files.sort();
+    Ok(files)
+}
+
+/// True for a folder of build output, here or left by somebody else.
+pub(crate) fn is_output(folder: &Path) -> bool {
+    folder.file_name().is_some_and(|name| name == "target")
 }
 
 /// Keeps a second `cargo xtask` out of the same folder until the file is closed; `what` the other does, for people.

@@ -60,27 +60,21 @@ pub(crate) fn judge(steps: &[Ended]) -> Result<&'static str, String> {
 /// that cargo sees what has changed.
 fn copy(from: &Path, to: &Path) -> Result<()> {
     let output = workspace::target_dir()?;
-    let mut folders = vec![PathBuf::new()];
-    while let Some(folder) = folders.pop() {
-        let (source, copy) = (from.join(&folder), to.join(&folder));
-        fs::create_dir_all(&copy).with_context(|| copy.display().to_string())?;
-        for entry in fs::read_dir(&source).with_context(|| source.display().to_string())? {
-            let entry = entry.with_context(|| source.display().to_string())?;
-            let (name, path) = (folder.join(entry.file_name()), entry.path());
-            let kind = entry.file_type().with_context(|| path.display().to_string())?;
-            let left_out = path == output || entry.file_name() == ".git" || entry.file_name() == "target";
-            if kind.is_dir() && !left_out {
-                folders.push(name);
-            } else if kind.is_file() && !left_out {
-                let mut content = fs::read(&path).with_context(|| path.display().to_string())?;
-                if name == Path::new(FILE) {
-                    content = broken(&String::from_utf8_lossy(&content))?.into_bytes();
-                }
-                let copy = to.join(&name);
-                if fs::read(&copy).ok().as_ref() != Some(&content) {
-                    fs::write(&copy, content).with_context(|| copy.display().to_string())?;
-                }
-            }
+    let enter = |folder: &Path| {
+        let is_git = folder.file_name().is_some_and(|name| name == ".git");
+        folder != output && !workspace::is_output(folder) && !is_git
+    };
+    for path in workspace::files(from, enter)? {
+        let name = path.strip_prefix(from)?;
+        let mut content = fs::read(&path).with_context(|| path.display().to_string())?;
+        if name == Path::new(FILE) {
+            content = broken(&String::from_utf8_lossy(&content))?.into_bytes();
+        }
+        let copy = to.join(name);
+        if fs::read(&copy).ok().as_ref() != Some(&content) {
+            let folder = copy.parent().unwrap_or(to);
+            fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
+            fs::write(&copy, content).with_context(|| copy.display().to_string())?;
         }
     }
     Ok(())

@@ -9,6 +9,7 @@ use anyhow::{Context as _, Result};
 
 use super::kernels::Unpacked;
 use crate::process::{Failure, say};
+use crate::workspace;
 
 /// What the tests make interfaces and attach programs with, and what lists sockets.
 const WANTED: [&str; 11] = [
@@ -77,22 +78,11 @@ fn choose(
 
 /// All modules below `folder`, by name.
 fn files(folder: &Path) -> Result<BTreeMap<String, PathBuf>> {
-    let mut files = BTreeMap::new();
-    let mut folders = vec![folder.to_path_buf()];
-    while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(&folder).with_context(|| folder.display().to_string())? {
-            let entry = entry.with_context(|| folder.display().to_string())?;
-            let path = entry.path();
-            if entry.file_type().with_context(|| path.display().to_string())?.is_dir() {
-                folders.push(path);
-            } else if let Some((name, "ko" | "ko.xz")) =
-                entry.file_name().to_str().and_then(|name| name.split_once('.'))
-            {
-                files.insert(canonical(name), path);
-            }
-        }
-    }
-    Ok(files)
+    let named = |path: PathBuf| match path.file_name()?.to_str()?.split_once('.')? {
+        (name, "ko" | "ko.xz") => Some((canonical(name), path)),
+        _ => None,
+    };
+    Ok(workspace::files(folder, |_| true)?.into_iter().filter_map(named).collect())
 }
 
 /// File names have dashes where the kernel's names have underscores.
