@@ -243,9 +243,8 @@ impl Datapath {
             return Ok(connections);
         }
         let now = clock::jiffies(&self.ebpf)?;
-        let lives = |flow: Flow| {
-            now.saturating_sub(flow.last()) <= u64::from(times.of(flow.state())) * self.hz
-        };
+        let lives =
+            |flow: Flow| now.saturating_sub(flow.last()) <= u64::from(times.of(flow.state())) * self.hz;
         let mut without = Vec::new();
         for standing in connections {
             if !self.flows.find(&standing)?.is_some_and(lives) {

@@ -9,18 +9,22 @@ use lyncwall_common::abi::{AllowTable, Features, Generation, PolicyTable, PortSe
 use crate::net::Prefix;
 
 mod allow;
+mod compare;
 mod compile;
 mod counters;
 mod input;
 mod judge;
 mod open;
 mod targets;
+mod wide;
 
+pub use compare::Comparison;
 pub use compile::compile;
 pub use counters::{COUNTERS, CounterBook, Identity};
 pub use input::{Input, InterfaceInput, Rule, TargetInput};
 pub use judge::{HostTables, judge};
 pub use open::{Change, OpenPorts, Ports};
+pub use wide::{Exposed, Overlap, WideRange, exposed, is_within, overlaps, wide_ranges};
 
 /// One generation, ready to be written.
 #[derive(Clone)]

@@ -46,9 +46,9 @@ pub struct Listener {
     pub address: IpAddr,
     /// Its port, in host byte order.
     pub port: u16,
-    /// Its inode, by which [`name`] finds its process.
+    /// Its inode, by which [`name_processes`] finds its process.
     pub inode: u32,
-    /// The name of its process, where [`name`] found it.
+    /// The name of its process, where [`name_processes`] found it.
     pub process: Option<String>,
 }
 
@@ -96,7 +96,7 @@ pub fn listeners() -> Result<Vec<Listener>> {
 }
 
 /// Finds the processes of these sockets, as far as `/proc` tells them.
-pub fn name<'a>(listeners: impl IntoIterator<Item = &'a mut Listener>) {
+pub fn name_processes<'a>(listeners: impl IntoIterator<Item = &'a mut Listener>) {
     let mut listeners: Vec<&mut Listener> = listeners.into_iter().collect();
     let names = owner::names(&listeners.iter().map(|listener| listener.inode).collect());
     for listener in &mut listeners {

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use lyncwall::exposure;
 use lyncwall::plan::Plan;
 use serde::Serialize;
 
@@ -49,7 +50,7 @@ pub(crate) fn run(options: &Options, output: &Output) -> anyhow::Result<()> {
             .map(|(name, roles)| Target { name: name.clone(), roles: roles.clone() })
             .collect(),
         allow: plan.config.allow.iter().map(|rule| rule.name.clone()).collect(),
-        warnings: plan.warnings(&roles),
+        warnings: [plan.warnings(&roles), exposure::warnings(&plan, &roles)].concat(),
     };
     if output.json() {
         return output.value(&checked);

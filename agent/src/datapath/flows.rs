@@ -38,8 +38,7 @@ impl FlowMaps {
             Protocol::Udp => UDP,
             Protocol::IcmpEcho => return Ok(None),
         };
-        let [local_port, remote_port] =
-            [standing.local, standing.remote].map(|end| NetPort::new(end.port()));
+        let [local_port, remote_port] = [standing.local, standing.remote].map(|end| NetPort::new(end.port()));
         let found = match (standing.local.ip(), standing.remote.ip()) {
             (IpAddr::V4(local), IpAddr::V4(remote)) => {
                 let [local, remote] = [local, remote].map(|address| units(address.octets()));

@@ -9,6 +9,7 @@ use super::Firewall;
 use crate::api;
 use crate::config::{Address, Config};
 use crate::datapath::{Attached, Counters};
+use crate::exposure;
 use crate::machine;
 use crate::net::{PortRange, Prefix};
 use crate::plan::{Plan, Roles};
@@ -144,27 +145,11 @@ impl Firewall {
         }))
     }
 
-    /// What the targets open now and did not in `before`, and the other way about.
-    pub(super) fn opened_and_closed(
-        &self,
-        plan: &Plan,
-        before: &[TargetInput],
-    ) -> (Vec<api::PortChange>, Vec<api::PortChange>) {
-        let (mut opened, mut closed) = (Vec::new(), Vec::new());
-        for change in OpenPorts::of(before).changes(&OpenPorts::of(&self.targets)) {
-            let told = |targets: &[TargetInput], ports: &[Ports]| -> Vec<api::PortChange> {
-                ports.iter().map(|ports| port_change(plan, targets, &change, *ports)).collect()
-            };
-            opened.extend(told(&self.targets, &change.opened));
-            closed.extend(told(before, &change.closed));
-        }
-        (opened, closed)
-    }
-
     /// What is allowed but may not be meant, also of how the file fits this machine.
     pub(super) fn warnings(&self, plan: &Plan, roles: &Roles) -> Result<Vec<String>> {
         let machine = machine::look_again(&plan.config)?;
         let mut warnings = plan.warnings(roles);
+        warnings.extend(exposure::warnings(plan, roles));
         for target in &plan.config.targets {
             let Address::List(addresses) = &target.address else { continue };
             let elsewhere: Vec<String> = addresses
@@ -237,6 +222,23 @@ fn addresses(address: &Address) -> Vec<String> {
         Address::Host => vec!["host".to_owned()],
         Address::List(list) => list.iter().map(ToString::to_string).collect(),
     }
+}
+
+/// What the targets open in `after` and did not in `before`, and the other way about.
+pub(super) fn port_changes(
+    plan: &Plan,
+    before: &[TargetInput],
+    after: &[TargetInput],
+) -> (Vec<api::PortChange>, Vec<api::PortChange>) {
+    let (mut opened, mut closed) = (Vec::new(), Vec::new());
+    for change in OpenPorts::of(before).changes(&OpenPorts::of(after)) {
+        let told = |targets: &[TargetInput], ports: &[Ports]| -> Vec<api::PortChange> {
+            ports.iter().map(|ports| port_change(plan, targets, &change, *ports)).collect()
+        };
+        opened.extend(told(after, &change.opened));
+        closed.extend(told(before, &change.closed));
+    }
+    (opened, closed)
 }
 
 fn port_change(
