@@ -259,8 +259,12 @@ fn behind(scene: &Scene) -> Netns {
     host.sysctl("net/ipv4/ip_forward", "1").expect("forwarding");
     inside.add_route(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0, IpAddr::V4(GATEWAY)).expect("a route");
     client.add_route(IpAddr::V4(Ipv4Addr::new(10, 0, 0, 0)), 24, IpAddr::V4(Pair::HOST_V4)).expect("a route");
-    let rules =
-        "table ip tracked { chain all { type filter hook prerouting priority 0; ct state invalid drop; } }";
+    let rules = "table ip tracked {
+        chain seen {
+            type filter hook prerouting priority 0
+            ct state invalid drop
+        }
+    }";
     let done = host.command("nft").arg(rules).output();
     let done = done.expect("nft of Debian's package nftables runs: `apt-get install nftables`");
     assert!(done.status.success(), "nft: {}", String::from_utf8_lossy(&done.stderr));
@@ -273,7 +277,11 @@ fn what_others_began_with_a_server_behind_the_box_is_found_and_drained_or_cut() 
     let inside = behind(&scene);
     let _server = server(&inside, PORT);
     let vip = format!("[[target]]\nname = \"vip\"\naddress = [\"{INSIDE}\"]\nroles = [\"{DIRECTOR}\"]\n");
-    let (_agent, api) = scene.start(&Config::roles(&[PROXY]).further(&vip)).expect("an agent");
+    let named = "[[target]]\nname = \"host\"\naddress = \"host\"\n";
+    let config = Config::roles(&[PROXY]).toml().replacen("[[target]]\n", named, 1) + &vip;
+    scene.instance.configure(&config).expect("a file");
+    let _agent = scene.instance.start().expect("an agent");
+    let api = scene.instance.api().expect("a client");
     let to: SocketAddr = (INSIDE, PORT).into();
     let cli = |words: &[&str]| -> serde_json::Value {
         let words = [&["--json"], words].concat();
@@ -346,7 +354,7 @@ fn servers_and_own_ports_in_a_media_range_are_named() {
     }
 
     // A role without such a range is asked nothing; a preview of one that has it says so.
-    host.sysctl("net/ipv4/ip_local_reserved_ports", "").expect("a sysctl");
+    host.sysctl("net/ipv4/ip_local_reserved_ports", "\n").expect("a sysctl");
     api.switch(&[PROXY]).expect("a switch");
     assert!(!found(&status(), "ip_local_port_range"), "{:?}", status());
     assert!(found(&api.preview(&[MEDIATION]).expect("a preview").warnings, fix));
