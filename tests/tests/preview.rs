@@ -117,6 +117,7 @@ fn a_preview_names_ports_listeners_and_connections_and_changes_nothing() {
     assert!(director_ports(&told.opened) && told.closed.is_empty(), "{told:?}");
     let unheard: Vec<_> = told.unheard.iter().map(|ports| (ports.first, ports.last)).collect();
     assert_eq!(unheard, [(80, 80), (4443, 4443), (8080, 8080), (50_001, 50_003)]);
+    assert!(told.unheard[1].service.contains("HTTPS"), "{:?}", told.unheard);
     assert_eq!((told.unreached.len(), told.cut.count), (0, 0));
     assert_eq!(preview(&api, &[PROXY]).opened, []);
 }
@@ -384,7 +385,7 @@ fn the_command_line_tells_a_preview() {
         &own_name().expect("a name"),
         "Would be cut, unless drained: 25 connections",
         "and 5 more",
-        "0 flows of what this side opened would go on",
+        "what this side opened would go on: 0 flows",
     ] {
         assert!(said.contains(text), "no {text:?} in:\n{said}");
     }

@@ -1,15 +1,14 @@
 //! What a switch would do, told before it is made; and what it does to the connections that stand.
 
 use anyhow::{Context as _, Result};
-use lyncwall_common::abi::PortTransport;
 
 use super::Firewall;
-use super::report::port_changes;
+use super::report::{port_change, port_changes};
 use crate::api::{self, Existing};
 use crate::config::Mode;
 use crate::machine;
 use crate::plan::{Machine, Plan, Roles};
-use crate::policy::{Comparison, Input, Ports};
+use crate::policy::{Comparison, Input};
 use crate::problem::{Problem, Problems};
 use crate::standing::{self, Listener, Protocol, Standing};
 
@@ -43,8 +42,10 @@ impl Firewall {
             unreached: unreached(&comparison, &listeners),
             unheard: comparison
                 .unheard(&listeners)
-                .into_iter()
-                .map(|(target, transport, ports)| self.unheard(target, transport, ports))
+                .iter()
+                .map(|(target, transport, ports)| {
+                    port_change(&self.plan, &comparison.after().targets, target, transport.name(), *ports)
+                })
                 .collect(),
             cut: api::Connections {
                 count: cut.len() as u64,
@@ -53,17 +54,6 @@ impl Firewall {
             flows: u64::from(fill.v4) + u64::from(fill.v6),
             warnings,
         })
-    }
-
-    fn unheard(
-        &self,
-        target: String,
-        transport: PortTransport,
-        Ports { first, last }: Ports,
-    ) -> api::PortChange {
-        let service =
-            if first == last { self.services.at(transport, first).to_owned() } else { String::new() };
-        api::PortChange { target, transport: transport.name().to_owned(), first, last, service }
     }
 
     /// The roles of all targets where one is given others.

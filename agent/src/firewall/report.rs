@@ -13,7 +13,7 @@ use crate::exposure;
 use crate::machine;
 use crate::net::{PortRange, Prefix};
 use crate::plan::{Plan, Roles};
-use crate::policy::{self, Identity, OpenPorts, Ports, TargetInput};
+use crate::policy::{Identity, OpenPorts, Ports, TargetInput};
 
 impl Firewall {
     /// What is enforced, where, and how it stands.
@@ -233,7 +233,10 @@ pub(super) fn port_changes(
     let (mut opened, mut closed) = (Vec::new(), Vec::new());
     for change in OpenPorts::of(before).changes(&OpenPorts::of(after)) {
         let told = |targets: &[TargetInput], ports: &[Ports]| -> Vec<api::PortChange> {
-            ports.iter().map(|ports| port_change(plan, targets, &change, *ports)).collect()
+            ports
+                .iter()
+                .map(|ports| port_change(plan, targets, &change.target, &change.transport, *ports))
+                .collect()
         };
         opened.extend(told(after, &change.opened));
         closed.extend(told(before, &change.closed));
@@ -241,23 +244,24 @@ pub(super) fn port_changes(
     (opened, closed)
 }
 
-fn port_change(
+/// Ports with the services of the rules that open them in `targets`.
+pub(super) fn port_change(
     plan: &Plan,
     targets: &[TargetInput],
-    change: &policy::Change,
+    target: &str,
+    transport: &str,
     ports: Ports,
 ) -> api::PortChange {
-    let rules =
-        targets.iter().filter(|target| target.name == change.target).flat_map(|target| &target.inbound);
+    let rules = targets.iter().filter(|known| known.name == target).flat_map(|known| &known.inbound);
     let rows: Vec<String> = rules
         .filter(|rule| {
-            rule.transport.name() == change.transport && rule.first <= ports.last && rule.last >= ports.first
+            rule.transport.name() == transport && rule.first <= ports.last && rule.last >= ports.first
         })
         .flat_map(|rule| rule.rows.iter().cloned())
         .collect();
     api::PortChange {
-        target: change.target.clone(),
-        transport: change.transport.clone(),
+        target: target.to_owned(),
+        transport: transport.to_owned(),
         first: ports.first,
         last: ports.last,
         service: plan.catalogue.services(&rows),

@@ -36,6 +36,12 @@ impl Comparison {
         })
     }
 
+    /// What the policy afterwards is made from.
+    #[must_use]
+    pub fn after(&self) -> &Input {
+        &self.inputs[1]
+    }
+
     /// The connections among these whose packets get in now without a flow, and do not afterwards. Audit mode lets all in.
     pub fn shut_out(&self, standing: impl IntoIterator<Item = Standing>) -> Vec<Standing> {
         let closes = |standing: &Standing| {
