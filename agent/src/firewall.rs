@@ -366,7 +366,7 @@ impl Firewall {
         let settled = settled.unwrap_or_else(|| self.count_cut(plan, &comparison));
         let mut warnings = self.warnings(plan, roles)?;
         let settled = match settled {
-            Ok(more) => Some(api::Settled::new(existing, drained.len() as u64 + more)),
+            Ok(more) => Some(api::Settled { existing, connections: drained.len() as u64 + more }),
             Err(error) => {
                 warnings.push(format!("what became of connections that stand is not known: {error:#}"));
                 None

@@ -111,8 +111,7 @@ pub fn name_processes<'a>(listeners: impl IntoIterator<Item = &'a mut Listener>)
 /// As [`connections`].
 pub fn inbound() -> Result<Vec<Standing>> {
     let mut all = sockets::connections()?;
-    all.extend(conntrack::connections()?);
-    all.extend(conntrack::begun_elsewhere()?);
+    all.extend(conntrack::both_ways()?);
     all.retain(|standing| standing.protocol != Protocol::IcmpEcho);
     all.sort_unstable();
     all.dedup();

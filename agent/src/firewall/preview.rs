@@ -4,7 +4,7 @@ use anyhow::{Context as _, Result};
 
 use super::Firewall;
 use super::report::{port_change, port_changes};
-use crate::api::{self, Existing};
+use crate::api;
 use crate::config::Mode;
 use crate::machine;
 use crate::plan::{Machine, Plan, Roles};
@@ -121,16 +121,9 @@ impl Firewall {
         Ok(more.len() as u64)
     }
 
-    /// How many connections a change has cut. To be asked once it is made: nobody waits for the answer then.
+    /// How many connections a change has cut. To be asked once it is made: the change does not wait for it then.
     pub(super) fn count_cut(&self, plan: &Plan, comparison: &Comparison) -> Result<u64> {
         Ok(self.shut_out(plan, comparison)?.len() as u64)
-    }
-}
-
-impl api::Settled {
-    /// Of as many connections.
-    pub(super) fn new(existing: Existing, connections: u64) -> Self {
-        Self { existing, connections }
     }
 }
 

@@ -25,7 +25,7 @@ pub struct Comparison {
 
 impl Comparison {
     /// # Errors
-    /// As [`compile`]. `counters` are those that are in use now.
+    /// As [`compile()`]. `counters` are those that are in use now.
     pub fn new(before: Input, after: Input, counters: &CounterBook) -> Result<Self, Problems> {
         Ok(Self {
             before: compile(&before, &mut counters.clone())?,

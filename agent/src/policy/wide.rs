@@ -87,7 +87,7 @@ pub fn is_within(range: &WideRange<'_>, listener: &Listener) -> bool {
 pub struct Overlap {
     /// What is open of them, by transport.
     pub open: Vec<(PortTransport, Vec<Ports>)>,
-    /// The most ports in a row that would be left beside them; `None` where that is less than [`ENOUGH`].
+    /// The most ports in a row that would be left beside them; `None` where that are too few for a box (4,096).
     pub left: Option<Ports>,
 }
 
