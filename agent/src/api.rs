@@ -5,6 +5,7 @@
 //! | `GET /v1/status` | [`Status`] |
 //! | `GET /v1/counters` | [`Counters`] |
 //! | `GET /v1/events` | one [`Event`] a line, until the client has enough |
+//! | `POST /v1/preview` with a [`Preview`] | [`Previewed`] |
 //! | `POST /v1/switch` with a [`Switch`] | [`Switched`] |
 //! | `POST /v1/reload`, also with a [`Reload`] | [`Switched`] |
 //! | `POST /v1/confirm` | [`Confirmed`] |
@@ -301,6 +302,97 @@ pub struct Event {
     pub length: u32,
 }
 
+/// What to switch to, if it were done.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Preview {
+    /// The target; may be left out where there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target: Option<String>,
+    /// The roles; none closes all ports.
+    pub roles: Vec<String>,
+}
+
+/// What a switch would do. In audit mode it is what enforcing would do.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Previewed {
+    /// Whether packets are dropped or only judged.
+    pub mode: Mode,
+    /// The roles that each target would have.
+    pub targets: Vec<TargetRoles>,
+    /// Ports that are closed and would open.
+    pub opened: Vec<PortChange>,
+    /// Ports that are open and would close.
+    pub closed: Vec<PortChange>,
+    /// Sockets of this box whose port would close.
+    pub unreached: Vec<Listener>,
+    /// Ports of this box that would open and that no socket waits at. Wide ranges, as media has them, are not among them.
+    pub unheard: Vec<PortChange>,
+    /// Connections that would be cut.
+    pub cut: Connections,
+    /// Tracked flows, those that have timed out among them: what this side opened goes on.
+    pub flows: u64,
+    /// What would be allowed but may not be meant.
+    pub warnings: Vec<String>,
+}
+
+/// A socket that waits for anybody.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Listener {
+    /// The target that it is reached as.
+    pub target: String,
+    /// `tcp` or `udp`.
+    pub transport: String,
+    /// The address that it is bound to; `0.0.0.0` or `::` for any.
+    pub address: String,
+    /// Its port.
+    pub port: u16,
+    /// The name of its process, where that is known.
+    pub process: Option<String>,
+    /// What still lets somebody in: `management`, and allow rules.
+    pub still: Vec<String>,
+}
+
+/// Connections, the first of them in full.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Connections {
+    /// How many there are.
+    pub count: u64,
+    /// Up to 20 of them.
+    pub first: Vec<Connection>,
+}
+
+/// A connection.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Connection {
+    /// `tcp` or `udp`.
+    pub transport: String,
+    /// Address and port of the far side.
+    pub remote: String,
+    /// Address and port of this side.
+    pub local: String,
+}
+
+/// What becomes of connections that come in at ports which close.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum Existing {
+    /// Their packets are dropped from then on.
+    #[default]
+    Cut,
+    /// They go on until they end.
+    Drain,
+}
+
+/// What became of connections that came in at ports which closed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Settled {
+    /// What was done with them.
+    pub existing: Existing,
+    /// How many they were.
+    pub connections: u64,
+}
+
 /// What to switch to.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -313,6 +405,9 @@ pub struct Switch {
     /// Seconds within which the switch is to be confirmed, from 1 to a day; else it goes back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub confirm: Option<u64>,
+    /// What becomes of connections that come in at ports which close.
+    #[serde(default)]
+    pub existing: Existing,
 }
 
 /// How to reload.
@@ -322,6 +417,9 @@ pub struct Reload {
     /// Seconds within which the reload is to be confirmed, from 1 to a day; else it goes back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub confirm: Option<u64>,
+    /// What becomes of connections that come in at ports which close.
+    #[serde(default)]
+    pub existing: Existing,
 }
 
 /// What a switch or a reload did.
@@ -344,6 +442,9 @@ pub struct Switched {
     /// Seconds within which it is to be confirmed; `None` where it holds for good.
     #[serde(default)]
     pub confirm: Option<u64>,
+    /// What became of connections that came in at ports which closed; `None` where that was not asked or is not known.
+    #[serde(default)]
+    pub settled: Option<Settled>,
     /// What is allowed but may not be meant.
     pub warnings: Vec<String>,
 }

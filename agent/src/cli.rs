@@ -36,6 +36,8 @@ pub(crate) enum Command {
     Run(commands::run::Options),
     /// Show what is enforced, on which interfaces, and which ports are open.
     Status,
+    /// Show what a switch to some roles would do, and change nothing: ports, local servers, connections that stand.
+    Preview(commands::switch::Wanted),
     /// Give a target other roles, in one step for all packets; the file stays as it is.
     Switch(commands::switch::Options),
     /// Have the agent read its configuration file again; a file with mistakes changes nothing, nor does one that shuts a
@@ -51,7 +53,8 @@ pub(crate) enum Command {
     Events(commands::events::Options),
     /// Open the box: take the firewall off all interfaces, with or without a running agent.
     Detach,
-    /// Look for mistakes in a configuration file. Needs neither root nor an agent, and looks at no interface.
+    /// Look for mistakes in a configuration file, and for servers of this box in ranges that it opens. Needs neither root nor
+    /// an agent, and the interfaces need not be there.
     Check(commands::check::Options),
     /// Say whether lyncwall can run on this machine, and what stands in for what its kernel does not have. Needs no
     /// agent, and changes nothing; without root it says what it could not ask.

@@ -13,7 +13,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
 
-use crate::api::{Refusal, Switch};
+use crate::api::{Preview, Refusal, Switch};
 use crate::problem::{Problem, Problems};
 
 /// An agent, by its socket.
@@ -52,6 +52,14 @@ impl Client {
     /// As [`Client::get`].
     pub async fn switch(&self, switch: &Switch) -> Result<crate::api::Switched> {
         self.post("/v1/switch", switch).await
+    }
+
+    /// Asks what that would do.
+    ///
+    /// # Errors
+    /// As [`Client::get`].
+    pub async fn preview(&self, preview: &Preview) -> Result<crate::api::Previewed> {
+        self.post("/v1/preview", preview).await
     }
 
     /// The lines of a stream.

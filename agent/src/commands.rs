@@ -6,6 +6,7 @@ pub(crate) mod confirm;
 pub(crate) mod detach;
 pub(crate) mod doctor;
 pub(crate) mod events;
+pub(crate) mod preview;
 pub(crate) mod roles;
 pub(crate) mod run;
 pub(crate) mod show;

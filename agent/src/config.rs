@@ -9,7 +9,7 @@ use std::net::IpAddr;
 use std::path::Path;
 use std::time::Duration;
 
-use lyncwall_common::abi::FlowTimes;
+use lyncwall_common::abi::{FlowTimes, PortTransport};
 use serde::{Deserialize, Serialize};
 
 use crate::net::{PortRange, Prefix};
@@ -361,6 +361,18 @@ pub enum Transport {
     Udp,
     /// TCP and UDP.
     Both,
+}
+
+impl Transport {
+    /// True where it is this one, or both.
+    #[must_use]
+    pub fn covers(self, transport: PortTransport) -> bool {
+        match self {
+            Self::Tcp => transport == PortTransport::Tcp,
+            Self::Udp => transport == PortTransport::Udp,
+            Self::Both => true,
+        }
+    }
 }
 
 impl fmt::Display for Management {

@@ -31,7 +31,7 @@ use aya::Ebpf;
 use aya::maps::{MapData, RingBuf};
 use aya::programs::{Program, SchedClassifier, Xdp};
 use aya_obj::Object;
-use lyncwall_common::abi::{FLOWS, PortTransport, map, program};
+use lyncwall_common::abi::{FLOWS, Flow, FlowTimes, PortTransport, map, program};
 use tokio_stream::Stream;
 
 pub use counters::Counters;
@@ -43,7 +43,7 @@ pub use pins::Detached;
 pub use probe::{Answer, Feature, Features, Id as FeatureId, Machine, MemoryLimit};
 
 use crate::policy::{Compiled, ManagementTables};
-use crate::standing::Standing;
+use crate::standing::{Moment, Standing};
 use counters::CounterMaps;
 use egress::Hook;
 use flows::FlowMaps;
@@ -218,7 +218,41 @@ impl Datapath {
     /// Where the kernel does not run the program.
     pub fn seed(&self, connections: &[Standing]) -> Result<()> {
         let program = self.egress()?;
-        connections.iter().try_for_each(|standing| flows::show(program, standing))
+        connections.iter().try_for_each(|standing| flows::show(program, standing, Moment::Middle))
+    }
+
+    /// Makes flows of connections as if this side had opened them now: of TCP whatever is open, of UDP only where no rule
+    /// of the live generation lets its packets in.
+    ///
+    /// # Errors
+    /// Where the kernel does not run the program.
+    pub fn open_flows(&self, connections: &[Standing]) -> Result<()> {
+        let program = self.egress()?;
+        let moments = [Moment::Opening, Moment::Middle];
+        connections
+            .iter()
+            .flat_map(|standing| moments.map(|moment| (standing, moment)))
+            .try_for_each(|(standing, moment)| flows::show(program, standing, moment))
+    }
+
+    /// Those of some connections whose packets no flow lets in; `times` is how long flows live.
+    ///
+    /// # Errors
+    /// Where a map or the kernel's clock cannot be read.
+    pub fn without_flow(&self, connections: Vec<Standing>, times: FlowTimes) -> Result<Vec<Standing>> {
+        if connections.is_empty() {
+            return Ok(connections);
+        }
+        let now = clock::jiffies(&self.ebpf)?;
+        let lives =
+            |flow: Flow| now.saturating_sub(flow.last()) <= u64::from(times.of(flow.state())) * self.hz;
+        let mut without = Vec::new();
+        for standing in connections {
+            if !self.flows.find(&standing)?.is_some_and(lives) {
+                without.push(standing);
+            }
+        }
+        Ok(without)
     }
 
     /// Forgets TCP flows by the address and port of this side, and says how many.

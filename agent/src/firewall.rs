@@ -1,6 +1,7 @@
 //! The firewall as a whole: what the file says, what holds at run time, and the kernel side that enforces it.
 
 mod confirm;
+mod preview;
 mod report;
 mod store;
 mod takeover;
@@ -13,7 +14,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result};
 use serde::{Deserialize, Serialize};
 
-use crate::api;
+use crate::api::{self, Existing};
 use crate::config::{self, OnExit};
 use crate::datapath::{Attach, Attached, Datapath, Detached, Events, Hold, Mode};
 use crate::machine;
@@ -22,6 +23,7 @@ use crate::policy::{Compiled, CounterBook, Input, TargetInput, compile};
 use crate::problem::{Problem, Problems};
 use crate::services::Services;
 use confirm::{Waiting, resume};
+use report::port_changes;
 
 pub use store::Store;
 
@@ -37,6 +39,15 @@ pub struct Firewall {
     store: Store,
     /// The configuration to go back to, while a change waits to be confirmed.
     before: Option<Plan>,
+}
+
+/// How a change is made.
+#[derive(Clone, Copy)]
+struct How {
+    /// Within which time it is to be confirmed.
+    confirm: Option<Duration>,
+    /// What becomes of connections that come in at ports which close.
+    existing: Existing,
 }
 
 /// What outlives the agent, beside the maps.
@@ -130,7 +141,8 @@ impl Firewall {
     }
 
     /// Gives a target other roles. Where there is one target, `target` may be left out. With a time to `confirm`, from
-    /// a second to a day, they hold for good only where [`Firewall::confirm`] follows within it.
+    /// a second to a day, they hold for good only where [`Firewall::confirm`] follows within it. `existing` says what becomes
+    /// of connections that come in at ports which close.
     ///
     /// # Errors
     /// [`Problems`] for an unknown target or role, for another time, and where another change waits to be confirmed. The
@@ -140,22 +152,16 @@ impl Firewall {
         target: Option<&str>,
         roles: &[String],
         confirm: Option<Duration>,
+        existing: Existing,
     ) -> Result<api::Switched> {
         let start = Instant::now();
         self.nothing_waits()?;
         let mut problems = Problems::default();
         problems.extend(confirm::check(confirm).err());
-        let target = self.target(target).map_err(|problem| problems.push(problem)).unwrap_or_default();
-        let keys: Vec<&str> = roles.iter().map(String::as_str).collect();
-        for (_, message, fix) in self.plan.catalogue.check_roles(&keys) {
-            problems.push(Problem::new(message, fix));
-        }
-        problems.or(())?;
-        let mut all = self.memory.roles.clone();
-        all.insert(target, roles.to_vec());
+        let all = self.roles_with(target, roles, problems)?;
         let plan = self.plan.clone();
         let machine = machine::look_again(&plan.config)?;
-        let mut switched = self.change(&plan, &all, &machine, start, confirm)?;
+        let mut switched = self.change(&plan, &all, &machine, start, How { confirm, existing })?;
         match confirm {
             Some(_) => self.before = Some(plan),
             None => switched.warnings.extend(self.keep(false)),
@@ -164,13 +170,13 @@ impl Firewall {
     }
 
     /// Reads the configuration file again and enforces what it says now. Roles that were switched at run time stay,
-    /// unless the file gives the target other roles than before. `confirm` is as for [`Firewall::switch`]; until then,
+    /// unless the file gives the target other roles than before. `confirm` and `existing` are as for [`Firewall::switch`]; until then,
     /// who may manage the box before or after may do so.
     ///
     /// # Errors
     /// [`Problems`] for a bad file, for one that shuts a standing management session out where nothing is to be confirmed,
     /// and as [`Firewall::switch`]. The policy before goes on judging then.
-    pub fn reload(&mut self, confirm: Option<Duration>) -> Result<api::Switched> {
+    pub fn reload(&mut self, confirm: Option<Duration>, existing: Existing) -> Result<api::Switched> {
         let start = Instant::now();
         self.nothing_waits()?;
         let plan = match (confirm::check(confirm), Plan::read(&self.plan.file)) {
@@ -192,7 +198,8 @@ impl Firewall {
                 None
             }
         };
-        let mut switched = match self.attach_and_change(&plan, &roles, &machine, start, confirm) {
+        let how = How { confirm, existing };
+        let mut switched = match self.attach_and_change(&plan, &roles, &machine, start, how) {
             Ok(switched) => switched,
             Err(error) => {
                 if confirm.is_some() {
@@ -220,12 +227,12 @@ impl Firewall {
         roles: &Roles,
         machine: &Machine,
         start: Instant,
-        confirm: Option<Duration>,
+        how: How,
     ) -> Result<api::Switched> {
         let before: Vec<String> =
             self.datapath.status()?.interfaces.into_iter().map(|attached| attached.interface).collect();
         let attached = self.take_over(plan, Duration::ZERO);
-        let changed = attached.and_then(|()| self.change(plan, roles, machine, start, confirm));
+        let changed = attached.and_then(|()| self.change(plan, roles, machine, start, how));
         if changed.is_err() {
             let before: Vec<&str> = before.iter().map(String::as_str).collect();
             self.datapath.detach_interfaces_except(&before)?;
@@ -333,9 +340,15 @@ impl Firewall {
         roles: &Roles,
         machine: &Machine,
         start: Instant,
-        confirm: Option<Duration>,
+        how: How,
     ) -> Result<api::Switched> {
+        let How { confirm, existing } = how;
         let hold = self.hold(confirm)?;
+        let comparison = self.standing_in_the_way(plan, roles, machine)?;
+        let drained = match existing {
+            Existing::Cut => Vec::new(),
+            Existing::Drain => self.drain(plan, &comparison)?,
+        };
         let before = std::mem::take(&mut self.targets);
         let generation = match self.install_for(plan, roles, machine, hold) {
             Ok(generation) => generation,
@@ -344,8 +357,22 @@ impl Firewall {
                 return Err(error);
             }
         };
+        // It judges from here on, so nothing is an error any more.
+        let settled = match existing {
+            Existing::Cut => None,
+            Existing::Drain => Some(self.drain_the_rest(plan, &comparison, &drained)),
+        };
         let micros = u64::try_from(start.elapsed().as_micros()).unwrap_or(u64::MAX);
-        let (opened, closed) = self.opened_and_closed(plan, &before);
+        let settled = settled.unwrap_or_else(|| self.count_cut(plan, &comparison));
+        let mut warnings = self.warnings(plan, roles)?;
+        let settled = match settled {
+            Ok(more) => Some(api::Settled { existing, connections: drained.len() as u64 + more }),
+            Err(error) => {
+                warnings.push(format!("what became of connections that stand is not known: {error:#}"));
+                None
+            }
+        };
+        let (opened, closed) = port_changes(plan, &before, &self.targets);
         Ok(api::Switched {
             generation,
             mode: plan.config.mode,
@@ -355,7 +382,8 @@ impl Firewall {
             closed,
             micros,
             confirm: confirm.map(|time| time.as_secs()),
-            warnings: self.warnings(plan, roles)?,
+            settled,
+            warnings,
         })
     }
 

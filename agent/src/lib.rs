@@ -7,6 +7,7 @@ pub mod client;
 pub mod config;
 pub mod datapath;
 pub mod events;
+pub mod exposure;
 pub mod firewall;
 pub mod machine;
 pub mod net;

@@ -11,7 +11,7 @@ use lyncwall::client::Client;
 
 use crate::cli::{Cli, Command};
 use crate::commands::{
-    catalogue, check, confirm, detach, doctor, events, roles, show, status, switch, watch,
+    catalogue, check, confirm, detach, doctor, events, preview, roles, show, status, switch, watch,
 };
 use crate::output::Output;
 
@@ -35,6 +35,7 @@ async fn run(cli: Cli, output: &Output) -> anyhow::Result<()> {
             commands::run::run(&options, &cli.socket, &cli.pin_dir, &cli.state_dir).await
         }
         Command::Status => status::run(&client, output).await,
+        Command::Preview(options) => preview::run(options, &client, output).await,
         Command::Switch(options) => switch::run(options, &client, output).await,
         Command::Reload(options) => switch::reload(&options, &client, output).await,
         Command::Confirm => confirm::run(&client, output).await,

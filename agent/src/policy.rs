@@ -11,6 +11,7 @@ use lyncwall_common::abi::{
 use crate::net::Prefix;
 
 mod allow;
+mod compare;
 mod compile;
 mod counters;
 mod input;
@@ -19,12 +20,15 @@ mod open;
 mod seed;
 mod sources;
 mod targets;
+mod wide;
 
+pub use compare::Comparison;
 pub use compile::compile;
 pub use counters::{COUNTERS, CounterBook, Identity};
 pub use input::{GroupInput, Input, InterfaceInput, Rule, TargetInput};
 pub use judge::{HostTables, judge};
 pub use open::{Change, OpenPorts, Ports};
+pub use wide::{Exposed, Overlap, WideRange, exposed, is_within, overlaps, wide_ranges};
 
 /// One generation, ready to be written.
 #[derive(Clone)]

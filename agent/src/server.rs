@@ -87,8 +87,8 @@ impl Daemon {
     ///
     /// # Errors
     /// As [`Firewall::reload`].
-    pub async fn reload(&self, confirm: Option<Duration>) -> Result<api::Switched> {
-        let switched = self.with(move |firewall| firewall.reload(confirm)).await?;
+    pub async fn reload(&self, confirm: Option<Duration>, existing: api::Existing) -> Result<api::Switched> {
+        let switched = self.with(move |firewall| firewall.reload(confirm, existing)).await?;
         self.retire();
         self.follow_deadline();
         Ok(switched)
@@ -215,6 +215,7 @@ pub async fn serve(daemon: Daemon, socket: Socket) -> Result<()> {
         .route("/v1/status", get(status))
         .route("/v1/counters", get(counters))
         .route("/v1/events", get(events))
+        .route("/v1/preview", post(preview))
         .route("/v1/switch", post(switch))
         .route("/v1/reload", post(reload))
         .route("/v1/confirm", post(confirm))
@@ -314,15 +315,28 @@ async fn counters(State(daemon): State<Daemon>) -> Answer<api::Counters> {
     Ok(Json(daemon.with(|firewall| firewall.counters()).await?))
 }
 
+async fn preview(
+    State(daemon): State<Daemon>,
+    request: Result<Json<api::Preview>, JsonRejection>,
+) -> Answer<api::Previewed> {
+    let Json(wanted) = request.map_err(|error| unread(&error))?;
+    Ok(Json(daemon.with(move |firewall| firewall.preview(wanted.target.as_deref(), &wanted.roles)).await?))
+}
+
+/// The request names no roles.
+fn unread(error: &JsonRejection) -> Problem {
+    Problem::new(error.body_text(), "send {\"roles\": [\"…\"]}")
+}
+
 async fn switch(
     State(daemon): State<Daemon>,
     request: Result<Json<api::Switch>, JsonRejection>,
 ) -> Answer<api::Switched> {
-    let Json(wanted) =
-        request.map_err(|error| Problem::new(error.body_text(), "send {\"roles\": [\"…\"]}"))?;
+    let Json(wanted) = request.map_err(|error| unread(&error))?;
     let time = wanted.confirm.map(Duration::from_secs);
-    let switched =
-        daemon.with(move |firewall| firewall.switch(wanted.target.as_deref(), &wanted.roles, time)).await?;
+    let switched = daemon
+        .with(move |firewall| firewall.switch(wanted.target.as_deref(), &wanted.roles, time, wanted.existing))
+        .await?;
     daemon.retire();
     daemon.follow_deadline();
     tracing::info!(generation = switched.generation, micros = switched.micros, "switched");
@@ -336,8 +350,9 @@ async fn reload(State(daemon): State<Daemon>, body: Bytes) -> Answer<api::Switch
         body => serde_json::from_slice(body)
             .map_err(|error| Problem::new(error.to_string(), "send nothing, or {\"confirm\": 60}"))?,
     };
-    let time = wanted.unwrap_or_default().confirm.map(Duration::from_secs);
-    Ok(Json(daemon.reload(time).await?))
+    let wanted = wanted.unwrap_or_default();
+    let time = wanted.confirm.map(Duration::from_secs);
+    Ok(Json(daemon.reload(time, wanted.existing).await?))
 }
 
 async fn confirm(State(daemon): State<Daemon>) -> Answer<api::Confirmed> {

@@ -2,12 +2,17 @@
 //! connections anyway.
 
 mod conntrack;
+mod frame;
+mod owner;
 mod sockets;
 
 use std::collections::BTreeSet;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use anyhow::Result;
+use lyncwall_common::abi::PortTransport;
+
+pub use frame::Moment;
 
 /// What a connection is made of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -18,6 +23,33 @@ pub enum Protocol {
     Udp,
     /// Echo requests of ICMP or ICMPv6 and their replies.
     IcmpEcho,
+}
+
+impl Protocol {
+    /// The transport whose ports it has; `None` for [`Protocol::IcmpEcho`].
+    #[must_use]
+    pub fn transport(self) -> Option<PortTransport> {
+        match self {
+            Self::Tcp => Some(PortTransport::Tcp),
+            Self::Udp => Some(PortTransport::Udp),
+            Self::IcmpEcho => None,
+        }
+    }
+}
+
+/// A socket that anybody may send to: one that accepts TCP connections, or one of UDP without a peer.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Listener {
+    /// Of which port it is.
+    pub transport: PortTransport,
+    /// The address that it is bound to; an unspecified one for any. IPv4 is never written as IPv6.
+    pub address: IpAddr,
+    /// Its port, in host byte order.
+    pub port: u16,
+    /// Its inode, by which [`name_processes`] finds its process.
+    pub inode: u32,
+    /// The name of its process, where [`name_processes`] found it.
+    pub process: Option<String>,
 }
 
 /// A connection as the packets show it that come in: from `remote` to `local`. Both addresses are of one family, and
@@ -49,6 +81,41 @@ impl Standing {
 /// As [`connections`].
 pub fn accepting() -> Result<BTreeSet<u16>> {
     sockets::accepting()
+}
+
+/// The sockets of the calling thread's network namespace that anybody may send to, each address and port once, in order.
+/// Those that only this box itself reaches, over loopback, are left out.
+///
+/// # Errors
+/// As [`connections`].
+pub fn listeners() -> Result<Vec<Listener>> {
+    let mut all = sockets::listeners()?;
+    all.sort_unstable();
+    all.dedup_by_key(|listener| (listener.transport, listener.address, listener.port));
+    Ok(all)
+}
+
+/// Finds the processes of these sockets, as far as `/proc` tells them.
+pub fn name_processes<'a>(listeners: impl IntoIterator<Item = &'a mut Listener>) {
+    let mut listeners: Vec<&mut Listener> = listeners.into_iter().collect();
+    let names = owner::names(&listeners.iter().map(|listener| listener.inode).collect());
+    for listener in &mut listeners {
+        listener.process = names.get(&listener.inode).cloned();
+    }
+}
+
+/// As [`connections`], with what others began of those that this box forwards, and of UDP that is for the box itself, where
+/// conntrack knows it. Echo is left out.
+///
+/// # Errors
+/// As [`connections`].
+pub fn inbound() -> Result<Vec<Standing>> {
+    let mut all = sockets::connections()?;
+    all.extend(conntrack::both_ways()?);
+    all.retain(|standing| standing.protocol != Protocol::IcmpEcho);
+    all.sort_unstable();
+    all.dedup();
+    Ok(all)
 }
 
 /// The connections of the calling thread's network namespace, each once, in order: TCP sockets that are open or on

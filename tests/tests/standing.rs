@@ -3,7 +3,8 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::time::Duration;
 
-use lyncwall::standing::{Protocol, Standing, connections};
+use lyncwall::standing::{Protocol, Standing, connections, listeners, name_processes};
+use lyncwall_common::abi::PortTransport::{Tcp, Udp};
 use lyncwall_tests::netns::{End, Netns, Pair, veth};
 use lyncwall_tests::prerequisites::require_root;
 use lyncwall_tests::scene::Scene;
@@ -56,6 +57,36 @@ fn sockets_with_a_peer_elsewhere_stand_and_no_others() {
     }
     expected.sort_unstable();
     assert_eq!(standing(&pair.host), expected);
+}
+
+#[test]
+fn sockets_that_anybody_may_send_to_listen_and_no_others() {
+    require_root();
+    let pair = Pair::new().expect("namespaces");
+    let host = &pair.host;
+    let any = IpAddr::from(Ipv6Addr::UNSPECIFIED);
+    let [v4, v6] = Scene::HOST;
+    let bound: [(IpAddr, u16); 3] = [(v4, 443), (v6, 443), (any, 5061)];
+    let _tcp = bound.map(|to| host.run(|| TcpListener::bind(to).expect("a listener")));
+    let _udp = [udp_socket(host, (v4, 3478).into()), udp_socket(host, (any, 3480).into())];
+    // One with a peer, those of loopback, and a connection.
+    let firm = udp_socket(host, (v4, 3479).into());
+    firm.connect((Pair::CLIENT_V4, 6000)).expect("a peer");
+    let inside = IpAddr::from(Ipv4Addr::LOCALHOST);
+    let _inside = (
+        host.run(|| TcpListener::bind((inside, 9000)).expect("a listener")),
+        udp_socket(host, (inside, 9000).into()),
+    );
+    let _open = opened(&pair.client, Scene::v4(443));
+
+    let mut found = host.run(listeners).expect("who listens");
+    name_processes(&mut found);
+    let name = std::fs::read_to_string("/proc/self/comm").expect("a name").trim_end().to_owned();
+    assert!(found.iter().all(|listener| listener.process.as_ref() == Some(&name)), "{found:?}");
+    let found: Vec<_> =
+        found.into_iter().map(|listener| (listener.transport, listener.address, listener.port)).collect();
+    let expected = [(Tcp, v4, 443), (Tcp, any, 5061), (Tcp, v6, 443), (Udp, v4, 3478), (Udp, any, 3480)];
+    assert_eq!(found, expected);
 }
 
 #[test]

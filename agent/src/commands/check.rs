@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use lyncwall::exposure;
 use lyncwall::plan::Plan;
 use serde::Serialize;
 
@@ -62,7 +63,7 @@ pub(crate) fn run(options: &Options, output: &Output) -> anyhow::Result<()> {
             .map(|group| Group { name: group.name.to_string(), prefixes: group.prefixes.len() })
             .collect(),
         allow: plan.config.allow.iter().map(|rule| rule.name.clone()).collect(),
-        warnings: plan.warnings(&roles),
+        warnings: [plan.warnings(&roles), exposure::warnings(&plan, &roles)].concat(),
     };
     if output.json() {
         return output.value(&checked);

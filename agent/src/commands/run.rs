@@ -4,6 +4,7 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result};
 use clap::Args;
+use lyncwall::api::Existing;
 use lyncwall::config::OnExit;
 use lyncwall::firewall::{Firewall, Store};
 use lyncwall::object;
@@ -27,7 +28,8 @@ pub(crate) async fn run(options: &Options, socket: &Path, pin_dir: &Path, state_
     let mut interrupt = signal(SignalKind::interrupt()).context("waiting for signals")?;
 
     let plan = Plan::read(&options.config.config)?;
-    for warning in plan.warnings(&plan.roles()) {
+    let said = plan.warnings(&plan.roles());
+    for warning in &said {
         tracing::warn!("{warning}");
     }
     let store = Store::open(state_dir);
@@ -40,6 +42,9 @@ pub(crate) async fn run(options: &Options, socket: &Path, pin_dir: &Path, state_
         interfaces = %status.interfaces.iter().map(|interface| format!("{} ({})", interface.name, interface.mode)).collect::<Vec<_>>().join(", "),
         "enforcing"
     );
+    for warning in status.warnings.iter().filter(|warning| !said.contains(warning)) {
+        tracing::warn!("{warning}");
+    }
     let daemon = Daemon::new(firewall)?;
     let serving = serve(daemon.clone(), bound);
     tracing::info!(socket = %socket.display(), "serving");
@@ -57,7 +62,7 @@ pub(crate) async fn run(options: &Options, socket: &Path, pin_dir: &Path, state_
 /// Reloads at each signal, for ever.
 async fn reload_on(hangup: &mut Signal, daemon: &Daemon) {
     while hangup.recv().await.is_some() {
-        match daemon.reload(None).await {
+        match daemon.reload(None, Existing::Cut).await {
             Ok(switched) => {
                 for change in &switched.changes {
                     tracing::info!("{change}");

@@ -1,35 +1,46 @@
 //! `lyncwall switch` and `lyncwall reload`.
 
 use clap::Args;
-use lyncwall::api::{PortChange, Reload, Switch, Switched};
+use lyncwall::api::{Existing, PortChange, Reload, Settled, Switch, Switched};
 use lyncwall::client::Client;
 
 use crate::output::{Output, Table};
 
 #[derive(Debug, Args)]
 pub(crate) struct Options {
-    /// The target to switch; may be left out where there is one.
-    #[arg(long, value_name = "NAME")]
-    target: Option<String>,
-    /// The roles that hold from now on: until the next switch, or until the file gives the target other roles.
-    #[arg(value_name = "ROLE", required_unless_present = "none")]
-    roles: Vec<String>,
-    /// No role: close all ports but those of management and of allow rules.
-    #[arg(long, conflicts_with = "roles")]
-    none: bool,
     #[command(flatten)]
-    confirm: Confirm,
+    wanted: Wanted,
+    #[command(flatten)]
+    how: How,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct ReloadOptions {
     #[command(flatten)]
-    confirm: Confirm,
+    how: How,
 }
 
-/// Whether the change is to be confirmed.
+/// Which roles a target is to have.
 #[derive(Debug, Args)]
-struct Confirm {
+pub(crate) struct Wanted {
+    /// The target; may be left out where there is one.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) target: Option<String>,
+    /// Its roles: until the next switch, or until the file gives the target other roles.
+    #[arg(value_name = "ROLE", required_unless_present = "none")]
+    pub(crate) roles: Vec<String>,
+    /// No role: close all ports but those of management and of allow rules.
+    #[arg(long, conflicts_with = "roles")]
+    none: bool,
+}
+
+/// How the change is made.
+#[derive(Debug, Args)]
+struct How {
+    /// What becomes of connections that stand and come in at ports which close. `cut`: their packets are dropped.
+    /// `drain`: they go on until they end, and only new ones are refused. What the box opened itself goes on either way.
+    #[arg(long, value_name = "WHAT", value_enum, default_value = "cut")]
+    existing: Existing,
     /// Go back by itself, with or without the agent, unless `lyncwall confirm` follows within this time: from 1s to 24h,
     /// as `60s` or `5min`.
     #[arg(long = "confirm", value_name = "TIME", value_parser = seconds)]
@@ -46,12 +57,19 @@ fn seconds(text: &str) -> Result<u64, String> {
 }
 
 pub(crate) async fn run(options: Options, client: &Client, output: &Output) -> anyhow::Result<()> {
-    let switch = Switch { target: options.target, roles: options.roles, confirm: options.confirm.time };
+    let Options { wanted, how } = options;
+    let switch =
+        Switch { target: wanted.target, roles: wanted.roles, confirm: how.time, existing: how.existing };
     tell(&client.switch(&switch).await?, output)
 }
 
 pub(crate) async fn reload(options: &ReloadOptions, client: &Client, output: &Output) -> anyhow::Result<()> {
-    tell(&client.post("/v1/reload", &Reload { confirm: options.confirm.time }).await?, output)
+    tell(
+        &client
+            .post("/v1/reload", &Reload { confirm: options.how.time, existing: options.how.existing })
+            .await?,
+        output,
+    )
 }
 
 /// Prints what a change did.
@@ -72,8 +90,20 @@ pub(super) fn tell(switched: &Switched, output: &Output) -> anyhow::Result<()> {
     if switched.opened.is_empty() && switched.closed.is_empty() {
         output.line("the roles open the same ports as before")?;
     }
-    output.section("Opened", &table(&switched.opened))?;
-    output.section("Closed", &table(&switched.closed))?;
+    output.section("Opened", &changes(&switched.opened))?;
+    output.section("Closed", &changes(&switched.closed))?;
+    if let Some(Settled { existing, connections }) =
+        switched.settled.filter(|settled| settled.connections > 0)
+    {
+        let what = match existing {
+            Existing::Cut => "cut",
+            Existing::Drain => "let go on until the end",
+        };
+        output.line(&format!(
+            "\n{} that came in at closed ports: {what}",
+            super::preview::connections(connections)
+        ))?;
+    }
     if let Some(seconds) = switched.confirm {
         output.line(&format!("\nthis goes back in {seconds} s, unless `lyncwall confirm` keeps it"))?;
     }
@@ -83,15 +113,17 @@ pub(super) fn tell(switched: &Switched, output: &Output) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn table(changes: &[PortChange]) -> Table {
+/// Ports that were opened or closed.
+pub(super) fn changes(changes: &[PortChange]) -> Table {
     let mut table = Table::new(["target", "ports", "service"]);
     for change in changes {
-        let ports = if change.first == change.last {
-            change.first.to_string()
-        } else {
-            format!("{}-{}", change.first, change.last)
-        };
-        table.row([change.target.clone(), format!("{} {ports}", change.transport), change.service.clone()]);
+        let ports = ports(&change.transport, change.first, change.last);
+        table.row([change.target.clone(), ports, change.service.clone()]);
     }
     table
+}
+
+/// As `tcp 443` or `udp 49152-57500`.
+pub(super) fn ports(transport: &str, first: u16, last: u16) -> String {
+    if first == last { format!("{transport} {first}") } else { format!("{transport} {first}-{last}") }
 }

@@ -1,18 +1,17 @@
 //! The flow tables: how full they are, and connections that stood before the program did.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::os::fd::{AsFd as _, BorrowedFd};
 
 use anyhow::{Context as _, Result, bail};
 use aya::maps::{HashMap, Map, MapData, MapError};
 use aya::programs::{SchedClassifier, TestRun as _, TestRunOptions};
 use aya::{Ebpf, Pod};
-use etherparse::{PacketBuilder, PacketBuilderStep};
-use lyncwall_common::abi::{Flow, FlowKeyV4, FlowKeyV6, map};
+use lyncwall_common::abi::{Flow, FlowKeyV4, FlowKeyV6, NetPort, map};
 use lyncwall_common::fields::Address;
 
 use super::sys;
-use crate::standing::{Protocol, Standing};
+use crate::standing::{Moment, Protocol, Standing};
 
 /// The maps of flows.
 pub(super) struct FlowMaps {
@@ -32,6 +31,36 @@ impl FlowMaps {
         Ok([v4.context("counting the flows of IPv4")?, v6.context("counting the flows of IPv6")?])
     }
 
+    /// The flow that lets a connection's packets in, alive or not; none for echo.
+    pub(super) fn find(&self, standing: &Standing) -> Result<Option<Flow>> {
+        let protocol = match standing.protocol {
+            Protocol::Tcp => TCP,
+            Protocol::Udp => UDP,
+            Protocol::IcmpEcho => return Ok(None),
+        };
+        let [local_port, remote_port] = [standing.local, standing.remote].map(|end| NetPort::new(end.port()));
+        let found = match (standing.local.ip(), standing.remote.ip()) {
+            (IpAddr::V4(local), IpAddr::V4(remote)) => {
+                let [local, remote] = [local, remote].map(|address| units(address.octets()));
+                let key =
+                    FlowKeyV4 { local, remote, local_port, remote_port, protocol, reserved: 0, zone: 0 };
+                HashMap::<_, FlowKeyV4, Flow>::try_from(&self.v4)?.get(&key, 0)
+            }
+            (IpAddr::V6(local), IpAddr::V6(remote)) => {
+                let [local, remote] = [local, remote].map(|address| units(address.octets()));
+                let key =
+                    FlowKeyV6 { local, remote, local_port, remote_port, protocol, reserved: 0, zone: 0 };
+                HashMap::<_, FlowKeyV6, Flow>::try_from(&self.v6)?.get(&key, 0)
+            }
+            _ => return Ok(None),
+        };
+        match found {
+            Ok(flow) => Ok(Some(flow)),
+            Err(MapError::KeyNotFound) => Ok(None),
+            Err(error) => Err(error).context("looking for a flow"),
+        }
+    }
+
     /// Forgets TCP flows by the address and port of this side, and says how many.
     pub(super) fn forget(&mut self, unwanted: impl Fn(IpAddr, u16) -> bool) -> Result<u64> {
         let mut v4: HashMap<_, FlowKeyV4, Flow> = HashMap::try_from(&mut self.v4)?;
@@ -46,8 +75,14 @@ impl FlowMaps {
     }
 }
 
-/// The IP protocol.
+/// The IP protocols.
 const TCP: u8 = 6;
+const UDP: u8 = 17;
+
+/// An address as a key has it: the bytes as they lie in the packet, in units of 16 bits.
+fn units<const BYTES: usize, const UNITS: usize>(octets: [u8; BYTES]) -> [u16; UNITS] {
+    std::array::from_fn(|n| u16::from_ne_bytes([octets[2 * n], octets[2 * n + 1]]))
+}
 
 fn forget<K: Pod>(flows: &mut HashMap<&mut MapData, K, Flow>, unwanted: impl Fn(&K) -> bool) -> Result<u64> {
     let mut forgotten = 0;
@@ -77,31 +112,9 @@ fn descriptor(map: &Map) -> Result<BorrowedFd<'_>> {
 
 /// Shows a connection to the program as if this side had sent a packet of it. Whether that makes a flow is for the program
 /// to say, which knows what is open.
-pub(super) fn show(program: &SchedClassifier, standing: &Standing) -> Result<()> {
-    let frame = frame(standing)?;
+pub(super) fn show(program: &SchedClassifier, standing: &Standing, moment: Moment) -> Result<()> {
+    let frame = standing.outgoing(moment)?;
     let options = TestRunOptions { data_in: Some(&frame), ..TestRunOptions::default() };
     program.test_run(options).context("showing a standing connection to the program")?;
     Ok(())
-}
-
-/// A packet in the middle of a connection, from this side.
-fn frame(standing: &Standing) -> Result<Vec<u8>> {
-    let Standing { protocol, local, remote } = standing;
-    let ethernet = PacketBuilder::ethernet2([2, 0, 0, 0, 0, 1], [2, 0, 0, 0, 0, 2]);
-    let mut frame = Vec::new();
-    let hops = 64;
-    let packet: PacketBuilderStep<_> = match (local.ip(), remote.ip()) {
-        (IpAddr::V4(local), IpAddr::V4(remote)) => ethernet.ipv4(local.octets(), remote.octets(), hops),
-        (IpAddr::V6(local), IpAddr::V6(remote)) => ethernet.ipv6(local.octets(), remote.octets(), hops),
-        _ => bail!("{local} and {remote} are of different families"),
-    };
-    let is_ipv4 = SocketAddr::is_ipv4(local);
-    match protocol {
-        Protocol::Tcp => packet.tcp(local.port(), remote.port(), 0, 1024).ack(0).write(&mut frame, &[]),
-        Protocol::Udp => packet.udp(local.port(), remote.port()).write(&mut frame, &[]),
-        Protocol::IcmpEcho if is_ipv4 => packet.icmpv4_echo_request(local.port(), 0).write(&mut frame, &[]),
-        Protocol::IcmpEcho => packet.icmpv6_echo_request(local.port(), 0).write(&mut frame, &[]),
-    }
-    .context("building a packet")?;
-    Ok(frame)
 }

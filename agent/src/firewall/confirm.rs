@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result};
 use serde::{Deserialize, Serialize};
 
+use super::report::port_changes;
 use super::{Firewall, Memory, remember};
 use crate::api;
 use crate::config::{Management, Mode};
@@ -169,7 +170,7 @@ impl Firewall {
         let before = self.return_to_before();
         let micros = u64::try_from(start.elapsed().as_micros()).unwrap_or(u64::MAX);
         let plan = self.plan.clone();
-        let (opened, closed) = self.opened_and_closed(&plan, &before);
+        let (opened, closed) = port_changes(&plan, &before, &self.targets);
         Ok(api::Switched {
             generation: self.datapath.live()?.number,
             mode: plan.config.mode,
@@ -179,6 +180,7 @@ impl Firewall {
             closed,
             micros,
             confirm: None,
+            settled: None,
             warnings: self.warnings(&plan, &self.memory.roles)?,
         })
     }

@@ -9,10 +9,11 @@ use super::Firewall;
 use crate::api;
 use crate::config::{Address, Config};
 use crate::datapath::{Attached, Counters};
+use crate::exposure;
 use crate::machine;
 use crate::net::{PortRange, Prefix};
 use crate::plan::{Plan, Roles};
-use crate::policy::{self, Identity, OpenPorts, Ports, TargetInput};
+use crate::policy::{Identity, OpenPorts, Ports, TargetInput};
 
 impl Firewall {
     /// What is enforced, where, and how it stands.
@@ -144,27 +145,11 @@ impl Firewall {
         }))
     }
 
-    /// What the targets open now and did not in `before`, and the other way about.
-    pub(super) fn opened_and_closed(
-        &self,
-        plan: &Plan,
-        before: &[TargetInput],
-    ) -> (Vec<api::PortChange>, Vec<api::PortChange>) {
-        let (mut opened, mut closed) = (Vec::new(), Vec::new());
-        for change in OpenPorts::of(before).changes(&OpenPorts::of(&self.targets)) {
-            let told = |targets: &[TargetInput], ports: &[Ports]| -> Vec<api::PortChange> {
-                ports.iter().map(|ports| port_change(plan, targets, &change, *ports)).collect()
-            };
-            opened.extend(told(&self.targets, &change.opened));
-            closed.extend(told(before, &change.closed));
-        }
-        (opened, closed)
-    }
-
     /// What is allowed but may not be meant, also of how the file fits this machine.
     pub(super) fn warnings(&self, plan: &Plan, roles: &Roles) -> Result<Vec<String>> {
         let machine = machine::look_again(&plan.config)?;
         let mut warnings = plan.warnings(roles);
+        warnings.extend(exposure::warnings(plan, roles));
         for target in &plan.config.targets {
             let Address::List(addresses) = &target.address else { continue };
             let elsewhere: Vec<String> = addresses
@@ -239,23 +224,44 @@ fn addresses(address: &Address) -> Vec<String> {
     }
 }
 
-fn port_change(
+/// What the targets open in `after` and did not in `before`, and the other way about.
+pub(super) fn port_changes(
+    plan: &Plan,
+    before: &[TargetInput],
+    after: &[TargetInput],
+) -> (Vec<api::PortChange>, Vec<api::PortChange>) {
+    let (mut opened, mut closed) = (Vec::new(), Vec::new());
+    for change in OpenPorts::of(before).changes(&OpenPorts::of(after)) {
+        let told = |targets: &[TargetInput], ports: &[Ports]| -> Vec<api::PortChange> {
+            ports
+                .iter()
+                .map(|ports| port_change(plan, targets, &change.target, &change.transport, *ports))
+                .collect()
+        };
+        opened.extend(told(after, &change.opened));
+        closed.extend(told(before, &change.closed));
+    }
+    (opened, closed)
+}
+
+/// Ports with the services of the rules that open them in `targets`.
+pub(super) fn port_change(
     plan: &Plan,
     targets: &[TargetInput],
-    change: &policy::Change,
+    target: &str,
+    transport: &str,
     ports: Ports,
 ) -> api::PortChange {
-    let rules =
-        targets.iter().filter(|target| target.name == change.target).flat_map(|target| &target.inbound);
+    let rules = targets.iter().filter(|known| known.name == target).flat_map(|known| &known.inbound);
     let rows: Vec<String> = rules
         .filter(|rule| {
-            rule.transport.name() == change.transport && rule.first <= ports.last && rule.last >= ports.first
+            rule.transport.name() == transport && rule.first <= ports.last && rule.last >= ports.first
         })
         .flat_map(|rule| rule.rows.iter().cloned())
         .collect();
     api::PortChange {
-        target: change.target.clone(),
-        transport: change.transport.clone(),
+        target: target.to_owned(),
+        transport: transport.to_owned(),
         first: ports.first,
         last: ports.last,
         service: plan.catalogue.services(&rows),

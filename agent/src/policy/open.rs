@@ -36,6 +36,12 @@ impl OpenPorts {
         self.0.get(target).map_or(&[], |open| &open[transport as usize])
     }
 
+    /// True where a port of a target is open, to whomever.
+    #[must_use]
+    pub fn contains(&self, target: &str, transport: PortTransport, port: u16) -> bool {
+        self.get(target, transport).iter().any(|open| open.first <= port && port <= open.last)
+    }
+
     /// What is different in `new`, by target and transport; nothing for those that stay as they are.
     #[must_use]
     pub fn changes(&self, new: &Self) -> Vec<Change> {
@@ -81,6 +87,14 @@ pub struct Ports {
     pub last: u16,
 }
 
+impl Ports {
+    /// What is in `ranges` and not in `others`, ascending and without neighbours.
+    #[must_use]
+    pub fn without(ranges: &[Self], others: &[Self]) -> Vec<Self> {
+        without(&joined(ranges.to_vec()), &joined(others.to_vec()))
+    }
+}
+
 impl std::fmt::Display for Ports {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         if self.first == self.last {
@@ -92,7 +106,7 @@ impl std::fmt::Display for Ports {
 }
 
 /// The same ports in ascending order, neighbours and overlaps joined.
-fn joined(mut ranges: Vec<Ports>) -> Vec<Ports> {
+pub(super) fn joined(mut ranges: Vec<Ports>) -> Vec<Ports> {
     ranges.sort_unstable();
     let mut joined: Vec<Ports> = Vec::new();
     for range in ranges {
@@ -105,7 +119,7 @@ fn joined(mut ranges: Vec<Ports>) -> Vec<Ports> {
 }
 
 /// What is in `ranges` and not in `others`; both are joined, and so is the result.
-fn without(ranges: &[Ports], others: &[Ports]) -> Vec<Ports> {
+pub(super) fn without(ranges: &[Ports], others: &[Ports]) -> Vec<Ports> {
     let mut rest = Vec::new();
     for range in ranges {
         // Wider than a port, so that it can stand behind the last one.

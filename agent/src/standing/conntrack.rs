@@ -30,6 +30,18 @@ const LOADED: &str = "/proc/sys/net/netfilter/nf_conntrack_count";
 /// What comes back to whoever began: the reply's tuple. Where the reply comes from an address of this box itself, the
 /// other side began, and nothing comes back from the wire; a TCP connection of that kind has a socket.
 pub(super) fn connections() -> Result<Vec<Standing>> {
+    standing(|tracked| [tracked.reply, None])
+}
+
+/// The same with what whoever began sends, where that is not this box: the tuple of the first packet, as it was on the
+/// wire.
+pub(super) fn both_ways() -> Result<Vec<Standing>> {
+    standing(|tracked| [tracked.reply, tracked.original])
+}
+
+/// Some ways of each connection. What comes from an address of this box itself does not come in. The kernel walks its whole
+/// table, which takes it ten milliseconds where that is large and empty.
+fn standing(ways: fn(Tracked) -> [Option<Way>; 2]) -> Result<Vec<Standing>> {
     if !Path::new(LOADED).try_exists().with_context(|| format!("looking for {LOADED}"))? {
         return Ok(Vec::new());
     }
@@ -40,27 +52,34 @@ pub(super) fn connections() -> Result<Vec<Standing>> {
     let answers = netlink::ask(NETLINK_NETFILTER, request, NLM_F_DUMP)
         .context("listing the connections that conntrack tracks")?;
     let own = machine::addresses()?;
-    let all = answers.into_iter().filter_map(connection);
+    let ways = answers.into_iter().filter_map(tracked).flat_map(ways).flatten();
+    let all = ways.filter_map(|way| Standing::new(way.protocol, way.destination, way.source));
     Ok(all.filter(|standing| !own.contains(&standing.remote.ip())).collect())
 }
 
-fn connection(answer: NetfilterMessage) -> Option<Standing> {
+/// A connection by its two ways; `None` for a way that is not understood or needs no flow.
+struct Tracked {
+    original: Option<Way>,
+    reply: Option<Way>,
+}
+
+/// `None` for one that has ended.
+fn tracked(answer: NetfilterMessage) -> Option<Tracked> {
     let NetfilterMessageInner::Conntrack(ConntrackMessage::New(attributes)) = answer.inner else {
         return None;
     };
-    let mut reply = None;
+    let (mut original, mut reply) = (None, None);
     let mut tcp_state = None;
     for attribute in attributes {
         match attribute {
-            ConntrackAttribute::CtaTupleReply(tuples) => reply = Reply::of(&tuples),
+            ConntrackAttribute::CtaTupleOrig(tuples) => original = Way::of(&tuples),
+            ConntrackAttribute::CtaTupleReply(tuples) => reply = Way::of(&tuples),
             ConntrackAttribute::CtaProtoInfo(infos) => tcp_state = infos.iter().find_map(state),
             _ => {}
         }
     }
-    let reply = reply?;
-    let stands = reply.protocol != Protocol::Tcp || tcp_state.is_some_and(is_open);
-    stands.then_some(())?;
-    Standing::new(reply.protocol, reply.destination, reply.source)
+    let is_tcp = [&original, &reply].into_iter().flatten().any(|way| way.protocol == Protocol::Tcp);
+    (!is_tcp || tcp_state.is_some_and(is_open)).then_some(Tracked { original, reply })
 }
 
 fn state(info: &ProtoInfo) -> Option<u8> {
@@ -80,15 +99,15 @@ fn is_open(state: u8) -> bool {
     matches!(state, SYN_SENT..=CLOSE_WAIT | SYN_SENT2)
 }
 
-/// The tuple of what comes back.
-struct Reply {
+/// The tuple of what goes one way.
+struct Way {
     protocol: Protocol,
     source: SocketAddr,
     destination: SocketAddr,
 }
 
-impl Reply {
-    /// `None` for other protocols and other ICMP.
+impl Way {
+    /// `None` for other protocols, and for ICMP that is no echo reply.
     fn of(tuples: &[Tuple]) -> Option<Self> {
         let (source, destination) = tuples.iter().find_map(addresses)?;
         let of_transport = tuples.iter().find_map(|tuple| match tuple {

@@ -4,18 +4,19 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
 use anyhow::{Context as _, Result};
+use lyncwall_common::abi::PortTransport;
 use netlink_packet_sock_diag::SockDiagMessage;
 use netlink_packet_sock_diag::constants::{AF_INET, AF_INET6, IPPROTO_TCP, IPPROTO_UDP};
-use netlink_packet_sock_diag::inet::{ExtensionFlags, InetRequest, SocketId, StateFlags};
+use netlink_packet_sock_diag::inet::{ExtensionFlags, InetRequest, InetResponseHeader, SocketId, StateFlags};
 use rtnetlink::packet_core::NLM_F_DUMP;
 use rtnetlink::sys::protocols::NETLINK_SOCK_DIAG;
 
-use super::{Protocol, Standing};
+use super::{Listener, Protocol, Standing};
 use crate::netlink;
 
 pub(super) fn connections() -> Result<Vec<Standing>> {
     let standing = |protocol| {
-        move |id: SocketId| {
+        move |InetResponseHeader { socket_id: id, .. }| {
             let local = SocketAddr::new(id.source_address, id.source_port);
             let remote = SocketAddr::new(id.destination_address, id.destination_port);
             (remote.port() != 0).then_some(())?;
@@ -32,7 +33,31 @@ pub(super) fn connections() -> Result<Vec<Standing>> {
 
 /// TCP ports that some socket accepts connections at.
 pub(super) fn accepting() -> Result<BTreeSet<u16>> {
-    Ok(listed("TCP", IPPROTO_TCP, &StateFlags::LISTEN)?.into_iter().map(|id| id.source_port).collect())
+    let listening = listed("TCP", IPPROTO_TCP, &StateFlags::LISTEN)?.into_iter();
+    Ok(listening.map(|socket| socket.socket_id.source_port).collect())
+}
+
+/// Sockets that anybody may send to, one of each port that several share not excepted.
+pub(super) fn listeners() -> Result<Vec<Listener>> {
+    let listener = |transport| {
+        move |InetResponseHeader { socket_id, inode, .. }| {
+            let address = socket_id.source_address.to_canonical();
+            let outside = !address.is_loopback() && socket_id.source_port != 0;
+            outside.then_some(Listener {
+                transport,
+                address,
+                port: socket_id.source_port,
+                inode,
+                process: None,
+            })
+        }
+    };
+    let tcp = listed("TCP", IPPROTO_TCP, &StateFlags::LISTEN)?;
+    let mut all: Vec<Listener> = tcp.into_iter().filter_map(listener(PortTransport::Tcp)).collect();
+    // A UDP socket without a peer is in the state of a closed connection.
+    let udp = listed("UDP", IPPROTO_UDP, &StateFlags::CLOSE)?;
+    all.extend(udp.into_iter().filter_map(listener(PortTransport::Udp)));
+    Ok(all)
 }
 
 /// All states but those without a peer and `TIME_WAIT`, where nothing is to come any more.
@@ -40,7 +65,7 @@ fn open_tcp() -> StateFlags {
     StateFlags::all() - StateFlags::LISTEN - StateFlags::CLOSE - StateFlags::TIME_WAIT
 }
 
-fn listed(name: &str, protocol: u8, states: &StateFlags) -> Result<Vec<SocketId>> {
+fn listed(name: &str, protocol: u8, states: &StateFlags) -> Result<Vec<InetResponseHeader>> {
     let mut found = Vec::new();
     for (family, socket_id) in [(AF_INET, SocketId::new_v4()), (AF_INET6, SocketId::new_v6())] {
         let request = InetRequest {
@@ -53,7 +78,7 @@ fn listed(name: &str, protocol: u8, states: &StateFlags) -> Result<Vec<SocketId>
         let answers = netlink::ask(NETLINK_SOCK_DIAG, SockDiagMessage::InetRequest(request), NLM_F_DUMP)
             .with_context(|| format!("listing the {name} sockets (the kernel's inet_diag)"))?;
         found.extend(answers.into_iter().filter_map(|answer| match answer {
-            SockDiagMessage::InetResponse(response) => Some(response.header.socket_id),
+            SockDiagMessage::InetResponse(response) => Some(response.header),
             _ => None,
         }));
     }

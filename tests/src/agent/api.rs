@@ -4,7 +4,9 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use lyncwall::api::{Confirmed, Counters, Event, Reload, Status, Switch, Switched};
+use lyncwall::api::{
+    Confirmed, Counters, Event, Existing, Preview, Previewed, Reload, Status, Switch, Switched,
+};
 use lyncwall::client::{Client, Lines};
 use tokio::runtime::{Builder, Runtime};
 
@@ -53,8 +55,31 @@ impl Api {
     /// # Errors
     /// As [`Api::status`].
     pub fn switch_within(&self, roles: &[&str], seconds: impl Into<Option<u64>>) -> Result<Switched> {
+        self.switch_with(roles, seconds, Existing::Cut)
+    }
+
+    /// The same with a word on connections that stand.
+    ///
+    /// # Errors
+    /// As [`Api::status`].
+    pub fn switch_with(
+        &self,
+        roles: &[&str],
+        seconds: impl Into<Option<u64>>,
+        existing: Existing,
+    ) -> Result<Switched> {
         let roles = roles.iter().map(ToString::to_string).collect();
-        self.runtime.block_on(self.client.switch(&Switch { target: None, roles, confirm: seconds.into() }))
+        let switch = Switch { target: None, roles, confirm: seconds.into(), existing };
+        self.runtime.block_on(self.client.switch(&switch))
+    }
+
+    /// What a switch of the only target to these roles would do.
+    ///
+    /// # Errors
+    /// As [`Api::status`].
+    pub fn preview(&self, roles: &[&str]) -> Result<Previewed> {
+        let roles = roles.iter().map(ToString::to_string).collect();
+        self.runtime.block_on(self.client.preview(&Preview { target: None, roles }))
     }
 
     /// Keeps what waits to be confirmed.
@@ -86,7 +111,8 @@ impl Api {
     /// # Errors
     /// As [`Api::status`].
     pub fn reload_within(&self, seconds: u64) -> Result<Switched> {
-        self.runtime.block_on(self.client.post("/v1/reload", &Reload { confirm: Some(seconds) }))
+        self.runtime
+            .block_on(self.client.post("/v1/reload", &Reload { confirm: Some(seconds), ..Reload::default() }))
     }
 
     /// Events from now on.

@@ -1,0 +1,78 @@
+//! `lyncwall preview`.
+
+use lyncwall::api::{Connections, Listener, Preview, Previewed};
+use lyncwall::client::Client;
+
+use super::switch::{Wanted, changes, ports};
+use crate::output::{Output, Table};
+
+pub(crate) async fn run(options: Wanted, client: &Client, output: &Output) -> anyhow::Result<()> {
+    let Wanted { target, roles, .. } = options;
+    let previewed = client.preview(&Preview { target, roles }).await?;
+    if output.json() {
+        return output.value(&previewed);
+    }
+    tell(&previewed, output)
+}
+
+fn tell(previewed: &Previewed, output: &Output) -> anyhow::Result<()> {
+    output.line(&format!(
+        "nothing has changed; this is what a switch would do, {}; {}",
+        super::mode(previewed.mode),
+        super::roles_of(&previewed.targets)
+    ))?;
+    if previewed.opened.is_empty() && previewed.closed.is_empty() {
+        output.line("the roles open the same ports as now")?;
+    }
+    output.section("Opens", &changes(&previewed.opened))?;
+    output.section("Closes", &changes(&previewed.closed))?;
+    output.section("Would not be reached any more", &unreached(&previewed.unreached))?;
+    output.section("Opens, and nothing listens there", &changes(&previewed.unheard))?;
+    let Connections { count, first } = &previewed.cut;
+    let title = format!("Would be cut, unless drained: {}", connections(*count));
+    output.section(&title, &cut(*count, first))?;
+    output.line("")?;
+    if *count == 0 {
+        output.line("no connection that stands would be cut")?;
+    }
+    output.line(&format!("what this side opened would go on: {}", flows(previewed.flows)))?;
+    for warning in &previewed.warnings {
+        output.warn(warning);
+    }
+    Ok(())
+}
+
+/// As `1 connection`.
+pub(super) fn connections(count: u64) -> String {
+    format!("{count} connection{}", if count == 1 { "" } else { "s" })
+}
+
+fn flows(count: u64) -> String {
+    format!("{count} flow{}", if count == 1 { "" } else { "s" })
+}
+
+fn unreached(listeners: &[Listener]) -> Table {
+    let mut table = Table::new(["target", "port", "bound to", "process", "still reached by"]);
+    for listener in listeners {
+        table.row([
+            listener.target.clone(),
+            ports(&listener.transport, listener.port, listener.port),
+            listener.address.clone(),
+            listener.process.clone().unwrap_or_default(),
+            listener.still.join(", "),
+        ]);
+    }
+    table
+}
+
+fn cut(count: u64, first: &[lyncwall::api::Connection]) -> Table {
+    let mut table = Table::new(["", "from", "to"]);
+    for connection in first {
+        table.row([connection.transport.clone(), connection.remote.clone(), connection.local.clone()]);
+    }
+    let more = count.saturating_sub(first.len() as u64);
+    if more > 0 {
+        table.row([format!("and {more} more")]);
+    }
+    table
+}

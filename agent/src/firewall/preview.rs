@@ -1,0 +1,155 @@
+//! What a switch would do, told before it is made; and what it does to the connections that stand.
+
+use anyhow::{Context as _, Result};
+
+use super::Firewall;
+use super::report::{port_change, port_changes};
+use crate::api;
+use crate::config::Mode;
+use crate::machine;
+use crate::plan::{Machine, Plan, Roles};
+use crate::policy::{Comparison, Input};
+use crate::problem::{Problem, Problems};
+use crate::standing::{self, Listener, Protocol, Standing};
+
+/// Connections that are listed one by one.
+const LISTED: usize = 20;
+
+impl Firewall {
+    /// What [`Firewall::switch`] to these roles would do. Changes nothing. In audit mode it is what enforcing would do.
+    ///
+    /// # Errors
+    /// [`Problems`] for an unknown target or role; where the kernel does not list its sockets.
+    pub fn preview(&self, target: Option<&str>, roles: &[String]) -> Result<api::Previewed> {
+        let all = self.roles_with(target, roles, Problems::default())?;
+        let machine = machine::look_again(&self.plan.config)?;
+        let [before, after] = [&self.memory.roles, &all].map(|roles| self.plan.input(roles, &machine));
+        let [before, after] = [before?, after?].map(|input| Input { mode: Mode::Enforce, ..input });
+        let (opened, closed) = port_changes(&self.plan, &before.targets, &after.targets);
+        let comparison = Comparison::new(before, after, &self.memory.counters)?;
+        let listeners = standing::listeners()?;
+        let cut = self.shut_out(&self.plan, &comparison)?;
+        let fill = self.datapath.flow_fill()?;
+        let mut warnings = self.warnings(&self.plan, &all)?;
+        if self.before.is_some() {
+            warnings.push("a change waits to be confirmed: until then no other can be made".to_owned());
+        }
+        Ok(api::Previewed {
+            mode: self.plan.config.mode,
+            targets: api::TargetRoles::all(&all),
+            opened,
+            closed,
+            unreached: unreached(&comparison, &listeners),
+            unheard: comparison
+                .unheard(&listeners)
+                .iter()
+                .map(|(target, transport, ports)| {
+                    port_change(&self.plan, &comparison.after().targets, target, transport.name(), *ports)
+                })
+                .collect(),
+            cut: api::Connections {
+                count: cut.len() as u64,
+                first: cut.iter().take(LISTED).filter_map(connection).collect(),
+            },
+            flows: u64::from(fill.v4) + u64::from(fill.v6),
+            warnings,
+        })
+    }
+
+    /// The roles of all targets where one is given others.
+    ///
+    /// # Errors
+    /// `problems`, and what is wrong with the target or the roles.
+    pub(super) fn roles_with(
+        &self,
+        target: Option<&str>,
+        roles: &[String],
+        mut problems: Problems,
+    ) -> Result<Roles, Problems> {
+        let target = self.target(target).map_err(|problem| problems.push(problem)).unwrap_or_default();
+        let keys: Vec<&str> = roles.iter().map(String::as_str).collect();
+        for (_, message, fix) in self.plan.catalogue.check_roles(&keys) {
+            problems.push(Problem::new(message, fix));
+        }
+        problems.or(())?;
+        let mut all = self.memory.roles.clone();
+        all.insert(target, roles.to_vec());
+        Ok(all)
+    }
+
+    /// The connections that stand and whose packets get in before a change and not after it.
+    fn shut_out(&self, plan: &Plan, comparison: &Comparison) -> Result<Vec<Standing>> {
+        let standing = standing::inbound().context("listing the connections that stand")?;
+        self.datapath.without_flow(comparison.shut_out(standing), plan.config.flows.times)
+    }
+
+    /// A change to `plan` with `roles`, as it concerns connections that stand.
+    pub(super) fn standing_in_the_way(
+        &self,
+        plan: &Plan,
+        roles: &Roles,
+        machine: &Machine,
+    ) -> Result<Comparison, Problems> {
+        // Where the interfaces differ, their numbers do not fit: no rule that is for ports looks at them.
+        let before = self.plan.input(&self.memory.roles, machine)?;
+        Comparison::new(before, plan.input(roles, machine)?, &self.memory.counters)
+    }
+
+    /// Before the new generation judges: makes flows of the TCP connections that it would cut. Of UDP the program makes a
+    /// flow only where the port is closed: see [`Firewall::drain_the_rest`].
+    pub(super) fn drain(&self, plan: &Plan, comparison: &Comparison) -> Result<Vec<Standing>> {
+        let found = self.shut_out(plan, comparison)?;
+        let tcp: Vec<Standing> =
+            found.iter().filter(|found| found.protocol == Protocol::Tcp).copied().collect();
+        self.datapath.open_flows(&tcp)?;
+        Ok(found)
+    }
+
+    /// Once the new generation judges: the same for UDP, at once, and for what began while the first list was made. Returns
+    /// how many more those were.
+    pub(super) fn drain_the_rest(
+        &self,
+        plan: &Plan,
+        comparison: &Comparison,
+        found: &[Standing],
+    ) -> Result<u64> {
+        let udp: Vec<Standing> =
+            found.iter().filter(|found| found.protocol == Protocol::Udp).copied().collect();
+        self.datapath.open_flows(&udp)?;
+        let more = self.shut_out(plan, comparison)?;
+        self.datapath.open_flows(&more)?;
+        Ok(more.len() as u64)
+    }
+
+    /// How many connections a change has cut. To be asked once it is made: the change does not wait for it then.
+    pub(super) fn count_cut(&self, plan: &Plan, comparison: &Comparison) -> Result<u64> {
+        Ok(self.shut_out(plan, comparison)?.len() as u64)
+    }
+}
+
+/// With their processes.
+fn unreached(comparison: &Comparison, listeners: &[Listener]) -> Vec<api::Listener> {
+    let mut found: Vec<(String, Listener)> = comparison
+        .unreached(listeners)
+        .into_iter()
+        .map(|(target, listener)| (target.to_owned(), listener.clone()))
+        .collect();
+    standing::name_processes(found.iter_mut().map(|(_, listener)| listener));
+    let told = |(target, listener): (String, Listener)| api::Listener {
+        still: comparison.still_reached(&target, &listener),
+        target,
+        transport: listener.transport.name().to_owned(),
+        address: listener.address.to_string(),
+        port: listener.port,
+        process: listener.process,
+    };
+    found.into_iter().map(told).collect()
+}
+
+fn connection(standing: &Standing) -> Option<api::Connection> {
+    Some(api::Connection {
+        transport: standing.protocol.transport()?.name().to_owned(),
+        remote: standing.remote.to_string(),
+        local: standing.local.to_string(),
+    })
+}

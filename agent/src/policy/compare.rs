@@ -1,0 +1,155 @@
+//! What becomes different for those who are here already when one policy takes the place of another: connections that
+//! stand, and sockets that wait for somebody.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
+use lyncwall_common::abi::PortTransport;
+use lyncwall_common::reason::Action;
+
+use super::open::{OpenPorts, Ports, joined, without};
+use super::wide::is_wide;
+use super::{Compiled, CounterBook, Input, TargetInput, compile, judge};
+use crate::config::{Address, AllowWhat};
+use crate::problem::Problems;
+use crate::standing::{Listener, Moment, Standing};
+
+/// Two policies of one box, side by side.
+pub struct Comparison {
+    before: Compiled,
+    after: Compiled,
+    inputs: [Input; 2],
+    open: [OpenPorts; 2],
+    ifindex: u32,
+}
+
+impl Comparison {
+    /// # Errors
+    /// As [`compile()`]. `counters` are those that are in use now.
+    pub fn new(before: Input, after: Input, counters: &CounterBook) -> Result<Self, Problems> {
+        Ok(Self {
+            before: compile(&before, &mut counters.clone())?,
+            after: compile(&after, &mut counters.clone())?,
+            open: [OpenPorts::of(&before.targets), OpenPorts::of(&after.targets)],
+            ifindex: after.interfaces.first().map_or(0, |interface| interface.ifindex),
+            inputs: [before, after],
+        })
+    }
+
+    /// What the policy afterwards is made from.
+    #[must_use]
+    pub fn after(&self) -> &Input {
+        &self.inputs[1]
+    }
+
+    /// The connections among these whose packets get in now without a flow, and do not afterwards. Audit mode lets all in.
+    pub fn shut_out(&self, standing: impl IntoIterator<Item = Standing>) -> Vec<Standing> {
+        let closes = |standing: &Standing| {
+            lets_in(&self.before, self.ifindex, standing) && !lets_in(&self.after, self.ifindex, standing)
+        };
+        standing.into_iter().filter(closes).collect()
+    }
+
+    /// The listeners among these whose port closes, each with the target that it is reached as.
+    #[must_use]
+    pub fn unreached<'a>(&self, listeners: &'a [Listener]) -> Vec<(&str, &'a Listener)> {
+        let [before, after] = &self.open;
+        let mut found = Vec::new();
+        for listener in listeners {
+            for target in reached_as(listener, &self.inputs[0]) {
+                let is_open = |open: &OpenPorts| open.contains(target, listener.transport, listener.port);
+                if is_open(before) && !is_open(after) {
+                    found.push((target, listener));
+                }
+            }
+        }
+        found
+    }
+
+    /// What lets a listener be reached as `target` in spite of its closed port: `management`, and the names of allow rules.
+    #[must_use]
+    pub fn still_reached(&self, target: &str, listener: &Listener) -> Vec<String> {
+        let input = &self.inputs[1];
+        let mut by = Vec::new();
+        // Management is for the box itself, and a listener is one of its sockets.
+        if let Some(management) = &input.management {
+            let ports = match listener.transport {
+                PortTransport::Tcp => &management.tcp,
+                PortTransport::Udp => &management.udp,
+            };
+            if ports.iter().any(|ports| ports.contains(listener.port)) {
+                by.push("management".to_owned());
+            }
+        }
+        for rule in &input.allow {
+            let here = rule.target.as_deref().is_none_or(|name| name == target);
+            if let AllowWhat::Ports { transport, ports } = &rule.what
+                && here
+                && transport.covers(listener.transport)
+                && ports.iter().any(|ports| ports.contains(listener.port))
+            {
+                by.push(format!("allow rule {}", rule.name));
+            }
+        }
+        by
+    }
+
+    /// Ports of this box that open and that none of these listeners waits at, by target. Wide ranges are not among them.
+    #[must_use]
+    pub fn unheard(&self, listeners: &[Listener]) -> Vec<(String, PortTransport, Ports)> {
+        let [before, after] = &self.open;
+        let input = &self.inputs[1];
+        let mut found = Vec::new();
+        for target in input.targets.iter().filter(|target| is_here(target, &input.local)) {
+            for transport in PortTransport::ALL {
+                let (was, is) = (before.get(&target.name, transport), after.get(&target.name, transport));
+                let opened = without(is, was).into_iter().filter(|ports| !is_wide(*ports));
+                let at = listeners.iter().filter(|listener| {
+                    listener.transport == transport && reached_as(listener, input).contains(&*target.name)
+                });
+                let heard = joined(at.map(|at| Ports { first: at.port, last: at.port }).collect());
+                let silent = without(&opened.collect::<Vec<_>>(), &heard);
+                found.extend(silent.into_iter().map(|ports| (target.name.clone(), transport, ports)));
+            }
+        }
+        found
+    }
+}
+
+/// True where the packets of a connection get in without a flow.
+fn lets_in(compiled: &Compiled, ifindex: u32, standing: &Standing) -> bool {
+    let frame = standing.incoming(Moment::Middle);
+    frame.is_ok_and(|frame| judge(compiled, ifindex, &frame).action == Action::Pass)
+}
+
+/// The targets that packets to a listener have.
+pub(super) fn reached_as<'a>(listener: &Listener, input: &'a Input) -> BTreeSet<&'a str> {
+    let bound = listener.address;
+    // An IPv6 socket for any address takes IPv4 as well, unless it says otherwise.
+    let takes = |address: &IpAddr| {
+        let any = bound.is_unspecified() && (bound.is_ipv6() || address.is_ipv4());
+        !address.is_loopback() && (any || *address == bound)
+    };
+    let addresses = input.local.iter().filter(|address| takes(address));
+    addresses.filter_map(|address| target_of(&input.targets, *address)).collect()
+}
+
+/// The target of an address of this box.
+fn target_of(targets: &[TargetInput], address: IpAddr) -> Option<&str> {
+    let listed = targets.iter().find(|target| names(target, address));
+    let target = listed.or_else(|| targets.iter().find(|target| target.address == Address::Host));
+    target.map(|target| &*target.name)
+}
+
+/// True for a target that packets to this box have.
+pub(super) fn is_here(target: &TargetInput, own: &[IpAddr]) -> bool {
+    target.address == Address::Host || own.iter().any(|address| names(target, *address))
+}
+
+/// True where a target lists an address.
+fn names(target: &TargetInput, address: IpAddr) -> bool {
+    matches!(&target.address, Address::List(list) if list.contains(&address))
+}
+
+#[cfg(test)]
+mod tests;
