@@ -11,6 +11,7 @@ use lyncwall_common::abi::{
 use crate::net::Prefix;
 
 mod allow;
+mod blocked;
 mod compile;
 mod counters;
 mod input;
@@ -20,6 +21,7 @@ mod seed;
 mod sources;
 mod targets;
 
+pub use blocked::block_records;
 pub use compile::compile;
 pub use counters::{COUNTERS, CounterBook, Identity};
 pub use input::{GroupInput, Input, InterfaceInput, Rule, TargetInput};

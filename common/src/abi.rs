@@ -4,12 +4,14 @@
 //! A change of any layout, map size or meaning raises [`ABI_VERSION`]: an agent refuses to adopt pinned maps of
 //! another version.
 
+mod blocked;
 mod counters;
 mod events;
 mod flows;
 mod live;
 mod policy;
 
+pub use blocked::{BlockRecord, MAX_BLOCKED, Until};
 pub use counters::{
     Bucket, COUNTER_BLOCK, CounterBlock, CpuRecord, PORT_DROP_BLOCKS, REASONS, RULE_BLOCKS, port_drop_cell,
 };
@@ -40,6 +42,10 @@ pub mod map {
     pub const MANAGEMENT_V4: &str = "MANAGEMENT_V4";
     /// Management sources, IPv6: [`SourceV6`](super::SourceV6) → `u64` (1). Live-edited, set 0.
     pub const MANAGEMENT_V6: &str = "MANAGEMENT_V6";
+    /// Blocked sources, IPv4: [`SourceV4`](super::SourceV4) → [`BlockRecord`](super::BlockRecord). Live-edited, set 0.
+    pub const BLOCKED_V4: &str = "BLOCKED_V4";
+    /// Blocked sources, IPv6: [`SourceV6`](super::SourceV6) → [`BlockRecord`](super::BlockRecord). Live-edited, set 0.
+    pub const BLOCKED_V6: &str = "BLOCKED_V6";
     /// [`Generation`](super::Generation) by slot. Generation-scoped.
     pub const GENERATIONS: &str = "GENERATIONS";
     /// [`TargetTable`](super::TargetTable) by slot. Generation-scoped.

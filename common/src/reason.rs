@@ -95,7 +95,7 @@ reasons! {
     TcpFlags = 16, "tcp-flags", Drop;
     /// A management port, from a management source.
     Management = 17, "management", Pass;
-    /// The source is on the block-list. Not used by this version.
+    /// The source is on the block-list.
     Blocked = 18, "blocked", Drop;
     /// An ICMP error within the rate.
     IcmpError = 19, "icmp-error", Pass;
