@@ -17,6 +17,8 @@ use lyncwall_common::reason::{Action, Reason};
 use lyncwall_tests::object::object;
 use lyncwall_tests::{kernel, run};
 
+use crate::world::World;
+
 /// An entry point of the object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Entry {
@@ -132,6 +134,15 @@ impl Firewall {
         self.datapath.install(compiled).expect("a generation");
         self.datapath.set_management(&compiled.management).expect("a management rule");
         self.datapath.retire();
+    }
+
+    /// Makes the block-list that of a world.
+    pub(crate) fn block(&mut self, world: World) {
+        let before: Vec<_> =
+            self.datapath.blocked().expect("a list").into_iter().map(|(prefix, _)| prefix).collect();
+        self.datapath.unblock(&before).expect("no list");
+        let blocked: Vec<_> = world.blocked().into_iter().map(|prefix| (prefix, None)).collect();
+        self.datapath.block(&blocked).expect("a list");
     }
 
     pub(crate) fn program(&self) -> &Xdp {

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use lyncwall::config::{self, Mode};
+use lyncwall::net::Prefix;
 use lyncwall::policy::{
     Compiled, CounterBook, GroupInput, Identity, Input, InterfaceInput, Rule, TargetInput, compile,
 };
@@ -23,11 +24,22 @@ pub(crate) enum World {
     Dhcp,
     /// The box and a virtual address, with ports that are only for groups of sources.
     Groups,
+    /// The box alone, with a block-list.
+    Blocked,
 }
 
 impl World {
-    pub(crate) const ALL: [Self; 6] =
-        [Self::Host, Self::Targets, Self::VipDrop, Self::VipPass, Self::Dhcp, Self::Groups];
+    pub(crate) const ALL: [Self; 7] =
+        [Self::Host, Self::Targets, Self::VipDrop, Self::VipPass, Self::Dhcp, Self::Groups, Self::Blocked];
+
+    /// What is blocked for good; administrators are among it.
+    pub(crate) fn blocked(self) -> Vec<Prefix> {
+        let list: &[&str] = match self {
+            Self::Blocked => &["203.0.113.0/24", "2001:db8:b::/48", "192.0.2.77", "2001:db8::/64"],
+            _ => &[],
+        };
+        list.iter().map(|text| text.parse().expect("a prefix")).collect()
+    }
 }
 
 /// A compiled world, and the names of its counters.
@@ -62,7 +74,7 @@ impl Policy {
 /// What [`Policy::of`] compiles.
 pub(crate) fn input(world: World, mode: Mode) -> Input {
     let text = match world {
-        World::Host | World::Dhcp => format!("{HEAD}{HOST}{ALLOW}"),
+        World::Host | World::Dhcp | World::Blocked => format!("{HEAD}{HOST}{ALLOW}"),
         World::Targets => format!("{HEAD}{HOST}{VIP}{ALLOW_BY_TARGET}{ALLOW_FOR_BOX}"),
         World::VipDrop => format!("{HEAD}{VIP}{ALLOW_BY_TARGET}"),
         World::VipPass => format!("{HEAD}{UNMATCHED_PASS}{VIP}{ALLOW_BY_TARGET}"),
