@@ -8,6 +8,7 @@ mod blocked;
 mod counters;
 mod events;
 mod flows;
+mod limit;
 mod live;
 mod policy;
 
@@ -17,6 +18,7 @@ pub use counters::{
 };
 pub use events::{Event, FragmentKey, FragmentRecord, SNAP_LENGTH};
 pub use flows::{FLOWS, Flow, FlowKeyV4, FlowKeyV6, FlowPorts, FlowState, FlowTimes, LONGEST_FLOW};
+pub use limit::{Limit, OPENING_SOURCES, OpeningKey};
 pub use live::{Control, Features, Live, PortSet};
 pub use policy::{
     ALLOW_RULES, AllowKey, AllowTable, Class, FLAG_DHCP_CLIENT, Generation, INTERFACE_BUCKETS, Interface,
@@ -66,6 +68,9 @@ pub mod map {
     pub const FLOWS_V4: &str = "FLOWS_V4";
     /// Tracked flows, IPv6: [`FlowKeyV6`](super::FlowKeyV6) → [`Flow`](super::Flow), least recently used goes first.
     pub const FLOWS_V6: &str = "FLOWS_V6";
+    /// What sources may open still: [`OpeningKey`](super::OpeningKey) → [`Bucket`](super::Bucket), least recently used goes
+    /// first. Live-edited.
+    pub const OPENINGS: &str = "OPENINGS";
     /// [`FlowPorts`](super::FlowPorts), one element: when some flow last used a local port.
     pub const FLOW_PORTS: &str = "FLOW_PORTS";
     /// [`CpuRecord`](super::CpuRecord), one per CPU: counters by reason, token buckets. Survives generations.

@@ -4,13 +4,14 @@ use network_types::ip::IpProto;
 
 use crate::{
     abi::{
-        AllowKey, Class, Features, FragmentKey, FragmentRecord, Live, NO_COUNTER, NO_POLICY, NetPort,
-        PortTransport, Target, Until,
+        AllowKey, Bucket, Class, Features, FragmentKey, FragmentRecord, Limit, Live, NO_COUNTER, NO_POLICY,
+        NetPort, OpeningKey, PortTransport, Target, Until,
     },
     blocked::{is_blocked, is_neighbour_discovery},
     fields::{Address, Place, addresses, destination, source, words},
     flow::{Carried, Ends},
     fragment::{First, later_fragment},
+    limit::may_open,
     packet::Packet,
     parse::{Family, Headers, parse, parse_plain},
     reason::{Action, Reason},
@@ -255,6 +256,12 @@ pub trait Tables: Rules {
     fn is_reply<P: Packet>(&self, packet: P, slot: u32, ends: Ends) -> bool;
     /// Until when a source is blocked; `None` where no prefix of the block-list holds it.
     fn blocked(&self, source: Address) -> Option<Until>;
+    /// How many connections a source may open to ports of a policy.
+    fn limit(&self, slot: u32, policy: u32) -> Option<Limit>;
+    /// Gives a source's bucket to `change`; `None` where it has none.
+    fn change_bucket<R>(&self, key: &OpeningKey, change: impl FnOnce(&mut Bucket) -> R) -> Option<R>;
+    /// Gives a source a bucket. Where there is no room, that of the source that opened nothing for longest goes.
+    fn add_bucket(&self, key: &OpeningKey, bucket: Bucket);
     /// Takes one packet from a rate; false where it is exhausted.
     fn within(&self, rate: Rate) -> bool;
     /// What is remembered of a first fragment.
@@ -351,6 +358,7 @@ fn pass_or_drop<P: Packet, T: Tables, S: Settle<P, T>>(
     if ports.to_many {
         return Err(Reason::Multicast);
     }
+    let opens = matches!(transport, PortTransport::Tcp) && tcp::opens(ports.flags);
     let mut for_others = false;
     if target.policy != NO_POLICY {
         let class = tables.port(slot, target.policy, transport, port).ok_or(Reason::Internal)?;
@@ -359,6 +367,10 @@ fn pass_or_drop<P: Packet, T: Tables, S: Settle<P, T>>(
                 && groups != 0
                 && !in_scope(packet, tables, place, slot, groups);
             if !for_others {
+                let limited = features.has(Features::LIMIT) && opens;
+                if limited && !may_open(packet, tables, place, slot, target.policy) {
+                    return Err(Reason::Limit);
+                }
                 return Ok(judging.settle::<P, T, S>(
                     packet,
                     tables,
@@ -368,7 +380,6 @@ fn pass_or_drop<P: Packet, T: Tables, S: Settle<P, T>>(
         }
     }
     // An opening is no reply, so that a flood of them costs no look-up.
-    let opens = matches!(transport, PortTransport::Tcp) && tcp::opens(ports.flags);
     if !opens {
         let carried = Carried::Ports(transport);
         let ends = Ends { place, carried, local: port, remote: ports.source };

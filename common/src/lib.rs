@@ -13,6 +13,7 @@ pub mod decide;
 pub mod fields;
 pub mod flow;
 pub mod fragment;
+mod limit;
 pub mod packet;
 pub mod parse;
 pub mod reason;

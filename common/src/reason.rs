@@ -133,6 +133,8 @@ reasons! {
     Closed = 35, "closed", Drop;
     /// The program could not read its own tables. Stays at 0 unless there is a defect.
     Internal = 36, "internal", Drop;
+    /// An opening to a port of a role, beyond what its source may open.
+    Limit = 37, "limit", Drop;
 }
 
 impl Reason {

@@ -8,11 +8,12 @@ use aya_ebpf::{
 };
 use lyncwall_common::{
     abi::{
-        AllowKey, AllowTable, BlockRecord, Class, Control, CounterBlock, CpuRecord, Event, FLOWS, Flow,
-        FlowKeyV4, FlowKeyV6, FlowPorts, FlowTimes, FragmentKey, FragmentRecord, Generation, Live,
-        MAX_BLOCKED, MAX_POLICIES, MAX_PREFIXES, MAX_SOURCES, NetPort, PORT_DROP_BLOCKS, PolicyTable,
-        PortSet, PortTransport, RULE_BLOCKS, SLOTS, STATE_BYTES, STATE_ELEMENTS, SourceRecord, SourceV4,
-        SourceV6, Target, TargetTable, Until, policy_index, port_drop_cell,
+        AllowKey, AllowTable, BlockRecord, Bucket, Class, Control, CounterBlock, CpuRecord, Event, FLOWS,
+        Flow, FlowKeyV4, FlowKeyV6, FlowPorts, FlowTimes, FragmentKey, FragmentRecord, Generation, Limit,
+        Live, MAX_BLOCKED, MAX_POLICIES, MAX_PREFIXES, MAX_SOURCES, NetPort, OPENING_SOURCES, OpeningKey,
+        PORT_DROP_BLOCKS, PolicyTable, PortSet, PortTransport, RULE_BLOCKS, SLOTS, STATE_BYTES,
+        STATE_ELEMENTS, SourceRecord, SourceV4, SourceV6, Target, TargetTable, Until, policy_index,
+        port_drop_cell,
     },
     decide::{ICMP_ECHO_RATE, ICMP_ERROR_RATE, Rate, Rules, Tables},
     fields::{Address, Place},
@@ -55,6 +56,8 @@ static FRAGMENTS: LruHashMap<FragmentKey, FragmentRecord> = LruHashMap::pinned(1
 static FLOWS_V4: LruHashMap<FlowKeyV4, Flow> = LruHashMap::pinned(FLOWS, 0);
 #[map]
 static FLOWS_V6: LruHashMap<FlowKeyV6, Flow> = LruHashMap::pinned(FLOWS, 0);
+#[map]
+static OPENINGS: LruHashMap<OpeningKey, Bucket> = LruHashMap::pinned(OPENING_SOURCES, 0);
 #[map]
 static FLOW_PORTS: Array<FlowPorts> = Array::pinned(1, 0);
 #[map]
@@ -248,6 +251,23 @@ impl Tables for Kernel<Context<'_>> {
             Address::V6(address) => BLOCKED_V6.get(Key::new(160, SourceV6 { set: [0; 4], address })),
         };
         record.map(|record| record.until)
+    }
+
+    #[inline(always)]
+    fn limit(&self, slot: u32, policy: u32) -> Option<Limit> {
+        // The mask keeps the index in range for the verifier.
+        Some(GENERATIONS.get(slot)?.limits[(policy % MAX_POLICIES) as usize])
+    }
+
+    #[inline(always)]
+    fn change_bucket<R>(&self, key: &OpeningKey, change: impl FnOnce(&mut Bucket) -> R) -> Option<R> {
+        raw::changed(&OPENINGS, key, change)
+    }
+
+    #[inline(always)]
+    fn add_bucket(&self, key: &OpeningKey, bucket: Bucket) {
+        // Where there is no room at all, the source is as one that comes for the first time.
+        if OPENINGS.insert(key, bucket, 0).is_err() {}
     }
 
     #[inline(always)]

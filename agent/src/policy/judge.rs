@@ -6,7 +6,7 @@ use std::net::IpAddr;
 
 use lyncwall_common::abi::{
     AllowKey, BlockRecord, Bucket, Class, Features, Flow, FlowKeyV4, FlowKeyV6, FlowTimes, FragmentKey,
-    FragmentRecord, Live, NetPort, PortSet, PortTransport, SourceRecord, Target, Until,
+    FragmentRecord, Limit, Live, NetPort, OpeningKey, PortSet, PortTransport, SourceRecord, Target, Until,
 };
 use lyncwall_common::decide::{self, ICMP_ECHO_RATE, ICMP_ERROR_RATE, Rate, Rules, Tables, Verdict};
 use lyncwall_common::fields::{Address, Place};
@@ -46,6 +46,7 @@ pub struct HostTables<'a> {
     flow_ports: RefCell<HashMap<(PortTransport, u16), u8>>,
     icmp_errors: Cell<Bucket>,
     icmp_echo: Cell<Bucket>,
+    openings: RefCell<HashMap<OpeningKey, Bucket>>,
 }
 
 impl<'a> HostTables<'a> {
@@ -66,6 +67,7 @@ impl<'a> HostTables<'a> {
             flow_ports: RefCell::default(),
             icmp_errors: Cell::default(),
             icmp_echo: Cell::default(),
+            openings: RefCell::default(),
         }
     }
 
@@ -148,6 +150,18 @@ impl Tables for HostTables<'_> {
 
     fn blocked(&self, source: Address) -> Option<Until> {
         longest_match(&self.blocked, source.ip()).map(|record| record.until)
+    }
+
+    fn limit(&self, _slot: u32, policy: u32) -> Option<Limit> {
+        self.compiled.generation.limits.get(policy as usize).copied()
+    }
+
+    fn change_bucket<R>(&self, key: &OpeningKey, change: impl FnOnce(&mut Bucket) -> R) -> Option<R> {
+        self.openings.borrow_mut().get_mut(key).map(change)
+    }
+
+    fn add_bucket(&self, key: &OpeningKey, bucket: Bucket) {
+        self.openings.borrow_mut().insert(*key, bucket);
     }
 
     fn within(&self, rate: Rate) -> bool {

@@ -137,6 +137,11 @@ fn judge_whole(world: &World, flows: &mut Model, spec: &Spec, now: u64) -> (Reas
     if let Some((counter, open)) = open
         && world.in_scope(&open.groups, source)
     {
+        let opens = matches!(spec.payload, Payload::Tcp { flags, .. } if flags & 0x12 == 0x02);
+        let policy = policy.expect("it has an open port");
+        if opens && !flows.may_open(world, policy, source, now) {
+            return (Reason::Limit, None);
+        }
         return (Reason::Allowed, Some(counter));
     }
     if flows.is_reply(spec, now) {

@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
 
 use lyncwall_common::abi::{
-    AllowKey, Class, Features, Flow, FlowKeyV4, FlowKeyV6, FlowTimes, FragmentKey, FragmentRecord, Live,
-    NO_POLICY, NetPort, PortTransport, Target, Until,
+    AllowKey, Bucket, Class, Features, Flow, FlowKeyV4, FlowKeyV6, FlowTimes, FragmentKey, FragmentRecord,
+    Limit, Live, NO_POLICY, NetPort, OpeningKey, PortTransport, Target, Until,
 };
 use lyncwall_common::decide::{Rate, Rules, Tables};
 use lyncwall_common::fields::{Address, Place};
@@ -25,6 +25,8 @@ pub(crate) struct World {
     pub(crate) management_sources: Vec<IpAddr>,
     /// Blocked sources, and until when, in seconds from the start; `None` is for good.
     pub(crate) blocked: Vec<(IpAddr, Option<u64>)>,
+    /// What a source may open, by policy: a second, at once, and whether that is for the policy alone.
+    pub(crate) limits: [Option<(u32, u32, bool)>; 3],
     /// Address and policy; none at all means that `host` is the only target.
     pub(crate) targets: Vec<(IpAddr, u32)>,
     /// The policy of the box itself beside those targets.
@@ -69,6 +71,7 @@ impl World {
             (!self.allow.is_empty(), Features::ALLOW),
             (!self.targets.is_empty(), Features::TARGETS),
             (self.open.iter().any(|open| !open.groups.is_empty()), Features::GROUPS),
+            (self.limits.iter().any(Option::is_some), Features::LIMIT),
         ] {
             if used {
                 features = features.with(feature);
@@ -118,6 +121,7 @@ pub(crate) struct State<'a> {
     pub(crate) jiffies: u64,
     pub(crate) fragments: RefCell<HashMap<FragmentKey, FragmentRecord>>,
     pub(crate) learning: bool,
+    buckets: RefCell<HashMap<OpeningKey, Bucket>>,
     v4: RefCell<HashMap<FlowKeyV4, Flow>>,
     v6: RefCell<HashMap<FlowKeyV6, Flow>>,
     ports: RefCell<HashMap<(PortTransport, u16), u8>>,
@@ -130,6 +134,7 @@ impl<'a> State<'a> {
             jiffies: START,
             fragments: RefCell::default(),
             learning: false,
+            buckets: RefCell::default(),
             v4: RefCell::default(),
             v6: RefCell::default(),
             ports: RefCell::default(),
@@ -213,6 +218,22 @@ impl Tables for State<'_> {
         let entries = self.world.blocked.iter().filter(|(blocked, _)| *blocked == source);
         let ends = entries.map(|(_, until)| until.map_or(u64::MAX, |until| START + until * HZ));
         ends.max().map(|end| if end == u64::MAX { Until::FOR_GOOD } else { Until(end) })
+    }
+
+    fn limit(&self, _: u32, policy: u32) -> Option<Limit> {
+        let limit = self.world.limits[policy as usize];
+        Some(limit.map_or(Limit::NONE, |(rate, burst, alone)| Limit {
+            scope: if alone { policy } else { NO_POLICY },
+            ..Limit::of_box(rate, burst)
+        }))
+    }
+
+    fn change_bucket<R>(&self, key: &OpeningKey, change: impl FnOnce(&mut Bucket) -> R) -> Option<R> {
+        self.buckets.borrow_mut().get_mut(key).map(change)
+    }
+
+    fn add_bucket(&self, key: &OpeningKey, bucket: Bucket) {
+        assert!(self.buckets.borrow_mut().insert(*key, bucket).is_none());
     }
 
     fn within(&self, rate: Rate) -> bool {
@@ -302,6 +323,19 @@ fn open() -> impl Strategy<Value = Open> {
     })
 }
 
+/// Few, so that frames meet them.
+fn limits() -> impl Strategy<Value = [Option<(u32, u32, bool)>; 3]> {
+    let whole = prop::option::of((1..3u32, 1..3u32));
+    let own = || prop::option::weighted(0.3, (1..3u32, 1..3u32));
+    (whole, [own(), own(), own()]).prop_map(|(whole, own)| {
+        own.map(|own| match (own, whole) {
+            (Some((rate, burst)), _) => Some((rate, burst, true)),
+            (None, Some((rate, burst))) => Some((rate, burst, false)),
+            (None, None) => None,
+        })
+    })
+}
+
 pub(crate) fn world() -> impl Strategy<Value = World> {
     let rule = (
         prop_oneof![
@@ -323,7 +357,7 @@ pub(crate) fn world() -> impl Strategy<Value = World> {
         ),
         // An address belongs to one target.
         prop::collection::btree_map(address(), 0..3u32, 0..4),
-        prop::option::of(0..3u32),
+        (prop::option::of(0..3u32), limits()),
         (
             prop::collection::vec(open(), 0..20),
             prop::collection::vec((prop::sample::select(vec![0u32, 7, 31]), address()), 0..6),
@@ -336,7 +370,7 @@ pub(crate) fn world() -> impl Strategy<Value = World> {
                 management_ports,
                 (management_sources, blocked),
                 targets,
-                host,
+                (host, limits),
                 (open, members),
                 allow,
                 flags,
@@ -345,6 +379,7 @@ pub(crate) fn world() -> impl Strategy<Value = World> {
                 management_ports,
                 management_sources,
                 blocked,
+                limits,
                 targets: targets.into_iter().collect(),
                 host,
                 open,

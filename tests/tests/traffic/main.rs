@@ -4,6 +4,7 @@ mod blocked;
 mod frames;
 mod groups;
 mod large;
+mod limit;
 mod reachable;
 mod replies;
 mod standing;

@@ -10,8 +10,8 @@ use aya::{Ebpf, EbpfLoader};
 use lyncwall::datapath::Datapath;
 use lyncwall::policy::Compiled;
 use lyncwall_common::abi::{
-    Control, CounterBlock, CpuRecord, Event, Flow, FlowKeyV4, FlowKeyV6, FragmentKey, FragmentRecord, Live,
-    PortTransport, REASONS, map, program,
+    Bucket, Control, CounterBlock, CpuRecord, Event, Flow, FlowKeyV4, FlowKeyV6, FragmentKey, FragmentRecord,
+    Live, OpeningKey, PortTransport, REASONS, map, program,
 };
 use lyncwall_common::reason::{Action, Reason};
 use lyncwall_tests::object::object;
@@ -214,7 +214,7 @@ impl Firewall {
         map.try_into().expect("the map of fragments")
     }
 
-    /// Forgets what frames before have left: first fragments and flows.
+    /// Forgets what frames before have left: first fragments, flows and openings.
     pub(crate) fn forget(&self) {
         empty(&mut self.fragments());
         let map = |name| Map::LruHashMap(pinned(&self.directory, name));
@@ -222,6 +222,17 @@ impl Firewall {
         let mut v6: HashMap<_, FlowKeyV6, Flow> = map(map::FLOWS_V6).try_into().expect("a map of flows");
         empty(&mut v4);
         empty(&mut v6);
+        empty(&mut self.buckets());
+    }
+
+    /// How many sources have a bucket.
+    pub(crate) fn openings(&self) -> usize {
+        self.buckets().keys().count()
+    }
+
+    fn buckets(&self) -> HashMap<MapData, OpeningKey, Bucket> {
+        let map = Map::LruHashMap(pinned(&self.directory, map::OPENINGS));
+        map.try_into().expect("the map of openings")
     }
 
     /// Shows a frame to the program on what is sent, which lets all pass.

@@ -12,6 +12,7 @@ mod interface;
 mod ipv4;
 mod ipv6;
 mod kernel;
+mod limit;
 mod link;
 mod policy;
 mod transport;
@@ -32,6 +33,7 @@ fn fixtures() -> Vec<Fixture> {
         policy::fixtures(),
         flows::fixtures(),
         blocked::fixtures(),
+        limit::fixtures(),
     ]
     .concat()
 }
