@@ -316,11 +316,14 @@ impl Firewall {
     /// The same, and forgets the block-list.
     ///
     /// # Errors
-    /// As [`Firewall::remove`], and where the list cannot be removed.
+    /// As [`Firewall::remove`].
     pub fn detach(self) -> Result<Detached> {
         let directory = self.store.directory().to_owned();
         let detached = self.datapath.remove()?;
-        Self::forget_blocked(&directory)?;
+        // The box is open either way.
+        if let Err(error) = Self::forget_blocked(&directory) {
+            tracing::warn!("the next start brings the block-list back: {error:#}");
+        }
         Ok(detached)
     }
 

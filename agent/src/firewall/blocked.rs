@@ -127,7 +127,12 @@ impl Firewall {
     fn keep_blocked(&self) -> Option<String> {
         let kept =
             self.datapath.blocked().and_then(|list| save(&self.blocked_file(), &list, SystemTime::now()));
-        kept.err().map(|error| format!("the next boot may bring another block-list: {error:#}"))
+        let warning =
+            kept.err().map(|error| format!("the next boot may bring another block-list: {error:#}"));
+        if let Some(warning) = &warning {
+            tracing::warn!("{warning}");
+        }
+        warning
     }
 
     fn reached_by_management(&self, prefixes: &[Prefix]) -> Vec<String> {
@@ -142,9 +147,6 @@ impl Firewall {
     }
 
     fn edited(&self, prefixes: &[Prefix], warnings: Vec<String>) -> Result<api::BlockEdit> {
-        for warning in &warnings {
-            tracing::warn!("{warning}");
-        }
         let list = summary(&self.datapath.blocked()?, &self.datapath.counters()?);
         Ok(api::BlockEdit { list, prefixes: prefixes.iter().map(Prefix::to_string).collect(), warnings })
     }

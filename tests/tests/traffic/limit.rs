@@ -33,7 +33,8 @@ fn a_scanner_loses_and_another_source_gets_in() {
     assert_eq!(tcp_exchange(&session, PATIENT).expect("an exchange"), Answered);
     let limited = || api.counters().expect("counters").of("limit", "drop");
     assert!(eventually(PATIENT, || limited() >= 370), "{}", limited());
-    assert!(limited() <= 381, "{}", limited());
+    // Beside the scanner's 400 there were the session and one try, or a few where TCP repeated it.
+    assert!(limited() <= 390, "{}", limited());
     // Who stops is let in again.
     let again = || tcp_connect(client, Scene::v4(443), BRIEF).expect("a try") == Answered;
     assert!(eventually(PATIENT, || {
