@@ -10,6 +10,9 @@
 //! | `POST /v1/reload`, also with a [`Reload`] | [`Switched`] |
 //! | `POST /v1/confirm` | [`Confirmed`] |
 //! | `POST /v1/rollback` | [`Switched`] |
+//! | `GET /v1/blocked` | [`Blocked`] |
+//! | `POST /v1/block` with a [`Block`] | [`BlockEdit`] |
+//! | `POST /v1/unblock` with an [`Unblock`] | [`BlockEdit`] |
 //! | `POST /v1/detach` | [`Detached`], and the agent ends |
 //!
 //! What the user can mend is answered with status 400 and [`Refusal`], anything else that fails with 500 and one.
@@ -56,6 +59,8 @@ pub struct Status {
     pub kernel: Kernel,
     /// The tables of tracked flows.
     pub flows: Flows,
+    /// The block-list.
+    pub blocked: BlockList,
     /// Packets that passed since the maps were made.
     pub passed: u64,
     /// Packets that were dropped.
@@ -149,6 +154,69 @@ pub struct Flows {
     pub evicted: u64,
     /// Flows that could not be added.
     pub lost: u64,
+}
+
+/// How long the block-list is, and what it did.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BlockList {
+    /// Prefixes of IPv4.
+    pub v4: u32,
+    /// Prefixes of IPv6.
+    pub v6: u32,
+    /// As many as it has room for of each.
+    pub size: u32,
+    /// Packets that were dropped for it since the maps were made.
+    pub dropped: u64,
+}
+
+/// The block-list.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Blocked {
+    /// How long it is.
+    #[serde(flatten)]
+    pub list: BlockList,
+    /// What is blocked.
+    pub prefixes: Vec<BlockedPrefix>,
+}
+
+/// A prefix on the block-list.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BlockedPrefix {
+    /// As `203.0.113.0/24`.
+    pub prefix: String,
+    /// Seconds that it is blocked still, rounded up; `None` is for good.
+    pub seconds: Option<u64>,
+}
+
+/// What to block.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Block {
+    /// Addresses and prefixes.
+    pub prefixes: Vec<String>,
+    /// For how many seconds, from 1 to a year; for good without it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seconds: Option<u64>,
+}
+
+/// What to block no longer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Unblock {
+    /// Prefixes, as the list has them.
+    pub prefixes: Vec<String>,
+}
+
+/// What was changed in the block-list.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BlockEdit {
+    /// The prefixes that were put on it, or taken off.
+    pub prefixes: Vec<String>,
+    /// How long it is now.
+    #[serde(flatten)]
+    pub list: BlockList,
+    /// What may not be meant.
+    pub warnings: Vec<String>,
 }
 
 /// The kernel, as far as lyncwall uses it.

@@ -47,6 +47,12 @@ pub(crate) enum Command {
     Confirm,
     /// Go back to what was before a switch or a reload that waits to be confirmed, at once.
     Rollback,
+    /// Let nothing but management in from some sources, for a time or for good; in audit mode as well.
+    Block(commands::block::Options),
+    /// Take prefixes off the block-list.
+    Unblock(commands::block::UnblockOptions),
+    /// Show the block-list, and how long each prefix is blocked still.
+    Blocked,
     /// Show the counters by reason, rule and dropped port, again every second.
     Watch(commands::watch::Options),
     /// Print packets as they are dropped (in audit mode: would be): a sample, as each CPU's rate is limited.

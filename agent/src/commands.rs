@@ -1,5 +1,6 @@
 //! The commands, one file each: its options and what it does.
 
+pub(crate) mod block;
 pub(crate) mod catalogue;
 pub(crate) mod check;
 pub(crate) mod confirm;

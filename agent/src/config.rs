@@ -18,6 +18,7 @@ use crate::problem::{Place, Problem, Problems};
 mod allow;
 mod flows;
 mod groups;
+mod limit;
 mod lists;
 mod names;
 mod reader;
@@ -136,6 +137,17 @@ pub struct Config {
     pub allow: Vec<Allow>,
     /// How flows are tracked.
     pub flows: Flows,
+    /// What a source may open on the whole box, over all targets without a limit of their own.
+    pub limit: Option<Openings>,
+}
+
+/// How many connections a source may open.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Openings {
+    /// Connections per second, 1 to 100,000.
+    pub per_second: u32,
+    /// Connections at once after a silence, 1 to 100,000.
+    pub burst: u32,
 }
 
 /// How flows are tracked.
@@ -240,6 +252,8 @@ pub struct Target {
     pub overrides: Vec<Override>,
     /// The optional rows that are switched on, none twice. Whether a role has them is not known here.
     pub optional: Vec<Named>,
+    /// What a source may open here.
+    pub limit: Option<Openings>,
 }
 
 /// Ports in the place of a row's.

@@ -3,6 +3,7 @@
 //! Maps and links are pinned, so enforcement outlives the agent, and the next one adopts what is there
 //! ([`Datapath::open`]). Each concern has a file of its own below this one; `sys` is the only unsafe code.
 
+mod blocked;
 mod clock;
 mod control;
 mod counters;
@@ -31,7 +32,7 @@ use aya::Ebpf;
 use aya::maps::{MapData, RingBuf};
 use aya::programs::{Program, SchedClassifier, Xdp};
 use aya_obj::Object;
-use lyncwall_common::abi::{FLOWS, Flow, FlowTimes, PortTransport, map, program};
+use lyncwall_common::abi::{FLOWS, Flow, FlowTimes, PortTransport, Until, map, program};
 use tokio_stream::Stream;
 
 pub use counters::Counters;
@@ -42,8 +43,10 @@ pub use links::{Attach, Attached, Examined};
 pub use pins::Detached;
 pub use probe::{Answer, Feature, Features, Id as FeatureId, Machine, MemoryLimit};
 
+use crate::net::Prefix;
 use crate::policy::{Compiled, ManagementTables};
 use crate::standing::{Moment, Standing};
+use blocked::BlockList;
 use counters::CounterMaps;
 use egress::Hook;
 use flows::FlowMaps;
@@ -62,6 +65,7 @@ pub struct Datapath {
     /// Jiffies a second.
     hz: u64,
     control: control::Control,
+    blocked: BlockList,
     generations: Generations,
     counters: CounterMaps,
     flows: FlowMaps,
@@ -141,12 +145,14 @@ impl Datapath {
         let hz = probe::ticks_per_second()?;
         let (mut ebpf, program) = load::load(object, pins.path(), hz)?;
         let load_time = start.elapsed();
+        let control = control::Control::take(&mut ebpf)?;
         let mut datapath = Self {
             program,
             features,
             load_time,
             hz,
-            control: control::Control::take(&mut ebpf)?,
+            blocked: BlockList::take(&mut ebpf, &control)?,
+            control,
             generations: Generations::take(&mut ebpf, adopted)?,
             counters: CounterMaps::take(&mut ebpf)?,
             flows: FlowMaps::take(&mut ebpf)?,
@@ -384,6 +390,52 @@ impl Datapath {
     /// Where a map cannot be read or written.
     pub fn prune_management(&mut self, tables: &ManagementTables) -> Result<()> {
         self.control.prune_management(tables)
+    }
+
+    /// Puts prefixes on the block-list, each for this long or for good, and takes off what has run out. A prefix that is
+    /// there already gets the new time.
+    ///
+    /// # Errors
+    /// Where a map cannot be written or the kernel's clock cannot be read. The list is as before then.
+    pub fn block(&mut self, prefixes: &[(Prefix, Option<Duration>)]) -> Result<()> {
+        let now = clock::jiffies(&self.ebpf)?;
+        let until = |time| clock::deadline(now, time, self.hz);
+        let added = prefixes
+            .iter()
+            .map(|(prefix, time)| (*prefix, time.map_or(Until::FOR_GOOD, |time| Until(until(time)))));
+        let mut list = self.blocked.list();
+        list.retain(|_, until| until.lasts(now));
+        list.extend(added);
+        self.blocked.replace(&self.control, &list)
+    }
+
+    /// Takes prefixes off the block-list, and what has run out.
+    ///
+    /// # Errors
+    /// As [`Datapath::block`].
+    pub fn unblock(&mut self, prefixes: &[Prefix]) -> Result<()> {
+        if self.blocked.list().is_empty() {
+            return Ok(());
+        }
+        let now = clock::jiffies(&self.ebpf)?;
+        let mut list = self.blocked.list();
+        list.retain(|prefix, until| until.lasts(now) && !prefixes.contains(prefix));
+        self.blocked.replace(&self.control, &list)
+    }
+
+    /// The block-list in the order of its prefixes, each with how long it lasts still; `None` is for good.
+    ///
+    /// # Errors
+    /// Where the kernel's clock cannot be read.
+    pub fn blocked(&self) -> Result<Vec<(Prefix, Option<Duration>)>> {
+        let list = self.blocked.list();
+        if list.is_empty() {
+            return Ok(Vec::new());
+        }
+        let now = clock::jiffies(&self.ebpf)?;
+        let lasting = list.into_iter().filter(|(_, until)| until.lasts(now));
+        let left = |until: Until| (until != Until::FOR_GOOD).then(|| clock::left(now, until.0, self.hz));
+        Ok(lasting.map(|(prefix, until)| (prefix, left(until))).collect())
     }
 
     /// The generation that judges.

@@ -64,7 +64,7 @@ fn of_listeners(exposed: &Exposed<'_>, named: &impl Fn(&WideRange<'_>) -> String
     let lie = if ports.len() == 1 { "lies" } else { "lie" };
     format!(
         "{} {}{more} of {whose} {lie} in the open range {}: whoever may send media reaches that, too; unless it is the \
-         program for media, bind it to another port or to 127.0.0.1, or narrow the range in a catalogue of your own",
+         program for media, bind it to another port or to 127.0.0.1, or narrow the range by `overrides` in the target",
         range.rule.transport.name(),
         first.join(" "),
         named(range),
@@ -81,9 +81,8 @@ fn of_own_ports(input: &Input, own: &[Ports]) -> Option<String> {
             "`sysctl -w net.ipv4.ip_local_port_range=\"{} {}\"` keeps them apart (in /etc/sysctl.d for good)",
             left.first, left.last
         ),
-        None => {
-            "narrow the range in a catalogue of your own, as hardly a port would be left beside it".to_owned()
-        }
+        None => "narrow the range by `overrides` in the target, as hardly a port would be left beside it"
+            .to_owned(),
     };
     Some(format!(
         "sockets that this box opens itself get ports of {} (net.ipv4.ip_local_port_range), and of these {} are open: \

@@ -1,5 +1,6 @@
 //! The firewall as a whole: what the file says, what holds at run time, and the kernel side that enforces it.
 
+mod blocked;
 mod confirm;
 mod preview;
 mod report;
@@ -108,7 +109,8 @@ impl Firewall {
         let services = Arc::new(Services::of(&plan.catalogue));
         let roles = memory.roles_for(&plan);
         let mut firewall = Self { plan, services, datapath, memory, targets: Vec::new(), store, before };
-        match firewall.enforce(&machine, &roles) {
+        let blocked = if fresh { firewall.block_again() } else { Ok(()) };
+        match blocked.and_then(|()| firewall.enforce(&machine, &roles)) {
             Ok(()) => {
                 if firewall.before.is_none() {
                     firewall.keep(!replaced);
@@ -309,12 +311,27 @@ impl Firewall {
         self.plan.config.on_exit
     }
 
-    /// Opens the box: takes the program off all interfaces and removes all maps.
+    /// Opens the box: takes the program off all interfaces and removes all maps. The next start takes what outlives a
+    /// reboot.
     ///
     /// # Errors
     /// Where a pin cannot be removed.
     pub fn remove(self) -> Result<Detached> {
         self.datapath.remove()
+    }
+
+    /// The same, and forgets the block-list.
+    ///
+    /// # Errors
+    /// As [`Firewall::remove`].
+    pub fn detach(self) -> Result<Detached> {
+        let directory = self.store.directory().to_owned();
+        let detached = self.datapath.remove()?;
+        // The box is open either way.
+        if let Err(error) = Self::forget_blocked(&directory) {
+            tracing::warn!("the next start brings the block-list back: {error:#}");
+        }
+        Ok(detached)
     }
 
     fn target(&self, wanted: Option<&str>) -> Result<String, Problem> {

@@ -11,7 +11,7 @@ use lyncwall::client::Client;
 
 use crate::cli::{Cli, Command};
 use crate::commands::{
-    catalogue, check, confirm, detach, doctor, events, preview, roles, show, status, switch, watch,
+    block, catalogue, check, confirm, detach, doctor, events, preview, roles, show, status, switch, watch,
 };
 use crate::output::Output;
 
@@ -40,9 +40,12 @@ async fn run(cli: Cli, output: &Output) -> anyhow::Result<()> {
         Command::Reload(options) => switch::reload(&options, &client, output).await,
         Command::Confirm => confirm::run(&client, output).await,
         Command::Rollback => confirm::rollback(&client, output).await,
+        Command::Block(options) => block::block(options, &client, output).await,
+        Command::Unblock(options) => block::unblock(options, &client, output).await,
+        Command::Blocked => block::list(&client, output).await,
         Command::Watch(options) => watch::run(&options, &client, output).await,
         Command::Events(options) => events::run(&options, &client, output).await,
-        Command::Detach => detach::run(&client, &cli.pin_dir, output).await,
+        Command::Detach => detach::run(&client, &cli.pin_dir, &cli.state_dir, output).await,
         Command::Check(options) => check::run(&options, output),
         Command::Doctor(options) => doctor::run(&options, &client, &cli.pin_dir, output).await,
         Command::Roles(options) => roles::run(&options, output),

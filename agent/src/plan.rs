@@ -4,10 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
-use lyncwall_common::abi::PortTransport;
+use lyncwall_common::abi::{Limit, PortTransport};
 
 use crate::catalogue::{self, Catalogue, Choices, Resolved};
-use crate::config::{self, CatalogueName, Config, Target};
+use crate::config::{self, CatalogueName, Config, Openings, Target};
 use crate::net::{PortRange, Prefix};
 use crate::policy::{GroupInput, Input, InterfaceInput, Rule, TargetInput};
 use crate::problem::{Place, Problem, Problems};
@@ -145,6 +145,7 @@ impl Plan {
                 .collect(),
             local: machine.addresses.clone(),
             flow_times: config.flows.times,
+            limits: limits(config),
         })
     }
 
@@ -166,6 +167,7 @@ impl Plan {
             };
             differences.push(format!("flows: {} to {}", times(old), times(new)));
         }
+        differences.extend(changed_limits(old, new));
         if new.unmatched != old.unmatched {
             differences.push(format!("unmatched: {:?} to {:?}", old.unmatched, new.unmatched).to_lowercase());
         }
@@ -185,6 +187,16 @@ impl Plan {
     }
 }
 
+/// What a source may open, by target: its own limit, or its share of the whole box's.
+fn limits(config: &Config) -> Vec<Limit> {
+    let limit = |(policy, target): (u32, &Target)| match (target.limit, config.limit) {
+        (Some(own), _) => Limit { scope: policy, ..Limit::of_box(own.per_second, own.burst) },
+        (None, Some(all)) => Limit::of_box(all.per_second, all.burst),
+        (None, None) => Limit::NONE,
+    };
+    (0..).zip(&config.targets).map(limit).collect()
+}
+
 /// The catalogue that a configuration names.
 fn load(named: &CatalogueName, file: &Path) -> Result<Catalogue, Problems> {
     let directory = file.parent().unwrap_or(Path::new(""));
@@ -196,6 +208,22 @@ fn load(named: &CatalogueName, file: &Path) -> Result<Catalogue, Problems> {
             problems
         }
     })
+}
+
+/// What is different in the limits on openings.
+fn changed_limits(old: &Config, new: &Config) -> Vec<String> {
+    let told = |limit: Option<Openings>| match limit {
+        Some(Openings { per_second, burst }) => format!("{per_second} openings per second, burst {burst}"),
+        None => "none".to_owned(),
+    };
+    let mut changes = vec![("limit".to_owned(), old.limit, new.limit)];
+    for target in &new.targets {
+        let before = old.targets.iter().find(|before| before.name == target.name);
+        let name = format!("limit of target {}", target.name);
+        changes.push((name, before.and_then(|before| before.limit), target.limit));
+    }
+    let changes = changes.into_iter().filter(|(_, before, after)| before != after);
+    changes.map(|(what, before, after)| format!("{what}: {} to {}", told(before), told(after))).collect()
 }
 
 /// What is different in the groups, by how many prefixes: their lists are too long to be told.

@@ -11,6 +11,7 @@ use lyncwall_common::abi::{
 use crate::net::Prefix;
 
 mod allow;
+mod blocked;
 mod compare;
 mod compile;
 mod counters;
@@ -22,6 +23,7 @@ mod sources;
 mod targets;
 mod wide;
 
+pub use blocked::block_records;
 pub use compare::Comparison;
 pub use compile::compile;
 pub use counters::{COUNTERS, CounterBook, Identity};

@@ -33,6 +33,9 @@ use crate::services::Services;
 /// Events that a slow client may lag behind before it loses some.
 const BACKLOG: usize = 1024;
 
+/// How often what has run out is taken off the block-list.
+const SWEEP: Duration = Duration::from_secs(60);
+
 /// The least pause before the clock is looked at again.
 const TICK: Duration = Duration::from_millis(1);
 
@@ -67,6 +70,7 @@ impl Daemon {
         };
         let reader = daemon.clone();
         daemon.follow_deadline();
+        daemon.sweep();
         tokio::spawn(async move {
             while let Some(event) = stream.next().await {
                 match event {
@@ -133,6 +137,19 @@ impl Daemon {
                         tracing::debug!("{error:#}");
                         return;
                     }
+                }
+            }
+        });
+    }
+
+    /// Takes off the block-list, now and again, what has run out.
+    fn sweep(&self) {
+        let daemon = self.clone();
+        tokio::spawn(async move {
+            loop {
+                tokio::time::sleep(SWEEP).await;
+                if let Err(error) = daemon.with(Firewall::forget_expired).await {
+                    tracing::debug!("{error:#}");
                 }
             }
         });
@@ -220,6 +237,9 @@ pub async fn serve(daemon: Daemon, socket: Socket) -> Result<()> {
         .route("/v1/reload", post(reload))
         .route("/v1/confirm", post(confirm))
         .route("/v1/rollback", post(rollback))
+        .route("/v1/blocked", get(blocked))
+        .route("/v1/block", post(block))
+        .route("/v1/unblock", post(unblock))
         .route("/v1/detach", post(detach))
         .with_state(daemon);
     let served = axum::serve(listener, router).await.context("serving the agent's socket");
@@ -369,10 +389,37 @@ async fn rollback(State(daemon): State<Daemon>) -> Answer<api::Switched> {
     Ok(Json(switched))
 }
 
+async fn blocked(State(daemon): State<Daemon>) -> Answer<api::Blocked> {
+    Ok(Json(daemon.with(|firewall| firewall.blocked()).await?))
+}
+
+async fn block(
+    State(daemon): State<Daemon>,
+    request: Result<Json<api::Block>, JsonRejection>,
+) -> Answer<api::BlockEdit> {
+    let Json(wanted) =
+        request.map_err(|error| Problem::new(error.body_text(), "send {\"prefixes\": [\"…\"]}"))?;
+    let time = wanted.seconds.map(Duration::from_secs);
+    let edit = daemon.with(move |firewall| firewall.block(&wanted.prefixes, time)).await?;
+    tracing::info!(prefixes = edit.prefixes.len(), "blocked");
+    Ok(Json(edit))
+}
+
+async fn unblock(
+    State(daemon): State<Daemon>,
+    request: Result<Json<api::Unblock>, JsonRejection>,
+) -> Answer<api::BlockEdit> {
+    let Json(wanted) =
+        request.map_err(|error| Problem::new(error.body_text(), "send {\"prefixes\": [\"…\"]}"))?;
+    let edit = daemon.with(move |firewall| firewall.unblock(&wanted.prefixes)).await?;
+    tracing::info!(prefixes = edit.prefixes.len(), "unblocked");
+    Ok(Json(edit))
+}
+
 async fn detach(State(daemon): State<Daemon>) -> Answer<api::Detached> {
     let firewall = daemon.firewall.lock().unwrap_or_else(PoisonError::into_inner).take();
     let firewall = firewall.context("the box was opened already")?;
-    let detached = tokio::task::spawn_blocking(move || firewall.remove())
+    let detached = tokio::task::spawn_blocking(move || firewall.detach())
         .await
         .context("the call did not end well")??;
     tracing::warn!("detached: the box is open");

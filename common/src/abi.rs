@@ -4,17 +4,21 @@
 //! A change of any layout, map size or meaning raises [`ABI_VERSION`]: an agent refuses to adopt pinned maps of
 //! another version.
 
+mod blocked;
 mod counters;
 mod events;
 mod flows;
+mod limit;
 mod live;
 mod policy;
 
+pub use blocked::{BlockRecord, MAX_BLOCKED, Until};
 pub use counters::{
     Bucket, COUNTER_BLOCK, CounterBlock, CpuRecord, PORT_DROP_BLOCKS, REASONS, RULE_BLOCKS, port_drop_cell,
 };
 pub use events::{Event, FragmentKey, FragmentRecord, SNAP_LENGTH};
 pub use flows::{FLOWS, Flow, FlowKeyV4, FlowKeyV6, FlowPorts, FlowState, FlowTimes, LONGEST_FLOW};
+pub use limit::{Limit, OPENING_SOURCES, OpeningKey};
 pub use live::{Control, Features, Live, PortSet};
 pub use policy::{
     ALLOW_RULES, AllowKey, AllowTable, Class, FLAG_DHCP_CLIENT, Generation, INTERFACE_BUCKETS, Interface,
@@ -40,6 +44,10 @@ pub mod map {
     pub const MANAGEMENT_V4: &str = "MANAGEMENT_V4";
     /// Management sources, IPv6: [`SourceV6`](super::SourceV6) → `u64` (1). Live-edited, set 0.
     pub const MANAGEMENT_V6: &str = "MANAGEMENT_V6";
+    /// Blocked sources, IPv4: [`SourceV4`](super::SourceV4) → [`BlockRecord`](super::BlockRecord). Live-edited, set 0.
+    pub const BLOCKED_V4: &str = "BLOCKED_V4";
+    /// Blocked sources, IPv6: [`SourceV6`](super::SourceV6) → [`BlockRecord`](super::BlockRecord). Live-edited, set 0.
+    pub const BLOCKED_V6: &str = "BLOCKED_V6";
     /// [`Generation`](super::Generation) by slot. Generation-scoped.
     pub const GENERATIONS: &str = "GENERATIONS";
     /// [`TargetTable`](super::TargetTable) by slot. Generation-scoped.
@@ -60,6 +68,9 @@ pub mod map {
     pub const FLOWS_V4: &str = "FLOWS_V4";
     /// Tracked flows, IPv6: [`FlowKeyV6`](super::FlowKeyV6) → [`Flow`](super::Flow), least recently used goes first.
     pub const FLOWS_V6: &str = "FLOWS_V6";
+    /// What sources may open still: [`OpeningKey`](super::OpeningKey) → [`Bucket`](super::Bucket), least recently used goes
+    /// first. Live-edited.
+    pub const OPENINGS: &str = "OPENINGS";
     /// [`FlowPorts`](super::FlowPorts), one element: when some flow last used a local port.
     pub const FLOW_PORTS: &str = "FLOW_PORTS";
     /// [`CpuRecord`](super::CpuRecord), one per CPU: counters by reason, token buckets. Survives generations.

@@ -4,11 +4,14 @@ use network_types::ip::IpProto;
 
 use crate::{
     abi::{
-        AllowKey, Class, Features, FragmentKey, FragmentRecord, Live, NO_COUNTER, NO_POLICY, NetPort,
-        PortTransport, Target,
+        AllowKey, Bucket, Class, Features, FragmentKey, FragmentRecord, Limit, Live, NO_COUNTER, NO_POLICY,
+        NetPort, OpeningKey, PortTransport, Target, Until,
     },
-    fields::{Address, Place, addresses, destination, part, source, words},
+    blocked::{is_blocked, is_neighbour_discovery},
+    fields::{Address, Place, addresses, destination, source, words},
     flow::{Carried, Ends},
+    fragment::{First, later_fragment},
+    limit::may_open,
     packet::Packet,
     parse::{Family, Headers, parse, parse_plain},
     reason::{Action, Reason},
@@ -103,6 +106,12 @@ impl Judging {
     pub(crate) fn now<T: Rules>(tables: &T) -> Option<Self> {
         let (slot, features) = tables.live()?.judging(|| tables.jiffies());
         Some(Self { slot, features })
+    }
+
+    /// True where the source is on the block-list.
+    #[inline(always)]
+    pub(crate) fn blocks<P: Packet, T: Tables>(self, packet: P, tables: &T, place: Place) -> bool {
+        self.features.has(Features::BLOCKED) && is_blocked(packet, tables, place)
     }
 
     /// Ends with this verdict.
@@ -245,6 +254,14 @@ pub trait Tables: Rules {
     fn dhcp_client(&self, slot: u32) -> bool;
     /// What [`is_reply`](crate::flow::is_reply) says; the kernel's tables ask it where the verifier looks at it once.
     fn is_reply<P: Packet>(&self, packet: P, slot: u32, ends: Ends) -> bool;
+    /// Until when a source is blocked; `None` where no prefix of the block-list holds it.
+    fn blocked(&self, source: Address) -> Option<Until>;
+    /// How many connections a source may open to ports of a policy.
+    fn limit(&self, slot: u32, policy: u32) -> Option<Limit>;
+    /// Gives a source's bucket to `change`; `None` where it has none.
+    fn change_bucket<R>(&self, key: &OpeningKey, change: impl FnOnce(&mut Bucket) -> R) -> Option<R>;
+    /// Gives a source a bucket. Where there is no room, that of the source that opened nothing for longest goes.
+    fn add_bucket(&self, key: &OpeningKey, bucket: Bucket);
     /// Takes one packet from a rate; false where it is exhausted.
     fn within(&self, rate: Rate) -> bool;
     /// What is remembered of a first fragment.
@@ -253,8 +270,8 @@ pub trait Tables: Rules {
     fn remember_fragment(&self, key: &FragmentKey, record: FragmentRecord);
     /// Forgets a first fragment.
     fn forget_fragment(&self, key: &FragmentKey);
-    /// What [`remember`] does; the kernel's tables do it where the verifier looks at it once.
-    fn first_fragment<P: Packet>(&self, packet: P, place: Place, judged: Action);
+    /// What [`remember`](crate::fragment::remember) does; the kernel's tables do it where the verifier looks at it once.
+    fn first_fragment<P: Packet>(&self, packet: P, place: Place, first: First);
 }
 
 const SETTLED: u8 = Form::Settled as u8;
@@ -266,22 +283,27 @@ const OTHER: u8 = Form::Other as u8;
 
 #[inline(always)]
 fn decide<P: Packet, T: Tables>(packet: P, tables: &T, summary: Summary, judging: Judging) -> Verdict {
+    let place = summary.place();
     let verdict = match summary.form() {
         form @ (TCP | UDP) => {
             let transport = if form == TCP { PortTransport::Tcp } else { PortTransport::Udp };
             decide_port::<P, T, AsItIs>(packet, tables, Ports::of_summary(summary, transport), judging)
         }
+        ICMP if !is_neighbour_discovery(summary) && judging.blocks(packet, tables, place) => {
+            Verdict::of(Reason::Blocked)
+        }
         ICMP => Verdict::of(match summary.place().family() {
             Family::V4 => icmp_v4(packet, tables, summary, judging),
             Family::V6 => icmp_v6(packet, tables, summary, judging),
         }),
+        OTHER if judging.blocks(packet, tables, place) => Verdict::of(Reason::Blocked),
         OTHER => other_protocol(packet, tables, summary, judging),
-        LATER_FRAGMENT => return Verdict::of(later_fragment(packet, tables, summary.place())),
+        LATER_FRAGMENT => return Verdict::of(later_fragment(packet, tables, place, judging)),
         SETTLED => return Verdict::of(Reason::from_value(summary.code()).unwrap_or(Reason::Internal)),
         _ => return Verdict::of(Reason::Internal),
     };
     if summary.fragmented() {
-        tables.first_fragment(packet, summary.place(), verdict.judged);
+        tables.first_fragment(packet, place, First::of(verdict));
     }
     verdict
 }
@@ -320,6 +342,9 @@ fn pass_or_drop<P: Packet, T: Tables, S: Settle<P, T>>(
     if target.host && tables.management_port(transport, port) && is_from_management(packet, tables, place) {
         return Ok(judging.settle::<P, T, S>(packet, tables, Verdict::of(Reason::Management)));
     }
+    if judging.blocks(packet, tables, place) {
+        return Err(Reason::Blocked);
+    }
     if matches!(transport, PortTransport::Udp) && is_dhcp_reply(ports) && tables.dhcp_client(slot) {
         return Ok(judging.settle::<P, T, S>(packet, tables, Verdict::of(Reason::Dhcp)));
     }
@@ -333,6 +358,7 @@ fn pass_or_drop<P: Packet, T: Tables, S: Settle<P, T>>(
     if ports.to_many {
         return Err(Reason::Multicast);
     }
+    let opens = matches!(transport, PortTransport::Tcp) && tcp::opens(ports.flags);
     let mut for_others = false;
     if target.policy != NO_POLICY {
         let class = tables.port(slot, target.policy, transport, port).ok_or(Reason::Internal)?;
@@ -341,6 +367,10 @@ fn pass_or_drop<P: Packet, T: Tables, S: Settle<P, T>>(
                 && groups != 0
                 && !in_scope(packet, tables, place, slot, groups);
             if !for_others {
+                let limited = features.has(Features::LIMIT) && opens;
+                if limited && !may_open(packet, tables, place, slot, target.policy) {
+                    return Err(Reason::Limit);
+                }
                 return Ok(judging.settle::<P, T, S>(
                     packet,
                     tables,
@@ -350,7 +380,6 @@ fn pass_or_drop<P: Packet, T: Tables, S: Settle<P, T>>(
         }
     }
     // An opening is no reply, so that a flood of them costs no look-up.
-    let opens = matches!(transport, PortTransport::Tcp) && tcp::opens(ports.flags);
     if !opens {
         let carried = Carried::Ports(transport);
         let ends = Ends { place, carried, local: port, remote: ports.source };
@@ -540,30 +569,5 @@ fn target<P: Packet, T: Rules>(packet: P, tables: &T, place: Place, judging: Jud
     match destination(packet, place) {
         Some(address) => tables.target(judging.slot, address),
         None => Target::NONE,
-    }
-}
-
-/// Out of line: fragments are rare.
-#[inline(never)]
-fn later_fragment<P: Packet, T: Tables>(packet: P, tables: &T, place: Place) -> Reason {
-    let Some(part) = part(packet, place) else { return Reason::Internal };
-    match tables.fragment(&part.key) {
-        Some(record) if tables.jiffies() >= record.expires => Reason::FragmentOrphan,
-        Some(record) if part.start < record.end => Reason::FragmentOverlap,
-        Some(_) => Reason::Fragment,
-        None => Reason::FragmentOrphan,
-    }
-}
-
-/// An allowed first fragment is remembered; a denied one makes an earlier one of the same key forgotten.
-#[inline(always)]
-pub fn remember<P: Packet, T: Tables>(packet: P, tables: &T, place: Place, judged: Action) {
-    let Some(part) = part(packet, place) else { return };
-    match judged {
-        Action::Pass => {
-            let expires = tables.jiffies() + FRAGMENT_SECONDS * tables.hz();
-            tables.remember_fragment(&part.key, FragmentRecord { expires, end: part.length, reserved: 0 });
-        }
-        Action::Drop => tables.forget_fragment(&part.key),
     }
 }

@@ -7,10 +7,13 @@
 #![cfg_attr(not(test), no_std)]
 
 pub mod abi;
+mod blocked;
 mod bytes;
 pub mod decide;
 pub mod fields;
 pub mod flow;
+pub mod fragment;
+mod limit;
 pub mod packet;
 pub mod parse;
 pub mod reason;

@@ -95,7 +95,7 @@ reasons! {
     TcpFlags = 16, "tcp-flags", Drop;
     /// A management port, from a management source.
     Management = 17, "management", Pass;
-    /// The source is on the block-list. Not used by this version.
+    /// The source is on the block-list.
     Blocked = 18, "blocked", Drop;
     /// An ICMP error within the rate.
     IcmpError = 19, "icmp-error", Pass;
@@ -133,6 +133,8 @@ reasons! {
     Closed = 35, "closed", Drop;
     /// The program could not read its own tables. Stays at 0 unless there is a defect.
     Internal = 36, "internal", Drop;
+    /// An opening to a port of a role, beyond what its source may open.
+    Limit = 37, "limit", Drop;
 }
 
 impl Reason {

@@ -8,15 +8,17 @@ use aya_ebpf::{
 };
 use lyncwall_common::{
     abi::{
-        AllowKey, AllowTable, Class, Control, CounterBlock, CpuRecord, Event, FLOWS, Flow, FlowKeyV4,
-        FlowKeyV6, FlowPorts, FlowTimes, FragmentKey, FragmentRecord, Generation, Live, MAX_POLICIES,
-        MAX_PREFIXES, MAX_SOURCES, NetPort, PORT_DROP_BLOCKS, PolicyTable, PortSet, PortTransport,
-        RULE_BLOCKS, SLOTS, STATE_BYTES, STATE_ELEMENTS, SourceRecord, SourceV4, SourceV6, Target,
-        TargetTable, policy_index, port_drop_cell,
+        AllowKey, AllowTable, BlockRecord, Bucket, Class, Control, CounterBlock, CpuRecord, Event, FLOWS,
+        Flow, FlowKeyV4, FlowKeyV6, FlowPorts, FlowTimes, FragmentKey, FragmentRecord, Generation, Limit,
+        Live, MAX_BLOCKED, MAX_POLICIES, MAX_PREFIXES, MAX_SOURCES, NetPort, OPENING_SOURCES, OpeningKey,
+        PORT_DROP_BLOCKS, PolicyTable, PortSet, PortTransport, RULE_BLOCKS, SLOTS, STATE_BYTES,
+        STATE_ELEMENTS, SourceRecord, SourceV4, SourceV6, Target, TargetTable, Until, policy_index,
+        port_drop_cell,
     },
     decide::{ICMP_ECHO_RATE, ICMP_ERROR_RATE, Rate, Rules, Tables},
     fields::{Address, Place},
     flow::{Ends, Flows, Tracking},
+    fragment::First,
     packet::Packet,
     reason::{Action, Reason},
 };
@@ -32,6 +34,10 @@ static CONTROL: Array<Control> = Array::pinned(1, BPF_F_MMAPABLE);
 static MANAGEMENT_V4: LpmTrie<SourceV4, u64> = LpmTrie::pinned(MAX_PREFIXES, 0);
 #[map]
 static MANAGEMENT_V6: LpmTrie<SourceV6, u64> = LpmTrie::pinned(MAX_PREFIXES, 0);
+#[map]
+static BLOCKED_V4: LpmTrie<SourceV4, BlockRecord> = LpmTrie::pinned(MAX_BLOCKED, 0);
+#[map]
+static BLOCKED_V6: LpmTrie<SourceV6, BlockRecord> = LpmTrie::pinned(MAX_BLOCKED, 0);
 #[map]
 static GENERATIONS: Array<Generation> = Array::pinned(SLOTS, 0);
 #[map]
@@ -50,6 +56,8 @@ static FRAGMENTS: LruHashMap<FragmentKey, FragmentRecord> = LruHashMap::pinned(1
 static FLOWS_V4: LruHashMap<FlowKeyV4, Flow> = LruHashMap::pinned(FLOWS, 0);
 #[map]
 static FLOWS_V6: LruHashMap<FlowKeyV6, Flow> = LruHashMap::pinned(FLOWS, 0);
+#[map]
+static OPENINGS: LruHashMap<OpeningKey, Bucket> = LruHashMap::pinned(OPENING_SOURCES, 0);
 #[map]
 static FLOW_PORTS: Array<FlowPorts> = Array::pinned(1, 0);
 #[map]
@@ -237,6 +245,32 @@ impl Tables for Kernel<Context<'_>> {
     }
 
     #[inline(always)]
+    fn blocked(&self, source: Address) -> Option<Until> {
+        let record = match source {
+            Address::V4(address) => BLOCKED_V4.get(Key::new(64, SourceV4 { set: [0; 4], address })),
+            Address::V6(address) => BLOCKED_V6.get(Key::new(160, SourceV6 { set: [0; 4], address })),
+        };
+        record.map(|record| record.until)
+    }
+
+    #[inline(always)]
+    fn limit(&self, slot: u32, policy: u32) -> Option<Limit> {
+        // The mask keeps the index in range for the verifier.
+        Some(GENERATIONS.get(slot)?.limits[(policy % MAX_POLICIES) as usize])
+    }
+
+    #[inline(always)]
+    fn change_bucket<R>(&self, key: &OpeningKey, change: impl FnOnce(&mut Bucket) -> R) -> Option<R> {
+        raw::changed(&OPENINGS, key, change)
+    }
+
+    #[inline(always)]
+    fn add_bucket(&self, key: &OpeningKey, bucket: Bucket) {
+        // Where there is no room at all, the source is as one that comes for the first time.
+        if OPENINGS.insert(key, bucket, 0).is_err() {}
+    }
+
+    #[inline(always)]
     fn within(&self, rate: Rate) -> bool {
         self.cpu.with(|cpu| match rate {
             Rate::IcmpError => cpu.icmp_errors.take(now(), HZ.load(), ICMP_ERROR_RATE),
@@ -257,8 +291,8 @@ impl Tables for Kernel<Context<'_>> {
     }
 
     #[inline(always)]
-    fn first_fragment<P: Packet>(&self, _: P, place: Place, judged: Action) {
-        once::first_fragment(self.context, place, judged);
+    fn first_fragment<P: Packet>(&self, _: P, place: Place, first: First) {
+        once::first_fragment(self.context, place, first);
     }
 
     #[inline(always)]

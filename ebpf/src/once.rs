@@ -6,12 +6,11 @@
 use aya_ebpf::bindings::xdp_md;
 use lyncwall_common::{
     abi::{NetPort, PortTransport},
-    decide,
     fields::Place,
     flow::{self, Carried, Ends},
+    fragment::{self, First},
     packet::Packet as _,
     parse::{self, Options},
-    reason::Action,
 };
 
 use crate::{
@@ -68,19 +67,26 @@ pub(crate) fn options(context: Context<'_>, start: usize, end: usize) -> Options
 /// Remembers or forgets a first fragment; see [`first_fragment`].
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn once_first_fragment(context: *mut xdp_md, place: u32, dropped: u32) -> u32 {
+extern "C" fn once_first_fragment(context: *mut xdp_md, place: u32, first: u32) -> u32 {
     let context = Context::of_kernel(context);
     if let Some(kernel) = Kernel::new(context) {
-        let judged = if dropped == 0 { Action::Pass } else { Action::Drop };
-        decide::remember(Frame::<false>::of(context), &kernel, Place::from_bits(place), judged);
+        let first = match first {
+            PASSED => First::Passed,
+            MANAGEMENT => First::Management,
+            _ => First::Dropped,
+        };
+        fragment::remember(Frame::<false>::of(context), &kernel, Place::from_bits(place), first);
     }
     0
 }
 
+const PASSED: u32 = First::Passed as u32;
+const MANAGEMENT: u32 = First::Management as u32;
+
 /// Remembers a first fragment that was allowed, or forgets it.
 #[inline(always)]
-pub(crate) fn first_fragment(context: Context<'_>, place: Place, judged: Action) {
-    once_first_fragment(context.to_kernel(), place.to_bits(), judged as u32);
+pub(crate) fn first_fragment(context: Context<'_>, place: Place, first: First) {
+    once_first_fragment(context.to_kernel(), place.to_bits(), first as u32);
 }
 
 /// Looks for the flow of a packet; see [`is_reply`].

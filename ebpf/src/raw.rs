@@ -10,7 +10,7 @@ use aya_ebpf::{
     programs::{TcContext, XdpContext},
 };
 use lyncwall_common::{
-    abi::{Control, Event, Flow, FlowPorts, Live, NetPort, PortTransport},
+    abi::{Control, Event, FlowPorts, Live, NetPort, PortTransport},
     packet::Wire,
 };
 
@@ -242,22 +242,23 @@ pub(crate) fn copied<K, V: Copy>(map: &LruHashMap<K, V>, key: &K) -> Option<V> {
     unsafe { map.get(key) }.copied()
 }
 
-/// Gives a flow to `change`, and stores what that makes of it where it is another. Where the kernel reuses the element
-/// meanwhile, a flow that was just made takes this one's state and time; both carry packets.
+/// Gives a value to `change`, and stores what that makes of it where it is another. Where the kernel reuses the element
+/// meanwhile, a flow that was just made takes this one's state and time; both carry packets. Of a token bucket, which has
+/// two words, another CPU may see one of before and one of after: that is worth an event or two.
 #[inline(always)]
-pub(crate) fn changed<K, R>(
-    map: &LruHashMap<K, Flow>,
+pub(crate) fn changed<K, V: Copy + PartialEq, R>(
+    map: &LruHashMap<K, V>,
     key: &K,
-    change: impl FnOnce(&mut Flow) -> R,
+    change: impl FnOnce(&mut V) -> R,
 ) -> Option<R> {
-    let flow = map.get_ptr_mut(key)?;
-    // SAFETY: a map value, which lives as long as the program; one word, read and written whole.
-    let before = unsafe { flow.read_volatile() };
+    let value = map.get_ptr_mut(key)?;
+    // SAFETY: a map value, which lives as long as the program; any words are a `V` of the maps here.
+    let before = unsafe { value.read_volatile() };
     let mut after = before;
     let result = change(&mut after);
     if after != before {
         // SAFETY: as above.
-        unsafe { flow.write_volatile(after) };
+        unsafe { value.write_volatile(after) };
     }
     Some(result)
 }

@@ -5,17 +5,24 @@ use std::path::Path;
 use lyncwall::api::Detached;
 use lyncwall::client::Client;
 use lyncwall::datapath::Datapath;
+use lyncwall::firewall::Firewall;
 use lyncwall::problem::Problems;
 
 use crate::output::Output;
 
 /// Opens the box: by the running agent, which ends then, or without one.
-pub(crate) async fn run(client: &Client, pin_dir: &Path, output: &Output) -> anyhow::Result<()> {
+pub(crate) async fn run(
+    client: &Client,
+    pin_dir: &Path,
+    state_dir: &Path,
+    output: &Output,
+) -> anyhow::Result<()> {
     let detached = match client.post("/v1/detach", &()).await {
         Ok(detached) => detached,
         // No agent: what it left is taken away here. A running agent with another socket holds the lock.
         Err(error) if error.is::<Problems>() => {
             let detached = Datapath::detach(pin_dir)?;
+            Firewall::forget_blocked(state_dir)?;
             for pin in &detached.left {
                 output.warn(&format!("{pin} is not lyncwall's, and was left"));
             }

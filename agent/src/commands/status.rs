@@ -53,6 +53,7 @@ pub(crate) async fn run(client: &Client, output: &Output) -> anyhow::Result<()> 
             flows.v4, flows.v6, flows.size, flows.evicted, flows.lost
         ),
     );
+    row("block-list", super::block::summary(&status.blocked));
     output.section("lyncwall", &table)?;
 
     output.section(&format!("Kernel {}", status.kernel.release), &kernel(&program.name, &status.kernel))?;

@@ -48,7 +48,7 @@ struct How {
 }
 
 /// Whole seconds; the agent says how many it takes.
-fn seconds(text: &str) -> Result<u64, String> {
+pub(super) fn seconds(text: &str) -> Result<u64, String> {
     let time = humantime::parse_duration(text).map_err(|error| error.to_string())?;
     if time.subsec_nanos() != 0 {
         return Err("only whole seconds can be given".to_owned());

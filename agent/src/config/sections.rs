@@ -11,7 +11,7 @@ use super::reader::{self, Keys, Node, Table, Unique};
 use super::roles::Roles;
 use super::{
     Address, Allow, Attach, CatalogueName, Config, Declared, Interface, InterfaceName, Management, Mode,
-    Name, Named, OnExit, Override, Reading, Role, Target, Unmatched, allow, flows, lists,
+    Name, Named, OnExit, Override, Reading, Role, Target, Unmatched, allow, flows, limit, lists,
 };
 use crate::net::PortRange;
 use crate::problem::Problems;
@@ -37,8 +37,9 @@ const TOP: Keys = Keys {
         "role",
         "allow",
         "flows",
+        "limit",
     ],
-    later: &[("limit", "rate limits"), ("metrics", "metrics over TCP"), ("blocked", "block-lists")],
+    later: &[("metrics", "metrics over TCP")],
 };
 const MANAGEMENT: Keys = Keys { known: &["from", "tcp", "udp"], later: &[] };
 const INTERFACE: Keys =
@@ -48,8 +49,8 @@ const ZONE: Keys = Keys {
     later: &[("outbound", "rules for outbound packets"), ("vlan", "VLAN zones")],
 };
 const TARGET: Keys = Keys {
-    known: &["name", "address", "zone", "roles", "overrides", "optional"],
-    later: &[("limit", "rate limits"), ("takeover", "takeovers of standing connections")],
+    known: &["name", "address", "zone", "roles", "overrides", "optional", "limit"],
+    later: &[("takeover", "takeovers of standing connections")],
 };
 
 /// The configuration in `text`, or every mistake in it.
@@ -70,6 +71,7 @@ pub(super) fn config(text: &str, file: &Path) -> (Option<Declared>, Result<Confi
         let names: Option<Vec<&str>> = names.map(|names| names.iter().map(|named| &*named.name).collect());
         let allow = allow::rules(top, &declared_targets(top), names.as_deref());
         let flows = flows::flows(top);
+        let limit = limit::limit(top);
         let (zone, unmatched) = zones.one;
         declared = catalogue.clone().zip(targets.clone()).map(|(catalogue, targets)| Declared {
             catalogue,
@@ -93,6 +95,7 @@ pub(super) fn config(text: &str, file: &Path) -> (Option<Declared>, Result<Confi
             targets: targets?,
             allow: allow?,
             flows: flows?,
+            limit: limit?,
         })
     });
     (declared, config)
@@ -296,8 +299,16 @@ fn target(table: &Table<'_>, zones: &Zones, seen: &mut TargetsSeen) -> Option<Ta
     let roles = roles.and_then(|node| roles_of(&node));
     let overrides = table.get("overrides").map_or(Some(Vec::new()), |node| overrides_of(&node));
     let optional = table.get("optional").map_or(Some(Vec::new()), |node| lists::names(&node, "row"));
+    let limit = limit::limit(table);
     zones.check(table)?;
-    Some(Target { name: name?, address: address?, roles: roles?, overrides: overrides?, optional: optional? })
+    Some(Target {
+        name: name?,
+        address: address?,
+        roles: roles?,
+        overrides: overrides?,
+        optional: optional?,
+        limit: limit?,
+    })
 }
 
 fn name_once(node: &Node<'_>, names: &mut Unique) -> Option<Name> {

@@ -5,6 +5,7 @@ use crate::problem::Problems;
 
 mod documents;
 mod groups;
+mod limit;
 mod rules;
 mod syntax;
 mod values;

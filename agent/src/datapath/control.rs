@@ -35,9 +35,16 @@ impl Control {
         Live(self.page.live.load(Ordering::Acquire))
     }
 
-    /// The switch: whoever reads the new word sees all that was written before.
+    /// The switch: whoever reads the new word sees all that was written before. Whether there is a block-list stays as it
+    /// is.
     pub(super) fn set_live(&self, live: Live) {
+        let live = live.blocking(self.live().is_blocking());
         self.page.live.store(live.0, Ordering::Release);
+    }
+
+    /// Whether the block-list is looked at.
+    pub(super) fn set_blocking(&self, blocking: bool) {
+        self.page.live.store(self.live().blocking(blocking).0, Ordering::Release);
     }
 
     /// Whether TCP connections are picked up in the middle.

@@ -19,10 +19,12 @@ use super::{egress, interfaces};
 use crate::problem::{Problem, Problems};
 
 /// Everything of ours in the pin directory but the links.
-const MAPS: [&str; 18] = [
+const MAPS: [&str; 21] = [
     map::CONTROL,
     map::MANAGEMENT_V4,
     map::MANAGEMENT_V6,
+    map::BLOCKED_V4,
+    map::BLOCKED_V6,
     map::GENERATIONS,
     map::TARGETS,
     map::POLICIES,
@@ -32,6 +34,7 @@ const MAPS: [&str; 18] = [
     map::FRAGMENTS,
     map::FLOWS_V4,
     map::FLOWS_V6,
+    map::OPENINGS,
     map::FLOW_PORTS,
     map::CPU,
     map::RULE_HITS,

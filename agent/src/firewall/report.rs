@@ -78,6 +78,7 @@ impl Firewall {
             },
             kernel: (&status.features).into(),
             flows: self.flows(&counters)?,
+            blocked: self.block_list(&counters)?,
             passed: total(Action::Pass),
             dropped: total(Action::Drop),
             warnings,

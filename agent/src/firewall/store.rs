@@ -53,6 +53,11 @@ impl Store {
         Self { file, held }
     }
 
+    /// Where it lies.
+    pub(super) fn directory(&self) -> &Path {
+        self.file.parent().unwrap_or(Path::new("."))
+    }
+
     /// The memory of an agent that finds no maps: after a boot, or after the box was opened.
     pub(super) fn memory(&self) -> Memory {
         let held = self.held.clone();
@@ -112,7 +117,7 @@ impl Store {
 }
 
 /// Whole or not at all, also where the power fails.
-fn replace(file: &Path, text: &[u8]) -> io::Result<()> {
+pub(super) fn replace(file: &Path, text: &[u8]) -> io::Result<()> {
     let directory = file.parent().unwrap_or(Path::new("."));
     fs::create_dir_all(directory)?;
     let new = file.with_extension("new");

@@ -64,6 +64,9 @@ pub fn compile(input: &Input, counters: &mut CounterBook) -> Result<Compiled, Pr
     if rules.iter().flatten().flatten().any(|rule| !rule.groups.is_empty()) {
         features = features.with(Features::GROUPS);
     }
+    if generation.limits.iter().any(|limit| limit.rate != 0) {
+        features = features.with(Features::LIMIT);
+    }
     let allow = allow.map(|mut table| {
         for (counter, index) in table.counters.iter_mut().zip(bound) {
             *counter = index;
@@ -181,6 +184,9 @@ fn generation(input: &Input, problems: &mut Problems) -> Generation {
         unmatched_pass: u32::from(input.unmatched == Unmatched::Pass),
         ..Generation::EMPTY
     };
+    for (place, limit) in generation.limits.iter_mut().zip(&input.limits) {
+        *place = *limit;
+    }
     if input.interfaces.len() > MAX_INTERFACES {
         problems.push(Problem::new(
             format!(

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use lyncwall_common::abi::{FlowTimes, PortTransport};
+use lyncwall_common::abi::{FlowTimes, Limit, PortTransport};
 
 use super::Identity;
 use crate::config::{Address, Allow, Management, Mode, Unmatched};
@@ -30,6 +30,8 @@ pub struct Input {
     pub local: Vec<IpAddr>,
     /// How long flows live.
     pub flow_times: FlowTimes,
+    /// How many connections a source may open, by target; targets beyond the list have no limit.
+    pub limits: Vec<Limit>,
 }
 
 /// A target with what is open there.

@@ -5,16 +5,14 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 
 use lyncwall_common::abi::{
-    AllowKey, Bucket, Class, Features, Flow, FlowKeyV4, FlowKeyV6, FlowTimes, FragmentKey, FragmentRecord,
-    Live, NetPort, PortSet, PortTransport, SourceRecord, Target,
+    AllowKey, BlockRecord, Bucket, Class, Features, Flow, FlowKeyV4, FlowKeyV6, FlowTimes, FragmentKey,
+    FragmentRecord, Limit, Live, NetPort, OpeningKey, PortSet, PortTransport, SourceRecord, Target, Until,
 };
-use lyncwall_common::decide::{
-    self, ICMP_ECHO_RATE, ICMP_ERROR_RATE, Rate, Rules, Tables, Verdict, remember,
-};
+use lyncwall_common::decide::{self, ICMP_ECHO_RATE, ICMP_ERROR_RATE, Rate, Rules, Tables, Verdict};
 use lyncwall_common::fields::{Address, Place};
 use lyncwall_common::flow::{self, Ends, Flows, Tracking};
+use lyncwall_common::fragment::{First, remember};
 use lyncwall_common::packet::Packet;
-use lyncwall_common::reason::Action;
 
 use super::Compiled;
 use crate::net::Prefix;
@@ -33,6 +31,8 @@ pub struct HostTables<'a> {
     pub features: Features,
     /// The interface that frames come in by.
     pub ifindex: u32,
+    /// The block-list; none where it is empty.
+    pub blocked: Vec<(Prefix, BlockRecord)>,
     /// The clock, in ticks.
     pub jiffies: Cell<u64>,
     /// Ticks per second.
@@ -46,6 +46,7 @@ pub struct HostTables<'a> {
     flow_ports: RefCell<HashMap<(PortTransport, u16), u8>>,
     icmp_errors: Cell<Bucket>,
     icmp_echo: Cell<Bucket>,
+    openings: RefCell<HashMap<OpeningKey, Bucket>>,
 }
 
 impl<'a> HostTables<'a> {
@@ -56,6 +57,7 @@ impl<'a> HostTables<'a> {
             compiled,
             features: compiled.features,
             ifindex,
+            blocked: Vec::new(),
             jiffies: Cell::new(3600 * 250),
             hz: 250,
             fragments: RefCell::default(),
@@ -65,6 +67,7 @@ impl<'a> HostTables<'a> {
             flow_ports: RefCell::default(),
             icmp_errors: Cell::default(),
             icmp_echo: Cell::default(),
+            openings: RefCell::default(),
         }
     }
 
@@ -82,7 +85,7 @@ impl<'a> HostTables<'a> {
 
 impl Rules for HostTables<'_> {
     fn live(&self) -> Option<Live> {
-        Some(Live::new(0, self.features))
+        Some(Live::new(0, self.features).blocking(!self.blocked.is_empty()))
     }
 
     fn jiffies(&self) -> u64 {
@@ -119,7 +122,7 @@ impl Rules for HostTables<'_> {
     }
 
     fn groups(&self, _slot: u32, source: Address) -> u32 {
-        longest_match(&self.compiled.sources, source.ip()).groups
+        source_record(&self.compiled.sources, source).groups
     }
 
     fn allow(&self, _slot: u32, key: AllowKey, policy: u32, source: Address) -> Option<u32> {
@@ -128,7 +131,7 @@ impl Rules for HostTables<'_> {
         if candidates == 0 {
             return None;
         }
-        table.first(candidates, longest_match(&self.compiled.sources, source.ip()).rules)
+        table.first(candidates, source_record(&self.compiled.sources, source).rules)
     }
 
     fn unmatched_pass(&self, _slot: u32) -> bool {
@@ -143,6 +146,22 @@ impl Tables for HostTables<'_> {
 
     fn is_reply<P: Packet>(&self, packet: P, slot: u32, ends: Ends) -> bool {
         flow::is_reply(packet, self, slot, ends)
+    }
+
+    fn blocked(&self, source: Address) -> Option<Until> {
+        longest_match(&self.blocked, source.ip()).map(|record| record.until)
+    }
+
+    fn limit(&self, _slot: u32, policy: u32) -> Option<Limit> {
+        self.compiled.generation.limits.get(policy as usize).copied()
+    }
+
+    fn change_bucket<R>(&self, key: &OpeningKey, change: impl FnOnce(&mut Bucket) -> R) -> Option<R> {
+        self.openings.borrow_mut().get_mut(key).map(change)
+    }
+
+    fn add_bucket(&self, key: &OpeningKey, bucket: Bucket) {
+        self.openings.borrow_mut().insert(*key, bucket);
     }
 
     fn within(&self, rate: Rate) -> bool {
@@ -164,8 +183,8 @@ impl Tables for HostTables<'_> {
         self.fragments.borrow_mut().insert(*key, record);
     }
 
-    fn first_fragment<P: Packet>(&self, packet: P, place: Place, judged: Action) {
-        remember(packet, self, place, judged);
+    fn first_fragment<P: Packet>(&self, packet: P, place: Place, first: First) {
+        remember(packet, self, place, first);
     }
 
     fn forget_fragment(&self, key: &FragmentKey) {
@@ -212,12 +231,16 @@ impl Flows<FlowKeyV6> for HostTables<'_> {
 }
 
 /// What the kernel's trie finds.
-fn longest_match(prefixes: &[(Prefix, SourceRecord)], address: IpAddr) -> SourceRecord {
+pub(super) fn longest_match<T: Copy>(prefixes: &[(Prefix, T)], address: IpAddr) -> Option<T> {
     prefixes
         .iter()
         .filter(|(prefix, _)| prefix.contains(address))
         .max_by_key(|(prefix, _)| prefix.length())
-        .map_or_else(SourceRecord::default, |(_, record)| *record)
+        .map(|(_, record)| *record)
+}
+
+fn source_record(sources: &[(Prefix, SourceRecord)], source: Address) -> SourceRecord {
+    longest_match(sources, source.ip()).unwrap_or_default()
 }
 
 #[cfg(test)]

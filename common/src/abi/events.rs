@@ -72,8 +72,8 @@ pub struct FragmentRecord {
     pub expires: u64,
     /// Where its payload ends, in bytes from the start of the fragmented part.
     pub end: u32,
-    /// 0.
-    pub reserved: u32,
+    /// 1 where management let it in: the rest gets in from a blocked source as well.
+    pub management: u32,
 }
 
 const _: () = assert!(size_of::<FragmentRecord>() == 16);

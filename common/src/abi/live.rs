@@ -16,6 +16,10 @@ impl Features {
     pub const TARGETS: Self = Self(4);
     /// There are open ports that only groups of sources may use.
     pub const GROUPS: Self = Self(8);
+    /// There are targets where a source may open only so many connections.
+    pub const LIMIT: Self = Self(64);
+    /// There is a block-list. Set in the live record alone: no generation has it or has it not.
+    pub const BLOCKED: Self = Self(128);
 
     /// True when all bits of `other` are set.
     #[must_use]
@@ -97,6 +101,19 @@ impl Live {
         (self.0 >> 4 & 0xf) as u32
     }
 
+    /// The same with or without [`Features::BLOCKED`], now and after the deadline.
+    #[must_use]
+    pub const fn blocking(self, blocking: bool) -> Self {
+        const BOTH: u64 = (Features::BLOCKED.0 as u64) << 8 | (Features::BLOCKED.0 as u64) << 16;
+        Self(if blocking { self.0 | BOTH } else { self.0 & !BOTH })
+    }
+
+    /// True where [`Live::blocking`] was said.
+    #[must_use]
+    pub const fn is_blocking(self) -> bool {
+        Features((self.0 >> 8) as u8).has(Features::BLOCKED)
+    }
+
     /// In jiffies; 0 for none.
     #[must_use]
     #[inline(always)]
@@ -157,6 +174,16 @@ mod tests {
         assert_eq!(live.judging(|| 4_999_999_999), (2, Features::AUDIT));
         assert_eq!(live.judging(|| 5_000_000_000), (1, Features::TARGETS));
         assert_eq!((live.slot(), live.fallback(), live.deadline()), (2, 1, 5_000_000_000));
+    }
+
+    #[test]
+    fn a_block_list_is_there_before_and_after_a_deadline() {
+        let live = Live::with_fallback(2, Features::AUDIT, 1, Features::TARGETS, 5_000_000_000);
+        let blocking = live.blocking(true);
+        assert_eq!(blocking.judging(|| 0), (2, Features::AUDIT.with(Features::BLOCKED)));
+        assert_eq!(blocking.judging(|| u64::MAX), (1, Features::TARGETS.with(Features::BLOCKED)));
+        assert!(blocking.is_blocking() && !live.is_blocking());
+        assert_eq!(blocking.blocking(false), live);
     }
 
     #[test]

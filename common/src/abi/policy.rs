@@ -2,7 +2,7 @@
 
 use core::hint::black_box;
 
-use super::{FlowTimes, NetPort, PortTransport};
+use super::{FlowTimes, Limit, NetPort, PortTransport};
 
 /// Slots that hold a generation: the live one, the one to fall back to, and one to fill.
 pub const SLOTS: u32 = 3;
@@ -316,9 +316,11 @@ pub struct Generation {
     pub interface_seed: u64,
     /// Interfaces that something is said of, by bucket: one look answers.
     pub interfaces: [Interface; INTERFACE_BUCKETS],
+    /// How many connections a source may open, by policy.
+    pub limits: [Limit; MAX_POLICIES as usize],
 }
 
-const _: () = assert!(size_of::<Generation>() == 32 + 8 * INTERFACE_BUCKETS);
+const _: () = assert!(size_of::<Generation>() == 32 + 8 * INTERFACE_BUCKETS + 16 * MAX_POLICIES as usize);
 
 impl SourceV4 {
     /// The key data of an address in a set.
@@ -346,6 +348,7 @@ impl Generation {
         sources: 0,
         interface_seed: 1,
         interfaces: [Interface { ifindex: 0, flags: 0 }; INTERFACE_BUCKETS],
+        limits: [Limit::NONE; MAX_POLICIES as usize],
     };
 
     /// True where the interface is marked as a DHCP client.

@@ -1,7 +1,7 @@
 //! Flows against a second statement of their rules, over frames that go out and come in.
 
 use std::collections::HashMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 
 use lyncwall_common::abi::PortTransport;
 use lyncwall_common::decide::judge;
@@ -30,9 +30,35 @@ enum Phase {
 pub(crate) struct Model {
     flows: HashMap<Key, (Phase, u64)>,
     learning: bool,
+    /// When a source opened connections that counted, by the policy that counts them alone.
+    openings: HashMap<(IpAddr, Option<u32>), Vec<u64>>,
 }
 
 impl Model {
+    /// Whether a source may open one more connection, counted from the first one on.
+    pub(crate) fn may_open(&mut self, world: &World, policy: u32, source: IpAddr, now: u64) -> bool {
+        let Some((rate, burst, alone)) = world.limits[policy as usize] else { return true };
+        let network = match source {
+            IpAddr::V4(_) => source,
+            IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).into(),
+        };
+        let openings = self.openings.entry((network, alone.then_some(policy))).or_default();
+        // In parts of an opening, HZ of which are one.
+        let full = u64::from(burst) * HZ;
+        let mut left = full;
+        let mut last = now;
+        for opened in &*openings {
+            left = (left + opened.saturating_sub(last) * u64::from(rate)).min(full) - HZ;
+            last = *opened;
+        }
+        left = (left + (now - last) * u64::from(rate)).min(full);
+        let within = left >= HZ;
+        if within {
+            openings.push(now);
+        }
+        within
+    }
+
     /// What goes out.
     fn send(&mut self, world: &World, spec: &Spec, now: u64) {
         let v6 = matches!(spec.ip, Ip::V6 { .. });

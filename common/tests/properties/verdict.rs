@@ -16,8 +16,8 @@ use crate::world::{HZ, State, World, world};
 /// Source, destination, identification, and the protocol for IPv4.
 type Datagram = (IpAddr, IpAddr, u16, Option<u8>);
 
-/// First fragments that were let in: when they are forgotten, and where they end.
-pub(crate) type Firsts = HashMap<Datagram, (u64, usize)>;
+/// First fragments that were let in: when they are forgotten, where they end, and whether management let them in.
+pub(crate) type Firsts = HashMap<Datagram, (u64, usize, bool)>;
 
 /// The row of the table and the counter.
 pub(crate) fn expected(
@@ -36,17 +36,20 @@ pub(crate) fn expected(
     let v4 = matches!(spec.ip, Ip::V4 { .. });
     let key = (source, destination, part.id, v4.then_some(spec.protocol()));
     if part.start != 0 {
-        let reason = match firsts.get(&key) {
-            Some((until, _)) if now >= *until => Reason::FragmentOrphan,
-            Some((_, end)) if usize::from(part.start) * 8 < *end => Reason::FragmentOverlap,
-            Some(_) => Reason::Fragment,
+        let first = firsts.get(&key).filter(|(until, ..)| now < *until);
+        let reason = match first {
+            Some((_, end, true)) if usize::from(part.start) * 8 < *end => Reason::FragmentOverlap,
+            Some((.., true)) => Reason::Fragment,
+            _ if world.is_blocked(source, now) => Reason::Blocked,
+            Some((_, end, false)) if usize::from(part.start) * 8 < *end => Reason::FragmentOverlap,
+            Some((.., false)) => Reason::Fragment,
             None => Reason::FragmentOrphan,
         };
         return (reason, None);
     }
     let (reason, counter) = judge_whole(world, flows, spec, now);
     if passes(world, reason) {
-        firsts.insert(key, (now + 30 * HZ, built.end - built.part));
+        firsts.insert(key, (now + 30 * HZ, built.end - built.part, reason == Reason::Management));
     } else {
         firsts.remove(&key);
     }
@@ -93,8 +96,14 @@ fn judge_whole(world: &World, flows: &mut Model, spec: &Spec, now: u64) -> (Reas
         }
         Payload::Udp { source, destination, .. } => (PortTransport::Udp, source, destination),
         Payload::Icmp { kind, .. } => {
+            let hop_limit = if let Ip::V6 { hop_limit, .. } = spec.ip { hop_limit } else { 0 };
+            let from_the_link = hop_limit == 255 && (133..=136).contains(&kind);
+            if world.is_blocked(source, now) && !from_the_link {
+                return (Reason::Blocked, None);
+            }
             return (icmp(world, flows, spec, kind, now), None);
         }
+        Payload::Other { .. } if world.is_blocked(source, now) => return (Reason::Blocked, None),
         Payload::Other { protocol, .. } => {
             if protocol == 2 && destination.is_ipv4() && destination.is_multicast() {
                 return (Reason::MulticastControl, None);
@@ -111,6 +120,9 @@ fn judge_whole(world: &World, flows: &mut Model, spec: &Spec, now: u64) -> (Reas
     {
         return (Reason::Management, None);
     }
+    if world.is_blocked(source, now) {
+        return (Reason::Blocked, None);
+    }
     let dhcp = if source.is_ipv4() { (67, 68) } else { (547, 546) };
     if world.dhcp_client && transport == PortTransport::Udp && (from, to) == dhcp {
         return (Reason::Dhcp, None);
@@ -125,6 +137,11 @@ fn judge_whole(world: &World, flows: &mut Model, spec: &Spec, now: u64) -> (Reas
     if let Some((counter, open)) = open
         && world.in_scope(&open.groups, source)
     {
+        let opens = matches!(spec.payload, Payload::Tcp { flags, .. } if flags & 0x12 == 0x02);
+        let policy = policy.expect("it has an open port");
+        if opens && !flows.may_open(world, policy, source, now) {
+            return (Reason::Limit, None);
+        }
         return (Reason::Allowed, Some(counter));
     }
     if flows.is_reply(spec, now) {
@@ -187,7 +204,8 @@ fn passes(world: &World, reason: Reason) -> bool {
 fn check_action(world: &World, verdict: Verdict) {
     let action = if passes(world, verdict.reason) { Action::Pass } else { Action::Drop };
     assert_eq!(verdict.judged, action, "{verdict:?}");
-    assert_eq!(verdict.action, if world.audit { Action::Pass } else { action }, "{verdict:?}");
+    let audit = world.audit && verdict.reason != Reason::Blocked;
+    assert_eq!(verdict.action, if audit { Action::Pass } else { action }, "{verdict:?}");
     assert_ne!(verdict.reason, Reason::Internal);
     assert!(matches!(verdict.reason, Reason::Allow | Reason::Allowed) || verdict.counter == u32::MAX);
     assert_eq!(verdict.slot, 1);
@@ -284,7 +302,6 @@ fn the_frames_meet_every_row_that_sound_frames_can_meet() {
         Reason::MalformedUdp,
         Reason::MalformedIcmp,
         Reason::FragmentTiny,
-        Reason::Blocked,
         Reason::Established,
         Reason::Internal,
     ];

@@ -5,14 +5,14 @@ use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
 
 use lyncwall_common::abi::{
-    AllowKey, Class, Features, Flow, FlowKeyV4, FlowKeyV6, FlowTimes, FragmentKey, FragmentRecord, Live,
-    NO_POLICY, NetPort, PortTransport, Target,
+    AllowKey, Bucket, Class, Features, Flow, FlowKeyV4, FlowKeyV6, FlowTimes, FragmentKey, FragmentRecord,
+    Limit, Live, NO_POLICY, NetPort, OpeningKey, PortTransport, Target, Until,
 };
-use lyncwall_common::decide::{Rate, Rules, Tables, remember};
+use lyncwall_common::decide::{Rate, Rules, Tables};
 use lyncwall_common::fields::{Address, Place};
 use lyncwall_common::flow::{Ends, Flows, Tracking, is_reply};
+use lyncwall_common::fragment::{First, remember};
 use lyncwall_common::packet::Packet;
-use lyncwall_common::reason::Action;
 use proptest::prelude::*;
 
 use crate::frames::{address_v4, address_v6, port};
@@ -23,6 +23,10 @@ pub(crate) struct World {
     pub(crate) audit: bool,
     pub(crate) management_ports: Vec<(PortTransport, u16)>,
     pub(crate) management_sources: Vec<IpAddr>,
+    /// Blocked sources, and until when, in seconds from the start; `None` is for good.
+    pub(crate) blocked: Vec<(IpAddr, Option<u64>)>,
+    /// What a source may open, by policy: a second, at once, and whether that is for the policy alone.
+    pub(crate) limits: [Option<(u32, u32, bool)>; 3],
     /// Address and policy; none at all means that `host` is the only target.
     pub(crate) targets: Vec<(IpAddr, u32)>,
     /// The policy of the box itself beside those targets.
@@ -67,12 +71,19 @@ impl World {
             (!self.allow.is_empty(), Features::ALLOW),
             (!self.targets.is_empty(), Features::TARGETS),
             (self.open.iter().any(|open| !open.groups.is_empty()), Features::GROUPS),
+            (self.limits.iter().any(Option::is_some), Features::LIMIT),
         ] {
             if used {
                 features = features.with(feature);
             }
         }
         features
+    }
+
+    /// True where one of the entries says so.
+    pub(crate) fn is_blocked(&self, source: IpAddr, now: u64) -> bool {
+        let lasts = |until: Option<u64>| until.is_none_or(|until| now < START + until * HZ);
+        self.blocked.iter().any(|(blocked, until)| *blocked == source && lasts(*until))
     }
 
     pub(crate) fn first_allow(
@@ -110,6 +121,7 @@ pub(crate) struct State<'a> {
     pub(crate) jiffies: u64,
     pub(crate) fragments: RefCell<HashMap<FragmentKey, FragmentRecord>>,
     pub(crate) learning: bool,
+    buckets: RefCell<HashMap<OpeningKey, Bucket>>,
     v4: RefCell<HashMap<FlowKeyV4, Flow>>,
     v6: RefCell<HashMap<FlowKeyV6, Flow>>,
     ports: RefCell<HashMap<(PortTransport, u16), u8>>,
@@ -119,9 +131,10 @@ impl<'a> State<'a> {
     pub(crate) fn new(world: &'a World) -> Self {
         Self {
             world,
-            jiffies: 1_000_000,
+            jiffies: START,
             fragments: RefCell::default(),
             learning: false,
+            buckets: RefCell::default(),
             v4: RefCell::default(),
             v6: RefCell::default(),
             ports: RefCell::default(),
@@ -131,9 +144,12 @@ impl<'a> State<'a> {
 
 pub(crate) const HZ: u64 = 250;
 
+/// When a world begins, in jiffies.
+const START: u64 = 1_000_000;
+
 impl Rules for State<'_> {
     fn live(&self) -> Option<Live> {
-        Some(Live::new(1, self.world.features()))
+        Some(Live::new(1, self.world.features()).blocking(!self.world.blocked.is_empty()))
     }
 
     fn jiffies(&self) -> u64 {
@@ -196,6 +212,30 @@ impl Tables for State<'_> {
         is_reply(packet, self, slot, ends)
     }
 
+    /// One of the entries, as a trie has one for an address: the one that lasts longest.
+    fn blocked(&self, source: Address) -> Option<Until> {
+        let source = source.ip();
+        let entries = self.world.blocked.iter().filter(|(blocked, _)| *blocked == source);
+        let ends = entries.map(|(_, until)| until.map_or(u64::MAX, |until| START + until * HZ));
+        ends.max().map(|end| if end == u64::MAX { Until::FOR_GOOD } else { Until(end) })
+    }
+
+    fn limit(&self, _: u32, policy: u32) -> Option<Limit> {
+        let limit = self.world.limits[policy as usize];
+        Some(limit.map_or(Limit::NONE, |(rate, burst, alone)| Limit {
+            scope: if alone { policy } else { NO_POLICY },
+            ..Limit::of_box(rate, burst)
+        }))
+    }
+
+    fn change_bucket<R>(&self, key: &OpeningKey, change: impl FnOnce(&mut Bucket) -> R) -> Option<R> {
+        self.buckets.borrow_mut().get_mut(key).map(change)
+    }
+
+    fn add_bucket(&self, key: &OpeningKey, bucket: Bucket) {
+        assert!(self.buckets.borrow_mut().insert(*key, bucket).is_none());
+    }
+
     fn within(&self, rate: Rate) -> bool {
         match rate {
             Rate::IcmpError => self.world.errors_within,
@@ -211,8 +251,8 @@ impl Tables for State<'_> {
         self.fragments.borrow_mut().insert(*key, record);
     }
 
-    fn first_fragment<P: Packet>(&self, packet: P, place: Place, judged: Action) {
-        remember(packet, self, place, judged);
+    fn first_fragment<P: Packet>(&self, packet: P, place: Place, first: First) {
+        remember(packet, self, place, first);
     }
 
     fn forget_fragment(&self, key: &FragmentKey) {
@@ -283,6 +323,19 @@ fn open() -> impl Strategy<Value = Open> {
     })
 }
 
+/// Few, so that frames meet them.
+fn limits() -> impl Strategy<Value = [Option<(u32, u32, bool)>; 3]> {
+    let whole = prop::option::of((1..3u32, 1..3u32));
+    let own = || prop::option::weighted(0.3, (1..3u32, 1..3u32));
+    (whole, [own(), own(), own()]).prop_map(|(whole, own)| {
+        own.map(|own| match (own, whole) {
+            (Some((rate, burst)), _) => Some((rate, burst, true)),
+            (None, Some((rate, burst))) => Some((rate, burst, false)),
+            (None, None) => None,
+        })
+    })
+}
+
 pub(crate) fn world() -> impl Strategy<Value = World> {
     let rule = (
         prop_oneof![
@@ -295,10 +348,16 @@ pub(crate) fn world() -> impl Strategy<Value = World> {
         .prop_map(|(what, from, policy)| AllowRule { what, from, policy });
     (
         prop::collection::vec((transport(), port()), 0..3),
-        prop::collection::vec(address(), 0..4),
+        (
+            prop::collection::vec(address(), 0..4),
+            prop_oneof![
+                1 => Just(Vec::new()),
+                1 => prop::collection::vec((address(), prop::option::of(0..60u64)), 1..4),
+            ],
+        ),
         // An address belongs to one target.
         prop::collection::btree_map(address(), 0..3u32, 0..4),
-        prop::option::of(0..3u32),
+        (prop::option::of(0..3u32), limits()),
         (
             prop::collection::vec(open(), 0..20),
             prop::collection::vec((prop::sample::select(vec![0u32, 7, 31]), address()), 0..6),
@@ -307,10 +366,20 @@ pub(crate) fn world() -> impl Strategy<Value = World> {
         prop::collection::vec(any::<bool>(), 5),
     )
         .prop_map(
-            |(management_ports, management_sources, targets, host, (open, members), allow, flags)| World {
+            |(
+                management_ports,
+                (management_sources, blocked),
+                targets,
+                (host, limits),
+                (open, members),
+                allow,
+                flags,
+            )| World {
                 audit: flags[0],
                 management_ports,
                 management_sources,
+                blocked,
+                limits,
                 targets: targets.into_iter().collect(),
                 host,
                 open,

@@ -1,8 +1,10 @@
 //! Real traffic between two namespaces through the agent's firewall: sockets of a real client, a real stack behind.
 
+mod blocked;
 mod frames;
 mod groups;
 mod large;
+mod limit;
 mod reachable;
 mod replies;
 mod standing;

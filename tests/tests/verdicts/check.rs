@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use lyncwall::config::Mode;
+use lyncwall::net::Prefix;
 use lyncwall::policy::HostTables;
-use lyncwall_common::abi::{NO_COUNTER, PortTransport};
+use lyncwall_common::abi::{BlockRecord, NO_COUNTER, PortTransport, Until};
 use lyncwall_common::reason::{Action, Reason};
 use lyncwall_tests::bpffs::Bpffs;
 use lyncwall_tests::prerequisites::require_root;
@@ -43,6 +44,10 @@ struct Bench {
     frames: u64,
 }
 
+fn for_good(prefix: Prefix) -> (Prefix, BlockRecord) {
+    (prefix, BlockRecord { until: Until::FOR_GOOD, own: Until::FOR_GOOD })
+}
+
 /// What judges at the moment.
 struct Judge<'a> {
     policy: &'a Policy,
@@ -64,13 +69,16 @@ impl Bench {
     fn check(&mut self, place: &str, world: World, mode: Mode, fixtures: &[&Fixture]) {
         let policy = Policy::of(world, mode);
         self.firewall.install(&policy.compiled);
+        self.firewall.block(world);
         let variants: &[Tags] = match mode {
             Mode::Enforce => &Tags::ALL,
             Mode::Audit => &[Tags::None],
         };
         for tags in variants {
             self.firewall.forget();
-            let judge = Judge { policy: &policy, mode, host: HostTables::new(&policy.compiled, 1) };
+            let mut host = HostTables::new(&policy.compiled, 1);
+            host.blocked = world.blocked().into_iter().map(for_good).collect();
+            let judge = Judge { policy: &policy, mode, host };
             for fixture in fixtures.iter().filter(|fixture| *tags == Tags::None || fixture.may_be_tagged) {
                 let place = format!("{} [{place}, tags {tags:?}]", fixture.description);
                 match fixture.expected {
@@ -96,6 +104,7 @@ impl Bench {
         self.frames += 1;
         let wanted = match judge.mode {
             Mode::Enforce => expected.judged,
+            Mode::Audit if expected.reason == Reason::Blocked => Action::Drop,
             Mode::Audit => Action::Pass,
         };
         let counter = expected.rule.map_or(NO_COUNTER, |rule| judge.policy.counter(rule));

@@ -10,12 +10,14 @@ use aya::{Ebpf, EbpfLoader};
 use lyncwall::datapath::Datapath;
 use lyncwall::policy::Compiled;
 use lyncwall_common::abi::{
-    Control, CounterBlock, CpuRecord, Event, Flow, FlowKeyV4, FlowKeyV6, FragmentKey, FragmentRecord, Live,
-    PortTransport, REASONS, map, program,
+    Bucket, Control, CounterBlock, CpuRecord, Event, Flow, FlowKeyV4, FlowKeyV6, FragmentKey, FragmentRecord,
+    Live, OpeningKey, PortTransport, REASONS, map, program,
 };
 use lyncwall_common::reason::{Action, Reason};
 use lyncwall_tests::object::object;
 use lyncwall_tests::{kernel, run};
+
+use crate::world::World;
 
 /// An entry point of the object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -134,6 +136,15 @@ impl Firewall {
         self.datapath.retire();
     }
 
+    /// Makes the block-list that of a world.
+    pub(crate) fn block(&mut self, world: World) {
+        let before: Vec<_> =
+            self.datapath.blocked().expect("a list").into_iter().map(|(prefix, _)| prefix).collect();
+        self.datapath.unblock(&before).expect("no list");
+        let blocked: Vec<_> = world.blocked().into_iter().map(|prefix| (prefix, None)).collect();
+        self.datapath.block(&blocked).expect("a list");
+    }
+
     pub(crate) fn program(&self) -> &Xdp {
         match self.ebpf.program(self.entry.name()) {
             Some(Program::Xdp(program)) => program,
@@ -203,7 +214,7 @@ impl Firewall {
         map.try_into().expect("the map of fragments")
     }
 
-    /// Forgets what frames before have left: first fragments and flows.
+    /// Forgets what frames before have left: first fragments, flows and openings.
     pub(crate) fn forget(&self) {
         empty(&mut self.fragments());
         let map = |name| Map::LruHashMap(pinned(&self.directory, name));
@@ -211,6 +222,17 @@ impl Firewall {
         let mut v6: HashMap<_, FlowKeyV6, Flow> = map(map::FLOWS_V6).try_into().expect("a map of flows");
         empty(&mut v4);
         empty(&mut v6);
+        empty(&mut self.buckets());
+    }
+
+    /// How many sources have a bucket.
+    pub(crate) fn openings(&self) -> usize {
+        self.buckets().keys().count()
+    }
+
+    fn buckets(&self) -> HashMap<MapData, OpeningKey, Bucket> {
+        let map = Map::LruHashMap(pinned(&self.directory, map::OPENINGS));
+        map.try_into().expect("the map of openings")
     }
 
     /// Shows a frame to the program on what is sent, which lets all pass.

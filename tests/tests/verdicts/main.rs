@@ -1,6 +1,7 @@
 //! Every row of the verdict table through the kernel's program, frame by frame: the action, the one counter that goes
 //! up, the event, and the same verdict in memory.
 
+mod blocked;
 mod check;
 mod firewall;
 mod fixture;
@@ -11,6 +12,7 @@ mod interface;
 mod ipv4;
 mod ipv6;
 mod kernel;
+mod limit;
 mod link;
 mod policy;
 mod transport;
@@ -30,6 +32,8 @@ fn fixtures() -> Vec<Fixture> {
         icmp::fixtures(),
         policy::fixtures(),
         flows::fixtures(),
+        blocked::fixtures(),
+        limit::fixtures(),
     ]
     .concat()
 }

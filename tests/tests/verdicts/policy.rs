@@ -256,7 +256,12 @@ fn multicast() -> Vec<Fixture> {
         }
         for (source, near) in [("192.0.2.1", "223.255.255.255"), ("192.0.2.1", "240.0.0.0")] {
             let expected = match world {
-                World::Host | World::Targets | World::Dhcp | World::Groups => at_tcp(Reason::Closed, 444),
+                World::Host
+                | World::Targets
+                | World::Dhcp
+                | World::Groups
+                | World::Blocked
+                | World::Limited => at_tcp(Reason::Closed, 444),
                 World::VipDrop => at_tcp(Reason::Unmatched, 444),
                 World::VipPass => Expected { judged: Action::Pass, ..Reason::Unmatched.into() },
             };

@@ -3,10 +3,11 @@
 use std::path::Path;
 
 use lyncwall::config::{self, Mode};
+use lyncwall::net::Prefix;
 use lyncwall::policy::{
     Compiled, CounterBook, GroupInput, Identity, Input, InterfaceInput, Rule, TargetInput, compile,
 };
-use lyncwall_common::abi::{FlowTimes, PortTransport};
+use lyncwall_common::abi::{FlowTimes, Limit, PortTransport};
 
 /// A configuration; the client of [`Pair`](lyncwall_tests::netns::Pair) is no management source in any of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -23,11 +24,32 @@ pub(crate) enum World {
     Dhcp,
     /// The box and a virtual address, with ports that are only for groups of sources.
     Groups,
+    /// The box alone, with a block-list.
+    Blocked,
+    /// The box and a virtual address, with a limit on openings each.
+    Limited,
 }
 
 impl World {
-    pub(crate) const ALL: [Self; 6] =
-        [Self::Host, Self::Targets, Self::VipDrop, Self::VipPass, Self::Dhcp, Self::Groups];
+    pub(crate) const ALL: [Self; 8] = [
+        Self::Host,
+        Self::Targets,
+        Self::VipDrop,
+        Self::VipPass,
+        Self::Dhcp,
+        Self::Groups,
+        Self::Blocked,
+        Self::Limited,
+    ];
+
+    /// What is blocked for good; administrators are among it.
+    pub(crate) fn blocked(self) -> Vec<Prefix> {
+        let list: &[&str] = match self {
+            Self::Blocked => &["203.0.113.0/24", "2001:db8:b::/48", "192.0.2.77", "2001:db8::/64"],
+            _ => &[],
+        };
+        list.iter().map(|text| text.parse().expect("a prefix")).collect()
+    }
 }
 
 /// A compiled world, and the names of its counters.
@@ -62,8 +84,8 @@ impl Policy {
 /// What [`Policy::of`] compiles.
 pub(crate) fn input(world: World, mode: Mode) -> Input {
     let text = match world {
-        World::Host | World::Dhcp => format!("{HEAD}{HOST}{ALLOW}"),
-        World::Targets => format!("{HEAD}{HOST}{VIP}{ALLOW_BY_TARGET}{ALLOW_FOR_BOX}"),
+        World::Host | World::Dhcp | World::Blocked => format!("{HEAD}{HOST}{ALLOW}"),
+        World::Targets | World::Limited => format!("{HEAD}{HOST}{VIP}{ALLOW_BY_TARGET}{ALLOW_FOR_BOX}"),
         World::VipDrop => format!("{HEAD}{VIP}{ALLOW_BY_TARGET}"),
         World::VipPass => format!("{HEAD}{UNMATCHED_PASS}{VIP}{ALLOW_BY_TARGET}"),
         World::Groups => format!("{HEAD}{GROUPS}{GROUPED}{VIP}{ALLOW_FOR_GROUPS}"),
@@ -99,6 +121,10 @@ pub(crate) fn input(world: World, mode: Mode) -> Input {
         interfaces: vec![InterfaceInput { ifindex: 1, dhcp_client: world == World::Dhcp }],
         local: Vec::new(),
         flow_times: FlowTimes::DEFAULT,
+        limits: match world {
+            World::Limited => vec![Limit::of_box(1, 1), Limit { scope: 1, ..Limit::of_box(1, 2) }],
+            _ => Vec::new(),
+        },
     }
 }
 

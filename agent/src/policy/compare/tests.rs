@@ -84,6 +84,7 @@ fn management_and_allow_rules_keep_connections_and_listeners() {
                 ports: vec!["5060-5062".parse().expect("ports")],
             },
             from: vec!["203.0.113.0/24".parse().expect("a prefix")],
+            groups: Vec::new(),
             target: target.map(|name| Name::new(name).expect("a name")),
         };
         input.allow = vec![rule("peers", Some("host")), rule("others", Some("vip"))];

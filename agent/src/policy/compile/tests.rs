@@ -19,6 +19,7 @@ pub(in crate::policy) fn input(targets: Vec<TargetInput>) -> Input {
         interfaces: Vec::new(),
         local: Vec::new(),
         flow_times: FlowTimes { tcp_established: 3600, udp: 60 },
+        limits: Vec::new(),
     }
 }
 

@@ -256,6 +256,7 @@ fn compiled_targets(targets: Vec<TargetInput>, allow: &[Allow], mode: Mode) -> R
         interfaces: Vec::new(),
         local: Vec::new(),
         flow_times: FlowTimes::DEFAULT,
+        limits: Vec::new(),
     };
     Ok(compile(&input, &mut CounterBook::default())?)
 }

@@ -1,0 +1,81 @@
+//! `lyncwall block`, `lyncwall unblock` and `lyncwall blocked`.
+
+use std::time::Duration;
+
+use clap::Args;
+use lyncwall::api::{Block, BlockEdit, BlockList, Blocked, Unblock};
+use lyncwall::client::Client;
+
+use super::switch::seconds;
+use crate::output::{Output, Table};
+
+#[derive(Debug, Args)]
+pub(crate) struct Options {
+    /// Addresses and prefixes, as 203.0.113.9 or 2001:db8:5::/48.
+    #[arg(value_name = "PREFIX", required = true)]
+    prefixes: Vec<String>,
+    /// For how long, from 1s to 365d, as `1h` or `30min`; without it for good. What is blocked already gets the new time.
+    #[arg(long = "for", value_name = "TIME", value_parser = seconds)]
+    time: Option<u64>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct UnblockOptions {
+    /// Prefixes, as `lyncwall blocked` shows them.
+    #[arg(value_name = "PREFIX", required = true)]
+    prefixes: Vec<String>,
+}
+
+pub(crate) async fn block(options: Options, client: &Client, output: &Output) -> anyhow::Result<()> {
+    let asked = Block { prefixes: options.prefixes, seconds: options.time };
+    let edit: BlockEdit = client.post("/v1/block", &asked).await?;
+    tell(&edit, &format!("blocked {}", lasting(options.time)), output)
+}
+
+pub(crate) async fn unblock(options: UnblockOptions, client: &Client, output: &Output) -> anyhow::Result<()> {
+    let edit: BlockEdit = client.post("/v1/unblock", &Unblock { prefixes: options.prefixes }).await?;
+    tell(&edit, "no longer blocked", output)
+}
+
+pub(crate) async fn list(client: &Client, output: &Output) -> anyhow::Result<()> {
+    let blocked: Blocked = client.get("/v1/blocked").await?;
+    if output.json() {
+        return output.value(&blocked);
+    }
+    if blocked.prefixes.is_empty() {
+        return output.line("nobody is blocked");
+    }
+    let mut table = Table::new(["prefix", "blocked"]);
+    for entry in &blocked.prefixes {
+        table.row([entry.prefix.clone(), lasting(entry.seconds)]);
+    }
+    output.table(&table)?;
+    output.line(&format!("\n{}", summary(&blocked.list)))
+}
+
+/// How many are blocked, and what that dropped.
+pub(super) fn summary(list: &BlockList) -> String {
+    let BlockList { v4, v6, size, dropped } = list;
+    format!("{v4} of IPv4 and {v6} of IPv6, room for {size} each; {dropped} packets dropped")
+}
+
+fn lasting(seconds: Option<u64>) -> String {
+    match seconds {
+        Some(seconds) => format!("for {}", humantime::format_duration(Duration::from_secs(seconds))),
+        None => "for good".to_owned(),
+    }
+}
+
+fn tell(edit: &BlockEdit, what: &str, output: &Output) -> anyhow::Result<()> {
+    if output.json() {
+        return output.value(edit);
+    }
+    for prefix in &edit.prefixes {
+        output.line(&format!("{prefix} is {what}"))?;
+    }
+    output.line(&format!("on the block-list now: {}", summary(&edit.list)))?;
+    for warning in &edit.warnings {
+        output.warn(warning);
+    }
+    Ok(())
+}

@@ -1,0 +1,27 @@
+//! `[limit]` and a target's `limit`: how many connections a source may open.
+
+use std::ops::RangeInclusive;
+
+use lyncwall_common::abi::Limit;
+
+use super::Openings;
+use super::reader::{Keys, Table};
+
+const LIMIT: Keys = Keys { known: &["openings-per-second", "burst"], later: &[] };
+
+const RANGE: RangeInclusive<u32> = 1..=Limit::MOST;
+
+/// The limit of the file or of one target; `Some(None)` where there is none.
+pub(super) fn limit(around: &Table<'_>) -> Option<Option<Openings>> {
+    let Some(node) = around.get("limit") else { return Some(None) };
+    let table = node.table(LIMIT)?;
+    let rate =
+        table.required("openings-per-second", "say how many connections a source may open a second, as 20");
+    let rate = rate.and_then(|node| node.integer(RANGE, "connections per second"));
+    let burst = match table.get("burst") {
+        Some(node) => node.integer(RANGE, "connections"),
+        // A second's worth.
+        None => rate,
+    };
+    Some(Some(Openings { per_second: rate?, burst: burst? }))
+}

@@ -1,0 +1,334 @@
+//! The block-list: what is asked of it, and the file by which it outlives a reboot.
+
+use std::fs;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context as _, Result};
+use lyncwall_common::abi::MAX_BLOCKED;
+use lyncwall_common::reason::Reason;
+use serde::{Deserialize, Serialize};
+
+use super::Firewall;
+use super::store::replace;
+use crate::api;
+use crate::datapath::Counters;
+use crate::net::Prefix;
+use crate::problem::{Problem, Problems};
+
+/// The longest time to block for, besides for good.
+const LONGEST: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+
+const FILE: &str = "blocked.json";
+
+/// A prefix, and how long it is blocked still; `None` is for good.
+type Entry = (Prefix, Option<Duration>);
+
+impl Firewall {
+    /// Blocks these prefixes for a time from a second to a year, or for good. One that is blocked already gets the new
+    /// time.
+    ///
+    /// # Errors
+    /// [`Problems`] for what is no prefix, would block all, or does not fit, and for another time. The list is as before
+    /// then.
+    pub fn block(&mut self, prefixes: &[String], time: Option<Duration>) -> Result<api::BlockEdit> {
+        let mut problems = Problems::default();
+        let read = read(prefixes, &mut problems);
+        problems.extend(check_time(time).err());
+        for prefix in &read {
+            problems.extend(blocks_all(*prefix));
+        }
+        let list = self.datapath.blocked()?;
+        let new = read.iter().filter(|prefix| list.iter().all(|(held, _)| held != *prefix));
+        problems.extend(does_not_fit(list.iter().map(|(prefix, _)| prefix).chain(new)));
+        problems.or(())?;
+        let mut warnings = self.reached_by_management(&read);
+        let added: Vec<Entry> = read.iter().map(|prefix| (*prefix, time)).collect();
+        self.datapath.block(&added)?;
+        warnings.extend(self.keep_blocked());
+        self.edited(&read, warnings)
+    }
+
+    /// Takes these prefixes off the block-list.
+    ///
+    /// # Errors
+    /// [`Problems`] for what is no prefix, or is not on the list. The list is as before then.
+    pub fn unblock(&mut self, prefixes: &[String]) -> Result<api::BlockEdit> {
+        let mut problems = Problems::default();
+        let read = read(prefixes, &mut problems);
+        let list = self.datapath.blocked()?;
+        for prefix in read.iter().filter(|prefix| list.iter().all(|(held, _)| held != *prefix)) {
+            problems.push(not_blocked(*prefix, &list));
+        }
+        problems.or(())?;
+        self.datapath.unblock(&read)?;
+        let left = self.datapath.blocked()?;
+        let mut warnings: Vec<String> =
+            read.iter().filter_map(|prefix| still_blocked(*prefix, &left)).collect();
+        warnings.extend(self.keep_blocked());
+        self.edited(&read, warnings)
+    }
+
+    /// The block-list, without what has run out.
+    ///
+    /// # Errors
+    /// Where the kernel does not tell.
+    pub fn blocked(&self) -> Result<api::Blocked> {
+        let list = self.datapath.blocked()?;
+        let prefixes = list.iter().map(|(prefix, left)| api::BlockedPrefix {
+            prefix: prefix.to_string(),
+            seconds: left.map(|left| left.as_millis().div_ceil(1000) as u64),
+        });
+        let prefixes = prefixes.collect();
+        Ok(api::Blocked { list: summary(&list, &self.datapath.counters()?), prefixes })
+    }
+
+    /// Takes off the list what has run out. The program does not go by it any more: this makes room, and spares packets the
+    /// look-up where the list is empty then.
+    ///
+    /// # Errors
+    /// Where a map cannot be written.
+    pub fn forget_expired(&mut self) -> Result<()> {
+        self.datapath.unblock(&[])
+    }
+
+    /// Forgets the list that the next boot would bring. For after the box was opened for good.
+    ///
+    /// # Errors
+    /// Where the file cannot be removed.
+    pub fn forget_blocked(state_dir: &Path) -> Result<()> {
+        remove(&state_dir.join(FILE))
+    }
+
+    pub(super) fn block_list(&self, counters: &Counters) -> Result<api::BlockList> {
+        Ok(summary(&self.datapath.blocked()?, counters))
+    }
+
+    /// Blocks what was blocked before a boot.
+    pub(super) fn block_again(&mut self) -> Result<()> {
+        let file = self.blocked_file();
+        let list = load(&file, SystemTime::now()).unwrap_or_else(|error| {
+            tracing::warn!("{}: {error:#}; nothing of it is blocked", file.display());
+            Vec::new()
+        });
+        if list.is_empty() {
+            return Ok(());
+        }
+        tracing::info!(prefixes = list.len(), "blocked as before");
+        self.datapath.block(&list)
+    }
+
+    fn blocked_file(&self) -> PathBuf {
+        self.store.directory().join(FILE)
+    }
+
+    /// Writes the list down. The kernel goes by it all the same, so a failure is a warning.
+    fn keep_blocked(&self) -> Option<String> {
+        let kept =
+            self.datapath.blocked().and_then(|list| save(&self.blocked_file(), &list, SystemTime::now()));
+        let warning =
+            kept.err().map(|error| format!("the next boot may bring another block-list: {error:#}"));
+        if let Some(warning) = &warning {
+            tracing::warn!("{warning}");
+        }
+        warning
+    }
+
+    fn reached_by_management(&self, prefixes: &[Prefix]) -> Vec<String> {
+        let Some(management) = &self.plan.config.management else { return Vec::new() };
+        let warned = |prefix: &&Prefix| management.from.iter().any(|source| overlap(**prefix, *source));
+        let warning = |prefix: &Prefix| {
+            format!(
+                "{prefix} has sources of [management] in it: what that lets in still gets in, and nothing else"
+            )
+        };
+        prefixes.iter().filter(warned).map(warning).collect()
+    }
+
+    fn edited(&self, prefixes: &[Prefix], warnings: Vec<String>) -> Result<api::BlockEdit> {
+        let list = summary(&self.datapath.blocked()?, &self.datapath.counters()?);
+        Ok(api::BlockEdit { list, prefixes: prefixes.iter().map(Prefix::to_string).collect(), warnings })
+    }
+}
+
+/// The prefixes that these texts are.
+fn read(texts: &[String], problems: &mut Problems) -> Vec<Prefix> {
+    if texts.is_empty() {
+        problems.push(Problem::new("no prefix is named", "name one, as 203.0.113.9 or 2001:db8:5::/48"));
+    }
+    let mut read = Vec::new();
+    for text in texts {
+        match text.parse::<Prefix>() {
+            Ok(prefix) if read.contains(&prefix) => {}
+            Ok(prefix) => read.push(prefix),
+            Err(error) => problems.push(Problem::new(
+                format!("`{text}`: {error}"),
+                "write it as 203.0.113.9, 203.0.113.0/24 or 2001:db8:5::/48",
+            )),
+        }
+    }
+    read
+}
+
+fn check_time(time: Option<Duration>) -> Result<(), Problem> {
+    match time {
+        Some(time) if time.is_zero() || time > LONGEST => Err(Problem::new(
+            format!("{} s is no time to block for", time.as_secs()),
+            "give --for a time from 1s to 365d, or leave it out to block for good",
+        )),
+        Some(_) | None => Ok(()),
+    }
+}
+
+fn blocks_all(prefix: Prefix) -> Option<Problem> {
+    (prefix.length() == 0).then(|| {
+        Problem::new(
+            format!("{prefix} would block everybody"),
+            "`lyncwall switch --none` closes all ports; or name longer prefixes",
+        )
+    })
+}
+
+fn does_not_fit<'a>(list: impl Iterator<Item = &'a Prefix>) -> Option<Problem> {
+    let [v4, v6] = count(list);
+    let (family, count) = if v4 > MAX_BLOCKED { ("IPv4", v4) } else { ("IPv6", v6) };
+    (count > MAX_BLOCKED).then(|| {
+        Problem::new(
+            format!("the block-list would have {count} prefixes of {family}, and has room for {MAX_BLOCKED}"),
+            "block shorter prefixes that hold many of them, or unblock some first",
+        )
+    })
+}
+
+fn not_blocked(prefix: Prefix, list: &[Entry]) -> Problem {
+    match holder(prefix, list) {
+        Some(holder) => Problem::new(
+            format!("{prefix} is not on the block-list itself: it lies in {holder}, which is"),
+            format!("unblock {holder}, and block the rest of it again"),
+        ),
+        None => Problem::new(
+            format!("{prefix} is not on the block-list"),
+            "`lyncwall blocked` shows what is; write the prefix as it stands there",
+        ),
+    }
+}
+
+fn still_blocked(prefix: Prefix, left: &[Entry]) -> Option<String> {
+    if let Some(holder) = holder(prefix, left) {
+        return Some(format!("{prefix} stays blocked, as it lies in {holder}"));
+    }
+    let inside = left.iter().filter(|(held, _)| prefix.contains(held.addr())).count();
+    (inside > 0).then(|| format!("prefixes in {prefix} that stay blocked by themselves: {inside}"))
+}
+
+/// The longest prefix of the list that holds all of `prefix`.
+fn holder(prefix: Prefix, list: &[Entry]) -> Option<Prefix> {
+    let holds = |held: &Prefix| held.length() < prefix.length() && held.contains(prefix.addr());
+    list.iter().map(|(held, _)| *held).filter(holds).max_by_key(Prefix::length)
+}
+
+fn overlap(one: Prefix, other: Prefix) -> bool {
+    one.contains(other.addr()) || other.contains(one.addr())
+}
+
+fn count<'a>(list: impl Iterator<Item = &'a Prefix>) -> [u32; 2] {
+    list.fold([0; 2], |mut count, prefix| {
+        count[usize::from(prefix.addr().is_ipv6())] += 1;
+        count
+    })
+}
+
+fn summary(list: &[Entry], counters: &Counters) -> api::BlockList {
+    let [v4, v6] = count(list.iter().map(|(prefix, _)| prefix));
+    let dropped = counters.reasons.iter().filter(|(reason, ..)| *reason == Reason::Blocked);
+    api::BlockList { v4, v6, size: MAX_BLOCKED, dropped: dropped.map(|(.., packets)| packets).sum() }
+}
+
+/// A prefix in the file.
+#[derive(Debug, Serialize, Deserialize)]
+struct Written {
+    prefix: String,
+    /// Seconds since 1970 (UTC); none is for good.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    until: Option<u64>,
+}
+
+fn save(file: &Path, list: &[Entry], now: SystemTime) -> Result<()> {
+    if list.is_empty() {
+        return remove(file);
+    }
+    let now = now.duration_since(UNIX_EPOCH).unwrap_or_default();
+    let written: Vec<Written> = list
+        .iter()
+        .map(|(prefix, left)| Written {
+            prefix: prefix.to_string(),
+            // Up to the next second, so that what is blocked for a second is not forgotten at once.
+            until: left.map(|left| (now + left).as_millis().div_ceil(1000) as u64),
+        })
+        .collect();
+    let text = serde_json::to_vec_pretty(&written).context("writing the block-list down")?;
+    replace(file, &text).with_context(|| format!("writing {}", file.display()))
+}
+
+/// What lasts still.
+fn load(file: &Path, now: SystemTime) -> Result<Vec<Entry>> {
+    let text = match fs::read(file) {
+        Ok(text) => text,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(error.into()),
+    };
+    let now = now.duration_since(UNIX_EPOCH).unwrap_or_default();
+    let mut list = Vec::new();
+    for Written { prefix, until } in serde_json::from_slice::<Vec<Written>>(&text)? {
+        let left = until.map(|until| Duration::from_secs(until).saturating_sub(now));
+        if left.is_none_or(|left| !left.is_zero()) {
+            let prefix: Prefix = prefix.parse().with_context(|| format!("the prefix `{prefix}`"))?;
+            // A clock that is not set yet would make it longer than anybody could have asked for.
+            list.push((prefix, left.map(|left| left.min(LONGEST))));
+        }
+    }
+    Ok(list)
+}
+
+fn remove(file: &Path) -> Result<()> {
+    match fs::remove_file(file) {
+        Err(error) if error.kind() != ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("removing {}", file.display()))
+        }
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, UNIX_EPOCH};
+
+    use super::{load, save};
+
+    #[test]
+    fn the_file_keeps_ends_by_the_clock_of_the_wall() {
+        let directory = std::env::temp_dir().join(format!("lyncwall-blocked-{}", std::process::id()));
+        let file = directory.join(super::FILE);
+        let now = UNIX_EPOCH + Duration::from_secs(1_800_000_000);
+        let prefix = |text: &str| text.parse().expect("a prefix");
+        let hour = Duration::from_secs(3600);
+        let list = [(prefix("192.0.2.0/24"), Some(hour)), (prefix("2001:db8::1"), None)];
+
+        assert!(load(&file, now).expect("no file is no list").is_empty());
+        save(&file, &list, now).expect("a file");
+        let later = now + Duration::from_secs(600);
+        let expected = [(list[0].0, Some(Duration::from_secs(3000))), list[1]];
+        assert_eq!(load(&file, later).expect("a list"), expected);
+        assert_eq!(load(&file, now + hour).expect("a list"), [list[1]]);
+        // Before 1971 by a clock that nobody has set.
+        let unset = load(&file, UNIX_EPOCH).expect("a list");
+        assert_eq!(unset, [(list[0].0, Some(super::LONGEST)), list[1]]);
+
+        save(&file, &[], now).expect("no list");
+        assert_eq!(std::fs::read_dir(&directory).expect("the directory").count(), 0, "nothing is left");
+        std::fs::write(&file, "[{\"prefix\": \"192.0.2.1/24\"}]").expect("damage");
+        assert!(load(&file, now).is_err());
+        std::fs::remove_dir_all(&directory).expect("no directory");
+    }
+}
