@@ -52,6 +52,7 @@ impl Site {
         Leg { host: &self.host, interface, own, switch, hosts: Cell::new(0) }
     }
 
+    #[expect(dead_code, reason = "for the samples that forward")]
     /// Makes the box forward.
     pub(crate) fn forward(&self) {
         for key in ["net/ipv4/ip_forward", "net/ipv6/conf/all/forwarding"] {
