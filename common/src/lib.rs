@@ -17,3 +17,4 @@ pub mod reason;
 pub mod summary;
 pub mod tcp;
 pub mod wire;
+mod zone;

@@ -16,6 +16,8 @@ impl Features {
     pub const TARGETS: Self = Self(4);
     /// There are open ports that only groups of sources may use.
     pub const GROUPS: Self = Self(8);
+    /// There are several zones. Without this bit every packet is in zone 0.
+    pub const ZONES: Self = Self(64);
 
     /// True when all bits of `other` are set.
     #[must_use]
