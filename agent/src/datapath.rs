@@ -3,6 +3,7 @@
 //! Maps and links are pinned, so enforcement outlives the agent, and the next one adopts what is there
 //! ([`Datapath::open`]). Each concern has a file of its own below this one; `sys` is the only unsafe code.
 
+mod changes;
 mod clock;
 mod control;
 mod counters;
@@ -32,10 +33,11 @@ use aya::maps::{MapData, RingBuf};
 use aya::programs::{Program, SchedClassifier, Xdp};
 use aya_obj::Object;
 use lyncwall_common::abi::{FLOWS, PortTransport, map, program};
-use tokio_stream::Stream;
 
+pub use changes::Changes;
 pub use counters::Counters;
 pub use events::Events;
+pub use flows::Leg;
 pub use install::{Hold, LiveGeneration};
 pub use interfaces::Mode;
 pub use links::{Attach, Attached, Examined};
@@ -78,15 +80,24 @@ const _: () = {
     sendable::<Events>();
 };
 
-/// Something each time that an interface of the calling thread's network namespace appears or changes.
+/// Changes of the calling thread's network namespace, from now on.
 ///
 /// # Errors
 /// Where netlink does not answer.
 ///
 /// # Panics
 /// Outside a tokio runtime.
-pub fn interface_changes() -> Result<impl Stream<Item = ()> + Send> {
-    interfaces::changes()
+pub fn changes() -> Result<Changes> {
+    Changes::listen()
+}
+
+/// What an interface of the calling thread's network namespace does to VLAN tags before the program sees its frames, by
+/// ethtool's names: nothing where they stay bytes of the frame, and where there is no such interface.
+///
+/// # Errors
+/// Where the kernel does not tell.
+pub fn stripped_tags(interface: &str) -> Result<Vec<&'static str>> {
+    interfaces::stripped_tags(interface)
 }
 
 /// What is loaded and where.
@@ -212,13 +223,15 @@ impl Datapath {
     }
 
     /// Makes flows of connections that stand already, where no rule of the live generation lets their packets in.
-    /// Learning has to be on.
+    /// Learning has to be on. As nobody knows by which leg they leave, they are shown on one of each zone.
     ///
     /// # Errors
     /// Where the kernel does not run the program.
-    pub fn seed(&self, connections: &[Standing]) -> Result<()> {
+    pub fn seed(&self, connections: &[Standing], legs: &[Leg]) -> Result<()> {
         let program = self.egress()?;
-        connections.iter().try_for_each(|standing| flows::show(program, standing))
+        legs.iter().try_for_each(|leg| {
+            connections.iter().try_for_each(|standing| flows::show(program, standing, *leg))
+        })
     }
 
     /// Forgets TCP flows by the address and port of this side, and says how many.

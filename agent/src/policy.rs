@@ -5,7 +5,7 @@
 //! it in memory.
 
 use lyncwall_common::abi::{
-    AllowTable, Features, Generation, PolicyTable, PortSet, SourceRecord, TargetTable,
+    AllowTable, Features, Generation, PolicyTable, PortSet, SourceRecord, TargetTable, VlanTable,
 };
 
 use crate::net::Prefix;
@@ -19,10 +19,11 @@ mod open;
 mod seed;
 mod sources;
 mod targets;
+mod zones;
 
 pub use compile::compile;
 pub use counters::{COUNTERS, CounterBook, Identity};
-pub use input::{GroupInput, Input, InterfaceInput, Rule, TargetInput};
+pub use input::{GroupInput, Input, InterfaceInput, Rule, TargetInput, ZoneInput};
 pub use judge::{HostTables, judge};
 pub use open::{Change, OpenPorts, Ports};
 
@@ -33,6 +34,8 @@ pub struct Compiled {
     pub features: Features,
     /// All but its number, which is given when it is installed.
     pub generation: Generation,
+    /// The zones of VLANs, by the number that an interface in `generation` has one more than.
+    pub vlans: Vec<Box<VlanTable>>,
     /// Addresses of targets other than `host`; `None` without [`Features::TARGETS`].
     pub targets: Option<Box<TargetTable>>,
     /// By policy number, then by [`PortTransport`](lyncwall_common::abi::PortTransport).

@@ -55,5 +55,6 @@ mod map_values {
         )* };
     }
     pod!(Generation, TargetTable, PolicyTable, AllowTable, SourceV4, SourceV6, SourceRecord, FragmentKey);
+    pod!(VlanTable);
     pod!(FragmentRecord, CpuRecord, CounterBlock, Event, Control, FlowKeyV4, FlowKeyV6, FlowPorts, Flow);
 }

@@ -75,17 +75,32 @@ fn descriptor(map: &Map) -> Result<BorrowedFd<'_>> {
     }
 }
 
-/// Shows a connection to the program as if this side had sent a packet of it. Whether that makes a flow is for the program
+/// A way that packets leave by: where a connection is shown to the program.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Leg {
+    /// The number of the interface; 0 where it does not matter.
+    pub ifindex: u32,
+    /// The VLAN on it; 0 for untagged frames.
+    pub vlan: u16,
+}
+
+/// Shows a connection to the program as if this side had sent a packet of it by `leg`. Whether that makes a flow is for the program
 /// to say, which knows what is open.
-pub(super) fn show(program: &SchedClassifier, standing: &Standing) -> Result<()> {
-    let frame = frame(standing)?;
-    let options = TestRunOptions { data_in: Some(&frame), ..TestRunOptions::default() };
+pub(super) fn show(program: &SchedClassifier, standing: &Standing, leg: Leg) -> Result<()> {
+    /// Where `struct __sk_buff` has the interface; what lies before it is 0. The kernel takes it from 5.9 on.
+    const IFINDEX: usize = 10;
+    let frame = frame(standing, leg.vlan)?;
+    let mut context = [0u32; IFINDEX + 1];
+    context[IFINDEX] = leg.ifindex;
+    let context: Vec<u8> = context.iter().flat_map(|word| word.to_ne_bytes()).collect();
+    let context = (leg.ifindex != 0).then_some(&*context);
+    let options = TestRunOptions { data_in: Some(&frame), ctx_in: context, ..TestRunOptions::default() };
     program.test_run(options).context("showing a standing connection to the program")?;
     Ok(())
 }
 
 /// A packet in the middle of a connection, from this side.
-fn frame(standing: &Standing) -> Result<Vec<u8>> {
+fn frame(standing: &Standing, vlan: u16) -> Result<Vec<u8>> {
     let Standing { protocol, local, remote } = standing;
     let ethernet = PacketBuilder::ethernet2([2, 0, 0, 0, 0, 1], [2, 0, 0, 0, 0, 2]);
     let mut frame = Vec::new();
@@ -103,5 +118,10 @@ fn frame(standing: &Standing) -> Result<Vec<u8>> {
         Protocol::IcmpEcho => packet.icmpv6_echo_request(local.port(), 0).write(&mut frame, &[]),
     }
     .context("building a packet")?;
+    if vlan != 0 {
+        // Behind the addresses, as 802.1Q has it.
+        let [high, low] = vlan.to_be_bytes();
+        frame.splice(12..12, [0x81, 0, high, low]);
+    }
     Ok(frame)
 }

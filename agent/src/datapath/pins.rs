@@ -19,12 +19,13 @@ use super::{egress, interfaces};
 use crate::problem::{Problem, Problems};
 
 /// Everything of ours in the pin directory but the links.
-const MAPS: [&str; 18] = [
+const MAPS: [&str; 19] = [
     map::CONTROL,
     map::MANAGEMENT_V4,
     map::MANAGEMENT_V6,
     map::GENERATIONS,
     map::TARGETS,
+    map::VLANS,
     map::POLICIES,
     map::ALLOW,
     map::SOURCES_V4,

@@ -103,8 +103,17 @@ impl Rules for HostTables<'_> {
         self.compiled.management.sources.iter().any(|prefix| prefix.contains(source))
     }
 
-    fn target(&self, _slot: u32, address: [u64; 2]) -> Target {
-        self.compiled.targets.as_ref().map_or(Target::NONE, |table| table.find(address))
+    fn zone(&self, _slot: u32, vlan: u16) -> Option<u32> {
+        let interface = self.compiled.generation.interface(self.ifindex)?;
+        if vlan == 0 || interface.vlans == 0 {
+            return Some(interface.zone.into());
+        }
+        let table = self.compiled.vlans.get(usize::from(interface.vlans) - 1)?;
+        Some(table.0[usize::from(vlan)].into())
+    }
+
+    fn target(&self, _slot: u32, zone: u32, address: [u64; 2]) -> Target {
+        self.compiled.targets.as_ref().map_or(Target::NONE, |table| table.find(zone, address))
     }
 
     fn port(
@@ -131,8 +140,8 @@ impl Rules for HostTables<'_> {
         table.first(candidates, longest_match(&self.compiled.sources, source.ip()).rules)
     }
 
-    fn unmatched_pass(&self, _slot: u32) -> bool {
-        self.compiled.generation.unmatched_pass != 0
+    fn unmatched_pass(&self, _slot: u32, zone: u32) -> bool {
+        self.compiled.generation.passes_unmatched(zone)
     }
 }
 

@@ -62,7 +62,7 @@ impl TargetCode {
 
 /// The destination addresses of a generation, in a table where a seed was found that keeps them apart: one look
 /// answers.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 #[repr(C)]
 pub struct TargetTable {
     /// Makes [`TargetTable::bucket`] free of collisions; both odd.
