@@ -158,6 +158,8 @@ struct TargetsSeen {
     addresses: HashMap<(usize, IpAddr), String>,
     /// Zone to the target that is `host` there.
     hosts: HashMap<usize, String>,
+    /// Targets so far, to tell those apart whose zone is not known.
+    count: usize,
     several: bool,
 }
 
@@ -175,6 +177,7 @@ fn targets(top: &Table<'_>, zones: &Zones) -> Option<Vec<Target>> {
         names: Unique::default(),
         addresses: HashMap::new(),
         hosts: HashMap::new(),
+        count: 0,
         several: tables.len() > 1,
     };
     let read: Vec<Option<Target>> = tables.iter().map(|table| target(table, zones, &mut seen)).collect();
@@ -192,8 +195,9 @@ fn target(table: &Table<'_>, zones: &Zones, seen: &mut TargetsSeen) -> Option<Ta
         Some(node) => name_once(&node, &mut seen.names),
     };
     let zone = zones.of(table);
-    // Where it is not known which zone it is in, no other is as likely.
-    let address = address(table, zone.unwrap_or(usize::MAX), seen);
+    // Where it is not known which zone it is in, it is in one of its own.
+    seen.count += 1;
+    let address = address(table, zone.unwrap_or(usize::MAX - seen.count), seen);
     let roles = table.required("roles", "list the roles; write `roles = []` where nothing is to be open");
     let roles = roles.and_then(|node| roles_of(&node));
     let overrides = table.get("overrides").map_or(Some(Vec::new()), |node| overrides_of(&node));

@@ -8,6 +8,7 @@ mod groups;
 mod rules;
 mod syntax;
 mod values;
+mod zones;
 
 /// The least that a good file has, for tests that add to it.
 const LEAST: &str = "\

@@ -74,6 +74,12 @@ impl<'a> HostTables<'a> {
         decide::judge(frame, self)
     }
 
+    /// The zone of frames of a VLAN that come in by the interface, 0 for untagged ones; `None` where it is in none.
+    #[must_use]
+    pub fn zone_of(&self, vlan: u16) -> Option<u32> {
+        self.zone(0, vlan)
+    }
+
     /// Takes notice of a frame that goes out.
     pub fn track(&self, frame: &[u8]) {
         flow::track(frame, self);
