@@ -93,8 +93,9 @@ pub(super) fn clear(index: u32, mode: Mode, program: BorrowedFd<'_>) -> Result<(
     Ok(())
 }
 
-/// Features that take the tags of 802.1Q and of 802.1ad out of frames.
-const STRIPPING: [&str; 2] = ["rx-vlan-hw-parse", "rx-vlan-stag-hw-parse"];
+/// Features that take the tags of 802.1Q and of 802.1ad out of frames, and what `ethtool -K` calls them.
+const STRIPPING: [(&str, &str); 2] =
+    [("rx-vlan-hw-parse", "rxvlan"), ("rx-vlan-stag-hw-parse", "rx-vlan-stag-hw-parse")];
 
 /// Those that are on.
 pub(super) fn stripped_tags(interface: &str) -> Result<Vec<&'static str>> {
@@ -102,8 +103,8 @@ pub(super) fn stripped_tags(interface: &str) -> Result<Vec<&'static str>> {
         Err(error) if error.raw_os_error() == Some(ENODEV) => return Ok(Vec::new()),
         offloads => offloads.context("asking for its offloads")?,
     };
-    let on = |feature: &&str| offloads.iter().any(|(name, on)| *on && name == feature);
-    Ok(STRIPPING.into_iter().filter(on).collect())
+    let on = |feature: &str| offloads.iter().any(|(name, on)| *on && name == feature);
+    Ok(STRIPPING.into_iter().filter(|(feature, _)| on(feature)).map(|(_, name)| name).collect())
 }
 
 fn interface(message: RouteNetlinkMessage) -> Option<Interface> {

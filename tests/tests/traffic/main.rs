@@ -1,6 +1,7 @@
 //! Real traffic between two namespaces through the agent's firewall: sockets of a real client, a real stack behind.
 
 mod frames;
+mod gateway;
 mod groups;
 mod large;
 mod reachable;

@@ -15,6 +15,7 @@ mod link;
 mod policy;
 mod transport;
 mod world;
+mod zones;
 
 use check::check;
 use fixture::Fixture;
