@@ -116,8 +116,7 @@ impl Firewall {
         let services = Arc::new(Services::of(&plan.catalogue));
         let roles = memory.roles_for(&plan);
         let targets = Vec::new();
-        let mut firewall =
-            Self { plan, services, datapath, memory, targets, store, before, fit: None };
+        let mut firewall = Self { plan, services, datapath, memory, targets, store, before, fit: None };
         match firewall.enforce(&machine, &roles) {
             Ok(()) => {
                 if firewall.before.is_none() {

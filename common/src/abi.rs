@@ -19,15 +19,15 @@ pub use events::{Event, FragmentKey, FragmentRecord, SNAP_LENGTH};
 pub use flows::{FLOWS, Flow, FlowKeyV4, FlowKeyV6, FlowPorts, FlowState, FlowTimes, LONGEST_FLOW};
 pub use live::{Control, Features, Live, PortSet};
 pub use policy::{
-    ALLOW_RULES, AllowKey, AllowTable, Class, MAX_GROUPS, MAX_POLICIES, MAX_PREFIXES, MAX_SOURCES, NO_COUNTER,
-    NO_POLICY, PolicyTable, SLOTS, SourceRecord, SourceV4, SourceV6, policy_index,
+    ALLOW_RULES, AllowKey, AllowTable, Class, MAX_GROUPS, MAX_POLICIES, MAX_PREFIXES, MAX_SOURCES,
+    NO_COUNTER, NO_POLICY, PolicyTable, SLOTS, SourceRecord, SourceV4, SourceV6, policy_index,
 };
 pub use targets::{
     MAX_TARGET_ADDRESSES, TARGET_BUCKETS, Target, TargetCode, TargetEntry, TargetTable, ZoneTargets, mapped,
 };
 pub use zones::{
     FLAG_DHCP_CLIENT, Generation, INTERFACE_BUCKETS, Interface, MAX_INTERFACES, MAX_NUMBERS, NO_ZONE,
-    VLAN_TABLES, VlanTable, ZONES, vlans_index,
+    VLAN_TABLES, VlanTable, ZONE_NUMBERS, ZONES, vlans_index,
 };
 
 /// Bytes in one element of `STATE`.

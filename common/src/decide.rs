@@ -402,13 +402,7 @@ struct Scope {
 /// True where the far side is in one of these groups: the source, or the destination of what goes `outbound`. Out of
 /// line: boxes without groups do not pay for it.
 #[inline(never)]
-fn in_scope<P: Packet, T: Tables>(
-    packet: P,
-    tables: &T,
-    place: Place,
-    scope: Scope,
-    outbound: bool,
-) -> bool {
+fn in_scope<P: Packet, T: Tables>(packet: P, tables: &T, place: Place, scope: Scope, outbound: bool) -> bool {
     let Some((source, destination)) = addresses(packet, place) else { return false };
     let far = if outbound { destination } else { source };
     tables.groups(scope.slot, far) & scope.groups != 0

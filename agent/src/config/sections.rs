@@ -11,8 +11,8 @@ use super::reader::{self, Keys, Node, Table, Unique};
 use super::roles::Roles;
 use super::zones::Zones;
 use super::{
-    Address, Allow, CatalogueName, Config, Declared, Management, Mode, Name, Named, OnExit, Override, Reading,
-    Role, Target, allow, flows, lists, zones,
+    Address, Allow, CatalogueName, Config, Declared, Management, Mode, Name, Named, OnExit, Override,
+    Reading, Role, Target, allow, flows, lists, zones,
 };
 use crate::net::PortRange;
 use crate::problem::Problems;

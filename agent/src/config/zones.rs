@@ -15,8 +15,7 @@ const ZONES: usize = lyncwall_common::abi::ZONES;
 const INTERFACES: usize = 32;
 
 const ZONE: Keys = Keys { known: &["name", "unmatched", "outbound"], later: &[] };
-const INTERFACE: Keys =
-    Keys { known: &["name", "attach", "dhcp-client", "zone", "vlans"], later: &[] };
+const INTERFACE: Keys = Keys { known: &["name", "attach", "dhcp-client", "zone", "vlans"], later: &[] };
 
 /// The zones of a file.
 pub(super) struct Zones<'t> {
@@ -108,7 +107,8 @@ impl<'t> Zones<'t> {
             }
             let limits = zone.as_ref().is_some_and(|zone| zone.outbound == Outbound::Catalogue);
             if limits && targets.is_some_and(|all| all.iter().all(|target| target.zone == number)) {
-                let message = "what may go out follows the roles of the other zones' targets, and there are none";
+                let message =
+                    "what may go out follows the roles of the other zones' targets, and there are none";
                 let fix = "add a `[[target]]` in another zone for the servers behind this one, or leave the key out";
                 table.problem_at("outbound", message, fix);
                 sound = false;
@@ -236,7 +236,10 @@ fn identifiers<'t>(node: &Node<'t>, shape: &str) -> Option<Vec<(Node<'t>, u16, u
         _ => vec![node.clone()],
     };
     if items.is_empty() {
-        node.problem("the list is empty, so that nothing could match", "list the VLANs, or remove the zone here");
+        node.problem(
+            "the list is empty, so that nothing could match",
+            "list the VLANs, or remove the zone here",
+        );
     }
     let range = |item: &Node<'t>| {
         let ends = match item.value() {

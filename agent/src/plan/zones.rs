@@ -15,7 +15,8 @@ impl Plan {
     /// A way out for each zone that has an interface on this machine.
     #[must_use]
     pub fn legs(&self, machine: &Machine) -> Vec<Leg> {
-        let there = || self.config.interfaces.iter().zip(&machine.interfaces).filter(|(_, ifindex)| **ifindex != 0);
+        let there =
+            || self.config.interfaces.iter().zip(&machine.interfaces).filter(|(_, ifindex)| **ifindex != 0);
         let leg = |zone: usize| {
             let whole = there().find(|(interface, _)| interface.zone == zone);
             let untagged = whole.map(|(_, &ifindex)| Leg { ifindex, vlan: 0 });

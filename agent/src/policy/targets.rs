@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 
 use lyncwall_common::abi::{
-    MAX_TARGET_ADDRESSES, NO_POLICY, TARGET_BUCKETS, Target, TargetCode, TargetEntry, TargetTable, ZONES,
-    ZoneTargets, mapped,
+    MAX_TARGET_ADDRESSES, NO_POLICY, TARGET_BUCKETS, Target, TargetCode, TargetEntry, TargetTable,
+    ZONE_NUMBERS, ZoneTargets, mapped,
 };
 
 use super::input::Input;
@@ -62,7 +62,7 @@ pub(super) fn table(input: &Input, problems: &mut Problems) -> Option<Box<Target
 }
 
 /// What is said of addresses, in each zone.
-type Said = BTreeMap<[u64; 2], [TargetCode; ZONES]>;
+type Said = BTreeMap<[u64; 2], [TargetCode; ZONE_NUMBERS]>;
 
 const fn is_host(address: &Address) -> bool {
     matches!(address, Address::Host | Address::HostAnd(_))
@@ -106,7 +106,9 @@ fn said_of(input: &Input, problems: &mut Problems) -> (Vec<Option<u32>>, Said) {
             }
             let host = own || input.local.contains(&address);
             let code = TargetCode::of(Target { policy, host, outbound: false });
-            if let Some(zone) = said.entry(key).or_insert([TargetCode::UNSAID; ZONES]).get_mut(target.zone) {
+            if let Some(zone) =
+                said.entry(key).or_insert([TargetCode::UNSAID; ZONE_NUMBERS]).get_mut(target.zone)
+            {
                 *zone = code;
             }
         }
@@ -121,7 +123,7 @@ fn add_own<'a>(
     outbound: &[Option<u32>],
     said: &mut Said,
 ) {
-    let said_of_own: [TargetCode; ZONES] = std::array::from_fn(|zone| {
+    let said_of_own: [TargetCode; ZONE_NUMBERS] = std::array::from_fn(|zone| {
         let [host, outbound] = [hosts, outbound].map(|of| of.get(zone).copied().flatten());
         match host.or(outbound.map(|_| NO_POLICY)) {
             Some(policy) => TargetCode::of(Target { policy, host: true, outbound: false }),
@@ -132,7 +134,7 @@ fn add_own<'a>(
         return;
     }
     for address in own {
-        let codes = said.entry(words(*address)).or_insert([TargetCode::UNSAID; ZONES]);
+        let codes = said.entry(words(*address)).or_insert([TargetCode::UNSAID; ZONE_NUMBERS]);
         for (code, own) in codes.iter_mut().zip(said_of_own) {
             if *code == TargetCode::UNSAID {
                 *code = own;

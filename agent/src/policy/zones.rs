@@ -72,7 +72,9 @@ pub(super) fn interfaces(input: &Input, problems: &mut Problems) -> (Generation,
         entries.extend(members.iter().map(|&ifindex| (ifindex, Interface { ifindex, ..*entry })));
     }
     // Those that are not there at the moment have no number.
-    for (interface, (_, entry)) in input.interfaces.iter().zip(&described).filter(|(known, _)| known.ifindex != 0) {
+    for (interface, (_, entry)) in
+        input.interfaces.iter().zip(&described).filter(|(known, _)| known.ifindex != 0)
+    {
         entries.insert(interface.ifindex, *entry);
     }
     let numbers: Vec<u32> = entries.keys().copied().collect();

@@ -1,6 +1,6 @@
 //! The destination addresses of a generation: one look tells the target of each in every zone.
 
-use super::{NO_POLICY, ZONES};
+use super::{NO_POLICY, ZONE_NUMBERS};
 
 /// Buckets of a [`TargetTable`]; a power of two.
 pub const TARGET_BUCKETS: usize = 4096;
@@ -69,8 +69,8 @@ pub struct TargetTable {
     pub seed: [u64; 2],
     /// By bucket.
     pub entries: [TargetEntry; TARGET_BUCKETS],
-    /// By zone: the target of addresses that nothing is said of.
-    pub zones: [ZoneTargets; ZONES],
+    /// By zone: the target of addresses that nothing is said of. Numbers that no zone has are zones without targets.
+    pub zones: [ZoneTargets; ZONE_NUMBERS],
 }
 
 /// One destination address.
@@ -80,7 +80,7 @@ pub struct TargetEntry {
     /// The address as two words, each as it lies in the packet; an IPv4 address is mapped (RFC 4291, 2.5.5.2).
     pub address: [u64; 2],
     /// Its target in each zone; all of them [`TargetCode::UNSAID`] where the entry is not in use.
-    pub zones: [TargetCode; ZONES],
+    pub zones: [TargetCode; ZONE_NUMBERS],
 }
 
 /// The targets of a zone for addresses that are not in the table, or have none of this zone there.
@@ -95,12 +95,12 @@ pub struct ZoneTargets {
 }
 
 const _: () = assert!(core::mem::offset_of!(TargetTable, entries) == 16);
-const _: () = assert!(size_of::<TargetEntry>() == 24);
-const _: () = assert!(size_of::<TargetTable>() == 16 + 24 * TARGET_BUCKETS + 2 * ZONES);
+const _: () = assert!(size_of::<TargetEntry>() == 32);
+const _: () = assert!(size_of::<TargetTable>() == 16 + 32 * TARGET_BUCKETS + 2 * ZONE_NUMBERS);
 
 impl TargetEntry {
     /// An entry that is not in use.
-    pub const UNUSED: Self = Self { address: [0; 2], zones: [TargetCode::UNSAID; ZONES] };
+    pub const UNUSED: Self = Self { address: [0; 2], zones: [TargetCode::UNSAID; ZONE_NUMBERS] };
 }
 
 impl ZoneTargets {
@@ -128,17 +128,15 @@ impl TargetTable {
     #[must_use]
     #[inline(always)]
     pub const fn find(&self, zone: u32, address: [u64; 2]) -> Target {
-        if zone as usize >= ZONES {
-            return ZoneTargets::NONE.others.target();
-        }
+        let zone = zone as usize & (ZONE_NUMBERS - 1);
         let entry = &self.entries[Self::bucket(self.seed, address)];
         if entry.address[0] == address[0] && entry.address[1] == address[1] {
-            let code = entry.zones[zone as usize & (ZONES - 1)];
+            let code = entry.zones[zone];
             if code.0 != 0 {
                 return code.target();
             }
         }
-        let rest = &self.zones[zone as usize & (ZONES - 1)];
+        let rest = &self.zones[zone];
         let code = if is_to_many(address) { rest.groups } else { rest.others };
         code.target()
     }
@@ -199,7 +197,9 @@ mod tests {
         for many in ["224.0.0.0", "239.255.255.255", "255.255.255.255", "ff02::1", "ffff::"] {
             assert!(known(many), "{many}");
         }
-        for one in ["223.255.255.255", "240.0.0.1", "255.255.255.254", "0.0.0.0", "::", "fe80::1", "2001:db8::ff"] {
+        for one in
+            ["223.255.255.255", "240.0.0.1", "255.255.255.254", "0.0.0.0", "::", "fe80::1", "2001:db8::ff"]
+        {
             assert!(!known(one), "{one}");
         }
     }

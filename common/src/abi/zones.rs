@@ -5,6 +5,10 @@ use super::{FlowTimes, SLOTS};
 /// Zones in a generation; they are numbered from 0.
 pub const ZONES: usize = 8;
 
+/// Numbers that a zone may have: what four bits hold, so that a table by zone needs no check of its bounds, which the
+/// verifier and the compiler seldom see alike.
+pub const ZONE_NUMBERS: usize = 16;
+
 /// The zone of a packet whose interface is in none: an interface that has just appeared. Nothing is open there but
 /// management.
 pub const NO_ZONE: u32 = 15;

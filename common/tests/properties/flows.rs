@@ -127,9 +127,9 @@ fn answer_passes(
     managed
         || world.first_allow(Ok((transport, port)), policy, remote).is_some()
         || match policy {
-            Some(policy) => world
-                .open(policy, transport, port)
-                .is_some_and(|(_, open)| world.in_scope(&open.groups, far)),
+            Some(policy) => {
+                world.open(policy, transport, port).is_some_and(|(_, open)| world.in_scope(&open.groups, far))
+            }
             None => world.passes_unmatched(zone),
         }
 }

@@ -331,10 +331,7 @@ fn open() -> impl Strategy<Value = Open> {
 }
 
 /// Where there is one zone, all are in it.
-fn targets(
-    vlans: &[(u16, Option<u32>)],
-    all: BTreeMap<(u32, IpAddr), u32>,
-) -> Vec<(u32, IpAddr, u32)> {
+fn targets(vlans: &[(u16, Option<u32>)], all: BTreeMap<(u32, IpAddr), u32>) -> Vec<(u32, IpAddr, u32)> {
     let there = all.into_iter().filter(|((zone, _), _)| *zone == 0 || !vlans.is_empty());
     there.map(|((zone, address), policy)| (zone, address, policy)).collect()
 }
@@ -371,22 +368,20 @@ pub(crate) fn world() -> impl Strategy<Value = World> {
         prop::collection::vec(rule, 0..8),
         prop::collection::vec(any::<bool>(), 7),
     )
-        .prop_map(
-            |(management_ports, management_sources, zones, (open, members), allow, flags)| World {
-                audit: flags[0],
-                management_ports,
-                management_sources,
-                targets: targets(&zones.0, zones.1),
-                hosts: zones.2,
-                outbound: zones.3.filter(|_| !zones.0.is_empty()),
-                vlans: zones.0,
-                open,
-                members,
-                allow,
-                dhcp_client: flags[1],
-                unmatched_pass: vec![flags[2], flags[5], flags[6]],
-                errors_within: flags[3],
-                echo_within: flags[4],
-            },
-        )
+        .prop_map(|(management_ports, management_sources, zones, (open, members), allow, flags)| World {
+            audit: flags[0],
+            management_ports,
+            management_sources,
+            targets: targets(&zones.0, zones.1),
+            hosts: zones.2,
+            outbound: zones.3.filter(|_| !zones.0.is_empty()),
+            vlans: zones.0,
+            open,
+            members,
+            allow,
+            dhcp_client: flags[1],
+            unmatched_pass: vec![flags[2], flags[5], flags[6]],
+            errors_within: flags[3],
+            echo_within: flags[4],
+        })
 }

@@ -38,7 +38,8 @@ fn input(others: &[(u32, usize)]) -> Input {
          [[interface]]\nname = \"eth0\"\n[[target]]\nroles = []\n\
          [[allow]]\nname = \"resolver\"\ntransport = \"udp\"\nports = [53]\nfrom = {SERVER:?}\n"
     );
-    let config = config::parse(&text, Path::new("zones.toml")).unwrap_or_else(|problems| panic!("{problems}"));
+    let config =
+        config::parse(&text, Path::new("zones.toml")).unwrap_or_else(|problems| panic!("{problems}"));
     let addresses = |texts: [&str; 2]| {
         config::Address::List(texts.iter().map(|text| text.parse().expect("an address")).collect())
     };
@@ -49,7 +50,8 @@ fn input(others: &[(u32, usize)]) -> Input {
         groups: groups.iter().map(ToString::to_string).collect(),
         rows: vec![row.to_owned()],
     };
-    let target = |name: &str, zone, address, inbound| TargetInput { name: name.to_owned(), zone, address, inbound };
+    let target =
+        |name: &str, zone, address, inbound| TargetInput { name: name.to_owned(), zone, address, inbound };
     let zone = |name: &str| ZoneInput { name: name.to_owned(), ..ZoneInput::default() };
     let calls = vec![
         rule(PortTransport::Tcp, 5081, &[], "gateway-call"),
@@ -57,14 +59,13 @@ fn input(others: &[(u32, usize)]) -> Input {
         rule(PortTransport::Udp, 6000, &[], "media-out"),
     ];
     let tcp = PortTransport::Tcp;
-    let mut interfaces = vec![InterfaceInput {
-        ifindex: 1,
-        vlans: vec![(INSIDE, 1), (OPEN, 2)],
+    let mut interfaces =
+        vec![InterfaceInput { ifindex: 1, vlans: vec![(INSIDE, 1), (OPEN, 2)], ..InterfaceInput::default() }];
+    interfaces.extend(others.iter().map(|&(ifindex, zone)| InterfaceInput {
+        ifindex,
+        zone,
         ..InterfaceInput::default()
-    }];
-    interfaces.extend(
-        others.iter().map(|&(ifindex, zone)| InterfaceInput { ifindex, zone, ..InterfaceInput::default() }),
-    );
+    }));
     Input {
         zones: vec![
             zone("outside"),

@@ -56,10 +56,7 @@ fn interfaces_vlans_and_targets_have_their_zones() {
         config.zones.iter().map(|zone| (zone.name.as_str(), zone.unmatched, zone.outbound)).collect();
     assert_eq!(
         zones,
-        [
-            ("outside", Unmatched::Drop, Outbound::Unmatched),
-            ("inside", Unmatched::Drop, Outbound::Catalogue)
-        ]
+        [("outside", Unmatched::Drop, Outbound::Unmatched), ("inside", Unmatched::Drop, Outbound::Catalogue)]
     );
     let [eth0, eth1] = &config.interfaces[..] else { panic!("two interfaces") };
     assert_eq!((eth0.zone, eth1.zone), (0, 1));
@@ -82,7 +79,12 @@ fn any_outbound_lets_unmatched_pass() {
     let any = good(&GATEWAY.replace("outbound = \"catalogue\"", "outbound = \"any\""));
     assert_eq!((any.zones[1].unmatched, any.zones[1].outbound), (Unmatched::Pass, Outbound::Unmatched));
     let both = "outbound = \"any\"\nunmatched = \"drop\"";
-    one_problem(&GATEWAY.replace("outbound = \"catalogue\"", both), "8:12 zone[1].outbound", "drops", "remove one");
+    one_problem(
+        &GATEWAY.replace("outbound = \"catalogue\"", both),
+        "8:12 zone[1].outbound",
+        "drops",
+        "remove one",
+    );
     let both = "outbound = \"catalogue\"\nunmatched = \"pass\"";
     let contradiction = GATEWAY.replace("outbound = \"catalogue\"", both);
     one_problem(&contradiction, "9:13 zone[1].unmatched", "would let pass", "remove `unmatched`");
@@ -166,7 +168,11 @@ roles = []
         "{found}"
     );
     let told = found.to_string();
-    for part in ["there is no zone `dmz`", "\"outside\", \"inside\"", "there are several zones, and `zone` is missing"] {
+    for part in [
+        "there is no zone `dmz`",
+        "\"outside\", \"inside\"",
+        "there are several zones, and `zone` is missing",
+    ] {
         assert!(told.contains(part), "`{part}` is not in {told}");
     }
 }
@@ -174,7 +180,12 @@ roles = []
 #[test]
 fn a_vlan_is_in_one_zone_and_every_zone_has_an_interface() {
     let twice = GATEWAY.replace("outside = 30", "outside = \"22-23\"");
-    one_problem(&twice, "13:45 interface[0].vlans.outside", "VLAN 22 is in the zone `inside` already", "one zone");
+    one_problem(
+        &twice,
+        "13:45 interface[0].vlans.outside",
+        "VLAN 22 is in the zone `inside` already",
+        "one zone",
+    );
     let twice = GATEWAY.replace("[10, \"20-22\"]", "[21, \"20-22\"]");
     one_problem(&twice, "13:26 interface[0].vlans.inside[1]", "VLAN 21 is in this list already", "remove");
     let alone = GATEWAY.replace("[[interface]]\nname = \"eth1\"\nzone = \"inside\"\n", "");
@@ -192,5 +203,8 @@ fn one_zone_need_not_be_named() {
     one_problem(&unmatched, "12:13 zone[0].unmatched", "`reject`", "\"drop\" or \"pass\"");
     let nine: String = (0..9).map(|n| format!("[[zone]]\nname = \"z{n}\"\n")).collect();
     let found = problems(&format!("{LEAST}{nine}"));
-    assert!(found.to_string().contains("there are 9 `[[zone]]` tables; this version handles at most 8"), "{found}");
+    assert!(
+        found.to_string().contains("there are 9 `[[zone]]` tables; this version handles at most 8"),
+        "{found}"
+    );
 }

@@ -1,6 +1,8 @@
 use std::net::IpAddr;
 
-use lyncwall_common::abi::{Features, FlowTimes, NO_COUNTER, NO_POLICY, NO_ZONE, NetPort, PortTransport, ZONES};
+use lyncwall_common::abi::{
+    Features, FlowTimes, NO_COUNTER, NO_POLICY, NO_ZONE, NetPort, PortTransport, ZONES,
+};
 use proptest::prelude::*;
 
 use super::compile;
@@ -207,7 +209,8 @@ fn all_that_does_not_fit_is_said_at_once() {
         listed("vip", &["192.0.2.1"], vec![]),
         TargetInput { address: Address::Host, ..listed("second", &[], vec![]) },
     ]);
-    input.interfaces = vec![InterfaceInput { ifindex: 1, dhcp_client: false, ..InterfaceInput::default() }; 33];
+    input.interfaces =
+        vec![InterfaceInput { ifindex: 1, dhcp_client: false, ..InterfaceInput::default() }; 33];
     let text = problems(&input);
     for part in [
         "two targets have the name `vip`",
@@ -280,9 +283,7 @@ fn three_zones() -> Input {
 fn each_interface_and_vlan_has_its_zone_and_members_that_of_their_bond() {
     let compiled = compile(&three_zones(), &mut CounterBook::default()).expect("fits");
     assert!(compiled.features.has(Features::ZONES));
-    let zone = |ifindex, vlan| {
-        HostTables::new(&compiled, ifindex).zone_of(vlan).unwrap_or(NO_ZONE)
-    };
+    let zone = |ifindex, vlan| HostTables::new(&compiled, ifindex).zone_of(vlan).unwrap_or(NO_ZONE);
     assert_eq!([zone(7, 0), zone(7, 20), zone(8, 0), zone(9, 0)], [0, 0, 0, 2]);
     assert_eq!([zone(10, 0), zone(10, 20), zone(10, 21), zone(10, 4094)], [1, 2, 1, 0]);
     assert_eq!([zone(11, 0), zone(1, 20)], [NO_ZONE; 2]);

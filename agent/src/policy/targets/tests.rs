@@ -7,8 +7,8 @@ use proptest::prelude::*;
 use super::{find_seed, words};
 use crate::config::Address;
 use crate::policy::compile::tests::input;
-use crate::policy::{Input, TargetInput, ZoneInput};
 use crate::policy::seed::{TRIES, split_mix};
+use crate::policy::{Input, TargetInput, ZoneInput};
 use crate::problem::Problems;
 
 fn v4(bits: u32) -> IpAddr {
@@ -145,8 +145,12 @@ proptest! {
 fn an_address_of_the_box_itself_is_within_reach_of_management() {
     let own: IpAddr = "192.0.2.10".parse().expect("an address");
     let other: IpAddr = "192.0.2.11".parse().expect("an address");
-    let target =
-        TargetInput { name: "t".to_owned(), zone: 0, address: Address::List(vec![own, other]), inbound: Vec::new() };
+    let target = TargetInput {
+        name: "t".to_owned(),
+        zone: 0,
+        address: Address::List(vec![own, other]),
+        inbound: Vec::new(),
+    };
     let mut problems = Problems::default();
     let table = table(&[target], &[own], &mut problems).expect("two addresses fit");
     let found = |address| table.find(0, words(address));
@@ -161,7 +165,8 @@ fn addresses(texts: &[&str]) -> Vec<IpAddr> {
 /// Zone 0 has `host` with a virtual address and a target; zone 1 the target's address in another role; zone 2 limits what
 /// goes out.
 fn zones(forwards: bool) -> Box<TargetTable> {
-    let in_zone = |zone, name: &str, address| TargetInput { name: name.into(), zone, address, inbound: vec![] };
+    let in_zone =
+        |zone, name: &str, address| TargetInput { name: name.into(), zone, address, inbound: vec![] };
     let targets = vec![
         in_zone(0, "box", Address::HostAnd(addresses(&["192.0.2.100"]))),
         in_zone(0, "server", Address::List(addresses(&["10.0.0.5"]))),
