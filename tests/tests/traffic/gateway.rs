@@ -20,6 +20,9 @@ const SERVER: [IpAddr; 2] =
 /// The gateway's inner addresses.
 const INNER: [IpAddr; 2] =
     [IpAddr::V4(Ipv4Addr::new(10, 1, 0, 1)), IpAddr::V6(Ipv6Addr::new(0xfd00, 1, 0, 0, 0, 0, 0, 1))];
+/// Their network.
+const NETWORK: [IpAddr; 2] =
+    [IpAddr::V4(Ipv4Addr::new(10, 1, 0, 0)), IpAddr::V6(Ipv6Addr::new(0xfd00, 1, 0, 0, 0, 0, 0, 0))];
 const PREFIX: [u8; 2] = [24, 64];
 
 /// The gateway is the scene's host, the client the PSTN side; the server is behind `inner0`.
@@ -36,7 +39,7 @@ fn behind(scene: &Scene) -> Netns {
         gateway.add_address("inner0", INNER[side], PREFIX[side]).expect("an address");
         server.add_address("server0", SERVER[side], PREFIX[side]).expect("an address");
         server.add_route(any[side], 0, INNER[side]).expect("a route");
-        client.add_route(SERVER[side], if side == 0 { 32 } else { 128 }, Scene::HOST[side]).expect("a route");
+        client.add_route(NETWORK[side], PREFIX[side], Scene::HOST[side]).expect("a route");
     }
     forward(gateway, true);
     server
