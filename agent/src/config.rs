@@ -25,6 +25,7 @@ mod reader;
 mod roles;
 mod sections;
 mod syntax;
+mod zones;
 
 pub use names::{InterfaceName, Name};
 
@@ -121,17 +122,15 @@ pub struct Config {
     pub on_exit: OnExit,
     /// Who always gets in; `None` where the file says `management = "none"` outright.
     pub management: Option<Management>,
-    /// What happens to packets to a destination that is in no target.
-    pub unmatched: Unmatched,
+    /// The zones: 1 to 8, no two of one name; one with the name `default` where the file has none.
+    pub zones: Vec<Zone>,
     /// The groups that have prefixes: up to 32, no two of one name. Whether somebody refers to one is not known here.
     pub groups: Vec<Group>,
     /// The roles beside those of the catalogue, no two of one name.
     pub roles: Vec<OwnRole>,
-    /// The name of the one zone; `default` where the file names none.
-    pub zone: String,
     /// The interfaces to attach to: 1 to 32, no two of one name.
     pub interfaces: Vec<Interface>,
-    /// The targets: 1 to 16, no two of one name, at most one `host`, no address twice.
+    /// The targets: 1 to 16, no two of one name; in each zone at most one `host`, and no address twice.
     pub targets: Vec<Target>,
     /// The further rules: up to 64, no two of one name.
     pub allow: Vec<Allow>,
@@ -191,6 +190,28 @@ pub enum OnExit {
     Detach,
 }
 
+/// Interfaces, or VLANs of them, that share targets and a policy. Its position in the list is its number.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Zone {
+    /// Its name, unique in the file.
+    pub name: String,
+    /// What happens to packets to a destination that is in none of its targets, unless `outbound` says more.
+    pub unmatched: Unmatched,
+    /// What may be called by those who are behind it.
+    pub outbound: Outbound,
+}
+
+/// What those who are behind a zone may call: destinations in none of its targets.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Outbound {
+    /// What `unmatched` says.
+    #[default]
+    Unmatched,
+    /// What the roles of the other zones' targets call.
+    Catalogue,
+}
+
 /// What happens to packets to a destination that is in no target.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -224,6 +245,12 @@ pub struct Interface {
     pub attach: Attach,
     /// True where the box is a DHCP client on this interface.
     pub dhcp_client: bool,
+    /// The number of the zone it is in, and of its untagged frames and of VLANs that are not in `vlans`.
+    pub zone: usize,
+    /// VLANs by their identifier, 1 to 4094, and the numbers of their zones; none twice.
+    pub vlans: Vec<(u16, usize)>,
+    /// Where they are written.
+    pub vlans_place: Option<Place>,
 }
 
 /// How to attach the XDP program.
@@ -244,6 +271,8 @@ pub enum Attach {
 pub struct Target {
     /// Its name, unique in the file.
     pub name: Name,
+    /// The number of the zone that its packets come in by.
+    pub zone: usize,
     /// The addresses.
     pub address: Address,
     /// The roles, no key twice; none where nothing is to be open.
@@ -321,6 +350,8 @@ pub enum OwnDirection {
 pub enum Address {
     /// This box.
     Host,
+    /// This box, and addresses that are its own at times; at least one.
+    HostAnd(Vec<IpAddr>),
     /// These unicast addresses; at least one.
     List(Vec<IpAddr>),
 }
@@ -463,10 +494,10 @@ impl Config {
         if self.mode == Mode::Audit {
             warnings.push("mode = \"audit\": nothing is dropped, only counted and reported".to_owned());
         }
-        if self.unmatched == Unmatched::Pass {
+        for zone in self.zones.iter().filter(|zone| zone.unmatched == Unmatched::Pass) {
             warnings.push(format!(
                 "zone `{}` has unmatched = \"pass\": packets to a destination in no target are not filtered",
-                self.zone
+                zone.name
             ));
         }
         if self.targets.iter().all(|target| target.roles.is_empty()) {

@@ -4,6 +4,7 @@
 //! ([`Datapath::open`]). Each concern has a file of its own below this one; `sys` is the only unsafe code.
 
 mod blocked;
+mod changes;
 mod clock;
 mod control;
 mod counters;
@@ -33,8 +34,8 @@ use aya::maps::{MapData, RingBuf};
 use aya::programs::{Program, SchedClassifier, Xdp};
 use aya_obj::Object;
 use lyncwall_common::abi::{FLOWS, Flow, FlowTimes, PortTransport, Until, map, program};
-use tokio_stream::Stream;
 
+pub use changes::Changes;
 pub use counters::Counters;
 pub use events::Events;
 pub use install::{Hold, LiveGeneration};
@@ -45,7 +46,7 @@ pub use probe::{Answer, Feature, Features, Id as FeatureId, Machine, MemoryLimit
 
 use crate::net::Prefix;
 use crate::policy::{Compiled, ManagementTables};
-use crate::standing::{Moment, Standing};
+use crate::standing::{Leg, Moment, Standing};
 use blocked::BlockList;
 use counters::CounterMaps;
 use egress::Hook;
@@ -82,15 +83,24 @@ const _: () = {
     sendable::<Events>();
 };
 
-/// Something each time that an interface of the calling thread's network namespace appears or changes.
+/// Changes of the calling thread's network namespace, from now on.
 ///
 /// # Errors
 /// Where netlink does not answer.
 ///
 /// # Panics
 /// Outside a tokio runtime.
-pub fn interface_changes() -> Result<impl Stream<Item = ()> + Send> {
-    interfaces::changes()
+pub fn changes() -> Result<Changes> {
+    Changes::listen()
+}
+
+/// What an interface of the calling thread's network namespace does to VLAN tags before the program sees its frames, by
+/// ethtool's names: nothing where they stay bytes of the frame, and where there is no such interface.
+///
+/// # Errors
+/// Where the kernel does not tell.
+pub fn stripped_tags(interface: &str) -> Result<Vec<&'static str>> {
+    interfaces::stripped_tags(interface)
 }
 
 /// What is loaded and where.
@@ -218,34 +228,43 @@ impl Datapath {
     }
 
     /// Makes flows of connections that stand already, where no rule of the live generation lets their packets in.
-    /// Learning has to be on.
+    /// Learning has to be on. As nobody knows by which leg they leave, they are shown on one of each zone.
     ///
     /// # Errors
     /// Where the kernel does not run the program.
-    pub fn seed(&self, connections: &[Standing]) -> Result<()> {
+    pub fn seed(&self, connections: &[Standing], legs: &[Leg]) -> Result<()> {
         let program = self.egress()?;
-        connections.iter().try_for_each(|standing| flows::show(program, standing, Moment::Middle))
+        let mut shown = legs.iter().flat_map(|leg| connections.iter().map(move |standing| (standing, leg)));
+        shown.try_for_each(|(standing, leg)| flows::show(program, standing, Moment::Middle, *leg))
     }
 
-    /// Makes flows of connections as if this side had opened them now: of TCP whatever is open, of UDP only where no rule
-    /// of the live generation lets its packets in.
+    /// Makes flows of connections as if this side had opened them now, by each of these legs: of TCP whatever is open, of
+    /// UDP only where no rule of the live generation lets its packets in.
     ///
     /// # Errors
     /// Where the kernel does not run the program.
-    pub fn open_flows(&self, connections: &[Standing]) -> Result<()> {
+    pub fn open_flows(&self, connections: &[Standing], legs: &[Leg]) -> Result<()> {
         let program = self.egress()?;
-        let moments = [Moment::Opening, Moment::Middle];
-        connections
-            .iter()
-            .flat_map(|standing| moments.map(|moment| (standing, moment)))
-            .try_for_each(|(standing, moment)| flows::show(program, standing, moment))
+        for leg in legs {
+            for standing in connections {
+                for moment in [Moment::Opening, Moment::Middle] {
+                    flows::show(program, standing, moment, *leg)?;
+                }
+            }
+        }
+        Ok(())
     }
 
-    /// Those of some connections whose packets no flow lets in; `times` is how long flows live.
+    /// Those of some connections whose packets no flow lets in, in any of the first `zones`; `times` is how long flows live.
     ///
     /// # Errors
     /// Where a map or the kernel's clock cannot be read.
-    pub fn without_flow(&self, connections: Vec<Standing>, times: FlowTimes) -> Result<Vec<Standing>> {
+    pub fn without_flow(
+        &self,
+        connections: Vec<Standing>,
+        times: FlowTimes,
+        zones: usize,
+    ) -> Result<Vec<Standing>> {
         if connections.is_empty() {
             return Ok(connections);
         }
@@ -254,7 +273,11 @@ impl Datapath {
             |flow: Flow| now.saturating_sub(flow.last()) <= u64::from(times.of(flow.state())) * self.hz;
         let mut without = Vec::new();
         for standing in connections {
-            if !self.flows.find(&standing)?.is_some_and(lives) {
+            let mut found = false;
+            for zone in 0..zones as u16 {
+                found |= self.flows.find(&standing, zone)?.is_some_and(lives);
+            }
+            if !found {
                 without.push(standing);
             }
         }

@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
+use lyncwall_common::abi::{Generation, TargetTable};
 use serde::{Deserialize, Serialize};
 
 use crate::api::{self, Existing};
@@ -40,6 +41,24 @@ pub struct Firewall {
     store: Store,
     /// The configuration to go back to, while a change waits to be confirmed.
     before: Option<Plan>,
+    /// What was installed last and depends on the machine.
+    fit: Option<Fit>,
+}
+
+/// The tables that depend on the machine, and not on the configuration alone.
+struct Fit {
+    generation: Generation,
+    targets: Option<Box<TargetTable>>,
+}
+
+impl Fit {
+    fn of(compiled: &Compiled) -> Self {
+        Self { generation: compiled.generation, targets: compiled.targets.clone() }
+    }
+
+    fn is_of(&self, compiled: &Compiled) -> bool {
+        self.generation == compiled.generation && self.targets == compiled.targets
+    }
 }
 
 /// How a change is made.
@@ -108,7 +127,8 @@ impl Firewall {
         let machine = if replaced { machine::look_again(&plan.config)? } else { machine };
         let services = Arc::new(Services::of(&plan.catalogue));
         let roles = memory.roles_for(&plan);
-        let mut firewall = Self { plan, services, datapath, memory, targets: Vec::new(), store, before };
+        let targets = Vec::new();
+        let mut firewall = Self { plan, services, datapath, memory, targets, store, before, fit: None };
         let blocked = if fresh { firewall.block_again() } else { Ok(()) };
         match blocked.and_then(|()| firewall.enforce(&machine, &roles)) {
             Ok(()) => {
@@ -249,17 +269,18 @@ impl Firewall {
         Ok(())
     }
 
-    /// Attaches to interfaces of the configuration that are there and not enforced on: they were destroyed and made again.
+    /// Goes by the machine as it is now. Attaches to interfaces of the configuration that are there and not enforced on:
+    /// they were destroyed and made again. Where the tables would be others, for the numbers of interfaces, the box's own
+    /// addresses or forwarding, a new generation takes them over.
     ///
     /// # Errors
-    /// [`Problems`] where one does not take the program.
-    pub fn interface_changed(&mut self) -> Result<()> {
+    /// [`Problems`] where an interface does not take the program, or the machine does not fit the tables.
+    pub fn machine_changed(&mut self) -> Result<()> {
         let machine = machine::look_again(&self.plan.config)?;
         let attached: Vec<u32> =
             self.datapath.status()?.interfaces.iter().map(|attached| attached.ifindex).collect();
         let mut problems = Problems::default();
         let mut unexpected = None;
-        let mut changed = false;
         for (interface, number) in self.plan.config.interfaces.clone().into_iter().zip(&machine.interfaces) {
             if *number == 0 || attached.contains(number) {
                 continue;
@@ -268,17 +289,18 @@ impl Firewall {
             let mut plan = self.plan.clone();
             plan.config.interfaces = vec![interface];
             match self.take_over(&plan, Duration::ZERO) {
-                Ok(()) => changed = true,
+                Ok(()) => {}
                 Err(error) => match error.downcast::<Problems>() {
                     Ok(found) => problems.append(found),
                     Err(error) => unexpected = Some(error),
                 },
             }
         }
-        // What a generation says of an interface goes by its number, which is a new one.
-        if changed {
-            let (plan, roles) = (self.plan.clone(), self.memory.roles.clone());
-            self.install(&plan, &roles, &machine)?;
+        let (plan, roles) = (self.plan.clone(), self.memory.roles.clone());
+        let compiled = compile(&plan.input(&roles, &machine)?, &mut self.memory.counters.clone())?;
+        if !self.fit.as_ref().is_some_and(|fit| fit.is_of(&compiled)) {
+            let generation = self.install(&plan, &roles, &machine)?;
+            tracing::info!(generation, forwards = machine.forwards, "followed the machine");
         }
         match unexpected {
             Some(error) => Err(error),
@@ -451,6 +473,7 @@ impl Firewall {
             }
         };
         self.memory = memory;
+        self.fit = Some(Fit::of(&compiled));
         self.targets = input.targets;
         // Who could manage the box before must be able to where the program goes back.
         if self.memory.waiting.is_none()

@@ -1,14 +1,23 @@
 //! What the configuration needs to know of the machine.
 
+use std::collections::BTreeSet;
 use std::fs;
+use std::io::ErrorKind;
 use std::net::IpAddr;
+use std::path::Path;
 
 use anyhow::{Context as _, Result};
 use nix::ifaddrs::getifaddrs;
 use nix::net::if_::if_nameindex;
 use nix::sys::socket::SockaddrStorage;
+use rtnetlink::packet_core::NLM_F_DUMP;
+use rtnetlink::packet_route::RouteNetlinkMessage;
+use rtnetlink::packet_route::link::{InfoPortKind, LinkAttribute, LinkInfo, LinkMessage};
+use rtnetlink::sys::protocols::NETLINK_ROUTE;
 
-use crate::config::Config;
+use crate::config::{Config, Interface};
+use crate::datapath::stripped_tags;
+use crate::netlink::ask;
 use crate::plan::Machine;
 use crate::policy::Ports;
 use crate::problem::{Problem, Problems};
@@ -39,8 +48,11 @@ pub fn look(config: &Config) -> Result<Machine> {
             }
         }
     }
+    for interface in config.interfaces.iter().filter(|interface| has_vlan_zones(interface)) {
+        problems.extend(stripped(interface)?);
+    }
     problems.or(())?;
-    Ok(Machine { interfaces: numbers, addresses: addresses()? })
+    machine(numbers)
 }
 
 /// The same with 0 for interfaces that do not exist at the moment: for an agent that enforces already.
@@ -52,7 +64,87 @@ pub fn look_again(config: &Config) -> Result<Machine> {
     let number =
         |wanted: &str| known.iter().find(|(name, _)| name == wanted).map_or(0, |(_, number)| *number);
     let interfaces = config.interfaces.iter().map(|interface| number(&interface.name)).collect();
-    Ok(Machine { interfaces, addresses: addresses()? })
+    for interface in config.interfaces.iter().filter(|interface| has_vlan_zones(interface)) {
+        if known.iter().any(|(name, _)| *name == *interface.name)
+            && let Some(problem) = stripped(interface)?
+        {
+            tracing::error!("{problem}");
+        }
+    }
+    machine(interfaces)
+}
+
+fn machine(interfaces: Vec<u32>) -> Result<Machine> {
+    Ok(Machine { interfaces, members: members()?, addresses: addresses()?, forwards: forwards()? })
+}
+
+/// True where VLANs on an interface are in another zone than the interface itself.
+fn has_vlan_zones(interface: &Interface) -> bool {
+    interface.vlans.iter().any(|(_, zone)| *zone != interface.zone)
+}
+
+/// What is wrong where the zones of VLANs cannot be told, as the tags are taken out of the frames before the program sees
+/// them. Nothing where the interface is not there.
+fn stripped(interface: &Interface) -> Result<Option<Problem>> {
+    let (name, place) = (&interface.name, interface.vlans_place.as_ref().unwrap_or(&interface.place));
+    let stripped = stripped_tags(name).with_context(|| format!("asking what {name} does with VLAN tags"))?;
+    Ok((!stripped.is_empty()).then(|| {
+        Problem::at(
+            place.clone(),
+            format!("{name} takes the tags out of frames before they are judged ({})", stripped.join(", ")),
+            format!(
+                "stop it with `ethtool -K {name}{}`, or name the VLAN's own interface in an `[[interface]]`",
+                stripped.iter().map(|feature| format!(" {feature} off")).collect::<String>()
+            ),
+        )
+    }))
+}
+
+/// True where this network namespace forwards packets of either family, by whatever interface.
+fn forwards() -> Result<bool> {
+    for family in ["ipv4", "ipv6"] {
+        let place = Path::new("/proc/sys/net").join(family).join("conf");
+        let interfaces = match fs::read_dir(&place) {
+            Ok(interfaces) => interfaces,
+            // The kernel may lack a family.
+            Err(error) if error.kind() == ErrorKind::NotFound => continue,
+            Err(error) => return Err(error).with_context(|| place.display().to_string()),
+        };
+        for interface in interfaces {
+            let name = interface.with_context(|| place.display().to_string())?.file_name();
+            // What interfaces get that are made later.
+            if name == "default" {
+                continue;
+            }
+            match fs::read_to_string(place.join(&name).join("forwarding")) {
+                Ok(value) if value.trim() != "0" => return Ok(true),
+                Ok(_) => {}
+                // It has just gone.
+                Err(error) if error.kind() == ErrorKind::NotFound => {}
+                Err(error) => return Err(error).with_context(|| place.display().to_string()),
+            }
+        }
+    }
+    Ok(false)
+}
+
+/// The members of bonds.
+fn members() -> Result<Vec<(u32, u32)>> {
+    let request = RouteNetlinkMessage::GetLink(LinkMessage::default());
+    let links = ask(NETLINK_ROUTE, request, NLM_F_DUMP).context("listing the network interfaces")?;
+    let member = |answer: RouteNetlinkMessage| {
+        let RouteNetlinkMessage::NewLink(link) = answer else { return None };
+        let is_member = link.attributes.iter().any(|attribute| {
+            let LinkAttribute::LinkInfo(infos) = attribute else { return false };
+            infos.iter().any(|info| matches!(info, LinkInfo::PortKind(InfoPortKind::Bond)))
+        });
+        let bond = link.attributes.iter().find_map(|attribute| match attribute {
+            LinkAttribute::Controller(bond) => Some(*bond),
+            _ => None,
+        });
+        Some((bond.filter(|_| is_member)?, link.header.index))
+    };
+    Ok(links.into_iter().filter_map(member).collect())
 }
 
 /// The addresses of this network namespace.
@@ -63,7 +155,8 @@ pub(crate) fn addresses() -> Result<Vec<IpAddr>> {
         (_, Some(v6)) => Some(IpAddr::V6(v6.ip())),
         (None, None) => None,
     };
-    Ok(all.filter_map(|interface| address(interface.address?)).collect())
+    // In an order of their own: the kernel's says nothing.
+    Ok(all.filter_map(|interface| address(interface.address?)).collect::<BTreeSet<_>>().into_iter().collect())
 }
 
 /// Names and numbers.

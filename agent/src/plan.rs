@@ -9,11 +9,12 @@ use lyncwall_common::abi::{Limit, PortTransport};
 use crate::catalogue::{self, Catalogue, Choices, Resolved};
 use crate::config::{self, CatalogueName, Config, Openings, Target};
 use crate::net::{PortRange, Prefix};
-use crate::policy::{GroupInput, Input, InterfaceInput, Rule, TargetInput};
+use crate::policy::{GroupInput, Input, Rule, TargetInput};
 use crate::problem::{Place, Problem, Problems};
 
 mod references;
 mod warnings;
+mod zones;
 
 /// The roles of each target, by the target's name.
 pub type Roles = BTreeMap<String, Vec<String>>;
@@ -32,12 +33,16 @@ pub struct Plan {
 }
 
 /// What the machine is like at the moment.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Machine {
     /// The interfaces of the configuration, by the kernel's number, in the order of the file; 0 where one does not exist.
     pub interfaces: Vec<u32>,
+    /// The members of bonds: the number of the bond, and that of the member.
+    pub members: Vec<(u32, u32)>,
     /// The addresses of this network namespace.
     pub addresses: Vec<IpAddr>,
+    /// True where it forwards, IPv4 or IPv6.
+    pub forwards: bool,
 }
 
 impl Plan {
@@ -122,14 +127,17 @@ impl Plan {
             match self.resolve(&target.name, roles.get(&*target.name).map_or(&[], Vec::as_slice)) {
                 Ok(resolved) => targets.push(TargetInput {
                     name: target.name.to_string(),
+                    zone: target.zone,
                     address: target.address.clone(),
                     inbound: resolved.inbound.into_iter().map(Rule::from).collect(),
                 }),
                 Err(found) => problems.append(found),
             }
         }
-        let interfaces = config.interfaces.iter().zip(&machine.interfaces);
+        // Roles that are not known are told already.
+        let zones = self.zones(roles).unwrap_or_default();
         problems.or(Input {
+            zones,
             targets,
             allow: config.allow.clone(),
             groups: config
@@ -138,12 +146,10 @@ impl Plan {
                 .map(|group| GroupInput { name: group.name.to_string(), prefixes: group.prefixes.clone() })
                 .collect(),
             management: config.management.clone(),
-            unmatched: config.unmatched,
             mode: config.mode,
-            interfaces: interfaces
-                .map(|(interface, &ifindex)| InterfaceInput { ifindex, dhcp_client: interface.dhcp_client })
-                .collect(),
+            interfaces: zones::interfaces(config, machine),
             local: machine.addresses.clone(),
+            forwards: machine.forwards,
             flow_times: config.flows.times,
             limits: limits(config),
         })
@@ -168,9 +174,7 @@ impl Plan {
             differences.push(format!("flows: {} to {}", times(old), times(new)));
         }
         differences.extend(changed_limits(old, new));
-        if new.unmatched != old.unmatched {
-            differences.push(format!("unmatched: {:?} to {:?}", old.unmatched, new.unmatched).to_lowercase());
-        }
+        differences.extend(zones::differences(old, new));
         let management =
             |config: &Config| config.management.as_ref().map_or("none".to_owned(), ToString::to_string);
         if new.management != old.management {

@@ -5,7 +5,7 @@
 //! it in memory.
 
 use lyncwall_common::abi::{
-    AllowTable, Features, Generation, PolicyTable, PortSet, SourceRecord, TargetTable,
+    AllowTable, Features, Generation, PolicyTable, PortSet, SourceRecord, TargetTable, VlanTable,
 };
 
 use crate::net::Prefix;
@@ -22,12 +22,13 @@ mod seed;
 mod sources;
 mod targets;
 mod wide;
+mod zones;
 
 pub use blocked::block_records;
 pub use compare::Comparison;
 pub use compile::compile;
 pub use counters::{COUNTERS, CounterBook, Identity};
-pub use input::{GroupInput, Input, InterfaceInput, Rule, TargetInput};
+pub use input::{GroupInput, Input, InterfaceInput, Rule, TargetInput, ZoneInput};
 pub use judge::{HostTables, judge};
 pub use open::{Change, OpenPorts, Ports};
 pub use wide::{Exposed, Overlap, WideRange, exposed, is_within, overlaps, wide_ranges};
@@ -39,6 +40,8 @@ pub struct Compiled {
     pub features: Features,
     /// All but its number, which is given when it is installed.
     pub generation: Generation,
+    /// The zones of VLANs, by the number that an interface in `generation` has one more than.
+    pub vlans: Vec<Box<VlanTable>>,
     /// Addresses of targets other than `host`; `None` without [`Features::TARGETS`].
     pub targets: Option<Box<TargetTable>>,
     /// By policy number, then by [`PortTransport`](lyncwall_common::abi::PortTransport).

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, anyhow, bail};
+use anyhow::{Context as _, Result, anyhow};
 use axum::body::{Body, Bytes};
 use axum::extract::State;
 use axum::extract::rejection::JsonRejection;
@@ -24,7 +24,7 @@ use tokio_stream::wrappers::BroadcastStream;
 use tokio_stream::wrappers::errors::BroadcastStreamRecvError;
 
 use crate::api;
-use crate::datapath::interface_changes;
+use crate::datapath::changes;
 use crate::events::{Names, describe};
 use crate::firewall::Firewall;
 use crate::problem::{Problem, Problems};
@@ -35,6 +35,8 @@ const BACKLOG: usize = 1024;
 
 /// How often what has run out is taken off the block-list.
 const SWEEP: Duration = Duration::from_secs(60);
+/// How long further changes of the machine are left to come together after one was followed.
+const SETTLE: Duration = Duration::from_millis(50);
 
 /// The least pause before the clock is looked at again.
 const TICK: Duration = Duration::from_millis(1);
@@ -98,18 +100,21 @@ impl Daemon {
         Ok(switched)
     }
 
-    /// Attaches again, for ever, to interfaces that were destroyed and made again.
+    /// Follows the machine, for ever: attaches again to interfaces that were destroyed and made again, and goes by the
+    /// addresses that the box has, and by whether it forwards.
     ///
     /// # Errors
     /// Where netlink does not answer.
-    pub async fn follow_interfaces(&self) -> Result<()> {
-        let mut changes = std::pin::pin!(interface_changes()?);
-        while changes.next().await.is_some() {
-            if let Err(error) = self.with(Firewall::interface_changed).await {
-                tracing::error!("an interface is not protected: {error:#}");
+    pub async fn follow_machine(&self) -> Result<()> {
+        let mut changes = changes()?;
+        // What changed before somebody listened shows at once.
+        loop {
+            if let Err(error) = self.with(Firewall::machine_changed).await {
+                tracing::error!("what is enforced does not fit the machine: {error:#}");
             }
+            tokio::time::sleep(SETTLE).await;
+            changes.next().await?;
         }
-        bail!("netlink tells no more of interfaces")
     }
 
     /// Ends when a client opened the box.

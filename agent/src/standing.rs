@@ -12,7 +12,7 @@ use std::net::{IpAddr, SocketAddr};
 use anyhow::Result;
 use lyncwall_common::abi::PortTransport;
 
-pub use frame::Moment;
+pub use frame::{Leg, Moment};
 
 /// What a connection is made of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]

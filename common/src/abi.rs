@@ -11,6 +11,8 @@ mod flows;
 mod limit;
 mod live;
 mod policy;
+mod targets;
+mod zones;
 
 pub use blocked::{BlockRecord, MAX_BLOCKED, Until};
 pub use counters::{
@@ -21,10 +23,15 @@ pub use flows::{FLOWS, Flow, FlowKeyV4, FlowKeyV6, FlowPorts, FlowState, FlowTim
 pub use limit::{Limit, OPENING_SOURCES, OpeningKey};
 pub use live::{Control, Features, Live, PortSet};
 pub use policy::{
-    ALLOW_RULES, AllowKey, AllowTable, Class, FLAG_DHCP_CLIENT, Generation, INTERFACE_BUCKETS, Interface,
-    MAX_GROUPS, MAX_INTERFACES, MAX_POLICIES, MAX_PREFIXES, MAX_SOURCES, MAX_TARGET_ADDRESSES, NO_COUNTER,
-    NO_POLICY, PolicyTable, SLOTS, SourceRecord, SourceV4, SourceV6, TARGET_BUCKETS, Target, TargetEntry,
-    TargetTable, mapped, policy_index,
+    ALLOW_RULES, AllowKey, AllowTable, Class, MAX_GROUPS, MAX_POLICIES, MAX_PREFIXES, MAX_SOURCES,
+    NO_COUNTER, NO_POLICY, PolicyTable, SLOTS, SourceRecord, SourceV4, SourceV6, policy_index,
+};
+pub use targets::{
+    MAX_TARGET_ADDRESSES, TARGET_BUCKETS, Target, TargetCode, TargetEntry, TargetTable, ZoneTargets, mapped,
+};
+pub use zones::{
+    FLAG_DHCP_CLIENT, Generation, INTERFACE_BUCKETS, Interface, MAX_INTERFACES, MAX_NUMBERS, NO_ZONE,
+    VLAN_TABLES, VlanTable, ZONE_NUMBERS, ZONES, vlans_index,
 };
 
 /// Bytes in one element of `STATE`.
@@ -52,6 +59,8 @@ pub mod map {
     pub const GENERATIONS: &str = "GENERATIONS";
     /// [`TargetTable`](super::TargetTable) by slot. Generation-scoped.
     pub const TARGETS: &str = "TARGETS";
+    /// [`VlanTable`](super::VlanTable) by [`vlans_index`](super::vlans_index). Generation-scoped.
+    pub const VLANS: &str = "VLANS";
     /// [`PolicyTable`](super::PolicyTable) by [`policy_index`](super::policy_index). Generation-scoped.
     pub const POLICIES: &str = "POLICIES";
     /// [`AllowTable`](super::AllowTable) by slot. Generation-scoped.

@@ -16,7 +16,7 @@ use crate::{
     parse::{Family, Headers, parse, parse_plain},
     reason::{Action, Reason},
     summary::{Form, Summary},
-    tcp,
+    tcp, zone,
 };
 
 /// Judges a frame.
@@ -75,7 +75,8 @@ fn judge_ports<P: Packet, T: Tables, S: Settle<P, T>>(packet: P, tables: &T, por
         let judging = Judging { features: Features::default(), ..judging };
         return decide_port::<P, T, S>(packet, tables, ports, judging);
     }
-    decide_port::<P, T, S>(packet, tables, ports, judging)
+    let place = ports.place.in_zone(zone::of(packet, tables, judging));
+    decide_port::<P, T, S>(packet, tables, Ports { place, ..ports }, judging)
 }
 
 /// Judges a frame of any form. Out of line: it is long, and would take the registers of the short way.
@@ -88,7 +89,8 @@ fn judge_other<P: Packet, T: Tables, S: Settle<P, T>>(packet: P, tables: &T) -> 
     let Some(judging) = Judging::now(tables) else {
         return S::settle(packet, tables, Verdict::of(Reason::Internal));
     };
-    let verdict = decide(packet, tables, Summary { first, second }, judging);
+    let summary = Summary { first, second }.in_zone(zone::of(packet, tables, judging));
+    let verdict = decide(packet, tables, summary, judging);
     judging.settle::<P, T, S>(packet, tables, verdict)
 }
 
@@ -106,6 +108,12 @@ impl Judging {
     pub(crate) fn now<T: Rules>(tables: &T) -> Option<Self> {
         let (slot, features) = tables.live()?.judging(|| tables.jiffies());
         Some(Self { slot, features })
+    }
+
+    /// True where the generation makes use of all of these.
+    #[inline(always)]
+    pub(crate) const fn has(self, features: Features) -> bool {
+        self.features.has(features)
     }
 
     /// True where the source is on the block-list.
@@ -236,16 +244,19 @@ pub trait Rules {
     fn management_port(&self, transport: PortTransport, port: NetPort) -> bool;
     /// True for a management source.
     fn management_source(&self, source: Address) -> bool;
-    /// The target of a destination: two words as in [`TargetEntry`](crate::abi::TargetEntry).
-    fn target(&self, slot: u32, address: [u64; 2]) -> Target;
+    /// The zone of what comes in, or goes out, by the interface at hand in this VLAN, 0 for untagged frames; `None` where the
+    /// interface is in none. Asked with [`Features::ZONES`] only.
+    fn zone(&self, slot: u32, vlan: u16) -> Option<u32>;
+    /// The target of a destination in a zone: two words as in [`TargetEntry`](crate::abi::TargetEntry).
+    fn target(&self, slot: u32, zone: u32, address: [u64; 2]) -> Target;
     /// What a port of a policy refers to: `Some(None)` where it is closed.
     fn port(&self, slot: u32, policy: u32, transport: PortTransport, port: NetPort) -> Option<Option<Class>>;
     /// The groups that a source is in, as bits.
     fn groups(&self, slot: u32, source: Address) -> u32;
     /// The counter of the first allow rule that matches, for a destination of `policy` or [`NO_POLICY`].
     fn allow(&self, slot: u32, key: AllowKey, policy: u32, source: Address) -> Option<u32>;
-    /// True where destinations in no target pass.
-    fn unmatched_pass(&self, slot: u32) -> bool;
+    /// True where destinations in no target of a zone pass.
+    fn unmatched_pass(&self, slot: u32, zone: u32) -> bool;
 }
 
 /// What a verdict needs beside rules.
@@ -365,7 +376,7 @@ fn pass_or_drop<P: Packet, T: Tables, S: Settle<P, T>>(
         if let Some(Class { counter, groups }) = class {
             for_others = features.has(Features::GROUPS)
                 && groups != 0
-                && !in_scope(packet, tables, place, slot, groups);
+                && !in_scope(packet, tables, place, Scope { slot, groups }, target.outbound);
             if !for_others {
                 let limited = features.has(Features::LIMIT) && opens;
                 if limited && !may_open(packet, tables, place, slot, target.policy) {
@@ -387,8 +398,8 @@ fn pass_or_drop<P: Packet, T: Tables, S: Settle<P, T>>(
             return Ok(judging.settle::<P, T, S>(packet, tables, Verdict::of(Reason::Established)));
         }
     }
-    if target.policy == NO_POLICY {
-        if tables.unmatched_pass(slot) {
+    if target.policy == NO_POLICY || target.outbound {
+        if tables.unmatched_pass(slot, place.zone()) {
             let port = Some((transport, port));
             let (judged, action) = (Action::Pass, Action::Pass);
             let passed = Verdict { port, judged, action, ..Verdict::of(Reason::Unmatched) };
@@ -410,10 +421,20 @@ fn is_from_management<P: Packet, T: Rules>(packet: P, tables: &T, place: Place) 
     source(packet, place).is_some_and(|source| tables.management_source(source))
 }
 
-/// True for a source in one of these groups. Out of line: boxes without groups do not pay for it.
+/// Groups, and where to look for who is in them.
+#[derive(Clone, Copy)]
+struct Scope {
+    slot: u32,
+    groups: u32,
+}
+
+/// True where the far side is in one of these groups: the source, or the destination of what goes `outbound`. Out of
+/// line: boxes without groups do not pay for it.
 #[inline(never)]
-fn in_scope<P: Packet, T: Tables>(packet: P, tables: &T, place: Place, slot: u32, groups: u32) -> bool {
-    source(packet, place).is_some_and(|source| tables.groups(slot, source) & groups != 0)
+fn in_scope<P: Packet, T: Tables>(packet: P, tables: &T, place: Place, scope: Scope, outbound: bool) -> bool {
+    let Some((source, destination)) = addresses(packet, place) else { return false };
+    let far = if outbound { destination } else { source };
+    tables.groups(scope.slot, far) & scope.groups != 0
 }
 
 /// Where in the tables to look.
@@ -541,8 +562,9 @@ pub(crate) fn passes_without_flow<P: Packet, T: Rules>(
 ) -> bool {
     let Judging { slot, features } = judging;
     let Some((local, remote)) = addresses(packet, ends.place) else { return false };
+    let zone = ends.place.zone();
     let target =
-        if features.has(Features::TARGETS) { tables.target(slot, words(local)) } else { Target::HOST };
+        if features.has(Features::TARGETS) { tables.target(slot, zone, words(local)) } else { Target::HOST };
     if target.host && tables.management_port(transport, ends.local) && tables.management_source(remote) {
         return true;
     }
@@ -553,11 +575,12 @@ pub(crate) fn passes_without_flow<P: Packet, T: Rules>(
         }
     }
     if target.policy == NO_POLICY {
-        return tables.unmatched_pass(slot);
+        return tables.unmatched_pass(slot, zone);
     }
     let Some(Some(class)) = tables.port(slot, target.policy, transport, ends.local) else { return false };
     let for_all = !features.has(Features::GROUPS) || class.groups == 0;
-    for_all || tables.groups(slot, remote) & class.groups != 0
+    let far = if target.outbound { local } else { remote };
+    for_all || tables.groups(slot, far) & class.groups != 0
 }
 
 /// The target of the destination.
@@ -567,7 +590,7 @@ fn target<P: Packet, T: Rules>(packet: P, tables: &T, place: Place, judging: Jud
         return Target::HOST;
     }
     match destination(packet, place) {
-        Some(address) => tables.target(judging.slot, address),
+        Some(address) => tables.target(judging.slot, place.zone(), address),
         None => Target::NONE,
     }
 }

@@ -32,15 +32,30 @@ impl Address {
     }
 }
 
-/// Where the IP header of a packet lies, and which it is.
+/// Where the IP header of a packet lies, which it is, and in which zone the packet is judged.
 ///
 /// One word, masked on the way out: the kernel's compiler hands it on in a register, and the verifier knows its bounds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Place(u32);
 
 impl Place {
-    /// Bits 0-4 offset of the IP header, 5-18 offset of the IPv6 fragment header, 19 IPv6.
+    /// Bits 0-4 offset of the IP header, 5-18 offset of the IPv6 fragment header, 19 IPv6, 20-23 the zone.
     const IPV6: u32 = 1 << 19;
+    const ZONE_SHIFT: u32 = 20;
+
+    /// The same in a zone: a number below 16.
+    #[must_use]
+    #[inline(always)]
+    pub const fn in_zone(self, zone: u32) -> Self {
+        Self(self.0 & !(0xf << Self::ZONE_SHIFT) | (zone & 0xf) << Self::ZONE_SHIFT)
+    }
+
+    /// The zone; 0 where there is one only.
+    #[must_use]
+    #[inline(always)]
+    pub const fn zone(self) -> u32 {
+        self.0 >> Self::ZONE_SHIFT & 0xf
+    }
 
     /// Of a packet whose IP header was read.
     #[must_use]
@@ -159,7 +174,7 @@ pub fn part<P: Packet>(packet: P, place: Place) -> Option<Part> {
                 id: u32::from(ip.id),
                 protocol: ip.protocol,
                 family: 4,
-                zone: 0,
+                zone: place.zone() as u16,
             };
             let start = u32::from(u16::from_be(ip.fragment) & 0x1fff) * 8;
             let header = u16::from(ip.version_and_length & 0xf) * 4;
@@ -175,7 +190,7 @@ pub fn part<P: Packet>(packet: P, place: Place) -> Option<Part> {
                 id: u32::from(header.id[0]) | u32::from(header.id[1]) << 16,
                 protocol: 0,
                 family: 6,
-                zone: 0,
+                zone: place.zone() as u16,
             };
             let start = u32::from(u16::from_be(header.fragment) & !7);
             let end =

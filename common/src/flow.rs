@@ -12,7 +12,7 @@ use crate::{
     packet::Packet,
     parse::{Family, Headers, parse},
     summary::{Form, Summary},
-    tcp,
+    tcp, zone,
 };
 
 /// A table of flows with keys of one kind.
@@ -167,6 +167,7 @@ pub fn track<P: Packet, T: Tracking>(packet: P, tables: &T) {
     }
     let Some(judging) = Judging::now(tables) else { return };
     let Some(times) = tables.flow_times(judging.slot) else { return };
+    let summary = summary.in_zone(zone::of(packet, tables, judging));
     let tracker =
         Tracker { packet, tables, judging, alive: Alive { now: tables.jiffies(), hz: tables.hz(), times } };
     let ends = |carried| Ends {
@@ -307,12 +308,13 @@ fn key<P: Packet>(packet: P, ends: Ends, way: Way) -> Option<Key> {
     };
     let protocol = ends.carried.protocol(ends.place.family());
     let (local_port, remote_port) = (ends.local, ends.remote);
+    let zone = ends.place.zone() as u16;
     Some(match (local, remote) {
         (Address::V4(local), Address::V4(remote)) => {
-            Key::V4(FlowKeyV4 { local, remote, local_port, remote_port, protocol, reserved: 0, zone: 0 })
+            Key::V4(FlowKeyV4 { local, remote, local_port, remote_port, protocol, reserved: 0, zone })
         }
         (Address::V6(local), Address::V6(remote)) => {
-            Key::V6(FlowKeyV6 { local, remote, local_port, remote_port, protocol, reserved: 0, zone: 0 })
+            Key::V6(FlowKeyV6 { local, remote, local_port, remote_port, protocol, reserved: 0, zone })
         }
         _ => return None,
     })

@@ -20,3 +20,4 @@ pub mod reason;
 pub mod summary;
 pub mod tcp;
 pub mod wire;
+mod zone;

@@ -39,6 +39,13 @@ pub trait Packet: Copy {
         walk_options(self, start, end)
     }
 
+    /// The VLAN identifier of a tag that the kernel keeps beside the frame, in front of those in it: so it is with what goes
+    /// out.
+    #[inline(always)]
+    fn tag(self) -> Option<u16> {
+        None
+    }
+
     /// The same values, of which the verifier knows nothing any more. It then takes all ways that lead here for the same
     /// one instead of following each; only the kernel program does anything here.
     #[inline(always)]

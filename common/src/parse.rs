@@ -271,7 +271,7 @@ impl ParseError {
 }
 
 #[inline(always)]
-const fn is_vlan(ether_type: u16) -> bool {
+pub(crate) const fn is_vlan(ether_type: u16) -> bool {
     ether_type == EtherType::Ieee8021q as u16 || ether_type == EtherType::Ieee8021ad as u16
 }
 

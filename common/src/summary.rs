@@ -117,6 +117,14 @@ impl Summary {
         Place::from_bits((self.second >> 32) as u32)
     }
 
+    /// The same in a zone: a number below 16.
+    #[inline(always)]
+    #[must_use]
+    pub const fn in_zone(self, zone: u32) -> Self {
+        let place = self.place().in_zone(zone).to_bits();
+        Self { second: self.second & 0xffff_ffff | (place as u64) << 32, ..self }
+    }
+
     /// True where the destination address is a multicast group.
     #[inline(always)]
     #[must_use]

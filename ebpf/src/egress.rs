@@ -19,7 +19,7 @@ pub(crate) fn track(context: &TcContext) {
     if packet.readable() < HEADERS && packet.readable() < packet.length() {
         packet.pull(HEADERS.min(packet.length()));
     }
-    if let Some(kernel) = Kernel::new(()) {
+    if let Some(kernel) = Kernel::new(packet) {
         flow::track(Frame(packet), &kernel);
     }
 }
@@ -39,6 +39,11 @@ impl<'a> Packet for Frame<'a> {
     #[inline(always)]
     fn header<T: Wire>(self, offset: usize) -> Option<&'a T> {
         self.0.header(offset)
+    }
+
+    #[inline(always)]
+    fn tag(self) -> Option<u16> {
+        self.0.tag()
     }
 
     /// What the box sends is not judged.

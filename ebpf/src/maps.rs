@@ -12,8 +12,8 @@ use lyncwall_common::{
         Flow, FlowKeyV4, FlowKeyV6, FlowPorts, FlowTimes, FragmentKey, FragmentRecord, Generation, Limit,
         Live, MAX_BLOCKED, MAX_POLICIES, MAX_PREFIXES, MAX_SOURCES, NetPort, OPENING_SOURCES, OpeningKey,
         PORT_DROP_BLOCKS, PolicyTable, PortSet, PortTransport, RULE_BLOCKS, SLOTS, STATE_BYTES,
-        STATE_ELEMENTS, SourceRecord, SourceV4, SourceV6, Target, TargetTable, Until, policy_index,
-        port_drop_cell,
+        STATE_ELEMENTS, SourceRecord, SourceV4, SourceV6, Target, TargetTable, Until, VLAN_TABLES, VlanTable,
+        policy_index, port_drop_cell, vlans_index,
     },
     decide::{ICMP_ECHO_RATE, ICMP_ERROR_RATE, Rate, Rules, Tables},
     fields::{Address, Place},
@@ -25,7 +25,7 @@ use lyncwall_common::{
 
 use crate::{
     once,
-    raw::{self, Context, ControlPage, PerCpu, now},
+    raw::{self, Context, ControlPage, Outgoing, PerCpu, now},
 };
 
 #[map]
@@ -42,6 +42,8 @@ static BLOCKED_V6: LpmTrie<SourceV6, BlockRecord> = LpmTrie::pinned(MAX_BLOCKED,
 static GENERATIONS: Array<Generation> = Array::pinned(SLOTS, 0);
 #[map]
 static TARGETS: Array<TargetTable> = Array::pinned(SLOTS, 0);
+#[map]
+static VLANS: Array<VlanTable> = Array::pinned(VLAN_TABLES, 0);
 #[map]
 static POLICIES: Array<PolicyTable> = Array::pinned(SLOTS * MAX_POLICIES * 2, 0);
 #[map]
@@ -167,7 +169,27 @@ fn source_record(slot: u32, source: Address) -> SourceRecord {
     record.copied().unwrap_or_default()
 }
 
-impl<C: Copy> Rules for Kernel<C> {
+/// What came with a packet.
+pub(crate) trait Passage: Copy {
+    /// The number of the interface that it comes in or goes out by.
+    fn ifindex(self) -> u32;
+}
+
+impl Passage for Context<'_> {
+    #[inline(always)]
+    fn ifindex(self) -> u32 {
+        Context::ifindex(self)
+    }
+}
+
+impl Passage for Outgoing<'_> {
+    #[inline(always)]
+    fn ifindex(self) -> u32 {
+        Outgoing::ifindex(self)
+    }
+}
+
+impl<C: Passage> Rules for Kernel<C> {
     #[inline(always)]
     fn live(&self) -> Option<Live> {
         Some(self.control.live())
@@ -202,8 +224,18 @@ impl<C: Copy> Rules for Kernel<C> {
     }
 
     #[inline(always)]
-    fn target(&self, slot: u32, address: [u64; 2]) -> Target {
-        TARGETS.get(slot).map_or(Target::NONE, |table| table.find(address))
+    fn zone(&self, slot: u32, vlan: u16) -> Option<u32> {
+        let interface = GENERATIONS.get(slot)?.interface(self.context.ifindex())?;
+        if vlan == 0 || interface.vlans == 0 {
+            return Some(interface.zone.into());
+        }
+        let table = VLANS.get(vlans_index(slot, u32::from(interface.vlans) - 1))?;
+        Some(table.0[vlan as usize & 0xfff].into())
+    }
+
+    #[inline(always)]
+    fn target(&self, slot: u32, zone: u32, address: [u64; 2]) -> Target {
+        TARGETS.get(slot).map_or(Target::NONE, |table| table.find(zone, address))
     }
 
     #[inline(always)]
@@ -227,8 +259,8 @@ impl<C: Copy> Rules for Kernel<C> {
     }
 
     #[inline(always)]
-    fn unmatched_pass(&self, slot: u32) -> bool {
-        GENERATIONS.get(slot).is_some_and(|generation| generation.unmatched_pass != 0)
+    fn unmatched_pass(&self, slot: u32, zone: u32) -> bool {
+        GENERATIONS.get(slot).is_some_and(|generation| generation.passes_unmatched(zone))
     }
 }
 
@@ -302,7 +334,7 @@ impl Tables for Kernel<Context<'_>> {
     }
 }
 
-impl<C: Copy> Tracking for Kernel<C> {
+impl<C: Passage> Tracking for Kernel<C> {
     #[inline(always)]
     fn flow_times(&self, slot: u32) -> Option<FlowTimes> {
         Some(GENERATIONS.get(slot)?.flow_times)

@@ -127,6 +127,22 @@ impl<'a> Outgoing<'a> {
         unsafe { (*self.context).len as usize }
     }
 
+    /// The number of the interface that it goes out by.
+    #[inline(always)]
+    pub(crate) fn ifindex(self) -> u32 {
+        // SAFETY: as above.
+        unsafe { (*self.context).ifindex }
+    }
+
+    /// The VLAN identifier of the tag that the kernel keeps beside the frame.
+    #[inline(always)]
+    pub(crate) fn tag(self) -> Option<u16> {
+        // SAFETY: as above.
+        let present = unsafe { (*self.context).vlan_present };
+        // SAFETY: as above.
+        (present != 0).then(|| unsafe { (*self.context).vlan_tci } as u16 & 0xfff)
+    }
+
     /// Where the frame begins.
     #[inline(always)]
     fn data(self) -> usize {

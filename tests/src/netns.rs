@@ -146,6 +146,20 @@ impl Netns {
         }
     }
 
+    /// Takes an address from an interface.
+    ///
+    /// # Errors
+    /// Where the interface is not there or has no such address.
+    pub fn remove_address(&self, interface: &str, address: IpAddr, prefix: u8) -> Result<()> {
+        let index = self.index(interface)?;
+        self.netlink(async |handle| {
+            // The message that adds it names it as well.
+            let message = handle.address().add(index, address, prefix).message_mut().clone();
+            Ok(handle.address().del(message).execute().await?)
+        })
+        .with_context(|| format!("removing {address}/{prefix} from {interface}"))
+    }
+
     /// Adds a permanent neighbour, so that nothing asks for its MAC.
     ///
     /// # Errors

@@ -15,6 +15,7 @@ pub fn open_tcp(ports: &[u16]) -> Compiled {
     Compiled {
         features: Features::default(),
         generation: Generation::EMPTY,
+        vlans: Vec::new(),
         targets: None,
         policies: vec![[tcp, Box::new(PolicyTable::CLOSED)]],
         allow: None,

@@ -105,7 +105,7 @@ impl Bench {
         );
         let plan =
             Plan::parse(&text, Path::new("ports.toml")).unwrap_or_else(|problems| panic!("{problems}"));
-        let machine = Machine { interfaces: vec![1], addresses: Vec::new() };
+        let machine = Machine { interfaces: vec![1], ..Machine::default() };
         let input = plan.input(&plan.roles(), &machine).unwrap_or_else(|problems| panic!("{problems}"));
         let compiled = compile(&input, &mut self.book).unwrap_or_else(|problems| panic!("{problems}"));
         self.datapath.install(&compiled).expect("a generation");

@@ -51,7 +51,7 @@ pub(crate) async fn run(options: &Options, socket: &Path, pin_dir: &Path, state_
     tokio::select! {
         served = serving => served?,
         () = reload_on(&mut hangup, &daemon) => {}
-        followed = daemon.follow_interfaces() => followed?,
+        followed = daemon.follow_machine() => followed?,
         _ = terminate.recv() => tracing::info!("told to end"),
         _ = interrupt.recv() => tracing::info!("told to end"),
         () = daemon.detached() => {}

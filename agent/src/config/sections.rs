@@ -9,15 +9,14 @@ use toml::de::DeValue;
 use super::groups::Groups;
 use super::reader::{self, Keys, Node, Table, Unique};
 use super::roles::Roles;
+use super::zones::Zones;
 use super::{
-    Address, Allow, Attach, CatalogueName, Config, Declared, Interface, InterfaceName, Management, Mode,
-    Name, Named, OnExit, Override, Reading, Role, Target, Unmatched, allow, flows, limit, lists,
+    Address, Allow, CatalogueName, Config, Declared, Management, Mode, Name, Named, OnExit, Override,
+    Reading, Role, Target, allow, flows, limit, lists, zones,
 };
 use crate::net::PortRange;
 use crate::problem::Problems;
 
-/// Interfaces of one file.
-const INTERFACES: usize = 32;
 /// Targets of one file.
 const TARGETS: usize = 16;
 /// Addresses over all targets of one file.
@@ -42,12 +41,6 @@ const TOP: Keys = Keys {
     later: &[("metrics", "metrics over TCP")],
 };
 const MANAGEMENT: Keys = Keys { known: &["from", "tcp", "udp"], later: &[] };
-const INTERFACE: Keys =
-    Keys { known: &["name", "attach", "dhcp-client", "zone"], later: &[("vlan", "VLAN zones")] };
-const ZONE: Keys = Keys {
-    known: &["name", "unmatched"],
-    later: &[("outbound", "rules for outbound packets"), ("vlan", "VLAN zones")],
-};
 const TARGET: Keys = Keys {
     known: &["name", "address", "zone", "roles", "overrides", "optional", "limit"],
     later: &[("takeover", "takeovers of standing connections")],
@@ -63,7 +56,7 @@ pub(super) fn config(text: &str, file: &Path) -> (Option<Declared>, Result<Confi
         let on_exit = choice(top, "on-exit", &[("keep", OnExit::Keep), ("detach", OnExit::Detach)]);
         let management = management(top);
         let zones = Zones::read(top);
-        let interfaces = interfaces(top, &zones);
+        let interfaces = zones::interfaces(top, &zones);
         let targets = targets(top, &zones);
         let groups = Groups::read(top);
         let roles = Roles::read(top);
@@ -72,7 +65,7 @@ pub(super) fn config(text: &str, file: &Path) -> (Option<Declared>, Result<Confi
         let allow = allow::rules(top, &declared_targets(top), names.as_deref());
         let flows = flows::flows(top);
         let limit = limit::limit(top);
-        let (zone, unmatched) = zones.one;
+        let zones = zones.checked(interfaces.as_deref(), targets.as_deref());
         declared = catalogue.clone().zip(targets.clone()).map(|(catalogue, targets)| Declared {
             catalogue,
             targets,
@@ -87,10 +80,9 @@ pub(super) fn config(text: &str, file: &Path) -> (Option<Declared>, Result<Confi
             mode: mode?,
             on_exit: on_exit?,
             management: management?,
-            unmatched: unmatched?,
+            zones: zones?,
             groups: groups.read?,
             roles: roles.sound.then_some(roles.known)?,
-            zone,
             interfaces: interfaces?,
             targets: targets?,
             allow: allow?,
@@ -106,7 +98,7 @@ fn groups_named(rules: &[Allow]) -> Vec<String> {
 }
 
 /// The word at `name`, or the default where the key is not there.
-fn choice<T: Copy + Default>(table: &Table<'_>, name: &str, choices: &[(&str, T)]) -> Option<T> {
+pub(super) fn choice<T: Copy + Default>(table: &Table<'_>, name: &str, choices: &[(&str, T)]) -> Option<T> {
     table.get(name).map_or_else(|| Some(T::default()), |node| node.choice(choices))
 }
 
@@ -162,105 +154,15 @@ fn management(top: &Table<'_>) -> Option<Option<Management>> {
     Some(Some(Management { from: from?, tcp: tcp?, udp: udp? }))
 }
 
-/// The zones of the file, of which this version has one.
-struct Zones {
-    one: (String, Option<Unmatched>),
-    /// All names that are written, so that a reference to a zone too many is not reported as well.
-    declared: Vec<String>,
-    /// True where the name of a zone could not be read, so that no reference can be judged.
-    unsure: bool,
-}
-
-impl Zones {
-    fn read(top: &Table<'_>) -> Self {
-        let Some(node) = top.get("zone") else {
-            return Self {
-                one: ("default".to_owned(), Some(Unmatched::Drop)),
-                declared: Vec::new(),
-                unsure: false,
-            };
-        };
-        let tables = node.tables(ZONE, usize::MAX).unwrap_or_default();
-        let mut read = Vec::new();
-        for (n, table) in tables.iter().enumerate() {
-            if n == 1 {
-                let fix = "keep one `[[zone]]`, or none";
-                table.problem("several zones are not supported by this version", fix);
-            }
-            let name = table.required("name", "give the zone a name").and_then(|node| name(&node));
-            let unmatched =
-                choice(table, "unmatched", &[("drop", Unmatched::Drop), ("pass", Unmatched::Pass)]);
-            read.push((name, unmatched));
-        }
-        let declared: Vec<String> =
-            read.iter().filter_map(|(name, _)| name.as_ref()).map(Name::to_string).collect();
-        let unsure = declared.len() < read.len() || node.value().as_array().is_none() || top.is_partial();
-        let one = match read.into_iter().next() {
-            Some((name, unmatched)) => (name.map(|name| name.to_string()).unwrap_or_default(), unmatched),
-            None => ("default".to_owned(), Some(Unmatched::Drop)),
-        };
-        Self { one, declared, unsure }
-    }
-
-    /// Checks the `zone` of an interface or target, if it has one.
-    fn check(&self, table: &Table<'_>) -> Option<()> {
-        let Some(node) = table.get("zone") else { return Some(()) };
-        let text = node.string()?;
-        if self.unsure || text == self.one.0 || self.declared.iter().any(|name| name == text) {
-            return Some(());
-        }
-        let fix = if self.declared.is_empty() {
-            "leave the key out: without a `[[zone]]` there is one zone, which holds all".to_owned()
-        } else {
-            format!("write \"{}\", or leave the key out", self.one.0)
-        };
-        node.problem(format!("there is no zone `{text}`"), fix);
-        None
-    }
-}
-
-fn interfaces(top: &Table<'_>, zones: &Zones) -> Option<Vec<Interface>> {
-    let fix = "add an `[[interface]]` with its `name`";
-    let Some(node) = top.get("interface") else {
-        top.missing("interface", "no interface is named, so nothing would be protected", fix);
-        return None;
-    };
-    let tables = node.tables(INTERFACE, INTERFACES)?;
-    if node.value().as_array().is_some_and(|list| list.is_empty()) {
-        node.problem("no interface is named, so nothing would be protected", fix);
-    }
-    let mut names = Unique::default();
-    let read: Vec<Option<Interface>> =
-        tables.iter().map(|table| interface(table, zones, &mut names)).collect();
-    read.into_iter().collect()
-}
-
-fn interface(table: &Table<'_>, zones: &Zones, names: &mut Unique) -> Option<Interface> {
-    let node = table.required("name", "name the interface, as `name = \"eth0\"`");
-    let name = node.as_ref().and_then(|node| {
-        let text = node.string()?;
-        let name = InterfaceName::new(text);
-        let name = name
-            .map_err(|why| node.problem(format!("`{text}`: {why}"), "see `ip link` for the names"))
-            .ok()?;
-        names.take("interface", text, node).then_some(name)
-    });
-    let attach = choice(
-        table,
-        "attach",
-        &[("auto", Attach::Auto), ("native", Attach::Native), ("generic", Attach::Generic)],
-    );
-    let dhcp_client = table.get("dhcp-client").map_or(Some(false), |node| node.boolean());
-    zones.check(table)?;
-    Some(Interface { name: name?, place: node?.place(), attach: attach?, dhcp_client: dhcp_client? })
-}
-
-/// What the targets of a file must share: unique names and addresses, and one `host`.
+/// What the targets of a file must share: unique names, and in each zone unique addresses and one `host`.
 struct TargetsSeen {
     names: Unique,
-    /// Address to the place of its target in the file.
-    addresses: HashMap<IpAddr, String>,
-    host: Option<String>,
+    /// Zone and address to the place of its target in the file.
+    addresses: HashMap<(usize, IpAddr), String>,
+    /// Zone to the target that is `host` there.
+    hosts: HashMap<usize, String>,
+    /// Targets so far, to tell those apart whose zone is not known.
+    count: usize,
     several: bool,
 }
 
@@ -277,7 +179,8 @@ fn targets(top: &Table<'_>, zones: &Zones) -> Option<Vec<Target>> {
     let mut seen = TargetsSeen {
         names: Unique::default(),
         addresses: HashMap::new(),
-        host: None,
+        hosts: HashMap::new(),
+        count: 0,
         several: tables.len() > 1,
     };
     let read: Vec<Option<Target>> = tables.iter().map(|table| target(table, zones, &mut seen)).collect();
@@ -294,15 +197,18 @@ fn target(table: &Table<'_>, zones: &Zones, seen: &mut TargetsSeen) -> Option<Ta
         None => Name::new("host").ok(),
         Some(node) => name_once(&node, &mut seen.names),
     };
-    let address = address(table, seen);
+    let zone = zones.of(table);
+    // Where it is not known which zone it is in, it is in one of its own.
+    seen.count += 1;
+    let address = address(table, zone.unwrap_or(usize::MAX - seen.count), seen);
     let roles = table.required("roles", "list the roles; write `roles = []` where nothing is to be open");
     let roles = roles.and_then(|node| roles_of(&node));
     let overrides = table.get("overrides").map_or(Some(Vec::new()), |node| overrides_of(&node));
     let optional = table.get("optional").map_or(Some(Vec::new()), |node| lists::names(&node, "row"));
     let limit = limit::limit(table);
-    zones.check(table)?;
     Some(Target {
         name: name?,
+        zone: zone?,
         address: address?,
         roles: roles?,
         overrides: overrides?,
@@ -316,7 +222,7 @@ fn name_once(node: &Node<'_>, names: &mut Unique) -> Option<Name> {
     names.take("target", &name, node).then_some(name)
 }
 
-fn address(table: &Table<'_>, seen: &mut TargetsSeen) -> Option<Address> {
+fn address(table: &Table<'_>, zone: usize, seen: &mut TargetsSeen) -> Option<Address> {
     let fix = "write \"host\" for this box, or a list of addresses, as [\"198.51.100.10\"]";
     let list = match table.get("address") {
         // It is not known whether this one is "host", too.
@@ -341,31 +247,27 @@ fn address(table: &Table<'_>, seen: &mut TargetsSeen) -> Option<Address> {
         },
     };
     let Some(node) = list else {
-        if let Some(other) = &seen.host {
-            let message = format!("`{other}` has the address \"host\" already");
-            table.problem_at(
-                "address",
-                &message,
-                "list the addresses of this target; only one can be \"host\"",
-            );
-            return None;
-        }
-        seen.host = Some(table.key().to_owned());
-        return Some(Address::Host);
+        return the_host(table, zone, seen).then_some(Address::Host);
     };
     let items = node.items()?;
     if items.is_empty() {
         node.problem("the list is empty, so that nothing could match", fix);
     }
+    let is_host = |item: &&Node<'_>| item.value().as_str() == Some("host");
+    let with_host = items.iter().filter(is_host).count();
+    if with_host > 1 {
+        node.problem("\"host\" is in the list twice", "remove one of the two");
+    }
+    let sound = with_host == 0 || the_host(table, zone, seen);
     let mut list = Vec::new();
-    for item in &items {
+    for item in items.iter().filter(|item| !is_host(item)) {
         let Some(addr) = lists::address(item) else { continue };
-        if let Some(other) = seen.addresses.get(&addr) {
+        if let Some(other) = seen.addresses.get(&(zone, addr)) {
             let place = if other == table.key() { "this list" } else { other };
             item.problem(format!("{addr} is in {place} already"), "remove one of the two");
             continue;
         }
-        seen.addresses.insert(addr, table.key().to_owned());
+        seen.addresses.insert((zone, addr), table.key().to_owned());
         if seen.addresses.len() == ADDRESSES + 1 {
             item.problem(
                 format!("the targets have more than {ADDRESSES} addresses; this version handles at most {ADDRESSES}"),
@@ -374,7 +276,24 @@ fn address(table: &Table<'_>, seen: &mut TargetsSeen) -> Option<Address> {
         }
         list.push(addr);
     }
-    (!list.is_empty() && list.len() == items.len()).then_some(Address::List(list))
+    let good = sound && with_host < 2 && !items.is_empty() && list.len() + with_host == items.len();
+    good.then_some(match (with_host, list.is_empty()) {
+        (0, _) => Address::List(list),
+        (_, true) => Address::Host,
+        (_, false) => Address::HostAnd(list),
+    })
+}
+
+/// Takes "host" in a zone; reports and gives false where another target has it.
+fn the_host(table: &Table<'_>, zone: usize, seen: &mut TargetsSeen) -> bool {
+    if let Some(other) = seen.hosts.get(&zone) {
+        let message = format!("`{other}` has the address \"host\" already");
+        let fix = "list the addresses of this target; only one of a zone can be \"host\"";
+        table.problem_at("address", &message, fix);
+        return false;
+    }
+    seen.hosts.insert(zone, table.key().to_owned());
+    true
 }
 
 fn roles_of(node: &Node<'_>) -> Option<Vec<Role>> {
@@ -417,7 +336,7 @@ fn declared_targets(top: &Table<'_>) -> Option<Vec<String>> {
     Some(names)
 }
 
-fn name(node: &Node<'_>) -> Option<Name> {
+pub(super) fn name(node: &Node<'_>) -> Option<Name> {
     let text = node.string()?;
     let shape = "use 1 to 32 of a-z, 0-9 and `-`";
     Name::new(text).map_err(|why| node.problem(format!("`{text}`: {why}"), shape)).ok()

@@ -9,6 +9,7 @@ mod limit;
 mod rules;
 mod syntax;
 mod values;
+mod zones;
 
 /// The least that a good file has, for tests that add to it.
 const LEAST: &str = "\

@@ -11,7 +11,7 @@ use lyncwall_common::abi::{Flow, FlowKeyV4, FlowKeyV6, NetPort, map};
 use lyncwall_common::fields::Address;
 
 use super::sys;
-use crate::standing::{Moment, Protocol, Standing};
+use crate::standing::{Leg, Moment, Protocol, Standing};
 
 /// The maps of flows.
 pub(super) struct FlowMaps {
@@ -31,8 +31,8 @@ impl FlowMaps {
         Ok([v4.context("counting the flows of IPv4")?, v6.context("counting the flows of IPv6")?])
     }
 
-    /// The flow that lets a connection's packets in, alive or not; none for echo.
-    pub(super) fn find(&self, standing: &Standing) -> Result<Option<Flow>> {
+    /// The flow that lets a connection's packets in by a zone, alive or not; none for echo.
+    pub(super) fn find(&self, standing: &Standing, zone: u16) -> Result<Option<Flow>> {
         let protocol = match standing.protocol {
             Protocol::Tcp => TCP,
             Protocol::Udp => UDP,
@@ -42,14 +42,12 @@ impl FlowMaps {
         let found = match (standing.local.ip(), standing.remote.ip()) {
             (IpAddr::V4(local), IpAddr::V4(remote)) => {
                 let [local, remote] = [local, remote].map(|address| units(address.octets()));
-                let key =
-                    FlowKeyV4 { local, remote, local_port, remote_port, protocol, reserved: 0, zone: 0 };
+                let key = FlowKeyV4 { local, remote, local_port, remote_port, protocol, reserved: 0, zone };
                 HashMap::<_, FlowKeyV4, Flow>::try_from(&self.v4)?.get(&key, 0)
             }
             (IpAddr::V6(local), IpAddr::V6(remote)) => {
                 let [local, remote] = [local, remote].map(|address| units(address.octets()));
-                let key =
-                    FlowKeyV6 { local, remote, local_port, remote_port, protocol, reserved: 0, zone: 0 };
+                let key = FlowKeyV6 { local, remote, local_port, remote_port, protocol, reserved: 0, zone };
                 HashMap::<_, FlowKeyV6, Flow>::try_from(&self.v6)?.get(&key, 0)
             }
             _ => return Ok(None),
@@ -110,11 +108,17 @@ fn descriptor(map: &Map) -> Result<BorrowedFd<'_>> {
     }
 }
 
-/// Shows a connection to the program as if this side had sent a packet of it. Whether that makes a flow is for the program
+/// Shows a connection to the program as if this side had sent a packet of it by `leg`. Whether that makes a flow is for the program
 /// to say, which knows what is open.
-pub(super) fn show(program: &SchedClassifier, standing: &Standing, moment: Moment) -> Result<()> {
-    let frame = standing.outgoing(moment)?;
-    let options = TestRunOptions { data_in: Some(&frame), ..TestRunOptions::default() };
+pub(super) fn show(program: &SchedClassifier, standing: &Standing, moment: Moment, leg: Leg) -> Result<()> {
+    /// Where `struct __sk_buff` has the interface; what lies before it is 0. The kernel takes it from 5.9 on.
+    const IFINDEX: usize = 10;
+    let frame = standing.outgoing(moment, leg)?;
+    let mut context = [0u32; IFINDEX + 1];
+    context[IFINDEX] = leg.ifindex;
+    let context: Vec<u8> = context.iter().flat_map(|word| word.to_ne_bytes()).collect();
+    let context = (leg.ifindex != 0).then_some(&*context);
+    let options = TestRunOptions { data_in: Some(&frame), ctx_in: context, ..TestRunOptions::default() };
     program.test_run(options).context("showing a standing connection to the program")?;
     Ok(())
 }

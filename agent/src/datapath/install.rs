@@ -8,7 +8,7 @@ use aya::Ebpf;
 use aya::maps::{Array, MapData};
 use lyncwall_common::abi::{
     AllowTable, Features, Generation, Live, MAX_POLICIES, NO_COUNTER, NO_POLICY, PolicyTable, PortTransport,
-    SLOTS, TargetTable, map, policy_index,
+    SLOTS, TargetTable, VlanTable, ZONES, map, policy_index, vlans_index,
 };
 
 use super::control::Control;
@@ -45,6 +45,7 @@ pub enum Hold {
 pub(super) struct Generations {
     generations: Array<MapData, Generation>,
     targets: Array<MapData, TargetTable>,
+    vlans: Array<MapData, VlanTable>,
     policies: Array<MapData, PolicyTable>,
     allow: Array<MapData, AllowTable>,
     sources: SourceSets,
@@ -65,6 +66,7 @@ impl Generations {
         Ok(Self {
             generations: take(ebpf, map::GENERATIONS)?,
             targets: take(ebpf, map::TARGETS)?,
+            vlans: take(ebpf, map::VLANS)?,
             policies: take(ebpf, map::POLICIES)?,
             allow: take(ebpf, map::ALLOW)?,
             sources: SourceSets::take(ebpf)?,
@@ -188,6 +190,11 @@ impl Generations {
             self.targets.set(slot, targets.as_ref(), 0).with_context(|| writing(map::TARGETS, slot))?;
             after_write(map::TARGETS)?;
         }
+        for (number, table) in (0..).zip(&compiled.vlans) {
+            let index = vlans_index(slot, number);
+            self.vlans.set(index, table.as_ref(), 0).with_context(|| writing(map::VLANS, slot))?;
+            after_write(map::VLANS)?;
+        }
         // Policies of an earlier generation that this one has no number for stay: nothing leads to them.
         for (policy, tables) in (0..).zip(&compiled.policies) {
             for (transport, table) in PortTransport::ALL.into_iter().zip(tables) {
@@ -247,12 +254,27 @@ fn check(compiled: &Compiled) -> Result<()> {
         features.has(Features::GROUPS) == grouped,
         "the feature bit and the groups of the open ports do not fit together"
     );
+    let interfaces = compiled.generation.interfaces;
+    ensure!(
+        interfaces.iter().all(|interface| usize::from(interface.vlans) <= compiled.vlans.len())
+            && interfaces.iter().all(|interface| usize::from(interface.zone) < ZONES),
+        "an interface is in a zone, or has a table of VLANs, that there is not"
+    );
+    ensure!(
+        features.has(Features::ZONES)
+            || interfaces.iter().all(|interface| interface.zone == 0 && interface.vlans == 0),
+        "the feature bit and the zones of the interfaces do not fit together"
+    );
     let known = |policy: u32| policy == NO_POLICY || (policy as usize) < policies;
     match &compiled.targets {
         None => ensure!(policies > 0, "policy 0 holds for every destination, and there is none"),
         Some(targets) => ensure!(
-            known(targets.host)
-                && targets.entries.iter().filter(|entry| entry.used != 0).all(|entry| known(entry.policy)),
+            targets
+                .entries
+                .iter()
+                .flat_map(|entry| entry.zones)
+                .chain(targets.zones.iter().flat_map(|zone| [zone.others, zone.groups]))
+                .all(|code| known(code.target().policy)),
             "a target has a policy beyond the {policies} that there are"
         ),
     }

@@ -6,15 +6,15 @@ use std::os::fd::{AsRawFd as _, BorrowedFd};
 
 use anyhow::{Context as _, Result};
 use aya::programs::xdp::XdpMode;
-use rtnetlink::MulticastGroup;
-use rtnetlink::packet_core::{NLM_F_ACK, NLM_F_DUMP, NetlinkPayload};
+use nix::libc::ENODEV;
+use rtnetlink::packet_core::{NLM_F_ACK, NLM_F_DUMP};
 use rtnetlink::packet_route::RouteNetlinkMessage;
 use rtnetlink::packet_route::link::{
     LinkAttribute, LinkInfo, LinkLayerType, LinkMessage, LinkXdp, XdpAttached,
 };
 use rtnetlink::sys::protocols::NETLINK_ROUTE;
-use tokio_stream::{Stream, StreamExt as _};
 
+use super::sys;
 use crate::netlink::ask;
 
 /// How the program is attached.
@@ -93,16 +93,18 @@ pub(super) fn clear(index: u32, mode: Mode, program: BorrowedFd<'_>) -> Result<(
     Ok(())
 }
 
-/// Something each time that an interface of the calling thread's network namespace appears or changes. Must be called
-/// within a tokio runtime.
-pub(super) fn changes() -> Result<impl Stream<Item = ()> + Send> {
-    let (connection, _, messages) =
-        rtnetlink::new_multicast_connection(&[MulticastGroup::Link]).context("listening to netlink")?;
-    tokio::spawn(connection);
-    Ok(messages.filter_map(|(message, _)| match message.payload {
-        NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewLink(_)) => Some(()),
-        _ => None,
-    }))
+/// Features that take the tags of 802.1Q and of 802.1ad out of frames, and what `ethtool -K` calls them.
+const STRIPPING: [(&str, &str); 2] =
+    [("rx-vlan-hw-parse", "rxvlan"), ("rx-vlan-stag-hw-parse", "rx-vlan-stag-hw-parse")];
+
+/// Those that are on.
+pub(super) fn stripped_tags(interface: &str) -> Result<Vec<&'static str>> {
+    let offloads = match sys::offloads(interface) {
+        Err(error) if error.raw_os_error() == Some(ENODEV) => return Ok(Vec::new()),
+        offloads => offloads.context("asking for its offloads")?,
+    };
+    let on = |feature: &str| offloads.iter().any(|(name, on)| *on && name == feature);
+    Ok(STRIPPING.into_iter().filter(|(feature, _)| on(feature)).map(|(_, name)| name).collect())
 }
 
 fn interface(message: RouteNetlinkMessage) -> Option<Interface> {

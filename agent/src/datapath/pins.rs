@@ -19,7 +19,7 @@ use super::{egress, interfaces};
 use crate::problem::{Problem, Problems};
 
 /// Everything of ours in the pin directory but the links.
-const MAPS: [&str; 21] = [
+const MAPS: [&str; 22] = [
     map::CONTROL,
     map::MANAGEMENT_V4,
     map::MANAGEMENT_V6,
@@ -27,6 +27,7 @@ const MAPS: [&str; 21] = [
     map::BLOCKED_V6,
     map::GENERATIONS,
     map::TARGETS,
+    map::VLANS,
     map::POLICIES,
     map::ALLOW,
     map::SOURCES_V4,

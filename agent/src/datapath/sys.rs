@@ -6,6 +6,7 @@ use std::num::NonZeroUsize;
 use std::ops::Deref;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU8, AtomicU64};
@@ -315,4 +316,59 @@ pub(super) fn read_record<T: Pod>(bytes: &[u8]) -> Option<T> {
     }
     // SAFETY: there are enough bytes, any bytes are a `Pod`, and no alignment is asked for.
     Some(unsafe { bytes.as_ptr().cast::<T>().read_unaligned() })
+}
+
+/// What the driver of an interface of this thread's network namespace does by itself, by ethtool's names, and whether it is
+/// switched on.
+///
+/// # Errors
+/// Those of ioctl(2): `ENODEV` where there is no such interface.
+pub(super) fn offloads(interface: &str) -> io::Result<Vec<(String, bool)>> {
+    const ETHTOOL_GSTRINGS: u32 = 0x1b;
+    const ETHTOOL_GSSET_INFO: u32 = 0x37;
+    const ETHTOOL_GFEATURES: u32 = 0x3a;
+    const ETH_SS_FEATURES: u32 = 4;
+    const NAME: usize = 32;
+    // struct ethtool_sset_info: command, reserved, a mask of 64 bits, and a number for each bit.
+    let mut info = [ETHTOOL_GSSET_INFO, 0, 0, 0, 0];
+    let mask = (1u64 << ETH_SS_FEATURES).to_ne_bytes();
+    for (half, bytes) in info[2..4].iter_mut().zip(mask.as_chunks::<4>().0) {
+        *half = u32::from_ne_bytes(*bytes);
+    }
+    ethtool(interface, &mut info)?;
+    let count = info[4] as usize;
+    // struct ethtool_gstrings: command, set, how many, and 32 bytes for each. A kernel has so many, and no other number.
+    let mut names = vec![0u32; 3 + count * NAME / 4];
+    names[..2].copy_from_slice(&[ETHTOOL_GSTRINGS, ETH_SS_FEATURES]);
+    ethtool(interface, &mut names)?;
+    // struct ethtool_gfeatures: command, how many, and four words for each 32 of them; the third says what is on.
+    let blocks = count.div_ceil(32);
+    let mut values = vec![0u32; 2 + blocks * 4];
+    values[..2].copy_from_slice(&[ETHTOOL_GFEATURES, blocks as u32]);
+    ethtool(interface, &mut values)?;
+    let bytes: Vec<u8> = names[3..].iter().flat_map(|word| word.to_ne_bytes()).collect();
+    let name = |bytes: &[u8]| {
+        let end = bytes.iter().position(|&byte| byte == 0).unwrap_or(bytes.len());
+        String::from_utf8_lossy(&bytes[..end]).into_owned()
+    };
+    let is_on = |n: usize| values[2 + n / 32 * 4 + 2] >> (n % 32) & 1 != 0;
+    Ok(bytes.chunks_exact(NAME).enumerate().map(|(n, bytes)| (name(bytes), is_on(n))).collect())
+}
+
+/// A command of ethtool, which `request` begins with, to an interface; the answer takes its place. It must have the
+/// room for the answer: the callers' commands say how much that is.
+fn ethtool(interface: &str, request: &mut [u32]) -> io::Result<()> {
+    // SAFETY: plain integers and pointers, for which zeroes are valid.
+    let mut what = unsafe { std::mem::zeroed::<libc::ifreq>() };
+    // The last byte stays zero.
+    let room = what.ifr_name.len() - 1;
+    for (place, byte) in what.ifr_name.iter_mut().take(room).zip(interface.bytes()) {
+        *place = byte.cast_signed();
+    }
+    what.ifr_ifru.ifru_data = request.as_mut_ptr().cast();
+    // Any socket of the namespace will do.
+    let socket = UnixDatagram::unbound()?;
+    // SAFETY: a whole `ifreq`, whose pointer is to a request with room for the answer, and both live across the call.
+    let result = unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCETHTOOL, &raw mut what) };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }

@@ -290,7 +290,7 @@ impl Firewall {
         self.install(&plan, &roles, &machine)?;
         self.detach_others(&plan)?;
         // One that was made again while the other configuration held is not guarded yet.
-        self.interface_changed()
+        self.machine_changed()
     }
 
     /// Ends what only the configuration before asked for.

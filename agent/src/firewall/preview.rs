@@ -26,7 +26,7 @@ impl Firewall {
         let [before, after] = [&self.memory.roles, &all].map(|roles| self.plan.input(roles, &machine));
         let [before, after] = [before?, after?].map(|input| Input { mode: Mode::Enforce, ..input });
         let (opened, closed) = port_changes(&self.plan, &before.targets, &after.targets);
-        let comparison = Comparison::new(before, after, &self.memory.counters)?;
+        let comparison = Comparison::new(before, after, &self.memory.counters, self.plan.legs(&machine))?;
         let listeners = standing::listeners()?;
         let cut = self.shut_out(&self.plan, &comparison)?;
         let fill = self.datapath.flow_fill()?;
@@ -80,7 +80,8 @@ impl Firewall {
     /// The connections that stand and whose packets get in before a change and not after it.
     fn shut_out(&self, plan: &Plan, comparison: &Comparison) -> Result<Vec<Standing>> {
         let standing = standing::inbound().context("listing the connections that stand")?;
-        self.datapath.without_flow(comparison.shut_out(standing), plan.config.flows.times)
+        let config = &plan.config;
+        self.datapath.without_flow(comparison.shut_out(standing), config.flows.times, config.zones.len())
     }
 
     /// A change to `plan` with `roles`, as it concerns connections that stand.
@@ -92,7 +93,7 @@ impl Firewall {
     ) -> Result<Comparison, Problems> {
         // Where the interfaces differ, their numbers do not fit: no rule that is for ports looks at them.
         let before = self.plan.input(&self.memory.roles, machine)?;
-        Comparison::new(before, plan.input(roles, machine)?, &self.memory.counters)
+        Comparison::new(before, plan.input(roles, machine)?, &self.memory.counters, plan.legs(machine))
     }
 
     /// Before the new generation judges: makes flows of the TCP connections that it would cut. Of UDP the program makes a
@@ -101,7 +102,7 @@ impl Firewall {
         let found = self.shut_out(plan, comparison)?;
         let tcp: Vec<Standing> =
             found.iter().filter(|found| found.protocol == Protocol::Tcp).copied().collect();
-        self.datapath.open_flows(&tcp)?;
+        self.datapath.open_flows(&tcp, comparison.legs())?;
         Ok(found)
     }
 
@@ -115,9 +116,9 @@ impl Firewall {
     ) -> Result<u64> {
         let udp: Vec<Standing> =
             found.iter().filter(|found| found.protocol == Protocol::Udp).copied().collect();
-        self.datapath.open_flows(&udp)?;
+        self.datapath.open_flows(&udp, comparison.legs())?;
         let more = self.shut_out(plan, comparison)?;
-        self.datapath.open_flows(&more)?;
+        self.datapath.open_flows(&more, comparison.legs())?;
         Ok(more.len() as u64)
     }
 

@@ -221,6 +221,9 @@ fn interfaces(
 fn addresses(address: &Address) -> Vec<String> {
     match address {
         Address::Host => vec!["host".to_owned()],
+        Address::HostAnd(list) => {
+            std::iter::once("host".to_owned()).chain(list.iter().map(ToString::to_string)).collect()
+        }
         Address::List(list) => list.iter().map(ToString::to_string).collect(),
     }
 }

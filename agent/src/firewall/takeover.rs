@@ -22,12 +22,12 @@ impl Firewall {
         let names: Vec<&str> = wanted.iter().map(|(name, _)| *name).collect();
         // Before the program is there, so that nothing that goes out is overlooked.
         self.datapath.set_learning(true);
-        let attached = self.watch_and_seed(&names, learn).and_then(|()| self.attach(plan));
+        let attached = self.watch_and_seed(plan, &names, learn).and_then(|()| self.attach(plan));
         self.datapath.set_learning(false);
         attached
     }
 
-    fn watch_and_seed(&mut self, names: &[&str], learn: Duration) -> Result<()> {
+    fn watch_and_seed(&mut self, plan: &Plan, names: &[&str], learn: Duration) -> Result<()> {
         let new = self.datapath.attach_egress(names)?;
         if new.is_empty() {
             return Ok(());
@@ -41,7 +41,7 @@ impl Firewall {
             thread::sleep(learn);
         }
         let standing = standing::connections()?;
-        self.datapath.seed(&standing)?;
+        self.datapath.seed(&standing, &plan.legs(&machine::look_again(&plan.config)?))?;
         // Whoever connected to this box is judged by its rules, not let in as a reply.
         let (accepting, own) = (standing::accepting()?, machine::addresses()?);
         let forgotten =

@@ -12,7 +12,7 @@ use super::wide::is_wide;
 use super::{Compiled, CounterBook, Input, TargetInput, compile, judge};
 use crate::config::{Address, AllowWhat};
 use crate::problem::Problems;
-use crate::standing::{Listener, Moment, Standing};
+use crate::standing::{Leg, Listener, Moment, Standing};
 
 /// Two policies of one box, side by side.
 pub struct Comparison {
@@ -20,18 +20,26 @@ pub struct Comparison {
     after: Compiled,
     inputs: [Input; 2],
     open: [OpenPorts; 2],
-    ifindex: u32,
+    legs: Vec<Leg>,
 }
 
 impl Comparison {
+    /// `counters` are those that are in use now; by which of the `legs` a connection comes in is not known, so it is
+    /// looked at by each.
+    ///
     /// # Errors
-    /// As [`compile()`]. `counters` are those that are in use now.
-    pub fn new(before: Input, after: Input, counters: &CounterBook) -> Result<Self, Problems> {
+    /// As [`compile()`].
+    pub fn new(
+        before: Input,
+        after: Input,
+        counters: &CounterBook,
+        legs: Vec<Leg>,
+    ) -> Result<Self, Problems> {
         Ok(Self {
             before: compile(&before, &mut counters.clone())?,
             after: compile(&after, &mut counters.clone())?,
             open: [OpenPorts::of(&before.targets), OpenPorts::of(&after.targets)],
-            ifindex: after.interfaces.first().map_or(0, |interface| interface.ifindex),
+            legs,
             inputs: [before, after],
         })
     }
@@ -42,10 +50,18 @@ impl Comparison {
         &self.inputs[1]
     }
 
+    /// The ways in that are looked at.
+    #[must_use]
+    pub fn legs(&self) -> &[Leg] {
+        &self.legs
+    }
+
     /// The connections among these whose packets get in now without a flow, and do not afterwards. Audit mode lets all in.
     pub fn shut_out(&self, standing: impl IntoIterator<Item = Standing>) -> Vec<Standing> {
         let closes = |standing: &Standing| {
-            lets_in(&self.before, self.ifindex, standing) && !lets_in(&self.after, self.ifindex, standing)
+            let by =
+                |leg: &Leg| lets_in(&self.before, *leg, standing) && !lets_in(&self.after, *leg, standing);
+            self.legs.iter().any(by)
         };
         standing.into_iter().filter(closes).collect()
     }
@@ -117,9 +133,9 @@ impl Comparison {
 }
 
 /// True where the packets of a connection get in without a flow.
-fn lets_in(compiled: &Compiled, ifindex: u32, standing: &Standing) -> bool {
-    let frame = standing.incoming(Moment::Middle);
-    frame.is_ok_and(|frame| judge(compiled, ifindex, &frame).action == Action::Pass)
+fn lets_in(compiled: &Compiled, leg: Leg, standing: &Standing) -> bool {
+    let frame = standing.incoming(Moment::Middle, leg);
+    frame.is_ok_and(|frame| judge(compiled, leg.ifindex, &frame).action == Action::Pass)
 }
 
 /// The targets that packets to a listener have.
@@ -131,24 +147,35 @@ pub(super) fn reached_as<'a>(listener: &Listener, input: &'a Input) -> BTreeSet<
         !address.is_loopback() && (any || *address == bound)
     };
     let addresses = input.local.iter().filter(|address| takes(address));
-    addresses.filter_map(|address| target_of(&input.targets, *address)).collect()
+    addresses.flat_map(|address| targets_of(input, *address)).collect()
 }
 
-/// The target of an address of this box.
-fn target_of(targets: &[TargetInput], address: IpAddr) -> Option<&str> {
-    let listed = targets.iter().find(|target| names(target, address));
-    let target = listed.or_else(|| targets.iter().find(|target| target.address == Address::Host));
-    target.map(|target| &*target.name)
+/// The targets of an address of this box: one in each zone, where there is one.
+fn targets_of(input: &Input, address: IpAddr) -> impl Iterator<Item = &str> {
+    (0..input.zones.len()).filter_map(move |zone| {
+        let here = || input.targets.iter().filter(move |target| target.zone == zone);
+        let target =
+            here().find(|target| names(target, address)).or_else(|| here().find(|target| is_host(target)));
+        target.map(|target| &*target.name)
+    })
+}
+
+/// True for a target that is the box itself.
+fn is_host(target: &TargetInput) -> bool {
+    matches!(target.address, Address::Host | Address::HostAnd(_))
 }
 
 /// True for a target that packets to this box have.
 pub(super) fn is_here(target: &TargetInput, own: &[IpAddr]) -> bool {
-    target.address == Address::Host || own.iter().any(|address| names(target, *address))
+    is_host(target) || own.iter().any(|address| names(target, *address))
 }
 
 /// True where a target lists an address.
 fn names(target: &TargetInput, address: IpAddr) -> bool {
-    matches!(&target.address, Address::List(list) if list.contains(&address))
+    match &target.address {
+        Address::Host => false,
+        Address::HostAnd(list) | Address::List(list) => list.contains(&address),
+    }
 }
 
 #[cfg(test)]

@@ -1,17 +1,17 @@
 //! From what a configuration, a catalogue and a machine say to the tables of one generation.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::HashSet;
 
 use lyncwall_common::abi::{
-    Class, FLAG_DHCP_CLIENT, Features, Generation, INTERFACE_BUCKETS, Interface, MAX_INTERFACES,
-    MAX_POLICIES, MAX_PREFIXES, NetPort, PolicyTable, PortSet, PortTransport,
+    Class, Features, Generation, Limit, MAX_POLICIES, MAX_PREFIXES, NetPort, PolicyTable, PortSet,
+    PortTransport,
 };
 
 use super::allow;
 use super::counters::{CounterBook, Identity};
 use super::input::{GroupInput, Input, Rule, TargetInput, check_prefixes, ports_in};
-use super::{Compiled, ManagementTables, seed, sources, targets};
-use crate::config::{Management, Mode, Unmatched};
+use super::{Compiled, ManagementTables, sources, targets, zones};
+use crate::config::{Management, Mode};
 use crate::problem::{Problem, Problems};
 
 /// Compiles a generation. The same input and counters give the same tables. The number of the generation is 0: it
@@ -23,18 +23,19 @@ use crate::problem::{Problem, Problems};
 /// Everything that does not fit into the tables; `counters` is then as it was.
 pub fn compile(input: &Input, counters: &mut CounterBook) -> Result<Compiled, Problems> {
     let mut problems = Problems::default();
-    let rules = sorted_rules(&input.targets, &mut problems);
-    let generation = generation(input, &mut problems);
+    let owners = zones::owners(input);
+    let rules = sorted_rules(&owners, &mut problems);
+    let (interfaces, vlans) = zones::interfaces(input, &mut problems);
     let management = management(input.management.as_ref(), &mut problems);
-    let targets = targets::table(&input.targets, &input.local, &mut problems);
-    let allow = allow::compile(&input.allow, &input.targets, &mut problems);
+    let targets = targets::table(input, &mut problems);
+    let allow = allow::compile(&input.allow, &owners, &mut problems);
     let sources = sources::table(&input.groups, &input.allow, &mut problems);
-    check_groups(input, &mut problems);
+    check_groups(&owners, &input.groups, &mut problems);
     problems.or(())?;
 
     let identities: Vec<Identity> = rules
         .iter()
-        .zip(&input.targets)
+        .zip(&owners)
         .flat_map(|(lists, target)| lists.iter().flatten().map(|rule| rule.identity(&target.name)))
         .chain(input.allow.iter().map(allow::identity))
         .collect();
@@ -61,10 +62,13 @@ pub fn compile(input: &Input, counters: &mut CounterBook) -> Result<Compiled, Pr
     if allow.is_some() {
         features = features.with(Features::ALLOW);
     }
+    if input.zones.len() > 1 {
+        features = features.with(Features::ZONES);
+    }
     if rules.iter().flatten().flatten().any(|rule| !rule.groups.is_empty()) {
         features = features.with(Features::GROUPS);
     }
-    if generation.limits.iter().any(|limit| limit.rate != 0) {
+    if input.limits.iter().any(|limit| limit.rate != 0) {
         features = features.with(Features::LIMIT);
     }
     let allow = allow.map(|mut table| {
@@ -73,7 +77,13 @@ pub fn compile(input: &Input, counters: &mut CounterBook) -> Result<Compiled, Pr
         }
         table
     });
-    Ok(Compiled { features, generation, targets, policies, allow, sources, management })
+    let generation = Generation {
+        flow_times: input.flow_times,
+        unmatched_pass: zones::unmatched_pass(&input.zones),
+        limits: std::array::from_fn(|policy| input.limits.get(policy).copied().unwrap_or(Limit::NONE)),
+        ..interfaces
+    };
+    Ok(Compiled { features, generation, vlans, targets, policies, allow, sources, management })
 }
 
 /// Rules of one (policy, transport): classes are bytes, and class 0 is closed.
@@ -87,7 +97,10 @@ fn sorted_rules<'a>(targets: &'a [TargetInput], problems: &mut Problems) -> Vec<
     }
     if targets.len() > MAX_POLICIES as usize {
         problems.push(Problem::new(
-            format!("there are {} targets, and there is room for {MAX_POLICIES}", targets.len()),
+            format!(
+                "there are {} targets, zones that limit what goes out among them, and there is room for {MAX_POLICIES}",
+                targets.len()
+            ),
             "give targets with the same roles one [[target]] with all of their addresses",
         ));
     }
@@ -143,10 +156,9 @@ fn rules_of<'a>(target: &'a TargetInput, transport: PortTransport, problems: &mu
 }
 
 /// Groups that rules refer to and that are not there: what opens a port to them would open it to nobody.
-fn check_groups(input: &Input, problems: &mut Problems) {
-    for target in &input.targets {
-        for rule in target.inbound.iter().filter(|rule| sources::mask(&input.groups, &rule.groups).is_none())
-        {
+fn check_groups(targets: &[TargetInput], groups: &[GroupInput], problems: &mut Problems) {
+    for target in targets {
+        for rule in target.inbound.iter().filter(|rule| sources::mask(groups, &rule.groups).is_none()) {
             problems.push(Problem::new(
                 format!(
                     "target `{}` has a rule for {} port {} that is for {}, not all of which are groups with prefixes",
@@ -176,49 +188,6 @@ fn policy_table(
         }
     }
     table
-}
-
-fn generation(input: &Input, problems: &mut Problems) -> Generation {
-    let mut generation = Generation {
-        flow_times: input.flow_times,
-        unmatched_pass: u32::from(input.unmatched == Unmatched::Pass),
-        ..Generation::EMPTY
-    };
-    for (place, limit) in generation.limits.iter_mut().zip(&input.limits) {
-        *place = *limit;
-    }
-    if input.interfaces.len() > MAX_INTERFACES {
-        problems.push(Problem::new(
-            format!(
-                "there are {} interfaces, and there is room for {MAX_INTERFACES}",
-                input.interfaces.len()
-            ),
-            "attach to fewer interfaces",
-        ));
-    }
-    // Those that are not there at the moment have no number.
-    let there = input.interfaces.iter().filter(|interface| interface.ifindex != 0).take(MAX_INTERFACES);
-    let entries: BTreeMap<u32, Interface> = there
-        .map(|interface| {
-            let flags = if interface.dhcp_client { FLAG_DHCP_CLIENT } else { 0 };
-            (interface.ifindex, Interface { ifindex: interface.ifindex, flags })
-        })
-        .collect();
-    let numbers: Vec<u32> = entries.keys().copied().collect();
-    let found =
-        seed::find::<_, 1, INTERFACE_BUCKETS>(&numbers, |[seed], number| Generation::bucket(seed, *number));
-    let Some(([seed], _)) = found else {
-        problems.push(Problem::new(
-            "no arrangement of the interfaces' numbers was found",
-            format!("report this with the numbers {numbers:?}, and attach to fewer interfaces until it is repaired"),
-        ));
-        return generation;
-    };
-    generation.interface_seed = seed;
-    for (number, entry) in entries {
-        generation.interfaces[Generation::bucket(seed, number)] = entry;
-    }
-    generation
 }
 
 fn management(management: Option<&Management>, problems: &mut Problems) -> ManagementTables {

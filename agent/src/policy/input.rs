@@ -12,7 +12,10 @@ use crate::problem::{Problem, Problems};
 /// What a generation is made from.
 #[derive(Debug, Clone)]
 pub struct Input {
-    /// A target's position is the number of its policy; 1 to 16, no two of one name, at most one `host`.
+    /// 1 to 8; a zone's position is its number.
+    pub zones: Vec<ZoneInput>,
+    /// A target's position is the number of its policy; no two of one name, at most one `host` in each zone. At least one,
+    /// and together with the zones that limit what goes out up to 16.
     pub targets: Vec<TargetInput>,
     /// The further rules, the first that matches counts; up to 64, no two of one name.
     pub allow: Vec<Allow>,
@@ -20,18 +23,30 @@ pub struct Input {
     pub groups: Vec<GroupInput>,
     /// Who always gets in.
     pub management: Option<Management>,
-    /// What happens to a destination in no target.
-    pub unmatched: Unmatched,
     /// Whether packets are dropped.
     pub mode: Mode,
     /// The interfaces that are attached to, up to 32.
     pub interfaces: Vec<InterfaceInput>,
     /// The box's own addresses: management reaches them also where a target lists them.
     pub local: Vec<IpAddr>,
+    /// True where the box forwards: `host` is its own addresses then, and not every destination.
+    pub forwards: bool,
     /// How long flows live.
     pub flow_times: FlowTimes,
     /// How many connections a source may open, by target; targets beyond the list have no limit.
     pub limits: Vec<Limit>,
+}
+
+/// A zone.
+#[derive(Debug, Clone, Default)]
+pub struct ZoneInput {
+    /// Its name.
+    pub name: String,
+    /// What happens to a destination in none of its targets.
+    pub unmatched: Unmatched,
+    /// What may be called by those who are behind it, at destinations in none of its targets; `None` where `unmatched`
+    /// decides. Groups are those of the destination.
+    pub outbound: Option<Vec<Rule>>,
 }
 
 /// A target with what is open there.
@@ -39,6 +54,8 @@ pub struct Input {
 pub struct TargetInput {
     /// Its name.
     pub name: String,
+    /// The number of its zone.
+    pub zone: usize,
     /// Its destination addresses.
     pub address: Address,
     /// The open ports; rules of one transport share no port. Up to 255 for each transport.
@@ -82,10 +99,16 @@ pub struct GroupInput {
 }
 
 /// An interface that is attached to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct InterfaceInput {
-    /// The kernel's number of it; not 0.
+    /// The kernel's number of it; 0 where it is not there.
     pub ifindex: u32,
+    /// The numbers of its members, where it is a bond: what comes in by them is told with their numbers.
+    pub members: Vec<u32>,
+    /// The number of the zone it is in.
+    pub zone: usize,
+    /// VLANs on it that are in a zone of their own, by identifier.
+    pub vlans: Vec<(u16, usize)>,
     /// True where the box is a DHCP client there.
     pub dhcp_client: bool,
 }

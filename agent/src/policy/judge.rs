@@ -77,6 +77,12 @@ impl<'a> HostTables<'a> {
         decide::judge(frame, self)
     }
 
+    /// The zone of frames of a VLAN that come in by the interface, 0 for untagged ones; `None` where it is in none.
+    #[must_use]
+    pub fn zone_of(&self, vlan: u16) -> Option<u32> {
+        self.zone(0, vlan)
+    }
+
     /// Takes notice of a frame that goes out.
     pub fn track(&self, frame: &[u8]) {
         flow::track(frame, self);
@@ -106,8 +112,17 @@ impl Rules for HostTables<'_> {
         self.compiled.management.sources.iter().any(|prefix| prefix.contains(source))
     }
 
-    fn target(&self, _slot: u32, address: [u64; 2]) -> Target {
-        self.compiled.targets.as_ref().map_or(Target::NONE, |table| table.find(address))
+    fn zone(&self, _slot: u32, vlan: u16) -> Option<u32> {
+        let interface = self.compiled.generation.interface(self.ifindex)?;
+        if vlan == 0 || interface.vlans == 0 {
+            return Some(interface.zone.into());
+        }
+        let table = self.compiled.vlans.get(usize::from(interface.vlans) - 1)?;
+        Some(table.0[usize::from(vlan)].into())
+    }
+
+    fn target(&self, _slot: u32, zone: u32, address: [u64; 2]) -> Target {
+        self.compiled.targets.as_ref().map_or(Target::NONE, |table| table.find(zone, address))
     }
 
     fn port(
@@ -134,8 +149,8 @@ impl Rules for HostTables<'_> {
         table.first(candidates, source_record(&self.compiled.sources, source).rules)
     }
 
-    fn unmatched_pass(&self, _slot: u32) -> bool {
-        self.compiled.generation.unmatched_pass != 0
+    fn unmatched_pass(&self, _slot: u32, zone: u32) -> bool {
+        self.compiled.generation.passes_unmatched(zone)
     }
 }
 

@@ -1,69 +1,48 @@
 //! The table of destination addresses.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 
 use lyncwall_common::abi::{
-    MAX_TARGET_ADDRESSES, NO_POLICY, TARGET_BUCKETS, TargetEntry, TargetTable, mapped,
+    MAX_TARGET_ADDRESSES, NO_POLICY, TARGET_BUCKETS, Target, TargetCode, TargetEntry, TargetTable,
+    ZONE_NUMBERS, ZoneTargets, mapped,
 };
 
-use super::input::TargetInput;
+use super::input::Input;
 use super::seed;
+use super::zones::outbound_policies;
 use crate::config::Address;
 use crate::problem::{Problem, Problems};
 
-/// The table for these targets; `None` where `host` is the only one, so that nothing needs to be looked up.
-pub(super) fn table(
-    targets: &[TargetInput],
-    local: &[IpAddr],
-    problems: &mut Problems,
-) -> Option<Box<TargetTable>> {
-    let mut host = NO_POLICY;
-    let mut owners: HashMap<[u64; 2], &str> = HashMap::new();
-    let mut entries = Vec::new();
-    for (policy, target) in (0u32..).zip(targets) {
-        let addresses = match &target.address {
-            Address::Host if host == NO_POLICY => {
-                host = policy;
-                continue;
-            }
-            Address::Host => {
-                problems.push(Problem::new(
-                    format!("target `{}` is a second one with address = \"host\"", target.name),
-                    "name its addresses, or give its roles to the other",
-                ));
-                continue;
-            }
-            Address::List(addresses) => addresses,
-        };
-        for &address in addresses {
-            let key = words(address);
-            if let Some(owner) = owners.insert(key, &target.name) {
-                problems.push(Problem::new(
-                    format!("target `{}` has the address {address}, which target `{owner}` has", target.name),
-                    "give an address to one target",
-                ));
-            }
-            let local = if local.contains(&address) { TargetEntry::LOCAL } else { 0 };
-            entries.push(TargetEntry { address: key, policy, used: TargetEntry::USED | local });
-        }
-    }
-    if targets.len() == 1 && host != NO_POLICY {
+/// The table for these targets; `None` where `host` is every destination, so that nothing needs to be looked up.
+pub(super) fn table(input: &Input, problems: &mut Problems) -> Option<Box<TargetTable>> {
+    let outbound = outbound_policies(input);
+    let found = problems.iter().count();
+    let (hosts, mut said) = said_of(input, problems);
+    if let ([_], [only], false) = (&*input.zones, &*input.targets, input.forwards)
+        && is_host(&only.address)
+        && outbound == [None]
+    {
         return None;
     }
-    if entries.len() > MAX_TARGET_ADDRESSES {
+    if input.forwards {
+        let own = input.local.iter().filter(|address| !address.is_loopback() && !address.is_unspecified());
+        add_own(own, &hosts, &outbound, &mut said);
+    }
+    if said.len() > MAX_TARGET_ADDRESSES {
+        let with_own = if input.forwards { ", those of this box among them" } else { "" };
         problems.push(Problem::new(
             format!(
-                "the targets have {} addresses, and there is room for {MAX_TARGET_ADDRESSES}",
-                entries.len()
+                "the targets have {} addresses{with_own}, and there is room for {MAX_TARGET_ADDRESSES}",
+                said.len()
             ),
-            "use address = \"host\" for the target with the most addresses",
+            "use address = \"host\" for the target with the most addresses, on a box that does not forward",
         ));
     }
-    if !problems.is_empty() {
+    if problems.iter().count() > found {
         return None;
     }
-    let keys: Vec<[u64; 2]> = entries.iter().map(|entry| entry.address).collect();
+    let keys: Vec<[u64; 2]> = said.keys().copied().collect();
     let Some((seed, _)) = find_seed(&keys) else {
         problems.push(Problem::new(
             "no arrangement of the targets' addresses was found",
@@ -71,12 +50,108 @@ pub(super) fn table(
         ));
         return None;
     };
-    let unused = TargetEntry { address: [0; 2], policy: NO_POLICY, used: 0 };
-    let mut table = Box::new(TargetTable { seed, entries: [unused; TARGET_BUCKETS], host, reserved: 0 });
-    for entry in entries {
-        table.entries[TargetTable::bucket(seed, entry.address)] = entry;
+    let zones = std::array::from_fn(|zone| {
+        let [host, outbound] = [&hosts, &outbound].map(|of| of.get(zone).copied().flatten());
+        rest_of_zone(host, outbound, input.forwards)
+    });
+    let mut table = Box::new(TargetTable { seed, entries: [TargetEntry::UNUSED; TARGET_BUCKETS], zones });
+    for (address, zones) in said {
+        table.entries[TargetTable::bucket(seed, address)] = TargetEntry { address, zones };
     }
     Some(table)
+}
+
+/// What is said of addresses, in each zone.
+type Said = BTreeMap<[u64; 2], [TargetCode; ZONE_NUMBERS]>;
+
+const fn is_host(address: &Address) -> bool {
+    matches!(address, Address::Host | Address::HostAnd(_))
+}
+
+/// The policy of `host` by zone, and what the targets say of the addresses that they list.
+fn said_of(input: &Input, problems: &mut Problems) -> (Vec<Option<u32>>, Said) {
+    let mut hosts = vec![None; input.zones.len()];
+    let mut owners: HashMap<(usize, [u64; 2]), &str> = HashMap::new();
+    let mut said = Said::new();
+    for (policy, target) in (0u32..).zip(&input.targets) {
+        let Some(host) = hosts.get_mut(target.zone) else {
+            problems.push(Problem::new(
+                format!("target `{}` is in zone {}, which there is not", target.name, target.zone),
+                "name a zone that there is",
+            ));
+            continue;
+        };
+        if is_host(&target.address) {
+            if host.is_some() {
+                problems.push(Problem::new(
+                    format!("target `{}` is a second one with address = \"host\"", target.name),
+                    "name its addresses, or give its roles to the other",
+                ));
+                continue;
+            }
+            *host = Some(policy);
+        }
+        let (addresses, own) = match &target.address {
+            Address::Host => continue,
+            Address::HostAnd(addresses) => (addresses, true),
+            Address::List(addresses) => (addresses, false),
+        };
+        for &address in addresses {
+            let key = words(address);
+            if let Some(owner) = owners.insert((target.zone, key), &target.name) {
+                problems.push(Problem::new(
+                    format!("target `{}` has the address {address}, which target `{owner}` has", target.name),
+                    "give an address to one target",
+                ));
+            }
+            let host = own || input.local.contains(&address);
+            let code = TargetCode::of(Target { policy, host, outbound: false });
+            if let Some(zone) =
+                said.entry(key).or_insert([TargetCode::UNSAID; ZONE_NUMBERS]).get_mut(target.zone)
+            {
+                *zone = code;
+            }
+        }
+    }
+    (hosts, said)
+}
+
+/// The box's own addresses, which are `host` in the zones that have it, and never what somebody calls behind the box.
+fn add_own<'a>(
+    own: impl Iterator<Item = &'a IpAddr>,
+    hosts: &[Option<u32>],
+    outbound: &[Option<u32>],
+    said: &mut Said,
+) {
+    let said_of_own: [TargetCode; ZONE_NUMBERS] = std::array::from_fn(|zone| {
+        let [host, outbound] = [hosts, outbound].map(|of| of.get(zone).copied().flatten());
+        match host.or(outbound.map(|_| NO_POLICY)) {
+            Some(policy) => TargetCode::of(Target { policy, host: true, outbound: false }),
+            None => TargetCode::UNSAID,
+        }
+    });
+    if said_of_own.iter().all(|code| *code == TargetCode::UNSAID) {
+        return;
+    }
+    for address in own {
+        let codes = said.entry(words(*address)).or_insert([TargetCode::UNSAID; ZONE_NUMBERS]);
+        for (code, own) in codes.iter_mut().zip(said_of_own) {
+            if *code == TargetCode::UNSAID {
+                *code = own;
+            }
+        }
+    }
+}
+
+/// Of addresses that nothing is said of, in a zone with these policies.
+fn rest_of_zone(host: Option<u32>, outbound: Option<u32>, forwards: bool) -> ZoneTargets {
+    let to_host = Target { policy: host.unwrap_or(NO_POLICY), host: true, outbound: false };
+    let others = match (host, outbound) {
+        (Some(_), _) if !forwards => to_host,
+        (_, Some(policy)) => Target { policy, host: true, outbound: true },
+        (_, None) => Target { policy: NO_POLICY, ..to_host },
+    };
+    ZoneTargets { others: TargetCode::of(others), groups: TargetCode::of(to_host) }
 }
 
 /// An address in the form of [`TargetEntry::address`].

@@ -16,22 +16,40 @@ pub enum Moment {
     Middle,
 }
 
+/// A way in and out of the box: by which interface a packet comes or goes, and in which VLAN.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Leg {
+    /// The number of the interface; 0 where it does not matter.
+    pub ifindex: u32,
+    /// The VLAN on it; 0 for untagged frames.
+    pub vlan: u16,
+}
+
 impl Standing {
-    /// A packet that this side sends.
+    /// A packet that this side sends by `leg`.
     ///
     /// # Errors
     /// Where the ends are of different families.
-    pub fn outgoing(&self, moment: Moment) -> Result<Vec<u8>> {
-        frame(self.protocol, self.local, self.remote, moment)
+    pub fn outgoing(&self, moment: Moment, leg: Leg) -> Result<Vec<u8>> {
+        tagged(frame(self.protocol, self.local, self.remote, moment)?, leg)
     }
 
-    /// A packet that the far side sends.
+    /// A packet that the far side sends, which comes in by `leg`.
     ///
     /// # Errors
     /// As [`Standing::outgoing`].
-    pub fn incoming(&self, moment: Moment) -> Result<Vec<u8>> {
-        frame(self.protocol, self.remote, self.local, moment)
+    pub fn incoming(&self, moment: Moment, leg: Leg) -> Result<Vec<u8>> {
+        tagged(frame(self.protocol, self.remote, self.local, moment)?, leg)
     }
+}
+
+/// With a tag behind the addresses where the leg is a VLAN, as 802.1Q has it.
+fn tagged(mut frame: Vec<u8>, leg: Leg) -> Result<Vec<u8>> {
+    if leg.vlan != 0 {
+        let [high, low] = leg.vlan.to_be_bytes();
+        frame.splice(12..12, [0x81, 0, high, low]);
+    }
+    Ok(frame)
 }
 
 fn frame(protocol: Protocol, from: SocketAddr, to: SocketAddr, moment: Moment) -> Result<Vec<u8>> {

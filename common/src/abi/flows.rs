@@ -21,7 +21,7 @@ pub struct FlowKeyV4 {
     pub protocol: u8,
     /// Keeps the size a multiple of 4; 0.
     pub reserved: u8,
-    /// The zone; 0, as there is one.
+    /// The zone of the leg that what opened it left by, and that its replies come in by; 0 where there is one.
     pub zone: u16,
 }
 
@@ -41,7 +41,7 @@ pub struct FlowKeyV6 {
     pub protocol: u8,
     /// Keeps the size a multiple of 4; 0.
     pub reserved: u8,
-    /// The zone; 0, as there is one.
+    /// The zone, likewise.
     pub zone: u16,
 }
 

@@ -16,6 +16,8 @@ impl Features {
     pub const TARGETS: Self = Self(4);
     /// There are open ports that only groups of sources may use.
     pub const GROUPS: Self = Self(8);
+    /// There are several zones. Without this bit every packet is in zone 0.
+    pub const ZONES: Self = Self(16);
     /// There are targets where a source may open only so many connections.
     pub const LIMIT: Self = Self(64);
     /// There is a block-list. Set in the live record alone: no generation has it or has it not.

@@ -2,7 +2,7 @@
 
 use core::hint::black_box;
 
-use super::{FlowTimes, Limit, NetPort, PortTransport};
+use super::{NetPort, PortTransport};
 
 /// Slots that hold a generation: the live one, the one to fall back to, and one to fill.
 pub const SLOTS: u32 = 3;
@@ -19,21 +19,8 @@ pub const MAX_SOURCES: u32 = 131_072;
 /// Groups with prefixes in a generation: one bit each in [`Class::groups`].
 pub const MAX_GROUPS: usize = 32;
 
-/// Interfaces in a generation.
-pub const MAX_INTERFACES: usize = 32;
-
-/// Buckets of [`Generation::interfaces`]; a power of two. A seed that keeps 32 numbers apart in so many is found in a few
-/// tries.
-pub const INTERFACE_BUCKETS: usize = 256;
-
 /// Rules in an [`AllowTable`]: one bit each.
 pub const ALLOW_RULES: usize = 64;
-
-/// Buckets of a [`TargetTable`]; a power of two.
-pub const TARGET_BUCKETS: usize = 4096;
-
-/// Addresses in a [`TargetTable`]: as many as a search for a seed without a collision finds room for quickly.
-pub const MAX_TARGET_ADDRESSES: usize = 256;
 
 /// Stands for "no policy" where a policy's number is expected.
 pub const NO_POLICY: u32 = u32::MAX;
@@ -46,22 +33,6 @@ pub const NO_COUNTER: u32 = u32::MAX;
 #[inline(always)]
 pub const fn policy_index(slot: u32, policy: u32, transport: PortTransport) -> u32 {
     (slot * MAX_POLICIES + policy) * 2 + transport as u32
-}
-
-/// The target that a destination belongs to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Target {
-    /// Its policy, or [`NO_POLICY`].
-    pub policy: u32,
-    /// True where the destination is the box itself and not an address that it stands in front of.
-    pub host: bool,
-}
-
-impl Target {
-    /// The box itself, where there are no other targets.
-    pub const HOST: Self = Self { policy: 0, host: true };
-    /// No target at all.
-    pub const NONE: Self = Self { policy: NO_POLICY, host: false };
 }
 
 /// What allow rules are looked up by.
@@ -197,7 +168,7 @@ const _: () = assert!(size_of::<SourceRecord>() == 16);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(C)]
 pub struct SourceV4 {
-    /// The set, in the first byte; the rest is 0. [`Generation::sources`] names it; management has one set, 0.
+    /// The set, in the first byte; the rest is 0. [`Generation::sources`](super::Generation::sources) names it; management has one set, 0.
     pub set: [u8; 4],
     /// As it lies in the packet, in 16-bit units.
     pub address: [u16; 2],
@@ -207,7 +178,7 @@ pub struct SourceV4 {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(C)]
 pub struct SourceV6 {
-    /// The set, in the first byte; the rest is 0. [`Generation::sources`] names it; management has one set, 0.
+    /// The set, in the first byte; the rest is 0. [`Generation::sources`](super::Generation::sources) names it; management has one set, 0.
     pub set: [u8; 4],
     /// As it lies in the packet, in 16-bit units.
     pub address: [u16; 8],
@@ -215,112 +186,6 @@ pub struct SourceV6 {
 
 const _: () = assert!(size_of::<SourceV4>() == 8);
 const _: () = assert!(size_of::<SourceV6>() == 20);
-
-/// The destination addresses of a generation, in a table where a seed was found that keeps them apart: one look
-/// answers.
-#[derive(Clone, Copy)]
-#[repr(C)]
-pub struct TargetTable {
-    /// Makes [`TargetTable::bucket`] free of collisions; both odd.
-    pub seed: [u64; 2],
-    /// By bucket.
-    pub entries: [TargetEntry; TARGET_BUCKETS],
-    /// The policy of `host`, for every address that is not in the table; or [`NO_POLICY`]. Addresses that are not in
-    /// the table count as the box itself either way, so that management reaches it.
-    pub host: u32,
-    /// Keeps the size a multiple of 8.
-    pub reserved: u32,
-}
-
-/// One destination address.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(C)]
-pub struct TargetEntry {
-    /// The address as two words, each as it lies in the packet; an IPv4 address is mapped (RFC 4291, 2.5.5.2).
-    pub address: [u64; 2],
-    /// The target's policy.
-    pub policy: u32,
-    /// [`TargetEntry::USED`], [`TargetEntry::LOCAL`]; 0 where the entry is not in use.
-    pub used: u32,
-}
-
-impl TargetEntry {
-    /// The entry is in use.
-    pub const USED: u32 = 1;
-    /// The address is the box's own: management reaches it.
-    pub const LOCAL: u32 = 2;
-}
-
-const _: () = assert!(core::mem::offset_of!(TargetTable, entries) == 16);
-const _: () = assert!(size_of::<TargetEntry>() == 24);
-const _: () = assert!(size_of::<TargetTable>() == 16 + 24 * TARGET_BUCKETS + 8);
-
-impl TargetTable {
-    /// Where an address belongs under a seed.
-    ///
-    /// The shift in between is what a plain sum of two products lacks: there, two addresses that differ in the highest bit
-    /// of both words collide under every seed.
-    #[must_use]
-    #[inline(always)]
-    pub const fn bucket(seed: [u64; 2], address: [u64; 2]) -> usize {
-        let first = address[0].wrapping_mul(seed[0]);
-        let sum = (first ^ (first >> 32)).wrapping_add(address[1]).wrapping_mul(seed[1]);
-        (sum >> (64 - TARGET_BUCKETS.trailing_zeros())) as usize
-    }
-
-    /// The target of an address.
-    #[must_use]
-    #[inline(always)]
-    pub const fn find(&self, address: [u64; 2]) -> Target {
-        let entry = &self.entries[Self::bucket(self.seed, address)];
-        if entry.used != 0 && entry.address[0] == address[0] && entry.address[1] == address[1] {
-            return Target { policy: entry.policy, host: entry.used & TargetEntry::LOCAL != 0 };
-        }
-        Target { policy: self.host, host: true }
-    }
-}
-
-/// An IPv4 address, as it lies in the packet, in the form of [`TargetEntry`].
-#[must_use]
-#[inline(always)]
-pub const fn mapped([high, low]: [u16; 2]) -> [u64; 2] {
-    [0, (0xffff_0000 | (high as u64) << 32 | (low as u64) << 48).to_le()]
-}
-
-/// The interface is a DHCP client: replies to it pass.
-pub const FLAG_DHCP_CLIENT: u32 = 1;
-
-/// What a generation says of one interface.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-#[repr(C)]
-pub struct Interface {
-    /// The kernel's number of it; 0 where the entry is not in use.
-    pub ifindex: u32,
-    /// [`FLAG_DHCP_CLIENT`].
-    pub flags: u32,
-}
-
-/// What a generation says once for all, needed off the common path only.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(C)]
-pub struct Generation {
-    /// Counts up with every switch and reload; 0 where the slot was never filled.
-    pub number: u64,
-    /// How long flows live.
-    pub flow_times: FlowTimes,
-    /// 1 where destinations in no target pass.
-    pub unmatched_pass: u32,
-    /// The set of sources in `SOURCES_V4` and `SOURCES_V6`, below [`SLOTS`]. Generations with the same sources share one.
-    pub sources: u32,
-    /// Makes [`Generation::bucket`] free of collisions; odd.
-    pub interface_seed: u64,
-    /// Interfaces that something is said of, by bucket: one look answers.
-    pub interfaces: [Interface; INTERFACE_BUCKETS],
-    /// How many connections a source may open, by policy.
-    pub limits: [Limit; MAX_POLICIES as usize],
-}
-
-const _: () = assert!(size_of::<Generation>() == 32 + 8 * INTERFACE_BUCKETS + 16 * MAX_POLICIES as usize);
 
 impl SourceV4 {
     /// The key data of an address in a set.
@@ -336,34 +201,6 @@ impl SourceV6 {
     #[must_use]
     pub fn new(set: u32, address: core::net::Ipv6Addr) -> Self {
         Self { set: [set as u8, 0, 0, 0], address: address.segments().map(u16::to_be) }
-    }
-}
-
-impl Generation {
-    /// A slot that was never filled.
-    pub const EMPTY: Self = Self {
-        number: 0,
-        flow_times: FlowTimes::DEFAULT,
-        unmatched_pass: 0,
-        sources: 0,
-        interface_seed: 1,
-        interfaces: [Interface { ifindex: 0, flags: 0 }; INTERFACE_BUCKETS],
-        limits: [Limit::NONE; MAX_POLICIES as usize],
-    };
-
-    /// True where the interface is marked as a DHCP client.
-    #[must_use]
-    #[inline(always)]
-    pub fn is_dhcp_client(&self, ifindex: u32) -> bool {
-        let interface = self.interfaces[Self::bucket(self.interface_seed, ifindex)];
-        interface.ifindex == ifindex && interface.flags & FLAG_DHCP_CLIENT != 0
-    }
-
-    /// Where an interface belongs under a seed.
-    #[must_use]
-    #[inline(always)]
-    pub const fn bucket(seed: u64, ifindex: u32) -> usize {
-        ((ifindex as u64).wrapping_mul(seed) >> (64 - INTERFACE_BUCKETS.trailing_zeros())) as usize
     }
 }
 
@@ -385,7 +222,7 @@ impl PolicyTable {
 
 #[cfg(test)]
 mod tests {
-    use super::{lowest_bit, mapped};
+    use super::lowest_bit;
 
     #[test]
     fn the_lowest_bit_is_found() {
@@ -393,14 +230,5 @@ mod tests {
             assert_eq!(lowest_bit(1 << n), n);
             assert_eq!(lowest_bit(u64::MAX << n), n);
         }
-    }
-
-    #[test]
-    fn an_ipv4_address_is_mapped_as_it_lies_in_memory() {
-        let address = std::net::Ipv4Addr::new(192, 0, 2, 10);
-        let [a, b, c, d] = address.octets();
-        let [high, low] = mapped([u16::from_ne_bytes([a, b]), u16::from_ne_bytes([c, d])]);
-        let bytes = [high.to_ne_bytes(), low.to_ne_bytes()].concat();
-        assert_eq!(bytes, address.to_ipv6_mapped().octets());
     }
 }

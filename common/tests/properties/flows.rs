@@ -12,8 +12,8 @@ use crate::frames::{Ip, Payload, Spec, spec};
 use crate::verdict::{Firsts, ends, expected, unsound};
 use crate::world::{HZ, State, World, world};
 
-/// Protocol, this side and its port, the far side and its port.
-type Key = (u8, (IpAddr, u16), (IpAddr, u16));
+/// Zone, protocol, this side and its port, the far side and its port.
+type Key = (Option<u32>, u8, (IpAddr, u16), (IpAddr, u16));
 
 /// How far a flow is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,37 +66,40 @@ impl Model {
             return;
         }
         let (local, remote) = ends(spec);
+        let zone = world.zone(&spec.tags);
         if spec.link_broadcast || remote.is_multicast() || remote.to_string() == "255.255.255.255" {
             return;
         }
         match spec.payload {
             Payload::Tcp { source, destination, flags, .. } => {
-                let key = (6, (local, source), (remote, destination));
+                let key = (zone, 6, (local, source), (remote, destination));
                 let [fin, syn, rst, ack] = [1, 2, 4, 16].map(|bit| flags & bit != 0);
-                let phase = match self.flows.get(&key) {
+                // What was silent for so long that its port's stamp tells that no flow lives there is not picked up again.
+                let known = self.flows.get(&key).filter(|(_, last)| now - last < 7900 * HZ);
+                let phase = match known {
                     _ if syn && !ack => Some(Phase::Syn),
                     Some(_) if fin || rst => Some(Phase::Ended),
                     Some((Phase::Syn, _)) => Some(Phase::Talking),
                     Some((phase, _)) => Some(*phase),
                     None => (self.learning && !fin && !rst && !syn)
                         .then_some(Phase::Talking)
-                        .filter(|_| !answer_passes(world, (local, source), remote, PortTransport::Tcp)),
+                        .filter(|_| !answer_passes(world, zone, (local, source), remote, PortTransport::Tcp)),
                 };
                 if let Some(phase) = phase {
                     self.flows.insert(key, (phase, now));
                 }
             }
             Payload::Udp { source, destination, .. } => {
-                let key = (17, (local, source), (remote, destination));
+                let key = (zone, 17, (local, source), (remote, destination));
                 let known = self.flows.contains_key(&key);
-                if known || !answer_passes(world, (local, source), remote, PortTransport::Udp) {
+                if known || !answer_passes(world, zone, (local, source), remote, PortTransport::Udp) {
                     self.flows.insert(key, (Phase::Datagrams, now));
                 }
             }
             Payload::Icmp { kind, .. } => {
                 let (request, protocol) = if v6 { (128, 58) } else { (8, 1) };
                 if kind == request {
-                    self.flows.insert((protocol, (local, ID), (remote, 0)), (Phase::Echo, now));
+                    self.flows.insert((zone, protocol, (local, ID), (remote, 0)), (Phase::Echo, now));
                 }
             }
             Payload::Other { .. } => {}
@@ -104,14 +107,14 @@ impl Model {
     }
 
     /// True for what comes in and belongs to a flow, which then lives on.
-    pub(crate) fn is_reply(&mut self, spec: &Spec, now: u64) -> bool {
+    pub(crate) fn is_reply(&mut self, zone: Option<u32>, spec: &Spec, now: u64) -> bool {
         let (remote, local) = ends(spec);
         let key = match spec.payload {
             Payload::Tcp { flags, .. } if flags & 0x12 == 0x02 => return false,
-            Payload::Tcp { source, destination, .. } => (6, (local, destination), (remote, source)),
-            Payload::Udp { source, destination, .. } => (17, (local, destination), (remote, source)),
-            Payload::Icmp { kind: 0, .. } if local.is_ipv4() => (1, (local, ID), (remote, 0)),
-            Payload::Icmp { kind: 129, .. } if local.is_ipv6() => (58, (local, ID), (remote, 0)),
+            Payload::Tcp { source, destination, .. } => (zone, 6, (local, destination), (remote, source)),
+            Payload::Udp { source, destination, .. } => (zone, 17, (local, destination), (remote, source)),
+            Payload::Icmp { kind: 0, .. } if local.is_ipv4() => (zone, 1, (local, ID), (remote, 0)),
+            Payload::Icmp { kind: 129, .. } if local.is_ipv6() => (zone, 58, (local, ID), (remote, 0)),
             Payload::Icmp { .. } | Payload::Other { .. } => return false,
         };
         let Some((phase, last)) = self.flows.get_mut(&key) else { return false };
@@ -136,22 +139,24 @@ const ID: u16 = 0;
 /// Whether a rule lets in what `remote` answers.
 fn answer_passes(
     world: &World,
+    zone: Option<u32>,
     (local, port): (IpAddr, u16),
     remote: IpAddr,
     transport: PortTransport,
 ) -> bool {
-    let listed = world.targets.iter().find(|(address, _)| *address == local).map(|(_, policy)| *policy);
-    let policy = if world.targets.is_empty() { Some(0) } else { listed.or(world.host) };
+    let listed = world.listed(zone, local);
+    let policy = listed.or(world.rest(zone));
+    let far = if listed.is_none() && world.limits(zone) { local } else { remote };
     let managed = listed.is_none()
         && world.management_ports.contains(&(transport, port))
         && world.management_sources.contains(&remote);
     managed
         || world.first_allow(Ok((transport, port)), policy, remote).is_some()
         || match policy {
-            Some(policy) => world
-                .open(policy, transport, port)
-                .is_some_and(|(_, open)| world.in_scope(&open.groups, remote)),
-            None => world.unmatched_pass,
+            Some(policy) => {
+                world.open(policy, transport, port).is_some_and(|(_, open)| world.in_scope(&open.groups, far))
+            }
+            None => world.passes_unmatched(zone),
         }
 }
 

@@ -394,7 +394,8 @@ fn payload() -> impl Strategy<Value = Payload> {
 }
 
 pub(crate) fn spec() -> impl Strategy<Value = Spec> {
-    let tags = prop::collection::vec((any::<bool>(), 0..4096u16), 0..=2);
+    let id = prop_oneof![4 => 0..6u16, 1 => 0..4096u16];
+    let tags = prop::collection::vec((any::<bool>(), id), 0..=2);
     let rare = prop::bool::weighted(0.1);
     (tags, rare, ip(), payload(), 0..50usize).prop_map(|(tags, link_broadcast, ip, payload, padding)| Spec {
         tags,

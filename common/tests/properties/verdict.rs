@@ -13,8 +13,8 @@ use crate::frames::{Built, Extension, Ip, Opt, Payload, Spec, sequence, spec};
 use crate::parse::{damaged, noise};
 use crate::world::{HZ, State, World, world};
 
-/// Source, destination, identification, and the protocol for IPv4.
-type Datagram = (IpAddr, IpAddr, u16, Option<u8>);
+/// Zone, source, destination, identification, and the protocol for IPv4.
+type Datagram = (Option<u32>, IpAddr, IpAddr, u16, Option<u8>);
 
 /// First fragments that were let in: when they are forgotten, where they end, and whether management let them in.
 pub(crate) type Firsts = HashMap<Datagram, (u64, usize, bool)>;
@@ -34,7 +34,8 @@ pub(crate) fn expected(
     }
     let Some(part) = spec.part() else { return judge_whole(world, flows, spec, now) };
     let v4 = matches!(spec.ip, Ip::V4 { .. });
-    let key = (source, destination, part.id, v4.then_some(spec.protocol()));
+    let zone = world.zone(&spec.tags);
+    let key = (zone, source, destination, part.id, v4.then_some(spec.protocol()));
     if part.start != 0 {
         let first = firsts.get(&key).filter(|(until, ..)| now < *until);
         let reason = match first {
@@ -48,7 +49,7 @@ pub(crate) fn expected(
         return (reason, None);
     }
     let (reason, counter) = judge_whole(world, flows, spec, now);
-    if passes(world, reason) {
+    if passes(world, zone, reason) {
         firsts.insert(key, (now + 30 * HZ, built.end - built.part, reason == Reason::Management));
     } else {
         firsts.remove(&key);
@@ -84,8 +85,12 @@ pub(crate) fn unsound(spec: &Spec) -> Option<Reason> {
 /// The table from "TCP with no flags" on.
 fn judge_whole(world: &World, flows: &mut Model, spec: &Spec, now: u64) -> (Reason, Option<u32>) {
     let (source, destination) = ends(spec);
-    let listed = world.targets.iter().find(|(address, _)| *address == destination).map(|(_, policy)| *policy);
-    let policy = if world.targets.is_empty() { Some(0) } else { listed.or(world.host) };
+    let zone = world.zone(&spec.tags);
+    let listed = world.listed(zone, destination);
+    let policy = listed.or(world.rest(zone));
+    // What goes out of a zone is for the groups of its destination.
+    let goes_out = listed.is_none() && world.limits(zone);
+    let far = if goes_out { destination } else { source };
     let (transport, from, to) = match spec.payload {
         Payload::Tcp { source, destination, flags, .. } => {
             let [fin, syn, rst] = [1, 2, 4].map(|bit| flags & bit != 0);
@@ -135,7 +140,7 @@ fn judge_whole(world: &World, flows: &mut Model, spec: &Spec, now: u64) -> (Reas
     }
     let open = policy.and_then(|policy| world.open(policy, transport, to));
     if let Some((counter, open)) = open
-        && world.in_scope(&open.groups, source)
+        && world.in_scope(&open.groups, far)
     {
         let opens = matches!(spec.payload, Payload::Tcp { flags, .. } if flags & 0x12 == 0x02);
         let policy = policy.expect("it has an open port");
@@ -144,11 +149,11 @@ fn judge_whole(world: &World, flows: &mut Model, spec: &Spec, now: u64) -> (Reas
         }
         return (Reason::Allowed, Some(counter));
     }
-    if flows.is_reply(spec, now) {
+    if flows.is_reply(zone, spec, now) {
         return (Reason::Established, None);
     }
     let goes_on = matches!(spec.payload, Payload::Tcp { flags, .. } if flags & 0x12 != 0x02);
-    match policy {
+    match policy.filter(|_| !goes_out) {
         Some(_) if open.is_some() => (Reason::Source, None),
         Some(_) if goes_on => (Reason::NoFlow, None),
         Some(_) => (Reason::Closed, None),
@@ -162,7 +167,9 @@ fn icmp(world: &World, flows: &mut Model, spec: &Spec, kind: u8, now: u64) -> Re
     match (&spec.ip, kind) {
         (Ip::V4 { .. }, 3 | 11 | 12) | (Ip::V6 { .. }, 1..=4) => error,
         (Ip::V4 { .. }, 8) | (Ip::V6 { .. }, 128) => echo,
-        (Ip::V4 { .. }, 0) | (Ip::V6 { .. }, 129) if flows.is_reply(spec, now) => Reason::Established,
+        (Ip::V4 { .. }, 0) | (Ip::V6 { .. }, 129) if flows.is_reply(world.zone(&spec.tags), spec, now) => {
+            Reason::Established
+        }
         (Ip::V6 { hop_limit, .. }, 133..=136) => {
             if *hop_limit == 255 {
                 Reason::Neighbour
@@ -183,9 +190,9 @@ pub(crate) fn ends(spec: &Spec) -> (IpAddr, IpAddr) {
 }
 
 /// What enforcing does, written out again.
-fn passes(world: &World, reason: Reason) -> bool {
+fn passes(world: &World, zone: Option<u32>, reason: Reason) -> bool {
     match reason {
-        Reason::Unmatched => world.unmatched_pass,
+        Reason::Unmatched => world.passes_unmatched(zone),
         Reason::NonIp
         | Reason::Fragment
         | Reason::Management
@@ -201,14 +208,26 @@ fn passes(world: &World, reason: Reason) -> bool {
     }
 }
 
-fn check_action(world: &World, verdict: Verdict) {
-    let action = if passes(world, verdict.reason) { Action::Pass } else { Action::Drop };
+fn check_action(world: &World, zone: Option<u32>, verdict: Verdict) {
+    let action = if passes(world, zone, verdict.reason) { Action::Pass } else { Action::Drop };
     assert_eq!(verdict.judged, action, "{verdict:?}");
     let audit = world.audit && verdict.reason != Reason::Blocked;
     assert_eq!(verdict.action, if audit { Action::Pass } else { action }, "{verdict:?}");
     assert_ne!(verdict.reason, Reason::Internal);
     assert!(matches!(verdict.reason, Reason::Allow | Reason::Allowed) || verdict.counter == u32::MAX);
     assert_eq!(verdict.slot, 1);
+}
+
+/// The zone of a frame of any bytes.
+fn zone_of(world: &World, bytes: &[u8]) -> Option<u32> {
+    let tag = match bytes {
+        [_, _, _, _, _, _, _, _, _, _, _, _, 0x81, 0x00, high, low, _, _, ..]
+        | [_, _, _, _, _, _, _, _, _, _, _, _, 0x88, 0xa8, high, low, _, _, ..] => {
+            u16::from_be_bytes([*high, *low]) & 0xfff
+        }
+        _ => 0,
+    };
+    world.zone(&[(false, tag)])
 }
 
 proptest! {
@@ -228,7 +247,7 @@ proptest! {
             let verdict = judge(&built.bytes[..], &state);
             prop_assert_eq!(verdict.reason, reason, "{:?}", spec);
             prop_assert_eq!(verdict.counter, counter.unwrap_or(u32::MAX), "{:?}", spec);
-            check_action(&world, verdict);
+            check_action(&world, world.zone(&spec.tags), verdict);
         }
     }
 
@@ -238,7 +257,7 @@ proptest! {
         bytes in prop_oneof![prop::collection::vec(any::<u8>(), 0..120), noise(), damaged()],
     ) {
         let verdict = judge(&bytes[..], &State::new(&world));
-        check_action(&world, verdict);
+        check_action(&world, zone_of(&world, &bytes), verdict);
     }
 }
 

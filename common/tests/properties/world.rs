@@ -1,12 +1,12 @@
 //! Tables without any cleverness: lists that are searched from the front.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, Ipv6Addr};
 
 use lyncwall_common::abi::{
     AllowKey, Bucket, Class, Features, Flow, FlowKeyV4, FlowKeyV6, FlowTimes, FragmentKey, FragmentRecord,
-    Limit, Live, NO_POLICY, NetPort, OpeningKey, PortTransport, Target, Until,
+    Limit, Live, NO_POLICY, NO_ZONE, NetPort, OpeningKey, PortTransport, Target, Until,
 };
 use lyncwall_common::decide::{Rate, Rules, Tables};
 use lyncwall_common::fields::{Address, Place};
@@ -27,17 +27,23 @@ pub(crate) struct World {
     pub(crate) blocked: Vec<(IpAddr, Option<u64>)>,
     /// What a source may open, by policy: a second, at once, and whether that is for the policy alone.
     pub(crate) limits: [Option<(u32, u32, bool)>; 3],
-    /// Address and policy; none at all means that `host` is the only target.
-    pub(crate) targets: Vec<(IpAddr, u32)>,
-    /// The policy of the box itself beside those targets.
-    pub(crate) host: Option<u32>,
+    /// The zone of each VLAN that has one of its own, or is in none. None at all means that there is one zone, 0, which
+    /// all others are in.
+    pub(crate) vlans: Vec<(u16, Option<u32>)>,
+    /// Zone, address and policy; none at all, and one zone, means that `host` is the only target.
+    pub(crate) targets: Vec<(u32, IpAddr, u32)>,
+    /// The policy of the box itself beside those targets, by zone.
+    pub(crate) hosts: Vec<Option<u32>>,
+    /// A zone where the policy of `hosts` says what may be called.
+    pub(crate) outbound: Option<u32>,
     /// Open ports; the position is the counter.
     pub(crate) open: Vec<Open>,
     /// Groups by number, below 32, with a source that is in each.
     pub(crate) members: Vec<(u32, IpAddr)>,
     pub(crate) allow: Vec<AllowRule>,
     pub(crate) dhcp_client: bool,
-    pub(crate) unmatched_pass: bool,
+    /// By zone.
+    pub(crate) unmatched_pass: Vec<bool>,
     pub(crate) errors_within: bool,
     pub(crate) echo_within: bool,
 }
@@ -69,7 +75,8 @@ impl World {
         for (used, feature) in [
             (self.audit, Features::AUDIT),
             (!self.allow.is_empty(), Features::ALLOW),
-            (!self.targets.is_empty(), Features::TARGETS),
+            (!self.has_one_target(), Features::TARGETS),
+            (!self.vlans.is_empty(), Features::ZONES),
             (self.open.iter().any(|open| !open.groups.is_empty()), Features::GROUPS),
             (self.limits.iter().any(Option::is_some), Features::LIMIT),
         ] {
@@ -84,6 +91,38 @@ impl World {
     pub(crate) fn is_blocked(&self, source: IpAddr, now: u64) -> bool {
         let lasts = |until: Option<u64>| until.is_none_or(|until| now < START + until * HZ);
         self.blocked.iter().any(|(blocked, until)| *blocked == source && lasts(*until))
+    }
+
+    /// True where the box itself is all there is.
+    pub(crate) fn has_one_target(&self) -> bool {
+        self.targets.is_empty() && self.vlans.is_empty()
+    }
+
+    /// The zone of a frame with these VLAN identifiers, the outer one first; `None` where it is in none.
+    pub(crate) fn zone(&self, tags: &[(bool, u16)]) -> Option<u32> {
+        let outer = tags.first().map_or(0, |(_, id)| *id);
+        self.vlans.iter().find(|(id, _)| *id == outer).map_or(Some(0), |(_, zone)| *zone)
+    }
+
+    /// The policy of the target that lists an address.
+    pub(crate) fn listed(&self, zone: Option<u32>, address: IpAddr) -> Option<u32> {
+        let here = |(of, target, _): &&(u32, IpAddr, u32)| Some(*of) == zone && *target == address;
+        self.targets.iter().find(here).map(|(.., policy)| *policy)
+    }
+
+    /// The policy for addresses that no target of a zone lists.
+    pub(crate) fn rest(&self, zone: Option<u32>) -> Option<u32> {
+        if self.has_one_target() { Some(0) } else { self.hosts[zone? as usize] }
+    }
+
+    /// True where that one says what may be called.
+    pub(crate) fn limits(&self, zone: Option<u32>) -> bool {
+        !self.has_one_target() && zone.is_some() && zone == self.outbound
+    }
+
+    /// True where destinations in no target of a zone pass.
+    pub(crate) fn passes_unmatched(&self, zone: Option<u32>) -> bool {
+        zone.is_some_and(|zone| self.unmatched_pass[zone as usize])
     }
 
     pub(crate) fn first_allow(
@@ -168,14 +207,22 @@ impl Rules for State<'_> {
         self.world.management_sources.contains(&source.ip())
     }
 
-    fn target(&self, _: u32, address: [u64; 2]) -> Target {
+    fn zone(&self, _: u32, vlan: u16) -> Option<u32> {
+        self.world.zone(&[(false, vlan)])
+    }
+
+    fn target(&self, _: u32, zone: u32, address: [u64; 2]) -> Target {
+        let zone = Some(zone).filter(|zone| *zone != NO_ZONE);
         let mut bytes = [0; 16];
         bytes[..8].copy_from_slice(&address[0].to_ne_bytes());
         bytes[8..].copy_from_slice(&address[1].to_ne_bytes());
         let address = IpAddr::V6(Ipv6Addr::from(bytes)).to_canonical();
-        match self.world.targets.iter().find(|(target, _)| *target == address) {
-            Some((_, policy)) => Target { policy: *policy, host: false },
-            None => Target { policy: self.world.host.unwrap_or(NO_POLICY), host: true },
+        match self.world.listed(zone, address) {
+            Some(policy) => Target { policy, host: false, outbound: false },
+            None => {
+                let policy = self.world.rest(zone).unwrap_or(NO_POLICY);
+                Target { policy, host: true, outbound: self.world.limits(zone) }
+            }
         }
     }
 
@@ -198,8 +245,8 @@ impl Rules for State<'_> {
         self.world.first_allow(what, Some(policy).filter(|policy| *policy != NO_POLICY), source.ip())
     }
 
-    fn unmatched_pass(&self, _: u32) -> bool {
-        self.world.unmatched_pass
+    fn unmatched_pass(&self, _: u32, zone: u32) -> bool {
+        self.world.passes_unmatched(Some(zone).filter(|zone| *zone != NO_ZONE))
     }
 }
 
@@ -336,6 +383,12 @@ fn limits() -> impl Strategy<Value = [Option<(u32, u32, bool)>; 3]> {
     })
 }
 
+/// Where there is one zone, all are in it.
+fn targets(vlans: &[(u16, Option<u32>)], all: BTreeMap<(u32, IpAddr), u32>) -> Vec<(u32, IpAddr, u32)> {
+    let there = all.into_iter().filter(|((zone, _), _)| *zone == 0 || !vlans.is_empty());
+    there.map(|((zone, address), policy)| (zone, address, policy)).collect()
+}
+
 pub(crate) fn world() -> impl Strategy<Value = World> {
     let rule = (
         prop_oneof![
@@ -354,41 +407,43 @@ pub(crate) fn world() -> impl Strategy<Value = World> {
                 1 => Just(Vec::new()),
                 1 => prop::collection::vec((address(), prop::option::of(0..60u64)), 1..4),
             ],
+            limits(),
         ),
-        // An address belongs to one target.
-        prop::collection::btree_map(address(), 0..3u32, 0..4),
-        (prop::option::of(0..3u32), limits()),
+        (
+            // The frames have few VLANs. Often there is one zone.
+            prop_oneof![
+                Just(Vec::new()),
+                prop::collection::btree_map(1..6u16, prop::option::weighted(0.9, 0..3u32), 1..4)
+                    .prop_map(|vlans| vlans.into_iter().collect()),
+            ],
+            // An address belongs to one target of a zone.
+            prop::collection::btree_map((0..3u32, address()), 0..3u32, 0..6),
+            prop::collection::vec(prop::option::of(0..3u32), 3),
+            prop::option::of(0..3u32),
+        ),
         (
             prop::collection::vec(open(), 0..20),
             prop::collection::vec((prop::sample::select(vec![0u32, 7, 31]), address()), 0..6),
         ),
         prop::collection::vec(rule, 0..8),
-        prop::collection::vec(any::<bool>(), 5),
+        prop::collection::vec(any::<bool>(), 7),
     )
-        .prop_map(
-            |(
-                management_ports,
-                (management_sources, blocked),
-                targets,
-                (host, limits),
-                (open, members),
-                allow,
-                flags,
-            )| World {
-                audit: flags[0],
-                management_ports,
-                management_sources,
-                blocked,
-                limits,
-                targets: targets.into_iter().collect(),
-                host,
-                open,
-                members,
-                allow,
-                dhcp_client: flags[1],
-                unmatched_pass: flags[2],
-                errors_within: flags[3],
-                echo_within: flags[4],
-            },
-        )
+        .prop_map(|(management_ports, sources, zones, (open, members), allow, flags)| World {
+            audit: flags[0],
+            management_ports,
+            management_sources: sources.0,
+            blocked: sources.1,
+            limits: sources.2,
+            targets: targets(&zones.0, zones.1),
+            hosts: zones.2,
+            outbound: zones.3.filter(|_| !zones.0.is_empty()),
+            vlans: zones.0,
+            open,
+            members,
+            allow,
+            dhcp_client: flags[1],
+            unmatched_pass: vec![flags[2], flags[5], flags[6]],
+            errors_within: flags[3],
+            echo_within: flags[4],
+        })
 }

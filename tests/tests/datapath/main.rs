@@ -16,8 +16,8 @@ use lyncwall::net::Prefix;
 use lyncwall::policy::{Compiled, ManagementTables};
 use lyncwall::problem::Problems;
 use lyncwall_common::abi::{
-    AllowTable, Features, NO_POLICY, NetPort, PolicyTable, PortSet, PortTransport, SourceRecord,
-    TARGET_BUCKETS, TargetEntry, TargetTable,
+    AllowTable, Features, NetPort, PolicyTable, PortSet, PortTransport, SourceRecord, TARGET_BUCKETS, Target,
+    TargetCode, TargetEntry, TargetTable, ZONE_NUMBERS, ZoneTargets,
 };
 use lyncwall_tests::bpffs::Bpffs;
 use lyncwall_tests::netns::Pair;
@@ -72,14 +72,15 @@ fn policy_with_allow(ports: &[u16], allowed: u16, sources: &[&str]) -> Compiled 
 fn with_target(mut compiled: Compiled, address: Ipv4Addr, policy: u32) -> Compiled {
     let mut table = Box::new(TargetTable {
         seed: [0x9e37_79b9_7f4a_7c15, 0xc2b2_ae3d_27d4_eb4f],
-        entries: [TargetEntry { address: [0; 2], policy: 0, used: 0 }; TARGET_BUCKETS],
-        host: NO_POLICY,
-        reserved: 0,
+        entries: [TargetEntry::UNUSED; TARGET_BUCKETS],
+        zones: [ZoneTargets::NONE; ZONE_NUMBERS],
     });
     let octets = address.to_ipv6_mapped().octets();
     let word = |at: usize| u64::from_ne_bytes(std::array::from_fn(|n| octets[at + n]));
     let address = [word(0), word(8)];
-    table.entries[TargetTable::bucket(table.seed, address)] = TargetEntry { address, policy, used: 1 };
+    let code = TargetCode::of(Target { policy, host: false, outbound: false });
+    table.entries[TargetTable::bucket(table.seed, address)] =
+        TargetEntry { address, zones: [code; ZONE_NUMBERS] };
     let closed = || [Box::new(PolicyTable::CLOSED), Box::new(PolicyTable::CLOSED)];
     while compiled.policies.len() <= policy as usize {
         compiled.policies.insert(0, closed());

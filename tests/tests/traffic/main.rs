@@ -2,6 +2,7 @@
 
 mod blocked;
 mod frames;
+mod gateway;
 mod groups;
 mod large;
 mod limit;

@@ -30,7 +30,11 @@ fn dhcp_replies_pass_on_marked_interfaces_only() {
         for marked in [index, LO] {
             let mut input = input(World::Host, Mode::Enforce);
             input.interfaces = [index, LO]
-                .map(|ifindex| InterfaceInput { ifindex, dhcp_client: ifindex == marked })
+                .map(|ifindex| InterfaceInput {
+                    ifindex,
+                    dhcp_client: ifindex == marked,
+                    ..InterfaceInput::default()
+                })
                 .to_vec();
             let policy = Policy::from_input(&input);
             let place = bpffs.path().join(format!("{entry:?}-{marked}"));

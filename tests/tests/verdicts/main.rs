@@ -17,6 +17,7 @@ mod link;
 mod policy;
 mod transport;
 mod world;
+mod zones;
 
 use check::check;
 use fixture::Fixture;

@@ -5,7 +5,7 @@ use std::path::Path;
 use lyncwall::config::{self, Mode};
 use lyncwall::net::Prefix;
 use lyncwall::policy::{
-    Compiled, CounterBook, GroupInput, Identity, Input, InterfaceInput, Rule, TargetInput, compile,
+    Compiled, CounterBook, GroupInput, Identity, Input, InterfaceInput, Rule, TargetInput, ZoneInput, compile,
 };
 use lyncwall_common::abi::{FlowTimes, Limit, PortTransport};
 
@@ -98,12 +98,19 @@ pub(crate) fn input(world: World, mode: Mode) -> Input {
         "grouped" => grouped(),
         other => panic!("there is no role {other} here"),
     };
+    let zone = |zone: &config::Zone| ZoneInput {
+        name: zone.name.clone(),
+        unmatched: zone.unmatched,
+        outbound: None,
+    };
     Input {
+        zones: config.zones.iter().map(zone).collect(),
         targets: config
             .targets
             .iter()
             .map(|target| TargetInput {
                 name: target.name.to_string(),
+                zone: target.zone,
                 address: target.address.clone(),
                 inbound: target.roles.iter().flat_map(rules).collect(),
             })
@@ -115,11 +122,15 @@ pub(crate) fn input(world: World, mode: Mode) -> Input {
             .map(|group| GroupInput { name: group.name.to_string(), prefixes: group.prefixes.clone() })
             .collect(),
         management: config.management,
-        unmatched: config.unmatched,
         mode,
         // Test runs happen on lo, which is number 1 in every network namespace.
-        interfaces: vec![InterfaceInput { ifindex: 1, dhcp_client: world == World::Dhcp }],
+        interfaces: vec![InterfaceInput {
+            ifindex: 1,
+            dhcp_client: world == World::Dhcp,
+            ..InterfaceInput::default()
+        }],
         local: Vec::new(),
+        forwards: false,
         flow_times: FlowTimes::DEFAULT,
         limits: match world {
             World::Limited => vec![Limit::of_box(1, 1), Limit { scope: 1, ..Limit::of_box(1, 2) }],

@@ -128,21 +128,6 @@ fn interfaces_have_names_that_the_kernel_knows() {
 }
 
 #[test]
-fn there_is_one_zone_at_most() {
-    let two = format!("{LEAST}[[zone]]\nname = \"a\"\n[[zone]]\nname = \"b\"\n");
-    one_problem(&two, "12:1 zone[1]", "several zones are not supported by this version", "keep one");
-    let referring = two.replace("name = \"eth0\"", "name = \"eth0\"\nzone = \"b\"");
-    assert_eq!(places(&problems(&referring)), ["13:1 zone[1]"]);
-    let wrong = changed("name = \"eth0\"", "name = \"eth0\"\nzone = \"b\"");
-    one_problem(&wrong, "7:8 interface[0].zone", "there is no zone `b`", "leave the key out");
-    one_problem(&format!("{LEAST}[[zone]]\n"), "10:1 zone[0].name", "missing", "name");
-    let unmatched = format!("{LEAST}[[zone]]\nname = \"a\"\nunmatched = \"reject\"\n");
-    one_problem(&unmatched, "12:13 zone[0].unmatched", "`reject`", "\"drop\" or \"pass\"");
-    let outbound = format!("{LEAST}[[zone]]\nname = \"a\"\noutbound = \"any\"\n");
-    one_problem(&outbound, "12:1 zone[0].outbound", "not supported by this version", "remove");
-}
-
-#[test]
 fn targets_are_told_apart() {
     let unnamed = format!("{LEAST}[[target]]\nname = \"b\"\naddress = [\"192.0.2.1\"]\nroles = []\n");
     one_problem(&unnamed, "8:1 target[0].name", "missing", "where there are several");

@@ -16,8 +16,9 @@ fn a_simple_box_needs_three_tables() {
     assert_eq!(config.catalogue.name, "lync-2013");
     assert_eq!(config.catalogue.place.line, 0);
     assert_eq!((config.reading, config.mode), (Reading::Strict, Mode::Enforce));
-    assert_eq!((config.on_exit, config.unmatched), (OnExit::Keep, Unmatched::Drop));
-    assert_eq!(config.zone, "default");
+    assert_eq!(config.on_exit, OnExit::Keep);
+    let [zone] = &config.zones[..] else { panic!("one zone") };
+    assert_eq!((zone.name.as_str(), zone.unmatched), ("default", Unmatched::Drop));
     let management = config.management.as_ref().expect("the file has management");
     assert_eq!(texts(&management.from), ["10.0.0.0/8"]);
     assert_eq!((texts(&management.tcp), texts(&management.udp)), (vec!["22".to_owned()], vec![]));
@@ -85,7 +86,8 @@ protocol = 4
         (config.reading, config.mode, config.on_exit),
         (Reading::Literal, Mode::Audit, OnExit::Detach)
     );
-    assert_eq!((config.zone.as_str(), config.unmatched), ("outside", Unmatched::Pass));
+    let [zone] = &config.zones[..] else { panic!("one zone") };
+    assert_eq!((zone.name.as_str(), zone.unmatched), ("outside", Unmatched::Pass));
     let management = config.management.expect("the file has management");
     assert_eq!(texts(&management.from), ["192.0.2.1/32", "2001:db8::/32"]);
     assert_eq!(

@@ -5,8 +5,8 @@ use lyncwall_common::abi::PortTransport::{self, Tcp, Udp};
 use super::Comparison;
 use crate::config::{Allow, AllowWhat, Management, Mode, Name, Transport};
 use crate::policy::compile::tests::{host, input, listed, rule, tcp};
-use crate::policy::{CounterBook, Input, Ports, Rule};
-use crate::standing::{Listener, Protocol, Standing};
+use crate::policy::{CounterBook, Input, InterfaceInput, Ports, Rule, TargetInput, ZoneInput};
+use crate::standing::{Leg, Listener, Protocol, Standing};
 
 /// A box with an address of its own and one that it lends to the target `vip`; it stands in front of `behind`.
 fn scene(own: Vec<Rule>, vip: Vec<Rule>, behind: Vec<Rule>) -> Input {
@@ -24,7 +24,7 @@ fn ip(text: &str) -> IpAddr {
 }
 
 fn compared(before: Input, after: Input) -> Comparison {
-    Comparison::new(before, after, &CounterBook::default()).expect("policies that fit")
+    Comparison::new(before, after, &CounterBook::default(), vec![Leg::default()]).expect("policies that fit")
 }
 
 fn connection(protocol: Protocol, local: &str, remote: &str) -> Standing {
@@ -38,6 +38,35 @@ fn listener(transport: PortTransport, address: &str, port: u16) -> Listener {
 
 fn ports(first: u16, last: u16) -> Ports {
     Ports { first, last }
+}
+
+/// Two legs in zones of their own, where the far one is a VLAN.
+#[test]
+fn a_connection_is_looked_at_by_every_leg() {
+    let scene = |near: Vec<Rule>, far: Vec<Rule>| {
+        let mut input = input(vec![
+            TargetInput { name: "near".to_owned(), ..host(near) },
+            TargetInput { name: "far".to_owned(), zone: 1, ..host(far) },
+        ]);
+        input.zones =
+            ["a", "b"].map(|name| ZoneInput { name: name.to_owned(), ..ZoneInput::default() }).into();
+        input.interfaces =
+            vec![InterfaceInput { ifindex: 3, vlans: vec![(10, 1)], ..InterfaceInput::default() }];
+        input.local = vec![ip("192.0.2.2")];
+        input
+    };
+    let legs = || vec![Leg { ifindex: 3, vlan: 0 }, Leg { ifindex: 3, vlan: 10 }];
+    let compared = |before, after| {
+        Comparison::new(before, after, &CounterBook::default(), legs()).expect("policies that fit")
+    };
+    let connection = [connection(Protocol::Tcp, "192.0.2.2:5061", "198.51.100.1:40000")];
+    let cut = |before, after| compared(before, after).shut_out(connection);
+    assert_eq!(cut(scene(vec![], vec![tcp(5061)]), scene(vec![], vec![])), connection);
+    assert_eq!(cut(scene(vec![tcp(5061)], vec![]), scene(vec![], vec![])), connection);
+    assert_eq!(cut(scene(vec![], vec![tcp(5061)]), scene(vec![], vec![tcp(5061)])), []);
+    let waits = [listener(Tcp, "0.0.0.0", 5061)];
+    let changed = compared(scene(vec![tcp(5061)], vec![tcp(5061)]), scene(vec![tcp(5061)], vec![]));
+    assert_eq!(changed.unreached(&waits), [("far", &waits[0])]);
 }
 
 #[test]

@@ -1,35 +1,38 @@
 use std::net::IpAddr;
 
-use lyncwall_common::abi::{Features, FlowTimes, NO_COUNTER, NO_POLICY, NetPort, PortTransport};
+use lyncwall_common::abi::{
+    Features, FlowTimes, NO_COUNTER, NO_POLICY, NO_ZONE, NetPort, PortTransport, ZONES,
+};
 use proptest::prelude::*;
 
 use super::compile;
 use crate::config::{Address, Management, Mode, Unmatched};
-use crate::policy::{CounterBook, Identity};
-use crate::policy::{Input, InterfaceInput, Rule, TargetInput};
+use crate::policy::{Compiled, CounterBook, HostTables, Identity};
+use crate::policy::{Input, InterfaceInput, Rule, TargetInput, ZoneInput};
 
 pub(in crate::policy) fn input(targets: Vec<TargetInput>) -> Input {
     Input {
+        zones: vec![ZoneInput::default()],
         targets,
         allow: Vec::new(),
         groups: Vec::new(),
         management: None,
-        unmatched: Unmatched::Drop,
         mode: Mode::Enforce,
         interfaces: Vec::new(),
         local: Vec::new(),
+        forwards: false,
         flow_times: FlowTimes { tcp_established: 3600, udp: 60 },
         limits: Vec::new(),
     }
 }
 
 pub(in crate::policy) fn host(inbound: Vec<Rule>) -> TargetInput {
-    TargetInput { name: "host".to_owned(), address: Address::Host, inbound }
+    TargetInput { name: "host".to_owned(), zone: 0, address: Address::Host, inbound }
 }
 
 pub(in crate::policy) fn listed(name: &str, addresses: &[&str], inbound: Vec<Rule>) -> TargetInput {
     let addresses: Vec<IpAddr> = addresses.iter().map(|text| text.parse().expect("an address")).collect();
-    TargetInput { name: name.to_owned(), address: Address::List(addresses), inbound }
+    TargetInput { name: name.to_owned(), zone: 0, address: Address::List(addresses), inbound }
 }
 
 pub(in crate::policy) fn rule(transport: PortTransport, first: u16, last: u16) -> Rule {
@@ -120,7 +123,7 @@ proptest! {
         compiled(&second);
         let after = compiled(&first);
         for rule in &first {
-            let at = |compiled: &crate::policy::Compiled| {
+            let at = |compiled: &Compiled| {
                 compiled.policies[0][rule.transport as usize].open(NetPort::new(rule.first))
             };
             prop_assert_eq!(at(&before), at(&after));
@@ -141,26 +144,27 @@ fn beside_addresses_host_is_the_rest() {
     let targets = vec![listed("vip", &["192.0.2.1"], vec![]), host(vec![])];
     let compiled = compile(&input(targets), &mut CounterBook::default()).expect("fits");
     assert_eq!(compiled.features, Features::TARGETS);
-    assert_eq!(compiled.targets.expect("a table").host, 1);
+    let elsewhere = |compiled: Compiled| compiled.targets.expect("a table").zones[0].others.target().policy;
+    assert_eq!(elsewhere(compiled), 1);
     let compiled = compile(&input(vec![listed("vip", &["192.0.2.1"], vec![])]), &mut CounterBook::default())
         .expect("fits");
-    assert_eq!(compiled.targets.expect("a table").host, NO_POLICY);
+    assert_eq!(elsewhere(compiled), NO_POLICY);
 }
 
 #[test]
 fn mode_unmatched_interfaces_and_ports_are_carried_over() {
     let mut input = input(vec![host(vec![])]);
     input.mode = Mode::Audit;
-    input.unmatched = Unmatched::Pass;
+    input.zones[0].unmatched = Unmatched::Pass;
     input.interfaces = vec![
-        InterfaceInput { ifindex: 3, dhcp_client: true },
-        InterfaceInput { ifindex: 4, dhcp_client: false },
+        InterfaceInput { ifindex: 3, dhcp_client: true, ..InterfaceInput::default() },
+        InterfaceInput { ifindex: 4, dhcp_client: false, ..InterfaceInput::default() },
     ];
     let compiled = compile(&input, &mut CounterBook::default()).expect("fits");
     assert_eq!(compiled.features, Features::AUDIT);
     let generation = compiled.generation;
     assert_eq!(generation.flow_times, FlowTimes { tcp_established: 3600, udp: 60 });
-    assert_eq!(generation.unmatched_pass, 1);
+    assert!(generation.passes_unmatched(0));
     assert_eq!([3, 4, 5].map(|ifindex| generation.is_dhcp_client(ifindex)), [true, false, false]);
 }
 
@@ -206,7 +210,8 @@ fn all_that_does_not_fit_is_said_at_once() {
         listed("vip", &["192.0.2.1"], vec![]),
         TargetInput { address: Address::Host, ..listed("second", &[], vec![]) },
     ]);
-    input.interfaces = vec![InterfaceInput { ifindex: 1, dhcp_client: false }; 33];
+    input.interfaces =
+        vec![InterfaceInput { ifindex: 1, dhcp_client: false, ..InterfaceInput::default() }; 33];
     let text = problems(&input);
     for part in [
         "two targets have the name `vip`",
@@ -243,11 +248,64 @@ proptest! {
     fn every_interface_has_a_bucket_of_its_own(numbers in prop::collection::hash_set(1..=u32::MAX, 1..=32)) {
         let mut input = input(vec![host(vec![])]);
         input.interfaces =
-            numbers.iter().map(|&ifindex| InterfaceInput { ifindex, dhcp_client: ifindex % 2 == 0 }).collect();
+            numbers.iter().map(|&ifindex| InterfaceInput { ifindex, dhcp_client: ifindex % 2 == 0, ..InterfaceInput::default() }).collect();
         let compiled = compile(&input, &mut CounterBook::default());
         let generation = compiled.map(|compiled| compiled.generation).expect("fits");
         for &ifindex in &numbers {
             prop_assert_eq!(generation.is_dhcp_client(ifindex), ifindex % 2 == 0);
         }
     }
+}
+
+/// Three zones: the first with `host` and a target, the second with the same address in another role, the third limited
+/// to what may be called.
+fn three_zones() -> Input {
+    let zone = |name: &str| ZoneInput { name: name.to_owned(), ..ZoneInput::default() };
+    let mut input = input(vec![
+        host(vec![tcp(443)]),
+        listed("vip", &["192.0.2.10"], vec![tcp(5061)]),
+        TargetInput { zone: 1, ..listed("same", &["192.0.2.10"], vec![tcp(25)]) },
+    ]);
+    input.zones = vec![
+        zone("outside"),
+        ZoneInput { unmatched: Unmatched::Pass, ..zone("middle") },
+        ZoneInput { outbound: Some(vec![tcp(5081)]), ..zone("inside") },
+    ];
+    input.interfaces = vec![
+        InterfaceInput { ifindex: 7, members: vec![8, 9], ..InterfaceInput::default() },
+        InterfaceInput { ifindex: 10, zone: 1, vlans: vec![(20, 2), (4094, 0)], ..InterfaceInput::default() },
+        // A member with a table of its own.
+        InterfaceInput { ifindex: 9, zone: 2, ..InterfaceInput::default() },
+    ];
+    input
+}
+
+#[test]
+fn each_interface_and_vlan_has_its_zone_and_members_that_of_their_bond() {
+    let compiled = compile(&three_zones(), &mut CounterBook::default()).expect("fits");
+    assert!(compiled.features.has(Features::ZONES));
+    let zone = |ifindex, vlan| HostTables::new(&compiled, ifindex).zone_of(vlan).unwrap_or(NO_ZONE);
+    assert_eq!([zone(7, 0), zone(7, 20), zone(8, 0), zone(9, 0)], [0, 0, 0, 2]);
+    assert_eq!([zone(10, 0), zone(10, 20), zone(10, 21), zone(10, 4094)], [1, 2, 1, 0]);
+    assert_eq!([zone(11, 0), zone(1, 20)], [NO_ZONE; 2]);
+    let passes: Vec<u32> = (0..16).filter(|zone| compiled.generation.passes_unmatched(*zone)).collect();
+    assert_eq!(passes, [1]);
+    assert_eq!(compiled.policies.len(), 4, "three targets, and what may be called");
+}
+
+#[test]
+fn one_zone_is_no_feature() {
+    let compiled = compile(&input(vec![host(vec![])]), &mut CounterBook::default()).expect("fits");
+    assert_eq!(compiled.features, Features::default());
+    assert!(compiled.vlans.is_empty());
+}
+
+#[test]
+fn more_zones_than_there_is_room_for_are_refused() {
+    let mut input = input(vec![host(vec![])]);
+    input.zones = vec![ZoneInput::default(); ZONES + 1];
+    assert!(problems(&input).contains("there are 9 zones"));
+    input.zones.truncate(1);
+    input.targets[0].zone = 3;
+    assert!(problems(&input).contains("is in zone 3, which there is not"));
 }

@@ -30,7 +30,7 @@ fn everything() -> Input {
         from: vec!["10.0.0.2/32".parse().expect("a prefix")],
         target: None,
     }];
-    input.interfaces = vec![InterfaceInput { ifindex: 7, dhcp_client: true }];
+    input.interfaces = vec![InterfaceInput { ifindex: 7, dhcp_client: true, ..InterfaceInput::default() }];
     input
 }
 
@@ -137,7 +137,7 @@ fn a_destination_in_no_target_gets_what_the_zone_says() {
     let verdict = judge(&compiled(&input), 7, &frame);
     assert_eq!((verdict.reason, verdict.action), (Reason::Unmatched, Action::Drop));
     assert_eq!(judge(&compiled(&input), 7, &v4(6, ADMIN, BOX, 0, &syn(22))).reason, Reason::Management);
-    input.unmatched = Unmatched::Pass;
+    input.zones[0].unmatched = Unmatched::Pass;
     let verdict = judge(&compiled(&input), 7, &frame);
     assert_eq!((verdict.reason, verdict.action), (Reason::Unmatched, Action::Pass));
 }

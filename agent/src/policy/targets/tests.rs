@@ -1,13 +1,14 @@
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use lyncwall_common::abi::{NO_POLICY, Target};
+use lyncwall_common::abi::{NO_POLICY, Target, TargetTable};
 use proptest::prelude::*;
 
-use super::{find_seed, table, words};
+use super::{find_seed, words};
 use crate::config::Address;
-use crate::policy::TargetInput;
+use crate::policy::compile::tests::input;
 use crate::policy::seed::{TRIES, split_mix};
+use crate::policy::{Input, TargetInput, ZoneInput};
 use crate::problem::Problems;
 
 fn v4(bits: u32) -> IpAddr {
@@ -19,7 +20,12 @@ fn v6(bits: u128) -> IpAddr {
 }
 
 fn listed(name: String, addresses: Vec<IpAddr>) -> TargetInput {
-    TargetInput { name, address: Address::List(addresses), inbound: vec![] }
+    TargetInput { name, zone: 0, address: Address::List(addresses), inbound: vec![] }
+}
+
+/// What the targets come to on a box that has these addresses and does not forward, in one zone.
+fn table(targets: &[TargetInput], local: &[IpAddr], problems: &mut Problems) -> Option<Box<TargetTable>> {
+    super::table(&Input { local: local.to_vec(), ..input(targets.to_vec()) }, problems)
 }
 
 /// Sets that hash functions trip over: runs, strides at every bit, sparse sets, and noise.
@@ -120,17 +126,17 @@ proptest! {
             list.push(*address);
         }
         if host {
-            targets.push(TargetInput { name: "host".into(), address: Address::Host, inbound: vec![] });
+            targets.push(TargetInput { name: "host".into(), zone: 0, address: Address::Host, inbound: vec![] });
         }
         let mut problems = Problems::default();
         let table = table(&targets, &[], &mut problems).expect("up to 200 addresses fit");
         let owners: HashMap<IpAddr, u32> = owners;
         for address in owners.keys().chain(&others) {
             let expected = match owners.get(address) {
-                Some(policy) => Target { policy: *policy, host: false },
-                None => Target { policy: if host { 15 } else { NO_POLICY }, host: true },
+                Some(policy) => Target { policy: *policy, host: false, outbound: false },
+                None => Target { policy: if host { 15 } else { NO_POLICY }, host: true, outbound: false },
             };
-            prop_assert_eq!(table.find(words(*address)), expected);
+            prop_assert_eq!(table.find(0, words(*address)), expected);
         }
     }
 }
@@ -139,11 +145,95 @@ proptest! {
 fn an_address_of_the_box_itself_is_within_reach_of_management() {
     let own: IpAddr = "192.0.2.10".parse().expect("an address");
     let other: IpAddr = "192.0.2.11".parse().expect("an address");
-    let target =
-        TargetInput { name: "t".to_owned(), address: Address::List(vec![own, other]), inbound: Vec::new() };
+    let target = TargetInput {
+        name: "t".to_owned(),
+        zone: 0,
+        address: Address::List(vec![own, other]),
+        inbound: Vec::new(),
+    };
     let mut problems = Problems::default();
     let table = table(&[target], &[own], &mut problems).expect("two addresses fit");
-    let found = |address| table.find(words(address));
+    let found = |address| table.find(0, words(address));
     assert_eq!((found(own).policy, found(own).host), (0, true));
     assert_eq!((found(other).policy, found(other).host), (0, false));
+}
+
+fn addresses(texts: &[&str]) -> Vec<IpAddr> {
+    texts.iter().map(|text| text.parse().expect("an address")).collect()
+}
+
+/// Zone 0 has `host` with a virtual address and a target; zone 1 the target's address in another role; zone 2 limits what
+/// goes out.
+fn zones(forwards: bool) -> Box<TargetTable> {
+    let in_zone =
+        |zone, name: &str, address| TargetInput { name: name.into(), zone, address, inbound: vec![] };
+    let targets = vec![
+        in_zone(0, "box", Address::HostAnd(addresses(&["192.0.2.100"]))),
+        in_zone(0, "server", Address::List(addresses(&["10.0.0.5"]))),
+        in_zone(1, "again", Address::List(addresses(&["10.0.0.5", "192.0.2.2"]))),
+    ];
+    let limited = ZoneInput { outbound: Some(vec![]), ..ZoneInput::default() };
+    let input = Input {
+        zones: vec![ZoneInput::default(), ZoneInput::default(), limited],
+        local: addresses(&["127.0.0.1", "::1", "192.0.2.1", "192.0.2.2", "2001:db8::1"]),
+        forwards,
+        ..input(targets)
+    };
+    let mut problems = Problems::default();
+    let table = super::table(&input, &mut problems);
+    assert!(problems.is_empty(), "{problems}");
+    table.expect("several zones need a table")
+}
+
+fn target(policy: Option<u32>, host: bool) -> Target {
+    Target { policy: policy.unwrap_or(NO_POLICY), host, outbound: false }
+}
+
+#[test]
+fn a_box_that_forwards_is_its_addresses_and_the_virtual_ones() {
+    let table = zones(true);
+    let find = |zone, text: &str| table.find(zone, words(text.parse().expect("an address")));
+    for own in ["192.0.2.1", "2001:db8::1", "192.0.2.2", "192.0.2.100"] {
+        assert_eq!(find(0, own), target(Some(0), true), "{own}");
+    }
+    assert_eq!(find(0, "10.0.0.5"), target(Some(1), false));
+    for other in ["10.0.0.6", "127.0.0.1", "2001:db8::2"] {
+        assert_eq!(find(0, other), target(None, true), "{other} may be the box: management reaches it");
+    }
+    // The box takes what goes to groups and to everybody.
+    for many in ["224.0.0.18", "255.255.255.255", "ff02::12"] {
+        assert_eq!(find(0, many), target(Some(0), true), "{many}");
+    }
+    assert_eq!(find(1, "10.0.0.5"), target(Some(2), false));
+    assert_eq!(find(1, "192.0.2.2"), target(Some(2), true), "an own address");
+    assert_eq!(find(1, "192.0.2.1"), target(None, true));
+    assert_eq!(find(1, "224.0.0.18"), target(None, true));
+    // What is called behind the box is never the box itself.
+    assert_eq!(find(2, "10.0.0.6"), Target { policy: 3, host: true, outbound: true });
+    assert_eq!(find(2, "192.0.2.1"), target(None, true));
+    assert_eq!(find(15, "10.0.0.5"), target(None, true));
+}
+
+#[test]
+fn a_box_that_does_not_forward_is_every_other_address() {
+    let table = zones(false);
+    let find = |zone, text: &str| table.find(zone, words(text.parse().expect("an address")));
+    for other in ["192.0.2.1", "10.0.0.6", "2001:db8::2", "224.0.0.18", "192.0.2.100"] {
+        assert_eq!(find(0, other), target(Some(0), true), "{other}");
+    }
+    assert_eq!(find(0, "10.0.0.5"), target(Some(1), false));
+    assert_eq!(find(1, "10.0.0.6"), target(None, true));
+}
+
+#[test]
+fn an_address_is_in_one_target_of_a_zone_and_may_be_in_one_of_each() {
+    let mut problems = Problems::default();
+    let twice = |zone| {
+        let other = TargetInput { zone, ..listed("b".into(), addresses(&["10.0.0.5"])) };
+        let targets = vec![listed("a".into(), addresses(&["10.0.0.5"])), other];
+        Input { zones: vec![ZoneInput::default(); 2], ..input(targets) }
+    };
+    assert!(super::table(&twice(1), &mut problems).is_some() && problems.is_empty());
+    assert!(super::table(&twice(0), &mut problems).is_none());
+    assert!(problems.to_string().contains("which target `a` has"), "{problems}");
 }

@@ -8,10 +8,10 @@ use anyhow::{Context as _, Result, ensure};
 use aya::Ebpf;
 use aya::maps::Array;
 use aya::programs::{Program, Xdp};
-use lyncwall::config::{Address, Allow, AllowWhat, Management, Mode, Transport, Unmatched};
+use lyncwall::config::{Address, Allow, AllowWhat, Management, Mode, Transport};
 use lyncwall::datapath::Datapath;
 use lyncwall::net::PortRange;
-use lyncwall::policy::{Compiled, CounterBook, Input, Rule, TargetInput, compile};
+use lyncwall::policy::{Compiled, CounterBook, Input, Rule, TargetInput, ZoneInput, compile};
 use lyncwall::problem::Problems;
 use lyncwall_common::abi::{FlowTimes, NetPort, PortTransport};
 use lyncwall_tests::bpffs::Bpffs;
@@ -217,6 +217,7 @@ fn allow_rules() -> Vec<Allow> {
 fn sixteen_targets() -> Result<Compiled> {
     let target = |number: u8, address: Vec<IpAddr>| TargetInput {
         name: format!("target {number}"),
+        zone: 0,
         address: Address::List(address),
         inbound: forty_ports(),
     };
@@ -238,7 +239,8 @@ fn switched() -> Result<Compiled> {
 }
 
 fn compiled(inbound: &[Rule], allow: &[Allow], mode: Mode) -> Result<Compiled> {
-    let host = TargetInput { name: "host".to_owned(), address: Address::Host, inbound: inbound.to_vec() };
+    let (name, inbound) = ("host".to_owned(), inbound.to_vec());
+    let host = TargetInput { name, zone: 0, address: Address::Host, inbound };
     compiled_targets(vec![host], allow, mode)
 }
 
@@ -247,14 +249,15 @@ fn compiled_targets(targets: Vec<TargetInput>, allow: &[Allow], mode: Mode) -> R
     let management =
         Management { from: vec!["10.0.0.0/8".parse().context("a prefix")?], tcp: vec![ssh], udp: Vec::new() };
     let input = Input {
+        zones: vec![ZoneInput::default()],
         targets,
         allow: allow.to_vec(),
         groups: Vec::new(),
         management: Some(management),
-        unmatched: Unmatched::Drop,
         mode,
         interfaces: Vec::new(),
         local: Vec::new(),
+        forwards: false,
         flow_times: FlowTimes::DEFAULT,
         limits: Vec::new(),
     };

@@ -1,0 +1,269 @@
+//! `[[zone]]` and `[[interface]]`: what faces which network.
+
+use std::collections::HashMap;
+
+use toml::de::DeValue;
+
+use super::reader::{Keys, Node, Table, Unique};
+use super::sections::{choice, name};
+use super::{Attach, Interface, InterfaceName, Outbound, Target, Unmatched, Zone};
+use crate::problem::Place;
+
+/// Zones of one file.
+const ZONES: usize = lyncwall_common::abi::ZONES;
+/// Interfaces of one file.
+const INTERFACES: usize = 32;
+
+const ZONE: Keys = Keys { known: &["name", "unmatched", "outbound"], later: &[] };
+const INTERFACE: Keys = Keys { known: &["name", "attach", "dhcp-client", "zone", "vlans"], later: &[] };
+
+/// The zones of a file.
+pub(super) struct Zones<'t> {
+    /// Those with a name, with the tables that they stand in; one where the file has none.
+    known: Vec<(Option<Zone>, String, Option<Table<'t>>)>,
+    /// True where the name of a zone could not be read, so that no reference can be judged.
+    unsure: bool,
+}
+
+impl<'t> Zones<'t> {
+    pub(super) fn read(top: &Table<'t>) -> Self {
+        let Some(node) = top.get("zone") else {
+            let zone = Zone {
+                name: "default".to_owned(),
+                unmatched: Unmatched::Drop,
+                outbound: Outbound::Unmatched,
+            };
+            return Self { known: vec![(Some(zone), "default".to_owned(), None)], unsure: false };
+        };
+        let tables = node.tables(ZONE, ZONES).unwrap_or_default();
+        let count = tables.len();
+        let mut names = Unique::default();
+        let mut known = Vec::new();
+        for table in tables {
+            let zone = zone(&table, &mut names);
+            if let Some(name) = table.get("name").and_then(|name| Some(name.value().as_str()?.to_owned())) {
+                known.push((zone, name, Some(table)));
+            }
+        }
+        let unsure = known.len() < count || node.value().as_array().is_none() || top.is_partial();
+        if count == 0 && !unsure {
+            node.problem("the list is empty", "leave the key out, or add a `[[zone]]`");
+        }
+        Self { known, unsure }
+    }
+
+    /// The number of the zone that an interface or target says it is in. Where there are several, it must say so.
+    pub(super) fn of(&self, table: &Table<'_>) -> Option<usize> {
+        match table.get("zone") {
+            Some(node) => self.named(node.string()?, |message, fix| node.problem(message, fix)),
+            None if self.known.len() < 2 || self.unsure => Some(0),
+            None => {
+                let fix = format!("write the zone it is in: {}", self.names());
+                table.missing("zone", "there are several zones, and `zone` is missing", &fix);
+                None
+            }
+        }
+    }
+
+    /// The number of a zone; where there is none of that name, `problem` is told, with a fix.
+    fn named(&self, text: &str, problem: impl Fn(String, String)) -> Option<usize> {
+        let found = self.known.iter().position(|(_, name, _)| name == text);
+        // Nothing is applied of a file whose zones could not be read.
+        if found.is_some() || self.unsure {
+            return Some(found.unwrap_or(0));
+        }
+        let fix = match &*self.known {
+            [(_, _, None)] => {
+                "leave the key out: without a `[[zone]]` there is one zone, which holds all".to_owned()
+            }
+            [(_, only, _)] => format!("write \"{only}\", or leave the key out"),
+            _ => format!("write one of {}, or add a `[[zone]]` of that name", self.names()),
+        };
+        problem(format!("there is no zone `{text}`"), fix);
+        None
+    }
+
+    fn names(&self) -> String {
+        self.known.iter().map(|(_, name, _)| format!("\"{name}\"")).collect::<Vec<_>>().join(", ")
+    }
+
+    /// The zones, each of which something belongs to. What could not be read is `None`: it may belong to any.
+    pub(super) fn checked(
+        self,
+        interfaces: Option<&[Interface]>,
+        targets: Option<&[Target]>,
+    ) -> Option<Vec<Zone>> {
+        let several = self.known.len() > 1;
+        let mut sound = true;
+        for (number, (zone, name, table)) in self.known.iter().enumerate() {
+            let Some(table) = table else { continue };
+            let holds = |interface: &Interface| {
+                interface.zone == number || interface.vlans.iter().any(|(_, zone)| *zone == number)
+            };
+            if several && interfaces.is_some_and(|all| !all.iter().any(holds)) {
+                let message = format!("no interface and no VLAN is in the zone `{name}`");
+                table.problem(&message, "give an `[[interface]]` this `zone`, or remove the zone");
+                sound = false;
+            }
+            let limits = zone.as_ref().is_some_and(|zone| zone.outbound == Outbound::Catalogue);
+            if limits && targets.is_some_and(|all| all.iter().all(|target| target.zone == number)) {
+                let message =
+                    "what may go out follows the roles of the other zones' targets, and there are none";
+                let fix = "add a `[[target]]` in another zone for the servers behind this one, or leave the key out";
+                table.problem_at("outbound", message, fix);
+                sound = false;
+            }
+        }
+        let zones: Option<Vec<Zone>> = self.known.into_iter().map(|(zone, ..)| zone).collect();
+        zones.filter(|zones| sound && !zones.is_empty())
+    }
+}
+
+fn zone(table: &Table<'_>, names: &mut Unique) -> Option<Zone> {
+    let name = table.required("name", "give the zone a name").and_then(|node| {
+        let name = name(&node)?;
+        names.take("zone", &name, &node).then(|| name.to_string())
+    });
+    let unmatched = choice(table, "unmatched", &[("drop", Unmatched::Drop), ("pass", Unmatched::Pass)]);
+    let words = [("any", Some(Outbound::Unmatched)), ("catalogue", Some(Outbound::Catalogue))];
+    let outbound = choice(table, "outbound", &words);
+    let said = table.get("unmatched").is_some();
+    let (unmatched, outbound) = match (unmatched?, outbound?) {
+        (unmatched, None) => (unmatched, Outbound::Unmatched),
+        // Whoever lets them call anything wants it to pass.
+        (Unmatched::Pass, Some(Outbound::Unmatched)) => (Unmatched::Pass, Outbound::Unmatched),
+        (Unmatched::Drop, Some(Outbound::Unmatched)) if !said => (Unmatched::Pass, Outbound::Unmatched),
+        (Unmatched::Drop, Some(Outbound::Unmatched)) => {
+            let message = "`outbound = \"any\"` lets pass what `unmatched = \"drop\"` drops";
+            table.problem_at("outbound", message, "remove one of the two");
+            return None;
+        }
+        (Unmatched::Drop, Some(Outbound::Catalogue)) => (Unmatched::Drop, Outbound::Catalogue),
+        (Unmatched::Pass, Some(Outbound::Catalogue)) => {
+            let message = "`unmatched = \"pass\"` would let pass whatever the catalogue does not name";
+            table.problem_at("unmatched", message, "remove `unmatched`, or write `outbound = \"any\"`");
+            return None;
+        }
+    };
+    Some(Zone { name: name?, unmatched, outbound })
+}
+
+/// The interfaces of the file.
+pub(super) fn interfaces(top: &Table<'_>, zones: &Zones<'_>) -> Option<Vec<Interface>> {
+    let fix = "add an `[[interface]]` with its `name`";
+    let Some(node) = top.get("interface") else {
+        top.missing("interface", "no interface is named, so nothing would be protected", fix);
+        return None;
+    };
+    let tables = node.tables(INTERFACE, INTERFACES)?;
+    if node.value().as_array().is_some_and(|list| list.is_empty()) {
+        node.problem("no interface is named, so nothing would be protected", fix);
+    }
+    let mut names = Unique::default();
+    let read: Vec<Option<Interface>> =
+        tables.iter().map(|table| interface(table, zones, &mut names)).collect();
+    read.into_iter().collect()
+}
+
+fn interface(table: &Table<'_>, zones: &Zones<'_>, names: &mut Unique) -> Option<Interface> {
+    let node = table.required("name", "name the interface, as `name = \"eth0\"`");
+    let name = node.as_ref().and_then(|node| {
+        let text = node.string()?;
+        let name = InterfaceName::new(text);
+        let name = name
+            .map_err(|why| node.problem(format!("`{text}`: {why}"), "see `ip link` for the names"))
+            .ok()?;
+        names.take("interface", text, node).then_some(name)
+    });
+    let attach = choice(
+        table,
+        "attach",
+        &[("auto", Attach::Auto), ("native", Attach::Native), ("generic", Attach::Generic)],
+    );
+    let dhcp_client = table.get("dhcp-client").map_or(Some(false), |node| node.boolean());
+    let zone = zones.of(table);
+    let vlans = vlans(table, zones);
+    let (vlans, vlans_place) = vlans?;
+    Some(Interface {
+        name: name?,
+        place: node?.place(),
+        attach: attach?,
+        dhcp_client: dhcp_client?,
+        zone: zone?,
+        vlans,
+        vlans_place,
+    })
+}
+
+/// The VLANs of an interface with the numbers of their zones, and where they are written.
+fn vlans(table: &Table<'_>, zones: &Zones<'_>) -> Option<(Vec<(u16, usize)>, Option<Place>)> {
+    let Some(node) = table.get("vlans") else { return Some((Vec::new(), None)) };
+    let shape = "write it as `vlans = { inside = [10, \"20-29\"] }`: a zone, and its VLANs on this interface";
+    let mut taken: HashMap<u16, String> = HashMap::new();
+    let mut all = Vec::new();
+    let mut sound = true;
+    for (named, ids) in node.entries(shape)? {
+        let problem = |message, fix| node.problem_at(&named.place, message, fix);
+        let zone = zones.named(&named.name, problem);
+        let Some(ids) = identifiers(&ids, shape) else {
+            sound = false;
+            continue;
+        };
+        for (item, first, last) in ids {
+            let twice = (first..=last).find_map(|id| Some((id, taken.get(&id)?)));
+            if let Some((id, other)) = twice {
+                let message = if *other == named.name {
+                    format!("VLAN {id} is in this list already")
+                } else {
+                    format!("VLAN {id} is in the zone `{other}` already")
+                };
+                item.problem(message, "a VLAN of an interface is in one zone: remove one of the two");
+                sound = false;
+                continue;
+            }
+            taken.extend((first..=last).map(|id| (id, named.name.clone())));
+            all.extend((first..=last).zip(std::iter::repeat(zone.unwrap_or_default())));
+        }
+        sound &= zone.is_some();
+    }
+    sound.then(|| (all, Some(node.place())))
+}
+
+/// VLAN identifiers: a number, a `"first-last"` range, or a list of both; each with where it is written.
+fn identifiers<'t>(node: &Node<'t>, shape: &str) -> Option<Vec<(Node<'t>, u16, u16)>> {
+    let items = match node.value() {
+        DeValue::Array(_) => node.items()?,
+        _ => vec![node.clone()],
+    };
+    if items.is_empty() {
+        node.problem(
+            "the list is empty, so that nothing could match",
+            "list the VLANs, or remove the zone here",
+        );
+    }
+    let range = |item: &Node<'t>| {
+        let ends = match item.value() {
+            DeValue::Integer(number) => {
+                let id = u16::from_str_radix(number.as_str(), number.radix()).unwrap_or(0);
+                Some((id, id))
+            }
+            DeValue::String(text) => text
+                .split_once('-')
+                .and_then(|(first, last)| Some((first.parse::<u16>().ok()?, last.parse::<u16>().ok()?))),
+            _ => return item.mistyped("a VLAN", shape),
+        };
+        // IEEE 802.1Q: 0 tags a frame with a priority only, and 4095 is reserved.
+        match ends {
+            Some((first, last)) if (1..=4094).contains(&first) && first <= last && last <= 4094 => {
+                Some((item.clone(), first, last))
+            }
+            _ => {
+                let fix = "a VLAN is a number from 1 to 4094, and a range is written \"first-last\", the lower first";
+                item.problem("this is no VLAN, nor a range of them", fix);
+                None
+            }
+        }
+    };
+    let read: Vec<Option<(Node<'t>, u16, u16)>> = items.iter().map(range).collect();
+    read.into_iter().collect::<Option<Vec<_>>>().filter(|read| !read.is_empty())
+}

@@ -1,0 +1,62 @@
+//! What the kernel tells of changes to a network namespace.
+
+use std::io;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use nix::libc;
+use rtnetlink::sys::protocols::NETLINK_ROUTE;
+use rtnetlink::sys::{AsyncSocket as _, AsyncSocketExt as _, TokioSocket};
+
+/// Groups of linux/rtnetlink.h: interfaces, addresses, and whether the box forwards.
+const GROUPS: [u32; 5] =
+    [RTNLGRP_LINK, RTNLGRP_IPV4_IFADDR, RTNLGRP_IPV6_IFADDR, RTNLGRP_IPV4_NETCONF, RTNLGRP_IPV6_NETCONF];
+const RTNLGRP_LINK: u32 = 1;
+const RTNLGRP_IPV4_IFADDR: u32 = 5;
+const RTNLGRP_IPV6_IFADDR: u32 = 9;
+const RTNLGRP_IPV4_NETCONF: u32 = 24;
+const RTNLGRP_IPV6_NETCONF: u32 = 25;
+
+/// The changes of a network namespace: interfaces and addresses that come, change or go, and forwarding that is switched.
+pub struct Changes(TokioSocket);
+
+impl Changes {
+    /// Those of the calling thread's namespace, from now on.
+    ///
+    /// # Errors
+    /// Where netlink does not answer.
+    ///
+    /// # Panics
+    /// Outside a tokio runtime.
+    pub(super) fn listen() -> Result<Self> {
+        let listen = || -> io::Result<TokioSocket> {
+            let mut socket = TokioSocket::new(NETLINK_ROUTE)?;
+            socket.socket_mut().bind_auto()?;
+            GROUPS.into_iter().try_for_each(|group| socket.socket_mut().add_membership(group))?;
+            Ok(socket)
+        };
+        listen().map(Self).context("listening to netlink")
+    }
+
+    /// Waits for one, and takes those that came with it as the same. What they say is not looked at: whoever wants to
+    /// know asks the kernel how it is now.
+    ///
+    /// # Errors
+    /// Where netlink fails.
+    pub async fn next(&mut self) -> Result<()> {
+        self.one().await?;
+        while let Ok(more) = tokio::time::timeout(Duration::ZERO, self.one()).await {
+            more?;
+        }
+        Ok(())
+    }
+
+    async fn one(&mut self) -> Result<()> {
+        match self.0.recv_from_full().await {
+            Ok(_) => Ok(()),
+            // More came than the socket holds.
+            Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => Ok(()),
+            Err(error) => Err(error).context("listening to netlink"),
+        }
+    }
+}

@@ -1,0 +1,206 @@
+//! The destination addresses of a generation: one look tells the target of each in every zone.
+
+use super::{NO_POLICY, ZONE_NUMBERS};
+
+/// Buckets of a [`TargetTable`]; a power of two.
+pub const TARGET_BUCKETS: usize = 4096;
+
+/// Addresses in a [`TargetTable`]: as many as a search for a seed without a collision finds room for quickly.
+pub const MAX_TARGET_ADDRESSES: usize = 256;
+
+/// The target that a destination belongs to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Target {
+    /// Its policy, or [`NO_POLICY`].
+    pub policy: u32,
+    /// True where the destination is, or may be, the box itself: management reaches it.
+    pub host: bool,
+    /// True where the destination is in no target of the zone, and the policy says what those who are behind this zone may
+    /// call: groups are those of the destination then.
+    pub outbound: bool,
+}
+
+impl Target {
+    /// The box itself, where there are no other targets.
+    pub const HOST: Self = Self { policy: 0, host: true, outbound: false };
+    /// No target at all.
+    pub const NONE: Self = Self { policy: NO_POLICY, host: false, outbound: false };
+}
+
+/// A [`Target`] in one byte: one more than the policy in bits 0-4, 0 for none; bits 6 and 7 say `outbound` and `host`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[repr(transparent)]
+pub struct TargetCode(pub u8);
+
+impl TargetCode {
+    /// Nothing is said.
+    pub const UNSAID: Self = Self(0);
+    const POLICY: u8 = 0x1f;
+    const OUTBOUND: u8 = 0x40;
+    const HOST: u8 = 0x80;
+
+    /// Of a target with a policy below [`MAX_POLICIES`](super::MAX_POLICIES), or [`NO_POLICY`] and `host`.
+    #[must_use]
+    pub const fn of(target: Target) -> Self {
+        let policy = target.policy.wrapping_add(1) as u8 & Self::POLICY;
+        let outbound = if target.outbound { Self::OUTBOUND } else { 0 };
+        let host = if target.host { Self::HOST } else { 0 };
+        Self(policy | outbound | host)
+    }
+
+    /// The target.
+    #[must_use]
+    #[inline(always)]
+    pub const fn target(self) -> Target {
+        Target {
+            policy: ((self.0 & Self::POLICY) as u32).wrapping_sub(1),
+            host: self.0 & Self::HOST != 0,
+            outbound: self.0 & Self::OUTBOUND != 0,
+        }
+    }
+}
+
+/// The destination addresses of a generation, in a table where a seed was found that keeps them apart: one look
+/// answers.
+#[derive(Clone, Copy, PartialEq, Eq)]
+#[repr(C)]
+pub struct TargetTable {
+    /// Makes [`TargetTable::bucket`] free of collisions; both odd.
+    pub seed: [u64; 2],
+    /// By bucket.
+    pub entries: [TargetEntry; TARGET_BUCKETS],
+    /// By zone: the target of addresses that nothing is said of. Numbers that no zone has are zones without targets.
+    pub zones: [ZoneTargets; ZONE_NUMBERS],
+}
+
+/// One destination address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(C)]
+pub struct TargetEntry {
+    /// The address as two words, each as it lies in the packet; an IPv4 address is mapped (RFC 4291, 2.5.5.2).
+    pub address: [u64; 2],
+    /// Its target in each zone; all of them [`TargetCode::UNSAID`] where the entry is not in use.
+    pub zones: [TargetCode; ZONE_NUMBERS],
+}
+
+/// The targets of a zone for addresses that are not in the table, or have none of this zone there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(C)]
+pub struct ZoneTargets {
+    /// Of unicast addresses: `host` where the box does not forward; what may be called; or none. They may be the box's own
+    /// in any case, so that management reaches it.
+    pub others: TargetCode,
+    /// Of multicast groups and the broadcast address: `host`, or none.
+    pub groups: TargetCode,
+}
+
+const _: () = assert!(core::mem::offset_of!(TargetTable, entries) == 16);
+const _: () = assert!(size_of::<TargetEntry>() == 32);
+const _: () = assert!(size_of::<TargetTable>() == 16 + 32 * TARGET_BUCKETS + 2 * ZONE_NUMBERS);
+
+impl TargetEntry {
+    /// An entry that is not in use.
+    pub const UNUSED: Self = Self { address: [0; 2], zones: [TargetCode::UNSAID; ZONE_NUMBERS] };
+}
+
+impl ZoneTargets {
+    /// A zone without targets.
+    pub const NONE: Self = {
+        let unknown = TargetCode::of(Target { host: true, ..Target::NONE });
+        Self { others: unknown, groups: unknown }
+    };
+}
+
+impl TargetTable {
+    /// Where an address belongs under a seed.
+    ///
+    /// The shift in between is what a plain sum of two products lacks: there, two addresses that differ in the highest bit
+    /// of both words collide under every seed.
+    #[must_use]
+    #[inline(always)]
+    pub const fn bucket(seed: [u64; 2], address: [u64; 2]) -> usize {
+        let first = address[0].wrapping_mul(seed[0]);
+        let sum = (first ^ (first >> 32)).wrapping_add(address[1]).wrapping_mul(seed[1]);
+        (sum >> (64 - TARGET_BUCKETS.trailing_zeros())) as usize
+    }
+
+    /// The target of an address in a zone.
+    #[must_use]
+    #[inline(always)]
+    pub const fn find(&self, zone: u32, address: [u64; 2]) -> Target {
+        let zone = zone as usize & (ZONE_NUMBERS - 1);
+        let entry = &self.entries[Self::bucket(self.seed, address)];
+        if entry.address[0] == address[0] && entry.address[1] == address[1] {
+            let code = entry.zones[zone];
+            if code.0 != 0 {
+                return code.target();
+            }
+        }
+        let rest = &self.zones[zone];
+        let code = if is_to_many(address) { rest.groups } else { rest.others };
+        code.target()
+    }
+}
+
+/// True for multicast groups, and 255.255.255.255.
+#[inline(always)]
+const fn is_to_many([first, second]: [u64; 2]) -> bool {
+    let (first, second) = (u64::from_le(first), u64::from_le(second));
+    let is_ipv4 = first == 0 && second as u32 == 0xffff_0000;
+    let v4 = (second >> 32) as u32;
+    first as u8 == 0xff || is_ipv4 && (v4 as u8 & 0xf0 == 0xe0 || v4 == u32::MAX)
+}
+
+/// An IPv4 address, as it lies in the packet, in the form of [`TargetEntry`].
+#[must_use]
+#[inline(always)]
+pub const fn mapped([high, low]: [u16; 2]) -> [u64; 2] {
+    [0, (0xffff_0000 | (high as u64) << 32 | (low as u64) << 48).to_le()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Target, TargetCode, is_to_many, mapped};
+    use crate::abi::{MAX_POLICIES, NO_POLICY};
+
+    #[test]
+    fn an_ipv4_address_is_mapped_as_it_lies_in_memory() {
+        let address = std::net::Ipv4Addr::new(192, 0, 2, 10);
+        let [a, b, c, d] = address.octets();
+        let [high, low] = mapped([u16::from_ne_bytes([a, b]), u16::from_ne_bytes([c, d])]);
+        let bytes = [high.to_ne_bytes(), low.to_ne_bytes()].concat();
+        assert_eq!(bytes, address.to_ipv6_mapped().octets());
+    }
+
+    #[test]
+    fn a_target_survives_its_code() {
+        for policy in (0..MAX_POLICIES).chain([NO_POLICY]) {
+            for (host, outbound) in [(false, false), (true, false), (true, true)] {
+                let target = Target { policy, host, outbound };
+                assert_eq!(TargetCode::of(target).target(), target);
+            }
+        }
+        assert_eq!(TargetCode::UNSAID.target(), Target::NONE);
+    }
+
+    #[test]
+    fn groups_and_the_broadcast_address_are_known() {
+        let known = |text: &str| {
+            let address: std::net::IpAddr = text.parse().expect("an address");
+            let bytes = match address {
+                std::net::IpAddr::V4(address) => address.to_ipv6_mapped().octets(),
+                std::net::IpAddr::V6(address) => address.octets(),
+            };
+            let (first, second) = bytes.split_at(8);
+            is_to_many([first, second].map(|half| u64::from_ne_bytes(half.try_into().expect("eight bytes"))))
+        };
+        for many in ["224.0.0.0", "239.255.255.255", "255.255.255.255", "ff02::1", "ffff::"] {
+            assert!(known(many), "{many}");
+        }
+        for one in
+            ["223.255.255.255", "240.0.0.1", "255.255.255.254", "0.0.0.0", "::", "fe80::1", "2001:db8::ff"]
+        {
+            assert!(!known(one), "{one}");
+        }
+    }
+}

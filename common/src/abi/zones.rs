@@ -1,0 +1,122 @@
+//! What a generation says once for all, and the zone of each interface and VLAN.
+
+use super::{FlowTimes, Limit, MAX_POLICIES, SLOTS};
+
+/// Zones in a generation; they are numbered from 0.
+pub const ZONES: usize = 8;
+
+/// Numbers that a zone may have: what four bits hold, so that a table by zone needs no check of its bounds, which the
+/// verifier and the compiler seldom see alike.
+pub const ZONE_NUMBERS: usize = 16;
+
+/// The zone of a packet whose interface is in none: an interface that has just appeared. Nothing is open there but
+/// management.
+pub const NO_ZONE: u32 = 15;
+
+/// Interfaces in a generation.
+pub const MAX_INTERFACES: usize = 32;
+
+/// Numbers of interfaces in a generation: those of members of bonds are beside those of the bonds.
+pub const MAX_NUMBERS: usize = 128;
+
+/// Buckets of [`Generation::interfaces`]; a power of two. A seed that keeps 128 numbers apart in so many is found in some
+/// thousand tries.
+pub const INTERFACE_BUCKETS: usize = 1024;
+
+/// The interface is a DHCP client: replies to it pass.
+pub const FLAG_DHCP_CLIENT: u16 = 1;
+
+/// What a generation says of one interface.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[repr(C)]
+pub struct Interface {
+    /// The kernel's number of it; 0 where the entry is not in use.
+    pub ifindex: u32,
+    /// [`FLAG_DHCP_CLIENT`].
+    pub flags: u16,
+    /// The zone of its untagged frames, and of tagged ones where `vlans` is 0. Below [`ZONES`].
+    pub zone: u8,
+    /// One more than the number of its [`VlanTable`]; 0 where all VLANs are in one zone.
+    pub vlans: u8,
+}
+
+/// The zone of each VLAN on one interface, by identifier; that of the interface for those that nothing is said of.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct VlanTable(pub [u8; 4096]);
+
+/// The key of a [`VlanTable`] in the map `VLANS`. `slot` below [`SLOTS`], `number` below [`MAX_INTERFACES`].
+#[must_use]
+#[inline(always)]
+pub const fn vlans_index(slot: u32, number: u32) -> u32 {
+    slot * MAX_INTERFACES as u32 + number
+}
+
+/// Elements of the map `VLANS`.
+pub const VLAN_TABLES: u32 = SLOTS * MAX_INTERFACES as u32;
+
+/// What a generation says once for all. Packets need it off the common path only, but for the zones.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(C)]
+pub struct Generation {
+    /// Counts up with every switch and reload; 0 where the slot was never filled.
+    pub number: u64,
+    /// How long flows live.
+    pub flow_times: FlowTimes,
+    /// The zones where destinations in no target pass, as bits.
+    pub unmatched_pass: u32,
+    /// The set of sources in `SOURCES_V4` and `SOURCES_V6`, below [`SLOTS`]. Generations with the same sources share one.
+    pub sources: u32,
+    /// Makes [`Generation::bucket`] free of collisions; odd.
+    pub interface_seed: u64,
+    /// Interfaces that something is said of, by bucket: one look answers.
+    pub interfaces: [Interface; INTERFACE_BUCKETS],
+    /// How many connections a source may open, by policy.
+    pub limits: [Limit; MAX_POLICIES as usize],
+}
+
+const _: () = assert!(size_of::<Interface>() == 8);
+const _: () = assert!(size_of::<VlanTable>() == 4096);
+const _: () = assert!(size_of::<Generation>() == 32 + 8 * INTERFACE_BUCKETS + 16 * MAX_POLICIES as usize);
+
+impl Generation {
+    /// A slot that was never filled.
+    pub const EMPTY: Self = Self {
+        number: 0,
+        flow_times: FlowTimes::DEFAULT,
+        unmatched_pass: 0,
+        sources: 0,
+        interface_seed: 1,
+        interfaces: [Interface { ifindex: 0, flags: 0, zone: 0, vlans: 0 }; INTERFACE_BUCKETS],
+        limits: [Limit::NONE; MAX_POLICIES as usize],
+    };
+
+    /// What is said of an interface.
+    #[must_use]
+    #[inline(always)]
+    pub fn interface(&self, ifindex: u32) -> Option<Interface> {
+        let interface = self.interfaces[Self::bucket(self.interface_seed, ifindex)];
+        (interface.ifindex == ifindex).then_some(interface)
+    }
+
+    /// True where the interface is marked as a DHCP client.
+    #[must_use]
+    #[inline(always)]
+    pub fn is_dhcp_client(&self, ifindex: u32) -> bool {
+        self.interface(ifindex).is_some_and(|interface| interface.flags & FLAG_DHCP_CLIENT != 0)
+    }
+
+    /// True where destinations in no target of this zone pass.
+    #[must_use]
+    #[inline(always)]
+    pub const fn passes_unmatched(&self, zone: u32) -> bool {
+        self.unmatched_pass >> (zone & 31) & 1 != 0
+    }
+
+    /// Where an interface belongs under a seed.
+    #[must_use]
+    #[inline(always)]
+    pub const fn bucket(seed: u64, ifindex: u32) -> usize {
+        ((ifindex as u64).wrapping_mul(seed) >> (64 - INTERFACE_BUCKETS.trailing_zeros())) as usize
+    }
+}

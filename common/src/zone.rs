@@ -1,0 +1,33 @@
+//! Which zone a packet is judged in: by its interface, and by its outer VLAN tag.
+
+use crate::{
+    abi::{Features, NO_ZONE},
+    decide::{Judging, Rules},
+    packet::Packet,
+    parse::is_vlan,
+    wire::{EthernetHeader, VlanTag},
+};
+
+/// The zone of a packet; 0 where there is one only, and then nothing is looked up.
+#[inline(always)]
+pub(crate) fn of<P: Packet, T: Rules>(packet: P, tables: &T, judging: Judging) -> u32 {
+    if judging.has(Features::ZONES) { look_up(packet, tables, judging.slot) } else { 0 }
+}
+
+/// Out of line: boxes with one zone do not pay for it.
+#[inline(never)]
+fn look_up<P: Packet, T: Rules>(packet: P, tables: &T, slot: u32) -> u32 {
+    let vlan = packet.tag().or_else(|| outer_tag(packet)).unwrap_or(0);
+    tables.zone(slot, vlan).unwrap_or(NO_ZONE)
+}
+
+/// The VLAN identifier of the first tag in the frame, whichever kind of tag it is.
+#[inline(always)]
+fn outer_tag<P: Packet>(packet: P) -> Option<u16> {
+    let ethernet = packet.header::<EthernetHeader>(0)?;
+    if !is_vlan(ethernet.ether_type) {
+        return None;
+    }
+    let tag = packet.header::<VlanTag>(size_of::<EthernetHeader>())?;
+    Some(u16::from_be(tag.control) & 0xfff)
+}

@@ -1,0 +1,230 @@
+//! A gateway with two legs: the sample configuration between a PSTN gateway outside and a Mediation Server inside.
+
+use std::fs;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use lyncwall_tests::agent::Api;
+use lyncwall_tests::netns::{End, Netns, Pair, veth};
+use lyncwall_tests::packet::Tcp;
+use lyncwall_tests::scene::{Config, Scene};
+use lyncwall_tests::traffic::Outcome::{Answered, TimedOut};
+use lyncwall_tests::traffic::{FrameSocket, eventually, tcp_exchange, tcp_open, udp_exchange};
+
+use super::{BRIEF, PATIENT, expect_count, expect_ping, expect_tcp, tcp_servers, udp_servers};
+
+/// The servers of the sample.
+const SERVER: [IpAddr; 2] =
+    [IpAddr::V4(Ipv4Addr::new(10, 1, 0, 2)), IpAddr::V6(Ipv6Addr::new(0xfd00, 1, 0, 0, 0, 0, 0, 2))];
+/// The gateway's inner addresses.
+const INNER: [IpAddr; 2] =
+    [IpAddr::V4(Ipv4Addr::new(10, 1, 0, 1)), IpAddr::V6(Ipv6Addr::new(0xfd00, 1, 0, 0, 0, 0, 0, 1))];
+/// Their network.
+const NETWORK: [IpAddr; 2] =
+    [IpAddr::V4(Ipv4Addr::new(10, 1, 0, 0)), IpAddr::V6(Ipv6Addr::new(0xfd00, 1, 0, 0, 0, 0, 0, 0))];
+const PREFIX: [u8; 2] = [24, 64];
+
+/// The gateway is the scene's host, the client the PSTN side; the server is behind `inner0`.
+fn behind(scene: &Scene) -> Netns {
+    let (client, gateway) = (&scene.pair.client, &scene.pair.host);
+    let server = Netns::new().expect("a namespace");
+    veth(
+        End { namespace: gateway, name: "inner0", mac: [2, 0, 0, 0, 0x21, 1] },
+        End { namespace: &server, name: "server0", mac: [2, 0, 0, 0, 0x21, 2] },
+    )
+    .expect("a wire");
+    let any = [IpAddr::from(Ipv4Addr::UNSPECIFIED), Ipv6Addr::UNSPECIFIED.into()];
+    for side in 0..2 {
+        gateway.add_address("inner0", INNER[side], PREFIX[side]).expect("an address");
+        server.add_address("server0", SERVER[side], PREFIX[side]).expect("an address");
+        server.add_route(any[side], 0, INNER[side]).expect("a route");
+        client.add_route(NETWORK[side], PREFIX[side], Scene::HOST[side]).expect("a route");
+    }
+    forward(gateway, true);
+    server
+}
+
+fn forward(gateway: &Netns, on: bool) {
+    for key in ["net.ipv4.ip_forward", "net.ipv6.conf.all.forwarding"] {
+        gateway.sysctl(key, if on { "1" } else { "0" }).expect("forwarding");
+    }
+}
+
+/// The sample, for the interfaces here.
+fn sample() -> String {
+    let place = Path::new(env!("CARGO_MANIFEST_DIR")).join("../config/examples/gateway.toml");
+    let text = fs::read_to_string(place).expect("the sample");
+    text.replace("\"eth0\"", "\"host0\"").replace("\"eth1\"", "\"inner0\"") + "\n[flows]\nlearn = 0\n"
+}
+
+#[test]
+fn a_mediation_server_behind_a_gateway_calls_what_its_role_calls_and_is_reached_at_its_ports() {
+    let scene = Scene::new().expect("a scene");
+    let server = behind(&scene);
+    let (pstn, gateway) = (&scene.pair.client, &scene.pair.host);
+    let ports = [443, 5068, 5081, 5090];
+    let _far = tcp_servers(pstn, &ports);
+    let _near = tcp_servers(&server, &ports);
+    let _own = tcp_servers(gateway, &ports);
+    let _names = udp_servers(pstn, &[53, 5353]);
+    let _media = udp_servers(&server, &[50_000, 1434]);
+    scene.instance.configure(&sample()).expect("the sample");
+    let _agent = scene.instance.start().expect("an agent");
+    let api = scene.instance.api().expect("a client");
+
+    for side in 0..2 {
+        let (far, near, own) = (Scene::CLIENT[side], SERVER[side], INNER[side]);
+        // Out: what the role calls, and no more; nor the gateway itself.
+        let call = tcp_open(&server, (far, 5081).into(), PATIENT).expect("a call");
+        for _ in 0..3 {
+            assert_eq!(tcp_exchange(&call, PATIENT).expect("a try"), Answered);
+        }
+        expect_tcp(&server, (far, 5090).into(), TimedOut);
+        expect_tcp(&server, (far, 443).into(), TimedOut);
+        expect_tcp(&server, (own, 5081).into(), TimedOut);
+        let ask = |port| udp_exchange(&server, 0, (far, port).into(), BRIEF).expect("a try");
+        assert_eq!((ask(53), ask(5353)), (Answered, TimedOut));
+        // In: the role's ports, whose answers get out again.
+        expect_tcp(pstn, (near, 5068).into(), Answered);
+        expect_tcp(pstn, (near, 443).into(), Answered);
+        expect_tcp(pstn, (near, 5081).into(), TimedOut);
+        expect_tcp(pstn, (near, 5090).into(), TimedOut);
+        let ask = |port| udp_exchange(pstn, 0, (near, port).into(), BRIEF).expect("a try");
+        assert_eq!((ask(50_000), ask(1434)), (Answered, TimedOut));
+        for address in [Scene::HOST[side], own] {
+            expect_tcp(pstn, (address, 443).into(), TimedOut);
+        }
+        expect_ping(pstn, near, Answered);
+        expect_ping(&server, far, Answered);
+    }
+    let counters = api.counters().expect("counters");
+    let called = counters
+        .0
+        .rules
+        .iter()
+        .find(|rule| rule.target.as_deref() == Some("inside (outbound)") && rule.ports == "5081");
+    let called = called.unwrap_or_else(|| panic!("no counter of what was called: {:?}", counters.0));
+    assert_eq!((called.packets >= 2, called.rows.join(" ")), (true, "server.25".to_owned()));
+    assert!(counters.of("unmatched", "drop") > 0, "{:?}", counters.0);
+    assert_eq!(counters.of("no-flow", "drop"), 0, "{:?}", counters.0);
+}
+
+/// Sends a SYN for an address of the gateway that it may not have.
+fn knock(scene: &Scene, address: Ipv4Addr) {
+    let sender = FrameSocket::open(&scene.pair.client, Pair::CLIENT_LINK).expect("a socket");
+    let ip = lyncwall_tests::packet::Ipv4::new(Pair::CLIENT_V4, address);
+    sender.send(&Pair::frame().with(ip).with(Tcp::syn(40_000, 443)).build()).expect("a frame");
+}
+
+/// Knocks until it is judged so, and says how long that took.
+fn judged_within(scene: &Scene, api: &Api, address: Ipv4Addr, reason: &str, action: &str) -> Duration {
+    let start = Instant::now();
+    let before = api.counters().expect("counters").of(reason, action);
+    let seen = eventually(PATIENT, || {
+        knock(scene, address);
+        api.counters().expect("counters").of(reason, action) > before
+    });
+    assert!(seen, "{address} is not judged as {reason}");
+    start.elapsed()
+}
+
+/// On a machine that does other things as well.
+const A_SECOND: Duration = Duration::from_secs(1);
+
+#[test]
+fn a_box_that_forwards_is_its_addresses_as_they_come_and_go() {
+    let scene = Scene::new().expect("a scene");
+    let gateway = &scene.pair.host;
+    let (_agent, api) = scene.start(&Config::roles(&["reverse-proxy"])).expect("an agent");
+    let later = Ipv4Addr::new(192, 0, 2, 50);
+    // It does not forward yet: every destination is the box.
+    judged_within(&scene, &api, later, "allowed", "pass");
+
+    forward(gateway, true);
+    assert!(judged_within(&scene, &api, later, "unmatched", "drop") < A_SECOND);
+    let _servers = tcp_servers(gateway, &[443]);
+    for address in Scene::HOST {
+        expect_tcp(&scene.pair.client, (address, 443).into(), Answered);
+    }
+    for _ in 0..3 {
+        gateway.add_address(Pair::HOST_LINK, later.into(), 24).expect("an address");
+        assert!(judged_within(&scene, &api, later, "allowed", "pass") < A_SECOND);
+        expect_tcp(&scene.pair.client, (later, 443).into(), Answered);
+        gateway.remove_address(Pair::HOST_LINK, later.into(), 24).expect("it was there");
+        assert!(judged_within(&scene, &api, later, "unmatched", "drop") < A_SECOND);
+    }
+    // An address that changes nothing about the tables makes no generation: those of lo are no destination.
+    let generation = api.status().expect("a status").generation;
+    gateway.add_address("lo", Ipv4Addr::new(127, 0, 0, 77).into(), 32).expect("an address");
+    gateway.add_address(Pair::HOST_LINK, Ipv4Addr::new(192, 0, 2, 51).into(), 24).expect("an address");
+    assert!(eventually(PATIENT, || api.status().expect("a status").generation > generation));
+    assert_eq!(api.status().expect("a status").generation, generation + 1);
+
+    forward(gateway, false);
+    assert!(judged_within(&scene, &api, later, "allowed", "pass") < A_SECOND);
+}
+
+#[test]
+fn zones_that_a_reload_brings_hold_at_once() {
+    let scene = Scene::new().expect("a scene");
+    let server = behind(&scene);
+    let pstn = &scene.pair.client;
+    let _far = tcp_servers(pstn, &[5081, 5090]);
+    let (_agent, api) =
+        scene.start(&Config::default().interface("inner0").top("mode = \"audit\"")).expect("an agent");
+    let free: SocketAddr = (Scene::CLIENT[0], 5090).into();
+    expect_tcp(&server, free, Answered);
+    scene.instance.configure(&sample()).expect("the sample");
+    let switched = api.reload().expect("a reload");
+    assert!(
+        switched.changes.iter().any(|change| change.starts_with("zone added: inside: outbound catalogue")),
+        "{switched:?}"
+    );
+    expect_tcp(&server, free, TimedOut);
+    expect_tcp(&server, (Scene::CLIENT[0], 5081).into(), Answered);
+    expect_count(&api, "unmatched", "drop", 1);
+}
+
+#[test]
+fn vlan_zones_are_refused_while_the_nic_strips_tags() {
+    let scene = Scene::new().expect("a scene");
+    let file = "management = \"none\"\n[[zone]]\nname = \"outside\"\n[[zone]]\nname = \"inside\"\nunmatched = \"pass\"\n\
+                [[interface]]\nname = \"host0\"\nzone = \"outside\"\nvlans = { inside = 10 }\n\
+                [[target]]\nzone = \"outside\"\nroles = []\n[flows]\nlearn = 0\n";
+    scene.instance.configure(file).expect("a file");
+    let refused = scene.instance.start_in_vain().expect("it ends");
+    assert_eq!(refused.code, Some(1), "{refused:?}");
+    let command = "`ethtool -K host0 rxvlan off rx-vlan-stag-hw-parse off`";
+    for part in ["9:", "interface[0].vlans", "host0 takes the tags out of frames", command] {
+        assert!(refused.stderr.contains(part), "`{part}` is not in {}", refused.stderr);
+    }
+    // What the message says mends it.
+    let arguments = ["-K", "host0", "rxvlan", "off", "rx-vlan-stag-hw-parse", "off"];
+    let ethtool = || {
+        let done = scene.pair.host.command("ethtool").args(arguments).output();
+        let done = done.expect("ethtool of Debian's package ethtool runs: `apt-get install ethtool`");
+        assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    };
+    ethtool();
+    let _agent = scene.instance.start().expect("an agent");
+    let api = scene.instance.api().expect("a client");
+    // Real frames, with the tag as bytes, as they come from a wire.
+    let sender = FrameSocket::open(&scene.pair.client, Pair::CLIENT_LINK).expect("a socket");
+    for (vlan, reason, action) in [(10, "unmatched", "pass"), (11, "closed", "drop")] {
+        let before = api.counters().expect("counters").of(reason, action);
+        let tag = lyncwall_tests::packet::Vlan::new(vlan);
+        let ip = lyncwall_tests::packet::Ipv4::new(Pair::CLIENT_V4, Pair::HOST_V4);
+        sender.send(&Pair::frame().with(tag).with(ip).with(Tcp::syn(40_000, 443)).build()).expect("a frame");
+        let counted = || api.counters().expect("counters").of(reason, action) > before;
+        assert!(eventually(PATIENT, counted), "VLAN {vlan} is not judged as {reason}");
+    }
+    // A reload looks again.
+    let strip = scene.pair.host.command("ethtool").args(["-K", "host0", "rxvlan", "on"]).status();
+    assert!(strip.expect("ethtool runs").success());
+    let refused = scene.instance.cli(["reload"]).expect("it runs");
+    assert!(
+        refused.code == Some(1) && refused.stderr.contains("`ethtool -K host0 rxvlan off`"),
+        "{refused:?}"
+    );
+}
