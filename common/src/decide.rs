@@ -118,7 +118,7 @@ impl Judging {
 
     /// True where the source is on the block-list.
     #[inline(always)]
-    pub(crate) fn blocks<P: Packet, T: Tables>(self, packet: P, tables: &T, place: Place) -> bool {
+    fn blocks<P: Packet, T: Tables>(self, packet: P, tables: &T, place: Place) -> bool {
         self.features.has(Features::BLOCKED) && is_blocked(packet, tables, place)
     }
 
@@ -309,7 +309,9 @@ fn decide<P: Packet, T: Tables>(packet: P, tables: &T, summary: Summary, judging
         }),
         OTHER if judging.blocks(packet, tables, place) => Verdict::of(Reason::Blocked),
         OTHER => other_protocol(packet, tables, summary, judging),
-        LATER_FRAGMENT => return Verdict::of(later_fragment(packet, tables, place, judging)),
+        LATER_FRAGMENT => {
+            return Verdict::of(later_fragment(packet, tables, place, judging.blocks(packet, tables, place)));
+        }
         SETTLED => return Verdict::of(Reason::from_value(summary.code()).unwrap_or(Reason::Internal)),
         _ => return Verdict::of(Reason::Internal),
     };

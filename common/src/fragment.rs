@@ -2,7 +2,7 @@
 
 use crate::{
     abi::FragmentRecord,
-    decide::{FRAGMENT_SECONDS, Judging, Tables, Verdict},
+    decide::{FRAGMENT_SECONDS, Tables, Verdict},
     fields::{Place, part},
     packet::Packet,
     reason::{Action, Reason},
@@ -31,17 +31,18 @@ impl First {
     }
 }
 
-/// Out of line: fragments are rare.
+/// `blocked` says that the source is: whoever calls this finds it out, as chains of calls cost stack. Out of line:
+/// fragments are rare.
 #[inline(never)]
 pub(crate) fn later_fragment<P: Packet, T: Tables>(
     packet: P,
     tables: &T,
     place: Place,
-    judging: Judging,
+    blocked: bool,
 ) -> Reason {
     let Some(part) = part(packet, place) else { return Reason::Internal };
     let record = tables.fragment(&part.key).filter(|record| tables.jiffies() < record.expires);
-    if record.is_none_or(|record| record.management == 0) && judging.blocks(packet, tables, place) {
+    if blocked && record.is_none_or(|record| record.management == 0) {
         return Reason::Blocked;
     }
     match record {

@@ -78,7 +78,8 @@ impl Bucket {
         // Another CPU may have been here by a later clock.
         let elapsed = now.saturating_sub(self.last);
         self.last += elapsed;
-        self.credit = (self.credit + elapsed * limit.rate as u64).min(limit.burst as u64 * hz);
+        let grown = self.credit + elapsed * u64::from(limit.rate);
+        self.credit = grown.min(u64::from(limit.burst) * hz);
         if self.credit < hz {
             return false;
         }

@@ -18,12 +18,17 @@ fn limits_are_read_for_the_box_and_for_a_target() {
 #[test]
 fn mistakes_in_limits_are_told_with_their_places() {
     let limit = |text: &str| format!("{LEAST}[limit]\n{text}\n");
-    one_problem(&limit(""), "10:2 limit.openings-per-second", "missing", "a second, as 20");
-    one_problem(&limit("rate = 5\nopenings-per-second = 5"), "11:1 limit.rate", "not a key", "remove");
+    one_problem(&limit(""), "10:1 limit.openings-per-second", "missing", "a second, as 20");
+    one_problem(
+        &limit("rate = 5\nopenings-per-second = 5"),
+        "11:1 limit.rate",
+        "not a key",
+        "its keys are openings-per-second, burst",
+    );
     let zero = limit("openings-per-second = 0");
     one_problem(&zero, "11:23 limit.openings-per-second", "0 is out of range", "from 1 to 100000");
     let text = limit("openings-per-second = \"many\"\nburst = 100001");
     assert_eq!(places(&problems(&text)), ["11:23 limit.openings-per-second", "12:9 limit.burst"]);
     let target = format!("{LEAST}limit = 5\n[limit]\nburst = 3\n");
-    assert_eq!(places(&problems(&target)), ["10:9 target[0].limit", "11:2 limit.openings-per-second"]);
+    assert_eq!(places(&problems(&target)), ["10:9 target[0].limit", "11:1 limit.openings-per-second"]);
 }
