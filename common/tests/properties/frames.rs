@@ -406,20 +406,34 @@ pub(crate) fn spec() -> impl Strategy<Value = Spec> {
     })
 }
 
+/// What a frame is to the one before it.
+#[derive(Debug, Clone)]
+enum Next {
+    Another,
+    Again,
+    /// Of the same datagram, or with another payload.
+    Part(Part, Option<Payload>),
+}
+
 /// Frames one after the other, each with the seconds since the one before; about half are another fragment of what the
-/// frame before belongs to.
+/// frame before belongs to, and some are the frame before once more.
 pub(crate) fn sequence() -> impl Strategy<Value = Vec<(Spec, u64)>> {
     let next = (
         spec(),
         // Two of 15 are just what a fragment lasts.
         prop_oneof![4 => Just(0u64), 1 => Just(15), 1 => Just(30)],
-        prop::option::weighted(0.6, (part(), prop::option::weighted(0.3, payload()))),
+        prop_oneof![
+            3 => Just(Next::Another),
+            2 => Just(Next::Again),
+            5 => (part(), prop::option::weighted(0.3, payload())).prop_map(|(part, payload)| Next::Part(part, payload)),
+        ],
     );
     prop::collection::vec(next, 1..8).prop_map(|frames| {
         let mut sequence: Vec<(Spec, u64)> = Vec::new();
-        for (spec, seconds, part) in frames {
-            let spec = match (sequence.last(), part) {
-                (Some((before, _)), Some((part, payload))) => before.another_part(part, payload),
+        for (spec, seconds, next) in frames {
+            let spec = match (sequence.last(), next) {
+                (Some((before, _)), Next::Part(part, payload)) => before.another_part(part, payload),
+                (Some((before, _)), Next::Again) => before.clone(),
                 _ => spec,
             };
             sequence.push((spec, seconds));
