@@ -33,6 +33,19 @@ impl Plan {
         }
     }
 
+    /// True where an interface, or a VLAN of one, is in a zone of another number than before.
+    #[must_use]
+    pub fn moves_zones(&self, before: &Self) -> bool {
+        let numbers = |plan: &Self| -> BTreeSet<(String, usize, Vec<(u16, usize)>)> {
+            let interfaces = plan.config.interfaces.iter();
+            interfaces
+                .map(|interface| (interface.name.to_string(), interface.zone, interface.vlans.clone()))
+                .collect()
+        };
+        let several = self.config.zones.len() > 1 || before.config.zones.len() > 1;
+        several && numbers(self) != numbers(before)
+    }
+
     /// The zones, with what may be called out of them under these roles.
     pub(super) fn zones(&self, roles: &Roles) -> Result<Vec<ZoneInput>, Problems> {
         let zones = self.config.zones.iter().enumerate();
