@@ -36,14 +36,13 @@ impl Plan {
     /// True where an interface, or a VLAN of one, is in a zone of another number than before.
     #[must_use]
     pub fn moves_zones(&self, before: &Self) -> bool {
-        let numbers = |plan: &Self| -> BTreeSet<(String, usize, Vec<(u16, usize)>)> {
-            let interfaces = plan.config.interfaces.iter();
-            interfaces
-                .map(|interface| (interface.name.to_string(), interface.zone, interface.vlans.clone()))
-                .collect()
+        let stays = |interface: &Interface| {
+            let is_it = |other: &&Interface| other.name == interface.name;
+            let other = before.config.interfaces.iter().find(is_it);
+            other.is_some_and(|other| (other.zone, &other.vlans) == (interface.zone, &interface.vlans))
         };
         let several = self.config.zones.len() > 1 || before.config.zones.len() > 1;
-        several && numbers(self) != numbers(before)
+        several && !self.config.interfaces.iter().all(stays)
     }
 
     /// The zones, with what may be called out of them under these roles.
