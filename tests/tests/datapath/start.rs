@@ -142,7 +142,7 @@ fn pinned_maps_of_another_shape_are_refused() {
     let other = aya_obj::Map::new_from_params(
         aya_obj::generated::bpf_map_type::BPF_MAP_TYPE_PERCPU_ARRAY as u32,
         4,
-        PINS,
+        16,
         7,
         0,
     );
