@@ -232,6 +232,9 @@ impl Firewall {
         };
         self.services = Arc::new(Services::of(&plan.catalogue));
         let before = std::mem::replace(&mut self.plan, plan.clone());
+        if plan.moves_zones(&before) {
+            self.seed_again(&plan);
+        }
         match confirm {
             Some(_) => self.before = Some(before),
             None => {

@@ -195,8 +195,11 @@ fn interface(table: &Table<'_>, zones: &Zones<'_>, names: &mut Unique) -> Option
     })
 }
 
-/// The VLANs of an interface with the numbers of their zones, and where they are written.
-fn vlans(table: &Table<'_>, zones: &Zones<'_>) -> Option<(Vec<(u16, usize)>, Option<Place>)> {
+/// VLANs with the numbers of their zones, and where they are written.
+type Vlans = (Vec<(u16, usize)>, Option<Place>);
+
+/// The VLANs of an interface.
+fn vlans(table: &Table<'_>, zones: &Zones<'_>) -> Option<Vlans> {
     let Some(node) = table.get("vlans") else { return Some((Vec::new(), None)) };
     let shape = "write it as `vlans = { inside = [10, \"20-29\"] }`: a zone, and its VLANs on this interface";
     let mut taken: HashMap<u16, String> = HashMap::new();

@@ -40,6 +40,21 @@ impl Firewall {
             );
             thread::sleep(learn);
         }
+        self.seed(plan)
+    }
+
+    /// Where zones are others than before, flows are in those of before: what stands is looked at once more, and what goes
+    /// out is watched for a while. Nothing fails of it, as the new policy judges already.
+    pub(super) fn seed_again(&mut self, plan: &Plan) {
+        self.datapath.set_learning(true);
+        thread::sleep(plan.config.flows.learn);
+        if let Err(error) = self.seed(plan) {
+            tracing::warn!("what stood before the zones changed may be cut: {error:#}");
+        }
+        self.datapath.set_learning(false);
+    }
+
+    fn seed(&mut self, plan: &Plan) -> Result<()> {
         let standing = standing::connections()?;
         self.datapath.seed(&standing, &plan.legs(&machine::look_again(&plan.config)?))?;
         // Whoever connected to this box is judged by its rules, not let in as a reply.

@@ -33,6 +33,18 @@ impl Plan {
         }
     }
 
+    /// True where an interface, or a VLAN of one, is in a zone of another number than before.
+    #[must_use]
+    pub fn moves_zones(&self, before: &Self) -> bool {
+        let stays = |interface: &Interface| {
+            let is_it = |other: &&Interface| other.name == interface.name;
+            let other = before.config.interfaces.iter().find(is_it);
+            other.is_some_and(|other| (other.zone, &other.vlans) == (interface.zone, &interface.vlans))
+        };
+        let several = self.config.zones.len() > 1 || before.config.zones.len() > 1;
+        several && !self.config.interfaces.iter().all(stays)
+    }
+
     /// The zones, with what may be called out of them under these roles.
     pub(super) fn zones(&self, roles: &Roles) -> Result<Vec<ZoneInput>, Problems> {
         let zones = self.config.zones.iter().enumerate();

@@ -110,6 +110,7 @@ impl Both<'_> {
         self.expect_action(tags, packet, (reason, reason.action()), rule);
     }
 
+    #[expect(clippy::needless_pass_by_value, reason = "a packet is made where it is judged")]
     fn expect_action(
         &self,
         tags: &[u16],
@@ -133,6 +134,7 @@ impl Both<'_> {
     }
 
     /// A frame that goes out with these tags, as bytes.
+    #[expect(clippy::needless_pass_by_value, reason = "a packet is made where it is judged")]
     fn send(&self, tags: &[u16], packet: Packet) {
         let frame = tagged(tags, &packet);
         self.memory.track(&frame);

@@ -187,7 +187,7 @@ fn a_vlan_is_in_one_zone_and_every_zone_has_an_interface() {
         "one zone",
     );
     let twice = GATEWAY.replace("[10, \"20-22\"]", "[21, \"20-22\"]");
-    one_problem(&twice, "13:26 interface[0].vlans.inside[1]", "VLAN 21 is in this list already", "remove");
+    one_problem(&twice, "13:25 interface[0].vlans.inside[1]", "VLAN 21 is in this list already", "remove");
     let alone = GATEWAY.replace("[[interface]]\nname = \"eth1\"\nzone = \"inside\"\n", "");
     assert_eq!(good(&alone).interfaces.len(), 1, "its VLANs are enough");
     let none = alone.replace("vlans = { inside = [10, \"20-22\"], outside = 30 }\n", "");
