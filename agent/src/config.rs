@@ -303,6 +303,8 @@ pub struct Group {
     pub place: Place,
     /// Its sources; at least one, no two overlap.
     pub prefixes: Vec<Prefix>,
+    /// The number of a zone that everybody who is in the group is behind; it has no prefixes then.
+    pub zone: Option<usize>,
 }
 
 /// A role of the file's own. Whether the catalogue has one of that name is not known here.

@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use lyncwall_common::abi::{Limit, PortTransport};
 
 use crate::catalogue::{self, Catalogue, Choices, Resolved};
-use crate::config::{self, CatalogueName, Config, Openings, Target};
-use crate::net::{PortRange, Prefix};
+use crate::config::{self, CatalogueName, Config, Group, Openings, Target};
+use crate::net::PortRange;
 use crate::policy::{GroupInput, Input, Rule, TargetInput};
 use crate::problem::{Place, Problem, Problems};
 
@@ -143,7 +143,11 @@ impl Plan {
             groups: config
                 .groups
                 .iter()
-                .map(|group| GroupInput { name: group.name.to_string(), prefixes: group.prefixes.clone() })
+                .map(|group| GroupInput {
+                    name: group.name.to_string(),
+                    prefixes: group.prefixes.clone(),
+                    zone: group.zone,
+                })
                 .collect(),
             management: config.management.clone(),
             mode: config.mode,
@@ -232,25 +236,35 @@ fn changed_limits(old: &Config, new: &Config) -> Vec<String> {
 
 /// What is different in the groups, by how many prefixes: their lists are too long to be told.
 fn changed_groups(old: &Config, new: &Config) -> Vec<String> {
-    let prefixes = |config: &Config, name: &str| -> BTreeSet<Prefix> {
-        let groups = config.groups.iter().filter(|group| *group.name == *name);
-        groups.flat_map(|group| group.prefixes.iter().copied()).collect()
-    };
-    let names: BTreeSet<String> =
-        old.groups.iter().chain(&new.groups).map(|group| group.name.to_string()).collect();
+    let names: BTreeSet<&str> = old.groups.iter().chain(&new.groups).map(|group| &*group.name).collect();
     let told = names.into_iter().filter_map(|name| {
-        let (before, after) = (prefixes(old, &name), prefixes(new, &name));
-        let (added, removed) = (after.difference(&before).count(), before.difference(&after).count());
-        match (before.is_empty(), after.is_empty()) {
-            (true, _) => Some(format!("group added: {name}, {}", count(added))),
-            (_, true) => Some(format!("group removed: {name}")),
-            _ if added + removed > 0 => {
-                Some(format!("group {name}: {} added, {} removed", count(added), count(removed)))
+        let [before, after] =
+            [old, new].map(|config| config.groups.iter().find(|group| *group.name == *name));
+        let told = |config: &Config, group: &Group| match zone_name(config, group) {
+            Some(zone) => format!("zone {zone}"),
+            None => count(group.prefixes.len()),
+        };
+        match (before, after) {
+            (None, None) => None,
+            (None, Some(after)) => Some(format!("group added: {name}, {}", told(new, after))),
+            (Some(_), None) => Some(format!("group removed: {name}")),
+            (Some(before), Some(after)) if zone_name(old, before) != zone_name(new, after) => {
+                Some(format!("group {name}: {} to {}", told(old, before), told(new, after)))
             }
-            _ => None,
+            (Some(before), Some(after)) => {
+                let [before, after] =
+                    [before, after].map(|group| group.prefixes.iter().collect::<BTreeSet<_>>());
+                let (added, removed) = (after.difference(&before).count(), before.difference(&after).count());
+                (added + removed > 0)
+                    .then(|| format!("group {name}: {} added, {} removed", count(added), count(removed)))
+            }
         }
     });
     told.collect()
+}
+
+fn zone_name<'a>(config: &'a Config, group: &Group) -> Option<&'a str> {
+    config.zones.get(group.zone?).map(|zone| &*zone.name)
 }
 
 fn count(prefixes: usize) -> String {

@@ -5,7 +5,7 @@ use network_types::ip::IpProto;
 use crate::{
     abi::{
         AllowKey, Bucket, Class, Features, FragmentKey, FragmentRecord, Limit, Live, NO_COUNTER, NO_POLICY,
-        NetPort, OpeningKey, PortTransport, Target, Until,
+        NO_ZONE, NetPort, OpeningKey, PortTransport, Target, Until,
     },
     blocked::{is_blocked, is_neighbour_discovery},
     fields::{Address, Place, addresses, destination, source, words},
@@ -251,10 +251,10 @@ pub trait Rules {
     fn target(&self, slot: u32, zone: u32, address: [u64; 2]) -> Target;
     /// What a port of a policy refers to: `Some(None)` where it is closed.
     fn port(&self, slot: u32, policy: u32, transport: PortTransport, port: NetPort) -> Option<Option<Class>>;
-    /// The groups that a source is in, as bits.
-    fn groups(&self, slot: u32, source: Address) -> u32;
+    /// The groups that a far side is in, as bits.
+    fn groups(&self, slot: u32, far: Far) -> u32;
     /// The counter of the first allow rule that matches, for a destination of `policy` or [`NO_POLICY`].
-    fn allow(&self, slot: u32, key: AllowKey, policy: u32, source: Address) -> Option<u32>;
+    fn allow(&self, slot: u32, key: AllowKey, policy: u32, source: Far) -> Option<u32>;
     /// True where destinations in no target of a zone pass.
     fn unmatched_pass(&self, slot: u32, zone: u32) -> bool;
 }
@@ -423,6 +423,26 @@ fn is_from_management<P: Packet, T: Rules>(packet: P, tables: &T, place: Place) 
     source(packet, place).is_some_and(|source| tables.management_source(source))
 }
 
+/// Who is at the other end of a packet's way, as groups have it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Far {
+    /// The address.
+    pub address: Address,
+    /// The zone that the packet comes in by, or [`NO_ZONE`].
+    pub zone: u32,
+}
+
+/// `first` where `which` says so, else the other one; both are of one family. By family, as a whole [`Address`] of IPv4 has
+/// bytes that nobody wrote, and verifiers up to 6.1 refuse to copy them.
+#[inline(always)]
+const fn either(which: bool, first: Address, second: Address) -> Address {
+    match (first, second) {
+        (Address::V4(first), Address::V4(second)) => Address::V4(if which { first } else { second }),
+        (Address::V6(first), Address::V6(second)) => Address::V6(if which { first } else { second }),
+        (first, _) => first,
+    }
+}
+
 /// Groups, and where to look for who is in them.
 #[derive(Clone, Copy)]
 struct Scope {
@@ -435,7 +455,8 @@ struct Scope {
 #[inline(never)]
 fn in_scope<P: Packet, T: Tables>(packet: P, tables: &T, place: Place, scope: Scope, outbound: bool) -> bool {
     let Some((source, destination)) = addresses(packet, place) else { return false };
-    let far = if outbound { destination } else { source };
+    let zone = if outbound { NO_ZONE } else { place.zone() };
+    let far = Far { address: either(outbound, destination, source), zone };
     tables.groups(scope.slot, far) & scope.groups != 0
 }
 
@@ -450,7 +471,8 @@ struct Tested {
 /// for it.
 #[inline(never)]
 fn allowed<P: Packet, T: Rules>(packet: P, tables: &T, place: Place, key: AllowKey, tested: Tested) -> u32 {
-    let Some(source) = source(packet, place) else { return NO_COUNTER };
+    let Some(address) = source(packet, place) else { return NO_COUNTER };
+    let source = Far { address, zone: place.zone() };
     tables.allow(tested.slot, key, tested.policy, source).unwrap_or(NO_COUNTER)
 }
 
@@ -572,7 +594,7 @@ pub(crate) fn passes_without_flow<P: Packet, T: Rules>(
     }
     if features.has(Features::ALLOW) {
         let key = AllowKey::Port(transport, ends.local);
-        if tables.allow(slot, key, target.policy, remote).is_some() {
+        if tables.allow(slot, key, target.policy, Far { address: remote, zone }).is_some() {
             return true;
         }
     }
@@ -581,7 +603,9 @@ pub(crate) fn passes_without_flow<P: Packet, T: Rules>(
     }
     let Some(Some(class)) = tables.port(slot, target.policy, transport, ends.local) else { return false };
     let for_all = !features.has(Features::GROUPS) || class.groups == 0;
-    let far = if target.outbound { local } else { remote };
+    // It is not known in which zone those are who are called.
+    let by = if target.outbound { NO_ZONE } else { zone };
+    let far = Far { address: either(target.outbound, local, remote), zone: by };
     for_all || tables.groups(slot, far) & class.groups != 0
 }
 

@@ -15,7 +15,7 @@ use lyncwall_common::{
         STATE_ELEMENTS, SourceRecord, SourceV4, SourceV6, Target, TargetTable, Until, VLAN_TABLES, VlanTable,
         policy_index, port_drop_cell, vlans_index,
     },
-    decide::{ICMP_ECHO_RATE, ICMP_ERROR_RATE, Rate, Rules, Tables},
+    decide::{Far, ICMP_ECHO_RATE, ICMP_ERROR_RATE, Rate, Rules, Tables},
     fields::{Address, Place},
     flow::{Ends, Flows, Tracking},
     fragment::First,
@@ -157,16 +157,16 @@ fn add_one(counters: &PerCpuArray<CounterBlock>, block: u32, cell: usize) {
     }
 }
 
-/// What is known of a source; nothing where no prefix holds it.
+/// What is known of somebody: by the address, where a prefix holds it, and by the zone.
 #[inline(always)]
-fn source_record(slot: u32, source: Address) -> SourceRecord {
+fn source_record(slot: u32, far: Far) -> SourceRecord {
     let Some(generation) = GENERATIONS.get(slot) else { return SourceRecord::default() };
     let set = [generation.sources as u8, 0, 0, 0];
-    let record = match source {
+    let record = match far.address {
         Address::V4(address) => SOURCES_V4.get(Key::new(64, SourceV4 { set, address })),
         Address::V6(address) => SOURCES_V6.get(Key::new(160, SourceV6 { set, address })),
     };
-    record.copied().unwrap_or_default()
+    record.copied().unwrap_or_default().and(generation.zone_sources[far.zone as usize & (ZONE_NUMBERS - 1)])
 }
 
 /// What came with a packet.
@@ -244,12 +244,12 @@ impl<C: Passage> Rules for Kernel<C> {
     }
 
     #[inline(always)]
-    fn groups(&self, slot: u32, source: Address) -> u32 {
-        source_record(slot, source).groups
+    fn groups(&self, slot: u32, far: Far) -> u32 {
+        source_record(slot, far).groups
     }
 
     #[inline(always)]
-    fn allow(&self, slot: u32, key: AllowKey, policy: u32, source: Address) -> Option<u32> {
+    fn allow(&self, slot: u32, key: AllowKey, policy: u32, source: Far) -> Option<u32> {
         let table = ALLOW.get(slot)?;
         let candidates = table.candidates(key, policy);
         if candidates == 0 {

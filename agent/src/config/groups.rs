@@ -4,12 +4,13 @@ use toml::de::DeValue;
 
 use super::lists;
 use super::reader::{Keys, Node, Table};
+use super::zones::Zones;
 use super::{Group, Name, Named};
 
 /// Groups of one file.
 const GROUPS: usize = 32;
 
-const LATER: Keys = Keys { known: &[], later: &[("zone", "groups that are zones")] };
+const GROUP: Keys = Keys { known: &["zone"], later: &[] };
 
 /// The groups of a file, also where some of them are wrong.
 pub(super) struct Groups {
@@ -21,7 +22,7 @@ pub(super) struct Groups {
 
 impl Groups {
     /// Those of the file.
-    pub(super) fn read(top: &Table<'_>) -> Self {
+    pub(super) fn read<'t>(top: &Table<'t>, zones: &Zones<'t>) -> Self {
         let known = |names: Vec<Named>| (!top.is_partial()).then_some(names);
         let Some(node) = top.get("groups") else {
             return Self { names: known(Vec::new()), read: Some(Vec::new()) };
@@ -33,29 +34,37 @@ impl Groups {
             let message = format!("there are {count} groups; this version handles at most {GROUPS}");
             node.problem(message, "remove those that no role and no rule refers to");
         }
-        let read: Vec<Option<Group>> = entries.iter().map(|(name, node)| group(name, node)).collect();
+        let read: Vec<Option<Group>> = entries.iter().map(|(name, node)| group(name, node, zones)).collect();
         let names = entries.into_iter().map(|(name, _)| name).collect();
         Self { names: known(names), read: read.into_iter().collect() }
     }
 }
 
-fn group(named: &Named, node: &Node<'_>) -> Option<Group> {
+fn group(named: &Named, node: &Node<'_>, zones: &Zones<'_>) -> Option<Group> {
     let name = group_name(node, named);
-    let prefixes = match node.value() {
-        // A group that is a zone: its only key is of a later version.
-        DeValue::Table(_) => {
-            if node.table(LATER).is_some() && node.value().as_table().is_some_and(toml::map::Map::is_empty) {
-                node.problem("a group is a list of prefixes", "write it as [\"192.0.2.0/24\"]");
-            }
-            None
-        }
+    let sources = match node.value() {
+        DeValue::Table(_) => zone_of(node, zones).map(|zone| (Vec::new(), Some(zone))),
         DeValue::String(text) => {
             node.problem(format!("`{text}` is not a list"), format!("write it in a list, as [\"{text}\"]"));
             None
         }
-        _ => lists::prefixes(node, "list its prefixes, or remove the group"),
+        _ => lists::prefixes(node, "list its prefixes, or remove the group").map(|prefixes| (prefixes, None)),
     };
-    Some(Group { name: name?, place: named.place.clone(), prefixes: prefixes? })
+    let (prefixes, zone) = sources?;
+    Some(Group { name: name?, place: named.place.clone(), prefixes, zone })
+}
+
+/// The zone that a group is.
+fn zone_of(node: &Node<'_>, zones: &Zones<'_>) -> Option<usize> {
+    let table = node.table(GROUP)?;
+    if table.get("zone").is_none() {
+        node.problem(
+            "a group is a list of prefixes, or a zone",
+            "write it as [\"192.0.2.0/24\"] or as { zone = \"inside\" }",
+        );
+        return None;
+    }
+    zones.of(&table)
 }
 
 /// The name of a group, which stands at `named` in `node`.

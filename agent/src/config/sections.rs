@@ -58,7 +58,7 @@ pub(super) fn config(text: &str, file: &Path) -> (Option<Declared>, Result<Confi
         let zones = Zones::read(top);
         let interfaces = zones::interfaces(top, &zones);
         let targets = targets(top, &zones);
-        let groups = Groups::read(top);
+        let groups = Groups::read(top, &zones);
         let roles = Roles::read(top);
         let names = groups.names.as_ref();
         let names: Option<Vec<&str>> = names.map(|names| names.iter().map(|named| &*named.name).collect());

@@ -136,4 +136,4 @@ fn fill_classes(table: &mut AllowTable, rules: &[Allow]) -> bool {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -81,6 +81,7 @@ pub fn compile(input: &Input, counters: &mut CounterBook) -> Result<Compiled, Pr
         flow_times: input.flow_times,
         unmatched_pass: zones::unmatched_pass(&input.zones),
         limits: std::array::from_fn(|policy| input.limits.get(policy).copied().unwrap_or(Limit::NONE)),
+        zone_sources: sources::of_zones(&input.groups, &input.allow),
         ..interfaces
     };
     Ok(Compiled { features, generation, vlans, targets, policies, allow, sources, management })

@@ -96,6 +96,8 @@ pub struct GroupInput {
     pub name: String,
     /// Its sources.
     pub prefixes: Vec<Prefix>,
+    /// The number of a zone; everybody behind it is in the group.
+    pub zone: Option<usize>,
 }
 
 /// An interface that is attached to.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use lyncwall_common::abi::{ALLOW_RULES, MAX_GROUPS, MAX_SOURCES, SourceRecord};
+use lyncwall_common::abi::{ALLOW_RULES, MAX_GROUPS, MAX_SOURCES, SourceRecord, ZONE_NUMBERS};
 
 use super::input::{GroupInput, check_prefixes};
 use crate::config::Allow;
@@ -38,6 +38,21 @@ pub(super) fn table(
     covering(own)
 }
 
+/// What everybody behind a zone is in.
+pub(super) fn of_zones(groups: &[GroupInput], rules: &[Allow]) -> [SourceRecord; ZONE_NUMBERS] {
+    let mut records = [SourceRecord::default(); ZONE_NUMBERS];
+    for (bit, group) in groups.iter().take(MAX_GROUPS).enumerate() {
+        let Some(record) = group.zone.and_then(|zone| records.get_mut(zone)) else { continue };
+        record.groups |= 1 << bit;
+        for (bit, rule) in rules.iter().take(ALLOW_RULES).enumerate() {
+            if names(rule, group) {
+                record.rules |= 1 << bit;
+            }
+        }
+    }
+    records
+}
+
 /// The bits of groups by name; `None` where one is not there.
 pub(super) fn mask(groups: &[GroupInput], names: &[String]) -> Option<u32> {
     names.iter().try_fold(0, |mask, name| {
@@ -47,8 +62,12 @@ pub(super) fn mask(groups: &[GroupInput], names: &[String]) -> Option<u32> {
 }
 
 fn sources<'a>(rule: &'a Allow, groups: &'a [GroupInput]) -> impl Iterator<Item = &'a Prefix> {
-    let named = groups.iter().filter(|group| rule.groups.iter().any(|named| named.name == group.name));
+    let named = groups.iter().filter(|group| names(rule, group));
     rule.from.iter().chain(named.flat_map(|group| &group.prefixes))
+}
+
+fn names(rule: &Allow, group: &GroupInput) -> bool {
+    rule.groups.iter().any(|named| named.name == group.name)
 }
 
 /// Adds to each prefix what holds for those that cover it: a longest-prefix match finds one entry only.

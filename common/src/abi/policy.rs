@@ -161,6 +161,15 @@ pub struct SourceRecord {
     pub reserved: u32,
 }
 
+impl SourceRecord {
+    /// What both say.
+    #[must_use]
+    #[inline(always)]
+    pub const fn and(self, other: Self) -> Self {
+        Self { rules: self.rules | other.rules, groups: self.groups | other.groups, reserved: 0 }
+    }
+}
+
 const _: () = assert!(size_of::<SourceRecord>() == 16);
 
 /// A source prefix of IPv4, as the data of a longest-prefix-match key: the prefix length of the key is 32 more than that

@@ -1,6 +1,6 @@
 //! What a generation says once for all, and the zone of each interface and VLAN.
 
-use super::{FlowTimes, Limit, MAX_POLICIES, SLOTS};
+use super::{FlowTimes, Limit, MAX_POLICIES, SLOTS, SourceRecord};
 
 /// Zones in a generation; they are numbered from 0.
 pub const ZONES: usize = 8;
@@ -73,11 +73,15 @@ pub struct Generation {
     pub interfaces: [Interface; INTERFACE_BUCKETS],
     /// How many connections a source may open, by policy.
     pub limits: [Limit; MAX_POLICIES as usize],
+    /// The groups and `[[allow]]` rules that everybody behind a zone is in, by the zone's number.
+    pub zone_sources: [SourceRecord; ZONE_NUMBERS],
 }
 
 const _: () = assert!(size_of::<Interface>() == 8);
 const _: () = assert!(size_of::<VlanTable>() == 4096);
-const _: () = assert!(size_of::<Generation>() == 32 + 8 * INTERFACE_BUCKETS + 16 * MAX_POLICIES as usize);
+const _: () = assert!(
+    size_of::<Generation>() == 32 + 8 * INTERFACE_BUCKETS + 16 * (MAX_POLICIES as usize + ZONE_NUMBERS)
+);
 
 impl Generation {
     /// A slot that was never filled.
@@ -89,6 +93,7 @@ impl Generation {
         interface_seed: 1,
         interfaces: [Interface { ifindex: 0, flags: 0, zone: 0, vlans: 0 }; INTERFACE_BUCKETS],
         limits: [Limit::NONE; MAX_POLICIES as usize],
+        zone_sources: [SourceRecord { rules: 0, groups: 0, reserved: 0 }; ZONE_NUMBERS],
     };
 
     /// What is said of an interface.

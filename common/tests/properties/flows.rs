@@ -146,16 +146,16 @@ fn answer_passes(
 ) -> bool {
     let listed = world.listed(zone, local);
     let policy = listed.or(world.rest(zone));
-    let far = if listed.is_none() && world.limits(zone) { local } else { remote };
+    let (far, by) = if listed.is_none() && world.limits(zone) { (local, None) } else { (remote, zone) };
     let managed = listed.is_none()
         && world.management_ports.contains(&(transport, port))
         && world.management_sources.contains(&remote);
     managed
         || world.first_allow(Ok((transport, port)), policy, remote).is_some()
         || match policy {
-            Some(policy) => {
-                world.open(policy, transport, port).is_some_and(|(_, open)| world.in_scope(&open.groups, far))
-            }
+            Some(policy) => world
+                .open(policy, transport, port)
+                .is_some_and(|(_, open)| world.in_scope(&open.groups, far, by)),
             None => world.passes_unmatched(zone),
         }
 }

@@ -90,7 +90,7 @@ fn judge_whole(world: &World, flows: &mut Model, spec: &Spec, now: u64) -> (Reas
     let policy = listed.or(world.rest(zone));
     // What goes out of a zone is for the groups of its destination.
     let goes_out = listed.is_none() && world.limits(zone);
-    let far = if goes_out { destination } else { source };
+    let (far, by) = if goes_out { (destination, None) } else { (source, zone) };
     let (transport, from, to) = match spec.payload {
         Payload::Tcp { source, destination, flags, .. } => {
             let [fin, syn, rst] = [1, 2, 4].map(|bit| flags & bit != 0);
@@ -140,7 +140,7 @@ fn judge_whole(world: &World, flows: &mut Model, spec: &Spec, now: u64) -> (Reas
     }
     let open = policy.and_then(|policy| world.open(policy, transport, to));
     if let Some((counter, open)) = open
-        && world.in_scope(&open.groups, far)
+        && world.in_scope(&open.groups, far, by)
     {
         let opens = matches!(spec.payload, Payload::Tcp { flags, .. } if flags & 0x12 == 0x02);
         let policy = policy.expect("it has an open port");

@@ -8,7 +8,7 @@ use lyncwall_common::abi::{
     AllowKey, Bucket, Class, Features, Flow, FlowKeyV4, FlowKeyV6, FlowTimes, FragmentKey, FragmentRecord,
     Limit, Live, NO_POLICY, NO_ZONE, NetPort, OpeningKey, PortTransport, Target, Until,
 };
-use lyncwall_common::decide::{Rate, Rules, Tables};
+use lyncwall_common::decide::{Far, Rate, Rules, Tables};
 use lyncwall_common::fields::{Address, Place};
 use lyncwall_common::flow::{Ends, Flows, Tracking, is_reply};
 use lyncwall_common::fragment::{First, remember};
@@ -40,6 +40,8 @@ pub(crate) struct World {
     pub(crate) open: Vec<Open>,
     /// Groups by number, below 32, with a source that is in each.
     pub(crate) members: Vec<(u32, IpAddr)>,
+    /// Groups that are zones, with the zone of each.
+    pub(crate) zone_groups: Vec<(u32, u32)>,
     pub(crate) allow: Vec<AllowRule>,
     pub(crate) dhcp_client: bool,
     /// By zone.
@@ -147,10 +149,11 @@ impl World {
         (0..).zip(&self.open).find(|(_, open)| here(open))
     }
 
-    /// True where `source` may use what is open to `groups`.
-    pub(crate) fn in_scope(&self, groups: &[u32], source: IpAddr) -> bool {
+    /// True where `far`, who came in by a zone, may use what is open to `groups`.
+    pub(crate) fn in_scope(&self, groups: &[u32], far: IpAddr, zone: Option<u32>) -> bool {
         groups.is_empty()
-            || self.members.iter().any(|(group, member)| *member == source && groups.contains(group))
+            || self.members.iter().any(|(group, member)| *member == far && groups.contains(group))
+            || self.zone_groups.iter().any(|(group, of)| Some(*of) == zone && groups.contains(group))
     }
 }
 
@@ -231,18 +234,19 @@ impl Rules for State<'_> {
         Some(found.map(|(counter, open)| Class { counter, groups: bits(open.groups.iter().copied()) }))
     }
 
-    fn groups(&self, _: u32, source: Address) -> u32 {
-        let source = source.ip();
-        let members = self.world.members.iter();
-        bits(members.filter(|(_, member)| *member == source).map(|(group, _)| *group))
+    fn groups(&self, _: u32, far: Far) -> u32 {
+        let address = far.address.ip();
+        let members = self.world.members.iter().filter(|(_, member)| *member == address);
+        let zones = self.world.zone_groups.iter().filter(|(_, zone)| *zone == far.zone);
+        bits(members.map(|(group, _)| *group).chain(zones.map(|(group, _)| *group)))
     }
 
-    fn allow(&self, _: u32, key: AllowKey, policy: u32, source: Address) -> Option<u32> {
+    fn allow(&self, _: u32, key: AllowKey, policy: u32, source: Far) -> Option<u32> {
         let what = match key {
             AllowKey::Port(transport, port) => Ok((transport, port.number())),
             AllowKey::Protocol(protocol) => Err(protocol),
         };
-        self.world.first_allow(what, Some(policy).filter(|policy| *policy != NO_POLICY), source.ip())
+        self.world.first_allow(what, Some(policy).filter(|policy| *policy != NO_POLICY), source.address.ip())
     }
 
     fn unmatched_pass(&self, _: u32, zone: u32) -> bool {
@@ -424,26 +428,30 @@ pub(crate) fn world() -> impl Strategy<Value = World> {
         (
             prop::collection::vec(open(), 0..20),
             prop::collection::vec((prop::sample::select(vec![0u32, 7, 31]), address()), 0..6),
+            prop::collection::vec((prop::sample::select(vec![0u32, 7, 31]), 0..3u32), 0..2),
         ),
         prop::collection::vec(rule, 0..8),
         prop::collection::vec(any::<bool>(), 7),
     )
-        .prop_map(|(management_ports, sources, zones, (open, members), allow, flags)| World {
-            audit: flags[0],
-            management_ports,
-            management_sources: sources.0,
-            blocked: sources.1,
-            limits: sources.2,
-            targets: targets(&zones.0, zones.1),
-            hosts: zones.2,
-            outbound: zones.3.filter(|_| !zones.0.is_empty()),
-            vlans: zones.0,
-            open,
-            members,
-            allow,
-            dhcp_client: flags[1],
-            unmatched_pass: vec![flags[2], flags[5], flags[6]],
-            errors_within: flags[3],
-            echo_within: flags[4],
+        .prop_map(|(management_ports, sources, zones, (open, members, zone_groups), allow, flags)| {
+            World {
+                audit: flags[0],
+                management_ports,
+                management_sources: sources.0,
+                blocked: sources.1,
+                limits: sources.2,
+                targets: targets(&zones.0, zones.1),
+                hosts: zones.2,
+                outbound: zones.3.filter(|_| !zones.0.is_empty()),
+                vlans: zones.0,
+                open,
+                members,
+                zone_groups,
+                allow,
+                dhcp_client: flags[1],
+                unmatched_pass: vec![flags[2], flags[5], flags[6]],
+                errors_within: flags[3],
+                echo_within: flags[4],
+            }
         })
 }

@@ -119,7 +119,11 @@ pub(crate) fn input(world: World, mode: Mode) -> Input {
         groups: config
             .groups
             .iter()
-            .map(|group| GroupInput { name: group.name.to_string(), prefixes: group.prefixes.clone() })
+            .map(|group| GroupInput {
+                name: group.name.to_string(),
+                prefixes: group.prefixes.clone(),
+                zone: group.zone,
+            })
             .collect(),
         management: config.management,
         mode,

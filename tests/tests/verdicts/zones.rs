@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use lyncwall::config::{self, Mode};
-use lyncwall::policy::{HostTables, Input, InterfaceInput, Rule, TargetInput, ZoneInput};
+use lyncwall::policy::{GroupInput, HostTables, Input, InterfaceInput, Rule, TargetInput, ZoneInput};
 use lyncwall_common::abi::{FlowTimes, PortTransport};
 use lyncwall_common::reason::{Action, Reason};
 use lyncwall_tests::bpffs::Bpffs;
@@ -74,18 +74,31 @@ fn input(others: &[(u32, usize)]) -> Input {
         ],
         targets: vec![
             target("server", 0, addresses(SERVER), vec![rule(tcp, 5068, &[], "sip")]),
-            target("box", 0, config::Address::Host, vec![rule(tcp, 443, &[], "https")]),
+            target(
+                "box",
+                0,
+                config::Address::Host,
+                vec![rule(tcp, 443, &[], "https"), rule(tcp, 444, &["within"], "nobody")],
+            ),
             // The same address in another role.
-            target("server-within", 2, addresses(SERVER), vec![rule(tcp, 445, &[], "smb")]),
+            target(
+                "server-within",
+                2,
+                addresses(SERVER),
+                vec![rule(tcp, 445, &[], "smb"), rule(tcp, 446, &["within"], "for-within")],
+            ),
         ],
         allow: config.allow,
         groups: config
             .groups
             .iter()
-            .map(|group| lyncwall::policy::GroupInput {
+            .map(|group| GroupInput {
                 name: group.name.to_string(),
                 prefixes: group.prefixes.clone(),
+                zone: group.zone,
             })
+            // Everybody who comes in by the zone `open`.
+            .chain([GroupInput { name: "within".to_owned(), prefixes: Vec::new(), zone: Some(2) }])
             .collect(),
         management: config.management,
         mode: Mode::Enforce,
@@ -198,6 +211,9 @@ fn zones_by_tag(both: &Both<'_>, side: usize) {
         // `host` is in the zone outside; here the box is one destination of many.
         both.expect_action(tags, syn(far, own, 443), (Reason::Unmatched, Action::Pass), None);
     }
+    // A group that is a zone.
+    both.expect(&[OPEN], syn(far, server, 446), Reason::Allowed, Some("for-within"));
+    both.expect(&[], syn(far, own, 444), Reason::Source, None);
     // Management goes by the address alone: the box, and what may be it.
     for tags in [&[][..], &[INSIDE], &[OPEN]] {
         both.expect(tags, syn(ADMIN[side], own, 22), Reason::Management, None);

@@ -25,6 +25,17 @@ fn groups_are_names_of_prefixes() {
 }
 
 #[test]
+fn a_group_may_be_a_zone() {
+    let text = "management = \"none\"\n[[zone]]\nname = \"outside\"\n[[zone]]\nname = \"inside\"\n\
+                [[interface]]\nname = \"eth0\"\nzone = \"outside\"\n[[interface]]\nname = \"eth1\"\nzone = \"inside\"\n\
+                [[target]]\nzone = \"inside\"\nroles = []\n[groups]\nservers = { zone = \"inside\" }\n";
+    let config = good(text);
+    assert_eq!((config.groups[0].zone, config.groups[0].prefixes.len()), (Some(1), 0));
+    let found = problems(&text.replace("{ zone = \"inside\" }", "{ zone = \"insde\" }"));
+    assert_eq!(places(&found), ["15:13 groups.servers.zone"], "{found}");
+}
+
+#[test]
 fn a_group_has_sound_prefixes() {
     let group = |value: &str| with(&format!("[groups]\nedge = {value}"));
     for (bad, place, message, fix) in [
@@ -33,13 +44,9 @@ fn a_group_has_sound_prefixes() {
         ("\"10.0.0.0/8\"", "11:8 groups.edge", "not a list", "[\"10.0.0.0/8\"]"),
         ("7", "11:8 groups.edge", "found an integer", "brackets"),
         ("{ file = \"x\" }", "11:10 groups.edge.file", "not a key", ""),
-        ("{}", "11:8 groups.edge", "is a list of prefixes", "[\"192.0.2.0/24\"]"),
-        (
-            "{ zone = \"inside\" }",
-            "11:10 groups.edge.zone",
-            "groups that are zones are not supported",
-            "remove",
-        ),
+        ("{}", "11:8 groups.edge", "a list of prefixes, or a zone", "[\"192.0.2.0/24\"]"),
+        ("{ zone = \"inside\" }", "11:10 groups.edge.zone", "there is no zone `inside`", "leave the key out"),
+        ("{ zone = 1 }", "11:10 groups.edge.zone", "found an integer", "quotes"),
         ("[\"10.0.0.0/8\", \"10.1.0.0/16\"]", "11:23 groups.edge[1]", "overlaps 10.0.0.0/8", "keep one"),
     ] {
         let found = problems(&group(bad));

@@ -2,7 +2,7 @@ use std::net::IpAddr;
 
 use lyncwall_common::abi::{AllowKey, NO_POLICY, NetPort, PortTransport};
 use lyncwall_common::abi::{SourceV4, SourceV6};
-use lyncwall_common::decide::Rules;
+use lyncwall_common::decide::{Far, Rules};
 use lyncwall_common::fields::Address as Source;
 use proptest::prelude::*;
 use proptest::sample::{self, select};
@@ -73,7 +73,7 @@ fn rule() -> impl Strategy<Value = Allow> {
     )
 }
 
-fn named(name: &str) -> Named {
+pub(in crate::policy) fn named(name: &str) -> Named {
     let place = Place { file: "test.toml".into(), line: 1, column: 1, key: String::new() };
     Named { name: name.to_owned(), place }
 }
@@ -83,6 +83,7 @@ fn groups() -> Vec<GroupInput> {
     let group = |name: &str, prefixes: &[&str]| GroupInput {
         name: name.to_owned(),
         prefixes: prefixes.iter().map(|text| text.parse().expect("a prefix")).collect(),
+        zone: None,
     };
     vec![
         group("one", &["10.1.0.0/16", "203.0.113.1", "2001:db8::1"]),
@@ -146,7 +147,7 @@ proptest! {
                         IpAddr::V4(source) => Source::V4(SourceV4::new(0, *source).address),
                         IpAddr::V6(source) => Source::V6(SourceV6::new(0, *source).address),
                     };
-                    let found = tables.allow(0, key, policy, octets).map(|counter| counters.label(counter));
+                    let found = tables.allow(0, key, policy, Far { address: octets, zone: 0 }).map(|counter| counters.label(counter));
                     let first = rules.iter().find(|rule| matches(rule, key, policy, *source));
                     let expected = first.map(super::identity);
                     prop_assert_eq!(found, expected.as_ref().map(Some), "{:?} {} {}", key, policy, source);

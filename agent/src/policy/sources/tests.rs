@@ -1,12 +1,15 @@
 use std::net::{IpAddr, Ipv4Addr};
 
-use lyncwall_common::abi::{Features, NetPort, PortTransport, SourceV4, SourceV6};
-use lyncwall_common::decide::Rules;
+use lyncwall_common::abi::{Features, NetPort, PortTransport, SourceRecord, SourceV4, SourceV6};
+use lyncwall_common::decide::{Far, Rules};
 use lyncwall_common::fields::Address;
 use proptest::prelude::*;
 use proptest::sample::subsequence;
 
+use super::of_zones;
+use crate::config::{Allow, AllowWhat};
 use crate::net::Prefix;
+use crate::policy::allow::tests::named;
 use crate::policy::compile::tests::{host, input, tcp};
 use crate::policy::{CounterBook, GroupInput, HostTables, Input, Rule, compile};
 
@@ -34,7 +37,7 @@ const ADDRESSES: [&str; 8] = [
 ];
 
 fn group(name: &str, prefixes: Vec<Prefix>) -> GroupInput {
-    GroupInput { name: name.to_owned(), prefixes }
+    GroupInput { name: name.to_owned(), prefixes, zone: None }
 }
 
 fn source(address: IpAddr) -> Address {
@@ -46,6 +49,21 @@ fn source(address: IpAddr) -> Address {
 
 fn only_for(groups: &[&str], rule: Rule) -> Rule {
     Rule { groups: groups.iter().map(ToString::to_string).collect(), ..rule }
+}
+
+#[test]
+fn everybody_behind_a_zone_is_in_its_groups_and_under_their_rules() {
+    let rule = |groups: &[&str]| Allow {
+        name: "r".to_owned(),
+        what: AllowWhat::Protocol(112),
+        from: Vec::new(),
+        groups: groups.iter().map(|name| named(name)).collect(),
+        target: None,
+    };
+    let groups = [group("a", vec![]), GroupInput { zone: Some(3), ..group("b", vec![]) }];
+    let records = of_zones(&groups, &[rule(&["a"]), rule(&["a", "b"])]);
+    let found: Vec<_> = (0..).zip(records).filter(|(_, record)| *record != SourceRecord::default()).collect();
+    assert_eq!(found, [(3, SourceRecord { rules: 2, groups: 2, reserved: 0 })]);
 }
 
 proptest! {
@@ -64,7 +82,7 @@ proptest! {
         let tables = HostTables::new(&compiled, 1);
         for address in ADDRESSES {
             let address: IpAddr = address.parse().expect("an address");
-            let found = tables.groups(0, source(address));
+            let found = tables.groups(0, Far { address: source(address), zone: 0 });
             for (n, group) in groups.iter().enumerate() {
                 let inside = group.prefixes.iter().any(|prefix| prefix.contains(address));
                 prop_assert_eq!(found >> n & 1 == 1, inside, "{} in {:?}", address, group);
