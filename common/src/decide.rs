@@ -423,6 +423,17 @@ fn is_from_management<P: Packet, T: Rules>(packet: P, tables: &T, place: Place) 
     source(packet, place).is_some_and(|source| tables.management_source(source))
 }
 
+/// `first` where `which` says so, else the other one; both are of one family. By family, as a whole [`Address`] of IPv4 has
+/// bytes that nobody wrote, and verifiers up to 6.1 refuse to copy them.
+#[inline(always)]
+const fn either(which: bool, first: Address, second: Address) -> Address {
+    match (first, second) {
+        (Address::V4(first), Address::V4(second)) => Address::V4(if which { first } else { second }),
+        (Address::V6(first), Address::V6(second)) => Address::V6(if which { first } else { second }),
+        (first, _) => first,
+    }
+}
+
 /// Groups, and where to look for who is in them.
 #[derive(Clone, Copy)]
 struct Scope {
@@ -435,7 +446,7 @@ struct Scope {
 #[inline(never)]
 fn in_scope<P: Packet, T: Tables>(packet: P, tables: &T, place: Place, scope: Scope, outbound: bool) -> bool {
     let Some((source, destination)) = addresses(packet, place) else { return false };
-    let far = if outbound { destination } else { source };
+    let far = either(outbound, destination, source);
     tables.groups(scope.slot, far) & scope.groups != 0
 }
 
@@ -581,7 +592,7 @@ pub(crate) fn passes_without_flow<P: Packet, T: Rules>(
     }
     let Some(Some(class)) = tables.port(slot, target.policy, transport, ends.local) else { return false };
     let for_all = !features.has(Features::GROUPS) || class.groups == 0;
-    let far = if target.outbound { local } else { remote };
+    let far = either(target.outbound, local, remote);
     for_all || tables.groups(slot, far) & class.groups != 0
 }
 

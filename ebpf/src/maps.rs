@@ -230,7 +230,7 @@ impl<C: Passage> Rules for Kernel<C> {
             return Some(interface.zone.into());
         }
         let table = VLANS.get(vlans_index(slot, u32::from(interface.vlans) - 1))?;
-        Some(table.0[vlan as usize & 0xfff].into())
+        Some(table.zone(vlan))
     }
 
     #[inline(always)]
