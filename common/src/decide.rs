@@ -8,7 +8,7 @@ use crate::{
         NO_ZONE, NetPort, OpeningKey, PortTransport, Target, Until,
     },
     blocked::{is_blocked, is_neighbour_discovery},
-    fields::{Address, Place, addresses, destination, source, words},
+    fields::{Address, Place, addresses, destination, destination_address, source, words},
     flow::{Carried, Ends},
     fragment::{First, later_fragment},
     limit::may_open,
@@ -251,10 +251,10 @@ pub trait Rules {
     fn target(&self, slot: u32, zone: u32, address: [u64; 2]) -> Target;
     /// What a port of a policy refers to: `Some(None)` where it is closed.
     fn port(&self, slot: u32, policy: u32, transport: PortTransport, port: NetPort) -> Option<Option<Class>>;
-    /// The groups that a far side is in, as bits.
-    fn groups(&self, slot: u32, far: Far) -> u32;
+    /// The groups that an address is in, and everybody in the zone of a packet, as bits.
+    fn groups(&self, slot: u32, zone: u32, address: Address) -> u32;
     /// The counter of the first allow rule that matches, for a destination of `policy` or [`NO_POLICY`].
-    fn allow(&self, slot: u32, key: AllowKey, policy: u32, source: Far) -> Option<u32>;
+    fn allow(&self, slot: u32, key: AllowKey, policy: u32, zone: u32, source: Address) -> Option<u32>;
     /// True where destinations in no target of a zone pass.
     fn unmatched_pass(&self, slot: u32, zone: u32) -> bool;
 }
@@ -378,7 +378,13 @@ fn pass_or_drop<P: Packet, T: Tables, S: Settle<P, T>>(
         if let Some(Class { counter, groups }) = class {
             for_others = features.has(Features::GROUPS)
                 && groups != 0
-                && !in_scope(packet, tables, place, Scope { slot, groups }, target.outbound);
+                && !in_scope(
+                    packet,
+                    tables,
+                    far_place(place, target),
+                    Scope { slot, groups },
+                    !target.outbound,
+                );
             if !for_others {
                 let limited = features.has(Features::LIMIT) && opens;
                 if limited && !may_open(packet, tables, place, slot, target.policy) {
@@ -423,24 +429,10 @@ fn is_from_management<P: Packet, T: Rules>(packet: P, tables: &T, place: Place) 
     source(packet, place).is_some_and(|source| tables.management_source(source))
 }
 
-/// Who is at the other end of a packet's way, as groups have it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Far {
-    /// The address.
-    pub address: Address,
-    /// The zone that the packet comes in by, or [`NO_ZONE`].
-    pub zone: u32,
-}
-
-/// `first` where `which` says so, else the other one; both are of one family. By family, as a whole [`Address`] of IPv4 has
-/// bytes that nobody wrote, and verifiers up to 6.1 refuse to copy them.
+/// Where to look for the far side of a packet's way: in which zone those are who are called is not known.
 #[inline(always)]
-const fn either(which: bool, first: Address, second: Address) -> Address {
-    match (first, second) {
-        (Address::V4(first), Address::V4(second)) => Address::V4(if which { first } else { second }),
-        (Address::V6(first), Address::V6(second)) => Address::V6(if which { first } else { second }),
-        (first, _) => first,
-    }
+const fn far_place(place: Place, target: Target) -> Place {
+    if target.outbound { place.in_zone(NO_ZONE) } else { place }
 }
 
 /// Groups, and where to look for who is in them.
@@ -450,14 +442,15 @@ struct Scope {
     groups: u32,
 }
 
-/// True where the far side is in one of these groups: the source, or the destination of what goes `outbound`. Out of
-/// line: boxes without groups do not pay for it.
+/// True where the far side is in one of these groups: the source of a packet or, where that is who is called, its
+/// destination. Out of line: boxes without groups do not pay for it, and each address is read by itself, as verifiers up
+/// to 6.1 refuse to copy an [`Address`] of IPv4, of which most bytes were never written.
 #[inline(never)]
-fn in_scope<P: Packet, T: Tables>(packet: P, tables: &T, place: Place, scope: Scope, outbound: bool) -> bool {
-    let Some((source, destination)) = addresses(packet, place) else { return false };
-    let zone = if outbound { NO_ZONE } else { place.zone() };
-    let far = Far { address: either(outbound, destination, source), zone };
-    tables.groups(scope.slot, far) & scope.groups != 0
+fn in_scope<P: Packet, T: Rules>(packet: P, tables: &T, place: Place, scope: Scope, of_source: bool) -> bool {
+    let groups = |address: Option<Address>| {
+        address.is_some_and(|address| tables.groups(scope.slot, place.zone(), address) & scope.groups != 0)
+    };
+    if of_source { groups(source(packet, place)) } else { groups(destination_address(packet, place)) }
 }
 
 /// Where in the tables to look.
@@ -471,9 +464,8 @@ struct Tested {
 /// for it.
 #[inline(never)]
 fn allowed<P: Packet, T: Rules>(packet: P, tables: &T, place: Place, key: AllowKey, tested: Tested) -> u32 {
-    let Some(address) = source(packet, place) else { return NO_COUNTER };
-    let source = Far { address, zone: place.zone() };
-    tables.allow(tested.slot, key, tested.policy, source).unwrap_or(NO_COUNTER)
+    let Some(source) = source(packet, place) else { return NO_COUNTER };
+    tables.allow(tested.slot, key, tested.policy, place.zone(), source).unwrap_or(NO_COUNTER)
 }
 
 #[inline(always)]
@@ -594,7 +586,7 @@ pub(crate) fn passes_without_flow<P: Packet, T: Rules>(
     }
     if features.has(Features::ALLOW) {
         let key = AllowKey::Port(transport, ends.local);
-        if tables.allow(slot, key, target.policy, Far { address: remote, zone }).is_some() {
+        if tables.allow(slot, key, target.policy, zone, remote).is_some() {
             return true;
         }
     }
@@ -603,10 +595,15 @@ pub(crate) fn passes_without_flow<P: Packet, T: Rules>(
     }
     let Some(Some(class)) = tables.port(slot, target.policy, transport, ends.local) else { return false };
     let for_all = !features.has(Features::GROUPS) || class.groups == 0;
-    // It is not known in which zone those are who are called.
-    let by = if target.outbound { NO_ZONE } else { zone };
-    let far = Far { address: either(target.outbound, local, remote), zone: by };
-    for_all || tables.groups(slot, far) & class.groups != 0
+    // Whose answer it is, or who called from behind this zone and is answered from its destination.
+    for_all
+        || in_scope(
+            packet,
+            tables,
+            far_place(ends.place, target),
+            Scope { slot, groups: class.groups },
+            target.outbound,
+        )
 }
 
 /// The target of the destination.

@@ -109,6 +109,15 @@ pub fn source<P: Packet>(packet: P, place: Place) -> Option<Address> {
     }
 }
 
+/// The destination address of a packet.
+#[inline(always)]
+pub fn destination_address<P: Packet>(packet: P, place: Place) -> Option<Address> {
+    match place.family() {
+        Family::V4 => packet.read(place.network() + offset_of!(Ipv4Header, destination)).map(Address::V4),
+        Family::V6 => packet.read(place.network() + offset_of!(Ipv6Header, destination)).map(Address::V6),
+    }
+}
+
 /// Source and destination of a packet, by one look at its header.
 #[inline(always)]
 pub fn addresses<P: Packet>(packet: P, place: Place) -> Option<(Address, Address)> {

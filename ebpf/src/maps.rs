@@ -15,7 +15,7 @@ use lyncwall_common::{
         STATE_ELEMENTS, SourceRecord, SourceV4, SourceV6, Target, TargetTable, Until, VLAN_TABLES, VlanTable,
         policy_index, port_drop_cell, vlans_index,
     },
-    decide::{Far, ICMP_ECHO_RATE, ICMP_ERROR_RATE, Rate, Rules, Tables},
+    decide::{ICMP_ECHO_RATE, ICMP_ERROR_RATE, Rate, Rules, Tables},
     fields::{Address, Place},
     flow::{Ends, Flows, Tracking},
     fragment::First,
@@ -159,14 +159,14 @@ fn add_one(counters: &PerCpuArray<CounterBlock>, block: u32, cell: usize) {
 
 /// What is known of somebody: by the address, where a prefix holds it, and by the zone.
 #[inline(always)]
-fn source_record(slot: u32, far: Far) -> SourceRecord {
+fn source_record(slot: u32, zone: u32, address: Address) -> SourceRecord {
     let Some(generation) = GENERATIONS.get(slot) else { return SourceRecord::default() };
     let set = [generation.sources as u8, 0, 0, 0];
-    let record = match far.address {
+    let record = match address {
         Address::V4(address) => SOURCES_V4.get(Key::new(64, SourceV4 { set, address })),
         Address::V6(address) => SOURCES_V6.get(Key::new(160, SourceV6 { set, address })),
     };
-    record.copied().unwrap_or_default().and(generation.zone_sources[far.zone as usize & (ZONE_NUMBERS - 1)])
+    record.copied().unwrap_or_default().and(generation.zone_sources[zone as usize & (ZONE_NUMBERS - 1)])
 }
 
 /// What came with a packet.
@@ -230,7 +230,7 @@ impl<C: Passage> Rules for Kernel<C> {
             return Some(interface.zone.into());
         }
         let table = VLANS.get(vlans_index(slot, u32::from(interface.vlans) - 1))?;
-        Some(table.0[vlan as usize & 0xfff].into())
+        Some(table.zone(vlan))
     }
 
     #[inline(always)]
@@ -244,18 +244,18 @@ impl<C: Passage> Rules for Kernel<C> {
     }
 
     #[inline(always)]
-    fn groups(&self, slot: u32, far: Far) -> u32 {
-        source_record(slot, far).groups
+    fn groups(&self, slot: u32, zone: u32, address: Address) -> u32 {
+        source_record(slot, zone, address).groups
     }
 
     #[inline(always)]
-    fn allow(&self, slot: u32, key: AllowKey, policy: u32, source: Far) -> Option<u32> {
+    fn allow(&self, slot: u32, key: AllowKey, policy: u32, zone: u32, source: Address) -> Option<u32> {
         let table = ALLOW.get(slot)?;
         let candidates = table.candidates(key, policy);
         if candidates == 0 {
             return None;
         }
-        table.first(candidates, source_record(slot, source).rules)
+        table.first(candidates, source_record(slot, zone, source).rules)
     }
 
     #[inline(always)]

@@ -8,7 +8,7 @@ use lyncwall_common::abi::{
     AllowKey, BlockRecord, Bucket, Class, Features, Flow, FlowKeyV4, FlowKeyV6, FlowTimes, FragmentKey,
     FragmentRecord, Limit, Live, NetPort, OpeningKey, PortSet, PortTransport, SourceRecord, Target, Until,
 };
-use lyncwall_common::decide::{self, Far, ICMP_ECHO_RATE, ICMP_ERROR_RATE, Rate, Rules, Tables, Verdict};
+use lyncwall_common::decide::{self, ICMP_ECHO_RATE, ICMP_ERROR_RATE, Rate, Rules, Tables, Verdict};
 use lyncwall_common::fields::{Address, Place};
 use lyncwall_common::flow::{self, Ends, Flows, Tracking};
 use lyncwall_common::fragment::{First, remember};
@@ -118,7 +118,7 @@ impl Rules for HostTables<'_> {
             return Some(interface.zone.into());
         }
         let table = self.compiled.vlans.get(usize::from(interface.vlans) - 1)?;
-        Some(table.0[usize::from(vlan)].into())
+        Some(table.zone(vlan))
     }
 
     fn target(&self, _slot: u32, zone: u32, address: [u64; 2]) -> Target {
@@ -136,17 +136,17 @@ impl Rules for HostTables<'_> {
         Some(tables[transport as usize].open(port))
     }
 
-    fn groups(&self, _slot: u32, far: Far) -> u32 {
-        source_record(self.compiled, far).groups
+    fn groups(&self, _slot: u32, zone: u32, address: Address) -> u32 {
+        source_record(self.compiled, zone, address).groups
     }
 
-    fn allow(&self, _slot: u32, key: AllowKey, policy: u32, source: Far) -> Option<u32> {
+    fn allow(&self, _slot: u32, key: AllowKey, policy: u32, zone: u32, source: Address) -> Option<u32> {
         let table = self.compiled.allow.as_ref()?;
         let candidates = table.candidates(key, policy);
         if candidates == 0 {
             return None;
         }
-        table.first(candidates, source_record(self.compiled, source).rules)
+        table.first(candidates, source_record(self.compiled, zone, source).rules)
     }
 
     fn unmatched_pass(&self, _slot: u32, zone: u32) -> bool {
@@ -254,9 +254,9 @@ pub(super) fn longest_match<T: Copy>(prefixes: &[(Prefix, T)], address: IpAddr) 
         .map(|(_, record)| *record)
 }
 
-fn source_record(compiled: &Compiled, far: Far) -> SourceRecord {
-    let zone = compiled.generation.zone_sources.get(far.zone as usize).copied().unwrap_or_default();
-    longest_match(&compiled.sources, far.address.ip()).unwrap_or_default().and(zone)
+fn source_record(compiled: &Compiled, zone: u32, address: Address) -> SourceRecord {
+    let zone = compiled.generation.zone_sources.get(zone as usize).copied().unwrap_or_default();
+    longest_match(&compiled.sources, address.ip()).unwrap_or_default().and(zone)
 }
 
 #[cfg(test)]

@@ -1,5 +1,7 @@
 //! What a generation says once for all, and the zone of each interface and VLAN.
 
+use core::hint::black_box;
+
 use super::{FlowTimes, Limit, MAX_POLICIES, SLOTS, SourceRecord};
 
 /// Zones in a generation; they are numbered from 0.
@@ -44,6 +46,16 @@ pub struct Interface {
 #[derive(Clone, Copy)]
 #[repr(C)]
 pub struct VlanTable(pub [u8; 4096]);
+
+impl VlanTable {
+    /// The zone of a VLAN identifier.
+    #[must_use]
+    #[inline(always)]
+    pub fn zone(&self, vlan: u16) -> u32 {
+        // Verifiers up to 6.12 know nothing of a number whose bytes were swapped, and the compiler would mask it before that.
+        self.0[usize::from(black_box(vlan) & 0xfff)].into()
+    }
+}
 
 /// The key of a [`VlanTable`] in the map `VLANS`. `slot` below [`SLOTS`], `number` below [`MAX_INTERFACES`].
 #[must_use]

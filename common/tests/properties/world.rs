@@ -8,7 +8,7 @@ use lyncwall_common::abi::{
     AllowKey, Bucket, Class, Features, Flow, FlowKeyV4, FlowKeyV6, FlowTimes, FragmentKey, FragmentRecord,
     Limit, Live, NO_POLICY, NO_ZONE, NetPort, OpeningKey, PortTransport, Target, Until,
 };
-use lyncwall_common::decide::{Far, Rate, Rules, Tables};
+use lyncwall_common::decide::{Rate, Rules, Tables};
 use lyncwall_common::fields::{Address, Place};
 use lyncwall_common::flow::{Ends, Flows, Tracking, is_reply};
 use lyncwall_common::fragment::{First, remember};
@@ -234,19 +234,19 @@ impl Rules for State<'_> {
         Some(found.map(|(counter, open)| Class { counter, groups: bits(open.groups.iter().copied()) }))
     }
 
-    fn groups(&self, _: u32, far: Far) -> u32 {
-        let address = far.address.ip();
+    fn groups(&self, _: u32, zone: u32, address: Address) -> u32 {
+        let address = address.ip();
         let members = self.world.members.iter().filter(|(_, member)| *member == address);
-        let zones = self.world.zone_groups.iter().filter(|(_, zone)| *zone == far.zone);
+        let zones = self.world.zone_groups.iter().filter(|(_, of)| *of == zone);
         bits(members.map(|(group, _)| *group).chain(zones.map(|(group, _)| *group)))
     }
 
-    fn allow(&self, _: u32, key: AllowKey, policy: u32, source: Far) -> Option<u32> {
+    fn allow(&self, _: u32, key: AllowKey, policy: u32, _: u32, source: Address) -> Option<u32> {
         let what = match key {
             AllowKey::Port(transport, port) => Ok((transport, port.number())),
             AllowKey::Protocol(protocol) => Err(protocol),
         };
-        self.world.first_allow(what, Some(policy).filter(|policy| *policy != NO_POLICY), source.address.ip())
+        self.world.first_allow(what, Some(policy).filter(|policy| *policy != NO_POLICY), source.ip())
     }
 
     fn unmatched_pass(&self, _: u32, zone: u32) -> bool {

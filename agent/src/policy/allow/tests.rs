@@ -2,7 +2,7 @@ use std::net::IpAddr;
 
 use lyncwall_common::abi::{AllowKey, NO_POLICY, NetPort, PortTransport};
 use lyncwall_common::abi::{SourceV4, SourceV6};
-use lyncwall_common::decide::{Far, Rules};
+use lyncwall_common::decide::Rules;
 use lyncwall_common::fields::Address as Source;
 use proptest::prelude::*;
 use proptest::sample::{self, select};
@@ -147,7 +147,7 @@ proptest! {
                         IpAddr::V4(source) => Source::V4(SourceV4::new(0, *source).address),
                         IpAddr::V6(source) => Source::V6(SourceV6::new(0, *source).address),
                     };
-                    let found = tables.allow(0, key, policy, Far { address: octets, zone: 0 }).map(|counter| counters.label(counter));
+                    let found = tables.allow(0, key, policy, 0, octets).map(|counter| counters.label(counter));
                     let first = rules.iter().find(|rule| matches(rule, key, policy, *source));
                     let expected = first.map(super::identity);
                     prop_assert_eq!(found, expected.as_ref().map(Some), "{:?} {} {}", key, policy, source);

@@ -1,7 +1,7 @@
 use std::net::{IpAddr, Ipv4Addr};
 
 use lyncwall_common::abi::{Features, NetPort, PortTransport, SourceRecord, SourceV4, SourceV6};
-use lyncwall_common::decide::{Far, Rules};
+use lyncwall_common::decide::Rules;
 use lyncwall_common::fields::Address;
 use proptest::prelude::*;
 use proptest::sample::subsequence;
@@ -82,7 +82,7 @@ proptest! {
         let tables = HostTables::new(&compiled, 1);
         for address in ADDRESSES {
             let address: IpAddr = address.parse().expect("an address");
-            let found = tables.groups(0, Far { address: source(address), zone: 0 });
+            let found = tables.groups(0, 0, source(address));
             for (n, group) in groups.iter().enumerate() {
                 let inside = group.prefixes.iter().any(|prefix| prefix.contains(address));
                 prop_assert_eq!(found >> n & 1 == 1, inside, "{} in {:?}", address, group);
