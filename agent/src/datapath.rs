@@ -38,6 +38,7 @@ use lyncwall_common::abi::{FLOWS, Flow, FlowTimes, PortTransport, Until, map, pr
 pub use changes::Changes;
 pub use counters::Counters;
 pub use events::Events;
+pub use flows::KnownFlows;
 pub use install::{Hold, LiveGeneration};
 pub use interfaces::Mode;
 pub use links::{Attach, Attached, Examined};
@@ -222,9 +223,33 @@ impl Datapath {
         egress::attach_all(load::egress(&mut self.ebpf)?, &directory, hook, interfaces)
     }
 
-    /// Whether TCP connections are picked up in the middle: for the time before enforcement begins.
-    pub fn set_learning(&mut self, learning: bool) {
-        self.control.set_learning(learning);
+    /// Picks TCP connections up in the middle for this time, or no longer: for the time before enforcement begins.
+    ///
+    /// # Errors
+    /// Where the kernel's clock cannot be read.
+    pub fn set_learning(&mut self, time: Option<Duration>) -> Result<()> {
+        let until = match time {
+            Some(time) => clock::jiffies(&self.ebpf)? + self.hz * (time.as_secs() + 1),
+            None => 0,
+        };
+        self.control.set_learning(until);
+        Ok(())
+    }
+
+    /// True where the program is on what all of these send already.
+    ///
+    /// # Errors
+    /// Where a pin cannot be read.
+    pub fn watches(&self, interfaces: &[&str]) -> Result<bool> {
+        egress::is_on(&self.pins.egress_dir(), interfaces)
+    }
+
+    /// The flows that there are.
+    ///
+    /// # Errors
+    /// Where a map cannot be read.
+    pub fn known_flows(&mut self) -> Result<KnownFlows> {
+        self.flows.known()
     }
 
     /// Makes flows of connections that stand already, where no rule of the live generation lets their packets in.
@@ -284,12 +309,24 @@ impl Datapath {
         Ok(without)
     }
 
-    /// Forgets TCP flows by the address and port of this side, and says how many.
+    /// Forgets TCP flows but for those that are `known`, by the address and port of this side, and says how many.
     ///
     /// # Errors
     /// Where a map cannot be written.
-    pub fn forget_flows(&mut self, unwanted: impl Fn(IpAddr, u16) -> bool) -> Result<u64> {
-        self.flows.forget(unwanted)
+    pub fn forget_flows(
+        &mut self,
+        known: &KnownFlows,
+        unwanted: impl Fn(IpAddr, u16) -> bool,
+    ) -> Result<u64> {
+        self.flows.forget(known, unwanted)
+    }
+
+    /// Forgets all flows of these zones, by their numbers, and says how many.
+    ///
+    /// # Errors
+    /// Where a map cannot be read or changed.
+    pub fn forget_zones(&mut self, zones: &[u16]) -> Result<u64> {
+        self.flows.forget_zones(zones)
     }
 
     /// How full the flow tables are.

@@ -232,15 +232,15 @@ impl Firewall {
         };
         self.services = Arc::new(Services::of(&plan.catalogue));
         let before = std::mem::replace(&mut self.plan, plan.clone());
-        if plan.moves_zones(&before) {
-            self.seed_again(&plan);
-        }
         match confirm {
-            Some(_) => self.before = Some(before),
+            Some(_) => self.before = Some(before.clone()),
             None => {
                 self.detach_others(&plan)?;
                 switched.warnings.extend(self.keep(true));
             }
+        }
+        if plan.moves_zones(&before) {
+            self.seed_again(&plan, &before);
         }
         Ok(switched)
     }

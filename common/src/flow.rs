@@ -204,12 +204,19 @@ impl<P: Packet, T: Tracking> Tracker<'_, P, T> {
         if tcp::opens(flags) {
             return self.open(ends, FlowState::Opening);
         }
-        let ends_it = flags & (tcp::FIN | tcp::RST) != 0;
+        // What is forwarded may be forged by those in front of the box, and nobody here knows its sequence numbers.
+        let ends_it = flags & (tcp::FIN | tcp::RST) != 0 && !self.packet.is_forwarded();
+        // Whoever gets a forged answer to an opening resets that one, not the connection.
+        let resets = flags & tcp::RST != 0;
         if may_live(self.tables, self.alive.times, ends)
             && self.go_on(ends, |flow| {
+                let opening = flow.state() == FlowState::Opening as u8;
+                if opening && resets {
+                    return;
+                }
                 if ends_it {
                     *flow = Flow::new(FlowState::Closing, self.alive.now);
-                } else if flow.state() == FlowState::Opening as u8 {
+                } else if opening {
                     *flow = Flow::new(FlowState::Established, self.alive.now);
                 }
             })
@@ -217,6 +224,7 @@ impl<P: Packet, T: Tracking> Tracker<'_, P, T> {
             return;
         }
         // SYN and ACK answer an opening of the far side.
+        let ends_it = flags & (tcp::FIN | tcp::RST) != 0;
         if self.tables.learning() && !ends_it && flags & tcp::SYN == 0 && !self.passes_without(ends) {
             self.open(ends, FlowState::Established);
         }
@@ -252,14 +260,14 @@ impl<P: Packet, T: Tracking> Tracker<'_, P, T> {
         found.is_some()
     }
 
-    /// Makes a flow, or makes one that there is new.
+    /// Makes a flow, or makes one that there is new; a connection that lives goes on.
     #[inline(always)]
     fn open(&self, ends: Ends, state: FlowState) {
         let flow = Flow::new(state, self.alive.now);
         let Some(key) = key(self.packet, ends, Way::Out) else { return };
         match key {
-            Key::V4(key) => open(self.tables, &key, flow),
-            Key::V6(key) => open(self.tables, &key, flow),
+            Key::V4(key) => open(self.tables, &key, flow, self.alive),
+            Key::V6(key) => open(self.tables, &key, flow, self.alive),
         }
         stamp(self.tables, ends);
     }
@@ -273,8 +281,16 @@ impl<P: Packet, T: Tracking> Tracker<'_, P, T> {
 }
 
 #[inline(always)]
-fn open<K, T: Flows<K>>(tables: &T, key: &K, flow: Flow) {
-    if tables.change(key, |old| *old = flow).is_none() {
+fn open<K, T: Flows<K>>(tables: &T, key: &K, flow: Flow, alive: Alive) {
+    let renew = |old: &mut Flow| {
+        // A SYN in the middle of a connection is forged, or a try to open another in its place, which ends this one.
+        if old.state() == FlowState::Established as u8 && alive.lives(*old) {
+            alive.touch(old);
+        } else {
+            *old = flow;
+        }
+    };
+    if tables.change(key, renew).is_none() {
         tables.add(key, flow);
     }
 }

@@ -46,6 +46,12 @@ pub trait Packet: Copy {
         None
     }
 
+    /// True for what goes out and came in before.
+    #[inline(always)]
+    fn is_forwarded(self) -> bool {
+        false
+    }
+
     /// The same values, of which the verifier knows nothing any more. It then takes all ways that lead here for the same
     /// one instead of following each; only the kernel program does anything here.
     #[inline(always)]

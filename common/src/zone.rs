@@ -28,6 +28,12 @@ fn outer_tag<P: Packet>(packet: P) -> Option<u16> {
     if !is_vlan(ethernet.ether_type) {
         return None;
     }
-    let tag = packet.header::<VlanTag>(size_of::<EthernetHeader>())?;
-    Some(u16::from_be(tag.control) & 0xfff)
+    let outer = packet.header::<VlanTag>(size_of::<EthernetHeader>())?;
+    let id = u16::from_be(outer.control) & 0xfff;
+    if id != 0 || !is_vlan(outer.ether_type) {
+        return Some(id);
+    }
+    // A priority tag: the kernel takes it away and looks at the next one (`__netif_receive_skb_core`).
+    let inner = packet.header::<VlanTag>(size_of::<EthernetHeader>() + size_of::<VlanTag>())?;
+    Some(u16::from_be(inner.control) & 0xfff)
 }

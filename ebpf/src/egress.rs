@@ -5,23 +5,38 @@ use lyncwall_common::{
     flow,
     packet::{Packet, Wire},
     parse::Options,
+    wire::EthernetHeader,
 };
+use network_types::eth::EtherType;
 
 use crate::{maps::Kernel, raw::Outgoing};
 
 /// As many bytes of a packet as headers that matter may take: two tags, IPv6 with some extension headers, TCP.
 const HEADERS: usize = 128;
 
+/// As many as the usual ones take: Ethernet, IPv6, TCP without options. The kernel has those of its own packets at hand, and
+/// to pull more than is there costs a copy of all.
+const USUAL: usize = 14 + 40 + 20;
+/// The same for IPv4.
+const USUAL_V4: usize = 14 + 20 + 20;
+
 /// Takes notice of a packet.
 #[inline(always)]
 pub(crate) fn track(context: &TcContext) {
     let packet = Outgoing::new(context);
-    if packet.readable() < HEADERS && packet.readable() < packet.length() {
+    let usual = if is_ipv4(packet) { USUAL_V4 } else { USUAL };
+    if packet.readable() < usual && packet.readable() < packet.length() {
         packet.pull(HEADERS.min(packet.length()));
     }
     if let Some(kernel) = Kernel::new(packet) {
         flow::track(Frame(packet), &kernel);
     }
+}
+
+#[inline(always)]
+fn is_ipv4(packet: Outgoing<'_>) -> bool {
+    let header = packet.header::<EthernetHeader>(0);
+    header.is_some_and(|header| header.ether_type == EtherType::Ipv4 as u16)
 }
 
 /// A frame that goes out. Its tags, which the kernel keeps beside it, are not in it.
@@ -44,6 +59,11 @@ impl<'a> Packet for Frame<'a> {
     #[inline(always)]
     fn tag(self) -> Option<u16> {
         self.0.tag()
+    }
+
+    #[inline(always)]
+    fn is_forwarded(self) -> bool {
+        self.0.came_in_by() != 0
     }
 
     /// What the box sends is not judged.

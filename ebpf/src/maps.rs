@@ -352,7 +352,7 @@ impl<C: Passage> Tracking for Kernel<C> {
 
     #[inline(always)]
     fn learning(&self) -> bool {
-        self.control.learning()
+        now() < self.control.learning()
     }
 }
 

@@ -134,6 +134,13 @@ impl<'a> Outgoing<'a> {
         unsafe { (*self.context).ifindex }
     }
 
+    /// The number of the interface that it came in by; 0 for what this box sends itself.
+    #[inline(always)]
+    pub(crate) fn came_in_by(self) -> u32 {
+        // SAFETY: as above.
+        unsafe { (*self.context).ingress_ifindex }
+    }
+
     /// The VLAN identifier of the tag that the kernel keeps beside the frame.
     #[inline(always)]
     pub(crate) fn tag(self) -> Option<u16> {
@@ -199,13 +206,13 @@ impl ControlPage {
         Live(unsafe { live.read_volatile() })
     }
 
-    /// True while TCP connections are picked up in the middle.
+    /// Until when TCP connections are picked up in the middle, in jiffies.
     #[inline(always)]
-    pub(crate) fn learning(self) -> bool {
+    pub(crate) fn learning(self) -> u64 {
         // SAFETY: as above.
         let learning = unsafe { &raw const (*self.0).learning };
         // SAFETY: as above.
-        unsafe { learning.read_volatile() != 0 }
+        unsafe { learning.read_volatile() }
     }
 
     /// Eight management ports.

@@ -47,9 +47,9 @@ impl Control {
         self.page.live.store(self.live().blocking(blocking).0, Ordering::Release);
     }
 
-    /// Whether TCP connections are picked up in the middle.
-    pub(super) fn set_learning(&self, learning: bool) {
-        self.page.learning.store(learning.into(), Ordering::Release);
+    /// Until when TCP connections are picked up in the middle, in jiffies; 0 for never.
+    pub(super) fn set_learning(&self, until: u64) {
+        self.page.learning.store(until, Ordering::Release);
     }
 
     /// Lets these in beside those who are let in already. Where that fails, nobody is let out.

@@ -61,6 +61,17 @@ pub(super) fn attach_all(
     Ok(new)
 }
 
+/// True where the program is on what all of these send.
+pub(super) fn is_on(directory: &Path, wanted: &[&str]) -> Result<bool> {
+    let links = pins(directory)?.into_iter().map(|(_, info)| info.ifindex);
+    let known: Vec<u32> = links.chain(markers(directory)?.into_iter().map(|(_, index)| index)).collect();
+    let interfaces = interfaces::all()?;
+    let is_on = |name: &&str| {
+        interfaces.iter().any(|interface| interface.name == **name && known.contains(&interface.index))
+    };
+    Ok(wanted.iter().all(is_on))
+}
+
 /// True where there was no link yet.
 fn attach_link(program: &mut SchedClassifier, directory: &Path, interface: &Interface) -> Result<bool> {
     let (_, programs) = SchedClassifier::query_tcx(&interface.name, TcAttachType::Egress)?;

@@ -1,5 +1,6 @@
 //! The flow tables: how full they are, and connections that stood before the program did.
 
+use std::collections::HashSet;
 use std::net::IpAddr;
 use std::os::fd::{AsFd as _, BorrowedFd};
 
@@ -60,17 +61,53 @@ impl FlowMaps {
     }
 
     /// Forgets TCP flows by the address and port of this side, and says how many.
-    pub(super) fn forget(&mut self, unwanted: impl Fn(IpAddr, u16) -> bool) -> Result<u64> {
-        let mut v4: HashMap<_, FlowKeyV4, Flow> = HashMap::try_from(&mut self.v4)?;
-        let first = forget(&mut v4, |key| {
-            key.protocol == TCP && unwanted(Address::V4(key.local).ip(), key.local_port.number())
-        })?;
-        let mut v6: HashMap<_, FlowKeyV6, Flow> = HashMap::try_from(&mut self.v6)?;
-        let second = forget(&mut v6, |key| {
-            key.protocol == TCP && unwanted(Address::V6(key.local).ip(), key.local_port.number())
-        })?;
-        Ok(first + second)
+    pub(super) fn forget(
+        &mut self,
+        known: &KnownFlows,
+        unwanted: impl Fn(IpAddr, u16) -> bool,
+    ) -> Result<u64> {
+        self.forget_where(
+            |key| {
+                let is_it = || unwanted(Address::V4(key.local).ip(), key.local_port.number());
+                key.protocol == TCP && !known.v4.contains(key) && is_it()
+            },
+            |key| {
+                let is_it = || unwanted(Address::V6(key.local).ip(), key.local_port.number());
+                key.protocol == TCP && !known.v6.contains(key) && is_it()
+            },
+        )
     }
+
+    /// Forgets all flows of these zones, and says how many.
+    pub(super) fn forget_zones(&mut self, zones: &[u16]) -> Result<u64> {
+        self.forget_where(|key| zones.contains(&key.zone), |key| zones.contains(&key.zone))
+    }
+
+    /// All that there are.
+    pub(super) fn known(&mut self) -> Result<KnownFlows> {
+        let v4: HashMap<_, FlowKeyV4, Flow> = HashMap::try_from(&mut self.v4)?;
+        let v4 = v4.keys().filter_map(Result::ok).collect();
+        let v6: HashMap<_, FlowKeyV6, Flow> = HashMap::try_from(&mut self.v6)?;
+        Ok(KnownFlows { v4, v6: v6.keys().filter_map(Result::ok).collect() })
+    }
+
+    fn forget_where(
+        &mut self,
+        is_v4: impl Fn(&FlowKeyV4) -> bool,
+        is_v6: impl Fn(&FlowKeyV6) -> bool,
+    ) -> Result<u64> {
+        let mut v4: HashMap<_, FlowKeyV4, Flow> = HashMap::try_from(&mut self.v4)?;
+        let first = forget(&mut v4, is_v4)?;
+        let mut v6: HashMap<_, FlowKeyV6, Flow> = HashMap::try_from(&mut self.v6)?;
+        Ok(first + forget(&mut v6, is_v6)?)
+    }
+}
+
+/// Flows that were there at one moment.
+#[derive(Debug, Default)]
+pub struct KnownFlows {
+    v4: HashSet<FlowKeyV4>,
+    v6: HashSet<FlowKeyV6>,
 }
 
 /// The IP protocols.

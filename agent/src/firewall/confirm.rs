@@ -267,7 +267,10 @@ impl Firewall {
         // The kernel judges by it from here on, whatever happens.
         if let Some(plan) = self.before.take() {
             self.services = Arc::new(Services::of(&plan.catalogue));
-            self.plan = plan;
+            let tried = std::mem::replace(&mut self.plan, plan.clone());
+            if plan.moves_zones(&tried) {
+                self.seed_again(&plan, &tried);
+            }
         }
         if let Some(waiting) = self.memory.waiting.take() {
             self.memory.roles = waiting.roles;

@@ -7,9 +7,13 @@ use std::time::Duration;
 use anyhow::Result;
 
 use super::{Firewall, attach_modes};
+use crate::datapath::KnownFlows;
 use crate::machine;
 use crate::plan::Plan;
 use crate::standing;
+
+/// For seeding and attaching, on a slow machine too. The program stops learning after that, even where the agent is gone.
+const ENOUGH: Duration = Duration::from_secs(30);
 
 impl Firewall {
     /// Attaches to all interfaces of a plan. Where some were not watched before, what stands on them is let in from then
@@ -20,14 +24,25 @@ impl Firewall {
         let wanted = attach_modes(plan);
         self.datapath.check_interfaces(&wanted)?;
         let names: Vec<&str> = wanted.iter().map(|(name, _)| *name).collect();
+        if self.datapath.watches(&names)? {
+            self.datapath.attach_egress(&names)?;
+            return self.attach(plan);
+        }
+        let known = self.datapath.known_flows()?;
         // Before the program is there, so that nothing that goes out is overlooked.
-        self.datapath.set_learning(true);
-        let attached = self.watch_and_seed(plan, &names, learn).and_then(|()| self.attach(plan));
-        self.datapath.set_learning(false);
+        self.datapath.set_learning(Some(learn + ENOUGH))?;
+        let attached = self.watch_and_seed(plan, &names, learn, &known).and_then(|()| self.attach(plan));
+        self.datapath.set_learning(None)?;
         attached
     }
 
-    fn watch_and_seed(&mut self, plan: &Plan, names: &[&str], learn: Duration) -> Result<()> {
+    fn watch_and_seed(
+        &mut self,
+        plan: &Plan,
+        names: &[&str],
+        learn: Duration,
+        known: &KnownFlows,
+    ) -> Result<()> {
         let new = self.datapath.attach_egress(names)?;
         if new.is_empty() {
             return Ok(());
@@ -40,27 +55,38 @@ impl Firewall {
             );
             thread::sleep(learn);
         }
-        self.seed(plan)
+        self.seed(plan, known)
     }
 
     /// Where zones are others than before, flows are in those of before: what stands is looked at once more, and what goes
     /// out is watched for a while. Nothing fails of it, as the new policy judges already.
-    pub(super) fn seed_again(&mut self, plan: &Plan) {
-        self.datapath.set_learning(true);
-        thread::sleep(plan.config.flows.learn);
-        if let Err(error) = self.seed(plan) {
+    pub(super) fn seed_again(&mut self, plan: &Plan, before: &Plan) {
+        if let Err(error) = self.learn_again(plan, before) {
             tracing::warn!("what stood before the zones changed may be cut: {error:#}");
         }
-        self.datapath.set_learning(false);
     }
 
-    fn seed(&mut self, plan: &Plan) -> Result<()> {
+    fn learn_again(&mut self, plan: &Plan, before: &Plan) -> Result<()> {
+        let renamed = plan.renamed_zones(before);
+        // They would let answers in by another network than the one that was asked.
+        self.memory.flows_forgotten += self.datapath.forget_zones(&renamed)?;
+        let known = self.datapath.known_flows()?;
+        let learn = plan.config.flows.learn;
+        self.datapath.set_learning(Some(learn + ENOUGH))?;
+        thread::sleep(learn);
+        let seeded = self.seed(plan, &known);
+        self.datapath.set_learning(None)?;
+        seeded
+    }
+
+    fn seed(&mut self, plan: &Plan, known: &KnownFlows) -> Result<()> {
         let standing = standing::connections()?;
         self.datapath.seed(&standing, &plan.legs(&machine::look_again(&plan.config)?))?;
-        // Whoever connected to this box is judged by its rules, not let in as a reply.
+        // Whoever connected to this box is judged by its rules, not let in as a reply; but for who was let go on before.
         let (accepting, own) = (standing::accepting()?, machine::addresses()?);
-        let forgotten =
-            self.datapath.forget_flows(|local, port| accepting.contains(&port) && own.contains(&local))?;
+        let forgotten = self
+            .datapath
+            .forget_flows(known, |local, port| accepting.contains(&port) && own.contains(&local))?;
         self.memory.flows_forgotten += forgotten;
         tracing::info!(connections = standing.len(), "looked at the connections that stand");
         Ok(())

@@ -45,6 +45,13 @@ impl Plan {
         several && !self.config.interfaces.iter().all(stays)
     }
 
+    /// The numbers of zones that had another name before: a flow that holds in one held in another network.
+    #[must_use]
+    pub fn renamed_zones(&self, before: &Self) -> Vec<u16> {
+        let both = self.config.zones.iter().zip(&before.config.zones);
+        (0..).zip(both).filter(|(_, (now, then))| now.name != then.name).map(|(number, _)| number).collect()
+    }
+
     /// The zones, with what may be called out of them under these roles.
     pub(super) fn zones(&self, roles: &Roles) -> Result<Vec<ZoneInput>, Problems> {
         let zones = self.config.zones.iter().enumerate();

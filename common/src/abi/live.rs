@@ -158,7 +158,7 @@ pub struct Control {
     pub live: u64,
     /// Management ports by [`PortTransport`].
     pub management: [PortSet; PortTransport::ALL.len()],
-    /// 1 while TCP connections are picked up in the middle: before enforcement begins.
+    /// Until when TCP connections are picked up in the middle, in jiffies; 0 for never. So it ends without an agent, too.
     pub learning: u64,
 }
 

@@ -77,7 +77,12 @@ impl Model {
                 // What was silent for so long that its port's stamp tells that no flow lives there is not picked up again.
                 let known = self.flows.get(&key).filter(|(_, last)| now - last < 7900 * HZ);
                 let phase = match known {
+                    // A connection that lives is not begun anew.
+                    Some((Phase::Talking, last)) if syn && !ack && now - last <= 7200 * HZ => {
+                        Some(Phase::Talking)
+                    }
                     _ if syn && !ack => Some(Phase::Syn),
+                    Some((Phase::Syn, _)) if rst => Some(Phase::Syn),
                     Some(_) if fin || rst => Some(Phase::Ended),
                     Some((Phase::Syn, _)) => Some(Phase::Talking),
                     Some((phase, _)) => Some(*phase),
@@ -230,7 +235,7 @@ fn the_frames_meet_flows() {
     let mut runner = TestRunner::deterministic();
     let mut replies = HashMap::new();
     let steps = steps();
-    for _ in 0..4_000 {
+    for _ in 0..20_000 {
         let world = world().new_tree(&mut runner).expect("a world").current();
         let mut state = State::new(&world);
         for (spec, seconds, way) in steps.new_tree(&mut runner).expect("frames").current() {

@@ -102,7 +102,8 @@ impl World {
 
     /// The zone of a frame with these VLAN identifiers, the outer one first; `None` where it is in none.
     pub(crate) fn zone(&self, tags: &[(bool, u16)]) -> Option<u32> {
-        let outer = tags.first().map_or(0, |(_, id)| *id);
+        // One of priority counts as none.
+        let outer = tags.iter().map(|(_, id)| *id).find(|id| *id != 0).unwrap_or(0);
         self.vlans.iter().find(|(id, _)| *id == outer).map_or(Some(0), |(_, zone)| *zone)
     }
 
