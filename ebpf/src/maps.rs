@@ -166,7 +166,7 @@ fn source_record(slot: u32, zone: u32, address: Address) -> SourceRecord {
         Address::V4(address) => SOURCES_V4.get(Key::new(64, SourceV4 { set, address })),
         Address::V6(address) => SOURCES_V6.get(Key::new(160, SourceV6 { set, address })),
     };
-    record.copied().unwrap_or_default().and(generation.zone_sources[zone as usize & (ZONE_NUMBERS - 1)])
+    record.copied().unwrap_or_default().and(generation.sources_behind(zone))
 }
 
 /// What came with a packet.

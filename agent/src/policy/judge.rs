@@ -255,7 +255,7 @@ pub(super) fn longest_match<T: Copy>(prefixes: &[(Prefix, T)], address: IpAddr) 
 }
 
 fn source_record(compiled: &Compiled, zone: u32, address: Address) -> SourceRecord {
-    let zone = compiled.generation.zone_sources.get(zone as usize).copied().unwrap_or_default();
+    let zone = compiled.generation.sources_behind(zone);
     longest_match(&compiled.sources, address.ip()).unwrap_or_default().and(zone)
 }
 

@@ -130,6 +130,13 @@ impl Generation {
         self.unmatched_pass >> (zone & 31) & 1 != 0
     }
 
+    /// What everybody behind a zone is in.
+    #[must_use]
+    #[inline(always)]
+    pub const fn sources_behind(&self, zone: u32) -> SourceRecord {
+        self.zone_sources[zone as usize & (ZONE_NUMBERS - 1)]
+    }
+
     /// Where an interface belongs under a seed.
     #[must_use]
     #[inline(always)]
