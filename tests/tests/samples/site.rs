@@ -6,8 +6,10 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU16, Ordering};
+use std::thread::{self, ScopedJoinHandle};
 use std::time::Duration;
 
+use anyhow::Result;
 use lyncwall_tests::agent::{Agent, Api, Instance};
 use lyncwall_tests::bpffs::Bpffs;
 use lyncwall_tests::netns::{End, Netns, veth};
@@ -164,22 +166,37 @@ pub(crate) fn udp(at: &Netns, ports: &[u16]) -> Vec<UdpEcho> {
     ports.iter().map(start).collect()
 }
 
-/// Each of these has to come about.
+/// Each of these has to come about. They are tried at once, as silence takes its time.
 #[track_caller]
 pub(crate) fn expect_tcp(from: &Netns, to: &str, ports: &[u16], expected: Outcome) {
-    for port in ports {
-        let to = SocketAddr::new(to.parse().expect("an address"), *port);
-        assert_eq!(tcp_connect(from, to, patience(expected)).expect("a try"), expected, "TCP to {to}");
-    }
+    let outcomes = each(to, ports, |to| tcp_connect(from, to, patience(expected)));
+    assert_eq!(outcomes, ports.iter().map(|port| (*port, expected)).collect::<Vec<_>>(), "TCP to {to}");
 }
 
 /// The same over UDP.
 #[track_caller]
 pub(crate) fn expect_udp(from: &Netns, to: &str, ports: &[u16], expected: Outcome) {
-    for port in ports {
-        let to = SocketAddr::new(to.parse().expect("an address"), *port);
-        assert_eq!(udp_exchange(from, 0, to, patience(expected)).expect("a try"), expected, "UDP to {to}");
-    }
+    let outcomes = each(to, ports, |to| udp_exchange(from, 0, to, patience(expected)));
+    assert_eq!(outcomes, ports.iter().map(|port| (*port, expected)).collect::<Vec<_>>(), "UDP to {to}");
+}
+
+/// The outcome of a try at each port.
+#[track_caller]
+fn each(
+    to: &str,
+    ports: &[u16],
+    attempt: impl Fn(SocketAddr) -> Result<Outcome> + Sync,
+) -> Vec<(u16, Outcome)> {
+    let to: IpAddr = to.parse().expect("an address");
+    let attempt = &attempt;
+    thread::scope(|scope| {
+        let tries: Vec<_> =
+            ports.iter().map(|port| (*port, scope.spawn(move || attempt((to, *port).into())))).collect();
+        let outcome = |tried: ScopedJoinHandle<'_, Result<Outcome>>| {
+            tried.join().expect("a try does not panic").expect("a try")
+        };
+        tries.into_iter().map(|(port, tried)| (port, outcome(tried))).collect()
+    })
 }
 
 /// A connection that stands for several questions and their answers.
