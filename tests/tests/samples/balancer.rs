@@ -105,8 +105,7 @@ pub(crate) fn a_virtual_address_is_guarded_on_whichever_box_holds_it() {
 
 /// The file of the second box, changed as the comment in the sample says.
 fn for_the_twin(text: &str) -> String {
-    let (mine, its) =
-        (r#"from = ["198.51.100.3", "fe80::3"]"#, r#"from = ["198.51.100.2", "fe80::2"]"#);
+    let (mine, its) = (r#"from = ["198.51.100.3", "fe80::3"]"#, r#"from = ["198.51.100.2", "fe80::2"]"#);
     assert_eq!((text.matches(its).count(), text.matches(mine).count()), (1, 1), "the comment and the rule");
     text.replace(mine, its)
 }

@@ -21,8 +21,8 @@ const STRANGER: [&str; 2] = ["203.0.113.9", "2001:db8:3::9"];
 
 /// Ports that every server has somebody on, whether they are for anybody or not.
 const TCP: [u16; 20] = [
-    22, 80, 135, 443, 444, 445, 1433, 4443, 5060, 5061, 5066, 5067, 5068, 5070, 5081, 5082, 5090, 8080, 50_001,
-    50_100,
+    22, 80, 135, 443, 444, 445, 1433, 4443, 5060, 5061, 5066, 5067, 5068, 5070, 5081, 5082, 5090, 8080,
+    50_001, 50_100,
 ];
 const UDP: [u16; 6] = [53, 123, 1434, 5353, 50_100, 60_000];
 
@@ -114,7 +114,12 @@ fn into_the_pool(outside: &Outside, pool: &str) {
     expect_call(&outside.client, pool, 5061);
     expect_tcp(&outside.client, pool, &[80, 443, 8080, 50_100], Answered);
     expect_udp(&outside.client, pool, &[50_100, 60_000], Answered);
-    expect_tcp(&outside.client, pool, &[22, 135, 444, 445, 1433, 4443, 5060, 5066, 5068, 5081, 5090], TimedOut);
+    expect_tcp(
+        &outside.client,
+        pool,
+        &[22, 135, 444, 445, 1433, 4443, 5060, 5066, 5068, 5081, 5090],
+        TimedOut,
+    );
     expect_udp(&outside.client, pool, &[53, 123, 1434, 5353], TimedOut);
     expect_tcp(&outside.proxy, pool, &[4443, 8080], Answered);
     expect_tcp(&outside.branch, pool, &[135, 444, 4443], Answered);
@@ -183,7 +188,8 @@ fn the_gateway_itself(gateway: &Netns, outside: &Outside, inside: &Inside, side:
 fn counted(counters: &Tally) {
     let called = |ports: &str| {
         let rules = counters.0.rules.iter();
-        let mut of = rules.filter(|rule| rule.target.as_deref() == Some("inside (outbound)") && rule.ports == ports);
+        let mut of =
+            rules.filter(|rule| rule.target.as_deref() == Some("inside (outbound)") && rule.ports == ports);
         let rule = of.next().unwrap_or_else(|| panic!("no counter of {ports}: {counters:?}"));
         (rule.packets >= 2, rule.rows.join(" "))
     };

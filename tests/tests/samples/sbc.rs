@@ -17,6 +17,7 @@ pub(crate) fn an_sbc_takes_calls_of_both_sides_and_mixes_none() {
     let inner = site.leg("eth1", &["192.0.2.40/24", "2001:db8:2::40/64"]);
     let mediation = inner.host(&MEDIATION);
     let phone = inner.host(&["10.30.0.7", "2001:db8:30::7"]);
+    let posing = inner.host(&["198.51.100.18", "2001:db8:c0::18"]);
     let admin = inner.host(&["10.20.0.9", "2001:db8:20::9"]);
     let _servers = tcp(&site.host, &[22, 443, 5060, 5061, 5066, 5067, 5081, 5082]);
     let _media = udp(&site.host, &[5060, 5061, 16_383, 16_384, 24_575, 24_576, 32_767, 32_768]);
@@ -45,6 +46,9 @@ pub(crate) fn an_sbc_takes_calls_of_both_sides_and_mixes_none() {
             expect_udp(who, inner, &[16_384, 24_575], Answered);
             expect_udp(who, inner, &[5060, 16_383, 24_576], TimedOut);
         }
+        // Whoever has an address of the carrier there is no carrier.
+        expect_tcp(&posing, inner, &[5060, 5061, 5081], TimedOut);
+        expect_udp(&posing, inner, &[5060, 24_576], TimedOut);
         expect_tcp(&admin, inner, &[22], Answered);
         // What it opens itself, to both sides.
         expect_call(&site.host, MEDIATION[side], 5067);
@@ -55,7 +59,10 @@ pub(crate) fn an_sbc_takes_calls_of_both_sides_and_mixes_none() {
     }
     let counters = api.counters().expect("counters");
     assert!(counters.rule("udp", "16384-24575") >= 8, "{counters:?}");
-    assert!(counters.allow("carrier media") >= 4 && counters.allow("carrier signalling") >= 6, "{counters:?}");
-    // Mediation's ports on 5081 and 5082 to whoever is no server.
+    assert!(
+        counters.allow("carrier media") >= 4 && counters.allow("carrier signalling") >= 6,
+        "{counters:?}"
+    );
+    // The role's ports, to whoever is no server.
     assert!(counters.of("source", "drop") >= 6, "{counters:?}");
 }
