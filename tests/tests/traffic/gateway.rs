@@ -12,7 +12,7 @@ use lyncwall_tests::traffic::{FrameSocket, eventually};
 
 use super::{PATIENT, expect_count, expect_tcp, tcp_servers};
 
-/// The servers of the sample.
+/// The server behind it.
 const SERVER: [IpAddr; 2] =
     [IpAddr::V4(Ipv4Addr::new(10, 1, 0, 2)), IpAddr::V6(Ipv6Addr::new(0xfd00, 1, 0, 0, 0, 0, 0, 2))];
 /// The gateway's inner addresses.
