@@ -4,14 +4,20 @@ use std::cell::Cell;
 use std::fs;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
+use std::rc::Rc;
 use std::sync::atomic::{AtomicU16, Ordering};
+use std::thread::{self, ScopedJoinHandle};
+use std::time::Duration;
 
+use anyhow::Result;
 use lyncwall_tests::agent::{Agent, Api, Instance};
 use lyncwall_tests::bpffs::Bpffs;
 use lyncwall_tests::netns::{End, Netns, veth};
 use lyncwall_tests::prerequisites::require_root;
 use lyncwall_tests::programs;
-use lyncwall_tests::traffic::{Outcome, TcpEcho, UdpEcho, tcp_connect, udp_exchange};
+use lyncwall_tests::traffic::{
+    Outcome, TcpEcho, UdpEcho, ping, tcp_connect, tcp_exchange, tcp_open, udp_exchange,
+};
 
 use super::{BRIEF, PATIENT};
 
@@ -20,21 +26,34 @@ pub(crate) fn folder() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../config/examples")
 }
 
+/// The text of a sample.
+pub(crate) fn text(sample: &str) -> String {
+    fs::read_to_string(folder().join(sample)).expect("the sample")
+}
+
 /// A box, not guarded yet.
 pub(crate) struct Site {
     pub(crate) host: Netns,
     instance: Instance,
-    /// Where the agent's pins lie.
-    _bpffs: Bpffs,
+    /// Where agents pin.
+    bpffs: Rc<Bpffs>,
 }
 
 impl Site {
     pub(crate) fn new() -> Self {
         require_root();
-        let bpffs = Bpffs::mount().expect("a BPF file system");
+        Self::pinned(Rc::new(Bpffs::mount().expect("a BPF file system")), "lyncwall")
+    }
+
+    /// Another box.
+    pub(crate) fn twin(&self) -> Self {
+        Self::pinned(Rc::clone(&self.bpffs), "twin")
+    }
+
+    fn pinned(bpffs: Rc<Bpffs>, name: &str) -> Self {
         let host = Netns::new().expect("a namespace");
-        let instance = Instance::new(&host, &bpffs, "lyncwall").expect("a place for the agent");
-        Self { host, instance, _bpffs: bpffs }
+        let instance = Instance::new(&host, &bpffs, name).expect("a place for the agent");
+        Self { host, instance, bpffs }
     }
 
     /// An interface of the box, with its addresses as `192.0.2.10/24`.
@@ -42,63 +61,83 @@ impl Site {
         let switch = Netns::new().expect("a namespace");
         switch.add_bridge(BRIDGE).expect("a bridge");
         switch.set_up(BRIDGE, true).expect("a bridge");
-        wire(&self.host, interface, &switch, "box");
-        for address in addresses {
-            let (address, prefix) = address.split_once('/').expect("an address with its prefix");
-            let (address, prefix) = (address.parse().expect("an address"), prefix.parse().expect("a length"));
-            self.host.add_address(interface, address, prefix).expect("an address");
-        }
-        let own = addresses.iter().map(|own| own.split('/').next().unwrap_or_default().to_owned()).collect();
-        Leg { host: &self.host, interface, own, switch, hosts: Cell::new(0) }
+        let mut leg = Leg { boxes: Vec::new(), interface, own: Vec::new(), switch, hosts: Cell::new(0) };
+        leg.join(self, addresses);
+        leg
     }
 
-    #[expect(dead_code, reason = "for the samples that forward")]
     /// Makes the box forward.
     pub(crate) fn forward(&self) {
-        for key in ["net/ipv4/ip_forward", "net/ipv6/conf/all/forwarding"] {
+        for key in ["net.ipv4.ip_forward", "net.ipv6.conf.all.forwarding"] {
             self.host.sysctl(key, "1").expect("forwarding");
         }
     }
 
     /// Guards the box by a sample, to the letter.
     pub(crate) fn guard(&self, sample: &str) -> (Agent, Api) {
-        let text = fs::read_to_string(folder().join(sample)).expect("the sample");
-        self.instance.configure(&text).expect("a file");
+        self.guard_by(&text(sample))
+    }
+
+    /// Guards the box by a sample that was changed where its comment says so.
+    pub(crate) fn guard_by(&self, text: &str) -> (Agent, Api) {
+        self.instance.configure(text).expect("a file");
         let agent = self.instance.start().expect("an agent");
         (agent, self.instance.api().expect("its socket"))
     }
 }
 
 const BRIDGE: &str = "br0";
-const LINK: &str = "net0";
+/// The interface of a host.
+pub(crate) const LINK: &str = "net0";
 
 /// What is at the other end of an interface: a switch with hosts.
 pub(crate) struct Leg<'a> {
-    host: &'a Netns,
+    boxes: Vec<&'a Netns>,
     interface: &'static str,
-    own: Vec<String>,
+    own: Vec<IpAddr>,
     switch: Netns,
     hosts: Cell<u8>,
 }
 
-impl Leg<'_> {
-    /// A host with these addresses, wherever they belong. It sends everything by the box, and the box finds it here.
+impl<'a> Leg<'a> {
+    /// Another box of the same kind, at the same switch. Hosts that come later know it.
+    pub(crate) fn join(&mut self, site: &'a Site, addresses: &[&str]) {
+        wire(&site.host, self.interface, &self.switch, &format!("box{}", self.boxes.len()));
+        for address in addresses {
+            let (address, prefix) = address.split_once('/').expect("an address with its prefix");
+            let (address, prefix) = (address.parse().expect("an address"), prefix.parse().expect("a length"));
+            site.host.add_address(self.interface, address, prefix).expect("an address");
+            self.own.push(address);
+        }
+        self.boxes.push(&site.host);
+    }
+
+    /// A host with these addresses, wherever they belong. It finds the boxes' addresses here and sends all else by the
+    /// first one, and the boxes find it here.
     pub(crate) fn host(&self, addresses: &[&str]) -> Netns {
         let host = Netns::new().expect("a namespace");
         let number = self.hosts.replace(self.hosts.get() + 1);
         wire(&host, LINK, &self.switch, &format!("port{number}"));
         for address in addresses {
             let address: IpAddr = address.parse().expect("an address");
-            let prefix = if address.is_ipv4() { 32 } else { 128 };
-            host.add_address(LINK, address, prefix).expect("an address");
-            ip(self.host, &format!("route add {address}/{prefix} dev {}", self.interface));
-            let own =
-                |own: &&String| own.parse::<IpAddr>().is_ok_and(|own| own.is_ipv4() == address.is_ipv4());
-            let own = self.own.iter().find(own).expect("the box has an address of the family");
-            ip(&host, &format!("route replace default via {own} dev {LINK} onlink"));
+            host.add_address(LINK, address, whole(address)).expect("an address");
+            for at in &self.boxes {
+                ip(at, &format!("route add {address}/{} dev {}", whole(address), self.interface));
+            }
+            let own = || self.own.iter().filter(|own| own.is_ipv4() == address.is_ipv4());
+            for own in own() {
+                ip(&host, &format!("route replace {own}/{} dev {LINK}", whole(*own)));
+            }
+            let first = own().next().expect("the box has an address of the family");
+            ip(&host, &format!("route replace default via {first} dev {LINK} onlink"));
         }
         host
     }
+}
+
+/// The prefix length of one address.
+pub(crate) const fn whole(address: IpAddr) -> u8 {
+    if address.is_ipv4() { 32 } else { 128 }
 }
 
 /// A wire to a port of a switch.
@@ -111,7 +150,7 @@ fn wire(one: &Netns, name: &str, switch: &Netns, port: &str) {
 }
 
 #[track_caller]
-fn ip(at: &Netns, words: &str) {
+pub(crate) fn ip(at: &Netns, words: &str) {
     programs::run(at, "ip", words.split(' '), PATIENT).expect("ip").success().expect("ip does it");
 }
 
@@ -127,22 +166,56 @@ pub(crate) fn udp(at: &Netns, ports: &[u16]) -> Vec<UdpEcho> {
     ports.iter().map(start).collect()
 }
 
-/// Each of these has to come about.
+/// Each of these has to come about. They are tried at once, as silence takes its time.
 #[track_caller]
 pub(crate) fn expect_tcp(from: &Netns, to: &str, ports: &[u16], expected: Outcome) {
-    for port in ports {
-        let patience = if expected == Outcome::TimedOut { BRIEF } else { PATIENT };
-        let to = SocketAddr::new(to.parse().expect("an address"), *port);
-        assert_eq!(tcp_connect(from, to, patience).expect("a try"), expected, "TCP to {to}");
+    let outcomes = each(to, ports, |to| tcp_connect(from, to, patience(expected)));
+    assert_eq!(outcomes, ports.iter().map(|port| (*port, expected)).collect::<Vec<_>>(), "TCP to {to}");
+}
+
+/// The same over UDP.
+#[track_caller]
+pub(crate) fn expect_udp(from: &Netns, to: &str, ports: &[u16], expected: Outcome) {
+    let outcomes = each(to, ports, |to| udp_exchange(from, 0, to, patience(expected)));
+    assert_eq!(outcomes, ports.iter().map(|port| (*port, expected)).collect::<Vec<_>>(), "UDP to {to}");
+}
+
+/// The outcome of a try at each port.
+#[track_caller]
+fn each(
+    to: &str,
+    ports: &[u16],
+    attempt: impl Fn(SocketAddr) -> Result<Outcome> + Sync,
+) -> Vec<(u16, Outcome)> {
+    let to: IpAddr = to.parse().expect("an address");
+    let attempt = &attempt;
+    thread::scope(|scope| {
+        let tries: Vec<_> =
+            ports.iter().map(|port| (*port, scope.spawn(move || attempt((to, *port).into())))).collect();
+        let outcome = |tried: ScopedJoinHandle<'_, Result<Outcome>>| {
+            tried.join().expect("a try does not panic").expect("a try")
+        };
+        tries.into_iter().map(|(port, tried)| (port, outcome(tried))).collect()
+    })
+}
+
+/// A connection that stands for several questions and their answers.
+#[track_caller]
+pub(crate) fn expect_call(from: &Netns, to: &str, port: u16) {
+    let to = SocketAddr::new(to.parse().expect("an address"), port);
+    let call = tcp_open(from, to, PATIENT).expect("a connection");
+    for _ in 0..3 {
+        assert_eq!(tcp_exchange(&call, PATIENT).expect("a try"), Outcome::Answered, "a call to {to}");
     }
 }
 
-/// Each of these has to come about.
+/// An echo request and its reply.
 #[track_caller]
-pub(crate) fn expect_udp(from: &Netns, to: &str, ports: &[u16], expected: Outcome) {
-    for port in ports {
-        let patience = if expected == Outcome::TimedOut { BRIEF } else { PATIENT };
-        let to = SocketAddr::new(to.parse().expect("an address"), *port);
-        assert_eq!(udp_exchange(from, 0, to, patience).expect("a try"), expected, "UDP to {to}");
-    }
+pub(crate) fn expect_ping(from: &Netns, to: &str, expected: Outcome) {
+    let to = to.parse().expect("an address");
+    assert_eq!(ping(from, to, patience(expected)).expect("a try"), expected, "a ping of {to}");
+}
+
+fn patience(expected: Outcome) -> Duration {
+    if expected == Outcome::TimedOut { BRIEF } else { PATIENT }
 }
