@@ -2,7 +2,8 @@
 //! on until they end.
 
 use std::fs;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, UdpSocket};
+use std::io::Write as _;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread;
 use std::time::Duration;
@@ -209,6 +210,49 @@ fn what_is_drained_goes_on_packet_by_packet_and_nobody_new_gets_in() {
     let switched = api.switch(&[]).expect("a switch");
     assert_eq!(switched.settled, Some(Settled { existing: Existing::Cut, connections: 0 }));
     assert!(answers(&silent) && busy.iter().all(answers));
+    // Nor does a further interface, for which what stands is looked at once more.
+    veth(
+        End { namespace: host, name: "more0", mac: [2, 0, 0, 0, 2, 1] },
+        End { namespace: &scene.pair.client, name: "more1", mac: [2, 0, 0, 0, 2, 2] },
+    )
+    .expect("a wire");
+    scene.instance.configure(&Config::roles(&[]).interface("more0").toml()).expect("a file");
+    api.reload().expect("a reload");
+    assert_eq!(api.status().expect("a status").interfaces.len(), 2);
+    assert!(answers(&silent) && busy.iter().all(answers));
+}
+
+/// The server goes on sending into a connection that was cut: an agent that starts then must not take that for one which
+/// the box opened.
+#[test]
+fn what_was_cut_stays_cut_when_the_agent_starts_again() {
+    let scene = Scene::new().expect("a scene");
+    let listener = scene.pair.host.run(|| TcpListener::bind(Scene::v4(PORT)).expect("a listener"));
+    let (agent, api) = scene.start(&Config::roles(&[DIRECTOR])).expect("an agent");
+    let client = opened(&scene, Scene::v4(PORT));
+    let (mut served, _) = listener.accept().expect("a connection");
+    served.set_nonblocking(true).expect("a socket");
+    let stop = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let ended = Stop(&stop);
+        scope.spawn(|| {
+            while !stop.load(Ordering::Relaxed) {
+                // Once its window is full, the kernel goes on alone.
+                let _ = served.write(b"news");
+                thread::sleep(Duration::from_micros(200));
+            }
+        });
+        let switched = api.switch(&[PROXY]).expect("a switch");
+        assert_eq!(switched.settled, Some(Settled { existing: Existing::Cut, connections: 1 }));
+        agent.kill().expect("it ends");
+        for _ in 0..5 {
+            let agent = scene.instance.start().expect("the next agent");
+            assert_eq!(api.status().expect("a status").flows.v4, 0);
+            agent.kill().expect("it ends");
+        }
+        drop(ended);
+    });
+    drop(client);
 }
 
 #[test]

@@ -7,10 +7,13 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread;
 use std::time::Duration;
 
+use aya::maps::{HashMap, Map, MapData};
+use lyncwall_common::abi::{Flow, FlowKeyV4, FlowState, map};
 use lyncwall_tests::netns::{End, Netns, Pair, veth};
+use lyncwall_tests::packet::{Ipv4, Tcp};
 use lyncwall_tests::scene::{Config, Scene};
 use lyncwall_tests::traffic::Outcome::{Answered, TimedOut};
-use lyncwall_tests::traffic::{eventually, tcp_exchange, tcp_open, udp_exchange};
+use lyncwall_tests::traffic::{FrameSocket, eventually, tcp_exchange, tcp_open, udp_exchange};
 
 use super::{BRIEF, PATIENT, tcp_servers, udp_servers};
 
@@ -170,4 +173,41 @@ fn what_the_box_forwards_goes_on_and_its_replies_come_back() {
         // It forwards, so what is behind it is not `host`.
         assert!(counters.of("unmatched", "drop") > 0, "{counters:?}");
     });
+}
+
+/// Who is in front of the box can send whatever segment it likes of a connection that goes through.
+#[test]
+fn forged_segments_of_a_forwarded_connection_shorten_nothing() {
+    let scene = Scene::new().expect("a scene");
+    let inside = behind(&scene);
+    let _server = tcp_servers(&inside, &[443]);
+    let target =
+        format!("[[target]]\nname = \"vip\"\naddress = [\"{INSIDE}\"]\nroles = [\"reverse-proxy\"]\n");
+    let host = "[[target]]\nname = \"host\"\naddress = \"host\"\n";
+    let config = Config::default().interface("in0").toml().replacen("[[target]]\n", host, 1);
+    scene.instance.configure(&(config + &target)).expect("a file");
+    let _agent = scene.instance.start().expect("an agent");
+    let stream = tcp_open(&scene.pair.client, (INSIDE, 443).into(), PATIENT).expect("a connection");
+    assert_eq!(tcp_exchange(&stream, PATIENT).expect("a try"), Answered);
+    let port = stream.local_addr().expect("an address").port();
+    let state = || {
+        let pin = scene.instance.pins().join(map::FLOWS_V4);
+        let flows = Map::LruHashMap(MapData::from_pin(pin).expect("the pinned map"));
+        let flows: HashMap<_, FlowKeyV4, Flow> = flows.try_into().expect("a map of flows");
+        let mut found = flows.iter().filter_map(Result::ok);
+        let flow = found.find(|(key, _)| key.local_port.number() == port).map(|(_, flow)| flow.state());
+        flow.expect("the flow of the connection")
+    };
+    assert_eq!(state(), FlowState::Established as u8);
+    let wire = FrameSocket::open(&scene.pair.client, Pair::CLIENT_LINK).expect("a socket");
+    for flags in [Tcp::RST, Tcp::RST | Tcp::ACK, Tcp::FIN | Tcp::ACK, Tcp::SYN] {
+        let before = scene.pair.host.statistics("in0").expect("statistics").tx_packets;
+        let segment = Tcp { flags, ..Tcp::new(port, 443) };
+        let forged = Pair::frame().with(Ipv4::new(Pair::CLIENT_V4, INSIDE)).with(segment);
+        wire.send(&forged.build()).expect("it is sent");
+        let forwarded = || scene.pair.host.statistics("in0").expect("statistics").tx_packets > before;
+        assert!(eventually(PATIENT, forwarded), "{flags:#x} is forwarded");
+        assert_eq!(state(), FlowState::Established as u8, "after {flags:#x}");
+    }
+    assert_eq!(tcp_exchange(&stream, PATIENT).expect("a try"), Answered);
 }
