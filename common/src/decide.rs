@@ -378,13 +378,7 @@ fn pass_or_drop<P: Packet, T: Tables, S: Settle<P, T>>(
         if let Some(Class { counter, groups }) = class {
             for_others = features.has(Features::GROUPS)
                 && groups != 0
-                && !in_scope(
-                    packet,
-                    tables,
-                    far_place(place, target),
-                    Scope { slot, groups },
-                    !target.outbound,
-                );
+                && !in_scope::<P, T, false>(packet, tables, place, Scope { slot, groups }, target.outbound);
             if !for_others {
                 let limited = features.has(Features::LIMIT) && opens;
                 if limited && !may_open(packet, tables, place, slot, target.policy) {
@@ -429,12 +423,6 @@ fn is_from_management<P: Packet, T: Rules>(packet: P, tables: &T, place: Place) 
     source(packet, place).is_some_and(|source| tables.management_source(source))
 }
 
-/// Where to look for the far side of a packet's way: in which zone those are who are called is not known.
-#[inline(always)]
-const fn far_place(place: Place, target: Target) -> Place {
-    if target.outbound { place.in_zone(NO_ZONE) } else { place }
-}
-
 /// Groups, and where to look for who is in them.
 #[derive(Clone, Copy)]
 struct Scope {
@@ -442,15 +430,28 @@ struct Scope {
     groups: u32,
 }
 
-/// True where the far side is in one of these groups: the source of a packet or, where that is who is called, its
-/// destination. Out of line: boxes without groups do not pay for it, and each address is read by itself, as verifiers up
-/// to 6.1 refuse to copy an [`Address`] of IPv4, of which most bytes were never written.
+/// True where the far side is in one of these groups: the source of a packet or, where it goes `outbound`, its destination;
+/// of one that is to be `ANSWERED` by what is asked about, the other way round. Out of line: boxes without groups do not pay
+/// for it. Each address is read by itself, as verifiers up to 6.1 refuse to copy an [`Address`] of IPv4, of which most
+/// bytes were never written.
 #[inline(never)]
-fn in_scope<P: Packet, T: Rules>(packet: P, tables: &T, place: Place, scope: Scope, of_source: bool) -> bool {
+fn in_scope<P: Packet, T: Rules, const ANSWERED: bool>(
+    packet: P,
+    tables: &T,
+    place: Place,
+    scope: Scope,
+    outbound: bool,
+) -> bool {
+    // In which zone those are who are called is not known.
+    let zone = if outbound { NO_ZONE } else { place.zone() };
     let groups = |address: Option<Address>| {
-        address.is_some_and(|address| tables.groups(scope.slot, place.zone(), address) & scope.groups != 0)
+        address.is_some_and(|address| tables.groups(scope.slot, zone, address) & scope.groups != 0)
     };
-    if of_source { groups(source(packet, place)) } else { groups(destination_address(packet, place)) }
+    if outbound == ANSWERED {
+        groups(source(packet, place))
+    } else {
+        groups(destination_address(packet, place))
+    }
 }
 
 /// Where in the tables to look.
@@ -595,15 +596,8 @@ pub(crate) fn passes_without_flow<P: Packet, T: Rules>(
     }
     let Some(Some(class)) = tables.port(slot, target.policy, transport, ends.local) else { return false };
     let for_all = !features.has(Features::GROUPS) || class.groups == 0;
-    // Whose answer it is, or who called from behind this zone and is answered from its destination.
-    for_all
-        || in_scope(
-            packet,
-            tables,
-            far_place(ends.place, target),
-            Scope { slot, groups: class.groups },
-            target.outbound,
-        )
+    let scope = Scope { slot, groups: class.groups };
+    for_all || in_scope::<P, T, true>(packet, tables, ends.place, scope, target.outbound)
 }
 
 /// The target of the destination.

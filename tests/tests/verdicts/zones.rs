@@ -197,7 +197,7 @@ fn a_frame_is_judged_in_the_zone_of_its_outer_tag() {
 fn zones_by_tag(both: &Both<'_>, side: usize) {
     let (far, server, own) = (FAR[side], SERVER[side], OWN[side]);
     // Untagged, tagged with a priority only, and VLANs that nothing is said of.
-    for tags in [&[][..], &[0], &[30], &[30, INSIDE], &[0, INSIDE]] {
+    for tags in [&[][..], &[0], &[30], &[30, INSIDE], &[0, 30], &[0, 0]] {
         both.expect(tags, syn(far, server, 5068), Reason::Allowed, Some("sip"));
         both.expect(tags, syn(far, server, 5081), Reason::Closed, None);
         both.expect(tags, syn(far, server, 445), Reason::Closed, None);
@@ -225,6 +225,8 @@ fn what_may_be_called(both: &Both<'_>, side: usize) {
     let (server, far, peer, own) = (SERVER[side], FAR[side], PEER[side], OWN[side]);
     let inside = &[INSIDE][..];
     both.expect(inside, syn(server, far, 5081), Reason::Allowed, Some("gateway-call"));
+    // The kernel takes a priority tag away and looks at the next one.
+    both.expect(&[0, INSIDE], syn(server, far, 5081), Reason::Allowed, Some("gateway-call"));
     both.expect(inside, syn(server, far, 5080), Reason::Unmatched, None);
     both.expect(inside, syn(server, far, 5068), Reason::Unmatched, None);
     // A row for a group: it is the destination that has to be in it.
