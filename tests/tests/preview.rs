@@ -238,7 +238,7 @@ fn what_was_cut_stays_cut_when_the_agent_starts_again() {
         scope.spawn(|| {
             while !stop.load(Ordering::Relaxed) {
                 // Once its window is full, the kernel goes on alone.
-                let _ = served.write(b"news");
+                served.write_all(b"news").ok();
                 thread::sleep(Duration::from_micros(200));
             }
         });
