@@ -9,6 +9,7 @@ mod proxy;
 mod scan;
 mod sip;
 mod time;
+mod vlans;
 mod vrrp;
 
 use std::net::SocketAddr;
