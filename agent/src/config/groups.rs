@@ -58,10 +58,13 @@ fn group(named: &Named, node: &Node<'_>, zones: &Zones<'_>) -> Option<Group> {
 fn zone_of(node: &Node<'_>, zones: &Zones<'_>) -> Option<usize> {
     let table = node.table(GROUP)?;
     if table.get("zone").is_none() {
-        node.problem(
-            "a group is a list of prefixes, or a zone",
-            "write it as [\"192.0.2.0/24\"] or as { zone = \"inside\" }",
-        );
+        // A key that is not known was told already.
+        if node.value().as_table().is_some_and(toml::map::Map::is_empty) {
+            node.problem(
+                "a group is a list of prefixes, or a zone",
+                "write it as [\"192.0.2.0/24\"] or as { zone = \"inside\" }",
+            );
+        }
         return None;
     }
     zones.of(&table)

@@ -32,7 +32,7 @@ fn a_group_may_be_a_zone() {
     let config = good(text);
     assert_eq!((config.groups[0].zone, config.groups[0].prefixes.len()), (Some(1), 0));
     let found = problems(&text.replace("{ zone = \"inside\" }", "{ zone = \"insde\" }"));
-    assert_eq!(places(&found), ["15:13 groups.servers.zone"], "{found}");
+    assert_eq!(places(&found), ["16:20 groups.servers.zone"], "{found}");
 }
 
 #[test]
@@ -45,8 +45,8 @@ fn a_group_has_sound_prefixes() {
         ("7", "11:8 groups.edge", "found an integer", "brackets"),
         ("{ file = \"x\" }", "11:10 groups.edge.file", "not a key", ""),
         ("{}", "11:8 groups.edge", "a list of prefixes, or a zone", "[\"192.0.2.0/24\"]"),
-        ("{ zone = \"inside\" }", "11:10 groups.edge.zone", "there is no zone `inside`", "leave the key out"),
-        ("{ zone = 1 }", "11:10 groups.edge.zone", "found an integer", "quotes"),
+        ("{ zone = \"inside\" }", "11:17 groups.edge.zone", "there is no zone `inside`", "leave the key out"),
+        ("{ zone = 1 }", "11:17 groups.edge.zone", "found an integer", "quotes"),
         ("[\"10.0.0.0/8\", \"10.1.0.0/16\"]", "11:23 groups.edge[1]", "overlaps 10.0.0.0/8", "keep one"),
     ] {
         let found = problems(&group(bad));
