@@ -220,14 +220,14 @@ fn check_action(world: &World, zone: Option<u32>, verdict: Verdict) {
 
 /// The zone of a frame of any bytes.
 fn zone_of(world: &World, bytes: &[u8]) -> Option<u32> {
-    let tag = match bytes {
-        [_, _, _, _, _, _, _, _, _, _, _, _, 0x81, 0x00, high, low, _, _, ..]
-        | [_, _, _, _, _, _, _, _, _, _, _, _, 0x88, 0xa8, high, low, _, _, ..] => {
-            u16::from_be_bytes([*high, *low]) & 0xfff
-        }
-        _ => 0,
+    let tag = |at: usize| {
+        let bytes = bytes.get(at..at + 6)?;
+        let is_tag = matches!(bytes, [0x81, 0x00, ..] | [0x88, 0xa8, ..]);
+        is_tag.then(|| u16::from_be_bytes([bytes[2], bytes[3]]) & 0xfff)
     };
-    world.zone(&[(false, tag)])
+    // Behind one of priority the next one counts.
+    let tag = tag(12).filter(|id| *id != 0).or_else(|| tag(12).and_then(|_| tag(16)));
+    world.zone(&[(false, tag.unwrap_or(0))])
 }
 
 proptest! {
