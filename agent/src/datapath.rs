@@ -229,7 +229,7 @@ impl Datapath {
     /// Where the kernel's clock cannot be read.
     pub fn set_learning(&mut self, time: Option<Duration>) -> Result<()> {
         let until = match time {
-            Some(time) => clock::jiffies(&self.ebpf)? + self.hz * (time.as_secs() + 1),
+            Some(time) => self.deadline_in(time)?,
             None => 0,
         };
         self.control.set_learning(until);

@@ -239,9 +239,7 @@ impl Firewall {
                 switched.warnings.extend(self.keep(true));
             }
         }
-        if plan.moves_zones(&before) {
-            self.seed_again(&plan, &before);
-        }
+        self.follow_zones(&before);
         Ok(switched)
     }
 

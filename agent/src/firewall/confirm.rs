@@ -265,13 +265,10 @@ impl Firewall {
     fn return_to_before(&mut self) -> Vec<TargetInput> {
         self.datapath.go_back();
         // The kernel judges by it from here on, whatever happens.
-        if let Some(plan) = self.before.take() {
+        let tried = self.before.take().map(|plan| {
             self.services = Arc::new(Services::of(&plan.catalogue));
-            let tried = std::mem::replace(&mut self.plan, plan.clone());
-            if plan.moves_zones(&tried) {
-                self.seed_again(&plan, &tried);
-            }
-        }
+            std::mem::replace(&mut self.plan, plan)
+        });
         if let Some(waiting) = self.memory.waiting.take() {
             self.memory.roles = waiting.roles;
             self.memory.file_roles = waiting.file_roles;
@@ -280,6 +277,9 @@ impl Firewall {
         let opened = std::mem::take(&mut self.targets);
         if let Err(error) = self.build_again() {
             tracing::warn!("what was tried is not cleared away: {error:#}");
+        }
+        if let Some(tried) = tried {
+            self.follow_zones(&tried);
         }
         opened
     }

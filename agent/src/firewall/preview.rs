@@ -90,10 +90,11 @@ impl Firewall {
         plan: &Plan,
         roles: &Roles,
         machine: &Machine,
-    ) -> Result<Comparison, Problems> {
-        // Where the interfaces differ, their numbers do not fit: no rule that is for ports looks at them.
-        let before = self.plan.input(&self.memory.roles, machine)?;
-        Comparison::new(before, plan.input(roles, machine)?, &self.memory.counters, plan.legs(machine))
+    ) -> Result<Comparison> {
+        // The interfaces of the configuration before have places of their own in its list.
+        let before = self.plan.input(&self.memory.roles, &machine::look_again(&self.plan.config)?)?;
+        let after = plan.input(roles, machine)?;
+        Ok(Comparison::new(before, after, &self.memory.counters, plan.legs(machine))?)
     }
 
     /// Before the new generation judges: makes flows of the TCP connections that it would cut. Of UDP the program makes a

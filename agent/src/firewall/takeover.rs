@@ -58,15 +58,18 @@ impl Firewall {
         self.seed(plan, known)
     }
 
-    /// Where zones are others than before, flows are in those of before: what stands is looked at once more, and what goes
-    /// out is watched for a while. Nothing fails of it, as the new policy judges already.
-    pub(super) fn seed_again(&mut self, plan: &Plan, before: &Plan) {
-        if let Err(error) = self.learn_again(plan, before) {
+    /// Where zones are others than `before`, flows are in those of before: what stands is looked at once more, and what
+    /// goes out is watched for a while. Nothing fails of it, as the new policy judges already.
+    pub(super) fn follow_zones(&mut self, before: &Plan) {
+        let plan = self.plan.clone();
+        if plan.moves_zones(before)
+            && let Err(error) = self.seed_again(&plan, before)
+        {
             tracing::warn!("what stood before the zones changed may be cut: {error:#}");
         }
     }
 
-    fn learn_again(&mut self, plan: &Plan, before: &Plan) -> Result<()> {
+    fn seed_again(&mut self, plan: &Plan, before: &Plan) -> Result<()> {
         let renamed = plan.renamed_zones(before);
         // They would let answers in by another network than the one that was asked.
         self.memory.flows_forgotten += self.datapath.forget_zones(&renamed)?;
