@@ -30,7 +30,7 @@ pub use targets::{
     MAX_TARGET_ADDRESSES, TARGET_BUCKETS, Target, TargetCode, TargetEntry, TargetTable, ZoneTargets, mapped,
 };
 pub use zones::{
-    FLAG_DHCP_CLIENT, Generation, INTERFACE_BUCKETS, Interface, MAX_INTERFACES, MAX_NUMBERS, NO_ZONE,
+    FLAG_DHCP_CLIENT, Generation, INTERFACE_BUCKETS, Interface, MAX_INTERFACES, MAX_NUMBERS, NO_ZONE, REST,
     VLAN_TABLES, VlanTable, ZONE_NUMBERS, ZONES, vlans_index,
 };
 

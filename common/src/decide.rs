@@ -91,15 +91,16 @@ fn judge_other<P: Packet, T: Tables, S: Settle<P, T>>(packet: P, tables: &T) -> 
     };
     let summary = Summary { first, second }.in_zone(zone::of(packet, tables, judging));
     let verdict = decide(packet, tables, summary, judging);
-    judging.settle::<P, T, S>(packet, tables, verdict)
+    judging.settle::<P, T, S>(packet, tables, summary.placed(), verdict)
 }
 
 /// The generation that judges.
-#[derive(Clone, Copy)]
-pub(crate) struct Judging {
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Judging {
     /// Where it lies.
-    pub(crate) slot: u32,
-    features: Features,
+    pub slot: u32,
+    /// What it makes use of.
+    pub features: Features,
 }
 
 impl Judging {
@@ -122,23 +123,27 @@ impl Judging {
         self.features.has(Features::BLOCKED) && is_blocked(packet, tables, place)
     }
 
-    /// Ends with this verdict.
+    /// Ends with this verdict over a packet whose IP header lies at `place`, if it has one. Adds what does not depend on the
+    /// row of the table.
     #[inline(always)]
     fn settle<P: Packet, T: Tables, S: Settle<P, T>>(
         self,
         packet: P,
         tables: &T,
+        place: Option<Place>,
         verdict: Verdict,
     ) -> S::Output {
-        S::settle(packet, tables, self.complete(verdict))
+        let drops = matches!(verdict.judged, Action::Drop);
+        let spares =
+            drops && !matches!(verdict.reason, Reason::Blocked) && self.spares(packet, tables, place);
+        let action = if spares { Action::Pass } else { verdict.judged };
+        S::settle(packet, tables, Verdict { action, slot: self.slot, ..verdict })
     }
 
-    /// Adds what does not depend on the row of the table.
+    /// True where a packet that is to be dropped is let go, for audit mode.
     #[inline(always)]
-    fn complete(self, verdict: Verdict) -> Verdict {
-        let audit = self.features.has(Features::AUDIT) && !matches!(verdict.reason, Reason::Blocked);
-        let action = if audit { Action::Pass } else { verdict.action };
-        Verdict { action, slot: self.slot, ..verdict }
+    fn spares<P: Packet, T: Tables>(self, packet: P, tables: &T, place: Option<Place>) -> bool {
+        self.has(Features::AUDIT) || self.has(Features::MODES) && tables.in_audit(packet, self, place)
     }
 }
 
@@ -189,7 +194,7 @@ pub struct Verdict {
     pub reason: Reason,
     /// What the verdict table says.
     pub judged: Action,
-    /// What is done: in audit mode a packet passes whatever was judged.
+    /// What is done: in audit mode a packet passes whatever was judged, but for [`Reason::Blocked`].
     pub action: Action,
     /// The counter of the rule that let it in, or [`NO_COUNTER`].
     pub counter: u32,
@@ -255,6 +260,9 @@ pub trait Rules {
     fn groups(&self, slot: u32, zone: u32, address: Address) -> u32;
     /// The counter of the first allow rule that matches, for a destination of `policy` or [`NO_POLICY`].
     fn allow(&self, slot: u32, key: AllowKey, policy: u32, zone: u32, source: Address) -> Option<u32>;
+    /// True where nothing is dropped that goes to a target of this policy or, with [`NO_POLICY`], that has no target. Asked with
+    /// [`Features::MODES`] only.
+    fn audits(&self, slot: u32, policy: u32) -> bool;
     /// True where destinations in no target of a zone pass.
     fn unmatched_pass(&self, slot: u32, zone: u32) -> bool;
 }
@@ -265,6 +273,8 @@ pub trait Tables: Rules {
     fn dhcp_client(&self, slot: u32) -> bool;
     /// What [`is_reply`](crate::flow::is_reply) says; the kernel's tables ask it where the verifier looks at it once.
     fn is_reply<P: Packet>(&self, packet: P, slot: u32, ends: Ends) -> bool;
+    /// What [`in_audit`] says; the kernel's tables ask it where the verifier looks at it once.
+    fn in_audit<P: Packet>(&self, packet: P, judging: Judging, place: Option<Place>) -> bool;
     /// Until when a source is blocked; `None` where no prefix of the block-list holds it.
     fn blocked(&self, source: Address) -> Option<Until>;
     /// How many connections a source may open to ports of a policy.
@@ -333,7 +343,12 @@ fn decide_port<P: Packet, T: Tables, S: Settle<P, T>>(
         Ok(output) => output,
         Err(reason) => {
             let port = Some((ports.transport, ports.destination));
-            judging.settle::<P, T, S>(packet, tables, Verdict { port, ..Verdict::of(reason) })
+            judging.settle::<P, T, S>(
+                packet,
+                tables,
+                Some(ports.place),
+                Verdict { port, ..Verdict::of(reason) },
+            )
         }
     }
 }
@@ -353,19 +368,24 @@ fn pass_or_drop<P: Packet, T: Tables, S: Settle<P, T>>(
     }
     let target = target(packet, tables, place, judging);
     if target.host && tables.management_port(transport, port) && is_from_management(packet, tables, place) {
-        return Ok(judging.settle::<P, T, S>(packet, tables, Verdict::of(Reason::Management)));
+        return Ok(judging.settle::<P, T, S>(packet, tables, None, Verdict::of(Reason::Management)));
     }
     if judging.blocks(packet, tables, place) {
         return Err(Reason::Blocked);
     }
     if matches!(transport, PortTransport::Udp) && is_dhcp_reply(ports) && tables.dhcp_client(slot) {
-        return Ok(judging.settle::<P, T, S>(packet, tables, Verdict::of(Reason::Dhcp)));
+        return Ok(judging.settle::<P, T, S>(packet, tables, None, Verdict::of(Reason::Dhcp)));
     }
     if features.has(Features::ALLOW) {
         let key = AllowKey::Port(transport, port);
         let counter = allowed(packet, tables, place, key, Tested { slot, policy: target.policy });
         if counter != NO_COUNTER {
-            return Ok(judging.settle::<P, T, S>(packet, tables, Verdict::by_rule(Reason::Allow, counter)));
+            return Ok(judging.settle::<P, T, S>(
+                packet,
+                tables,
+                None,
+                Verdict::by_rule(Reason::Allow, counter),
+            ));
         }
     }
     if ports.to_many {
@@ -387,6 +407,7 @@ fn pass_or_drop<P: Packet, T: Tables, S: Settle<P, T>>(
                 return Ok(judging.settle::<P, T, S>(
                     packet,
                     tables,
+                    None,
                     Verdict::by_rule(Reason::Allowed, counter),
                 ));
             }
@@ -397,7 +418,7 @@ fn pass_or_drop<P: Packet, T: Tables, S: Settle<P, T>>(
         let carried = Carried::Ports(transport);
         let ends = Ends { place, carried, local: port, remote: ports.source };
         if tables.is_reply(packet, slot, ends) {
-            return Ok(judging.settle::<P, T, S>(packet, tables, Verdict::of(Reason::Established)));
+            return Ok(judging.settle::<P, T, S>(packet, tables, None, Verdict::of(Reason::Established)));
         }
     }
     if target.policy == NO_POLICY || target.outbound {
@@ -405,7 +426,7 @@ fn pass_or_drop<P: Packet, T: Tables, S: Settle<P, T>>(
             let port = Some((transport, port));
             let (judged, action) = (Action::Pass, Action::Pass);
             let passed = Verdict { port, judged, action, ..Verdict::of(Reason::Unmatched) };
-            return Ok(judging.settle::<P, T, S>(packet, tables, passed));
+            return Ok(judging.settle::<P, T, S>(packet, tables, None, passed));
         }
         return Err(Reason::Unmatched);
     }
@@ -610,4 +631,12 @@ fn target<P: Packet, T: Rules>(packet: P, tables: &T, place: Place, judging: Jud
         Some(address) => tables.target(judging.slot, place.zone(), address),
         None => Target::NONE,
     }
+}
+
+/// True where a packet that is to be dropped goes on, as its target, or what has none, is in audit mode. What the parser settled
+/// has no `place`, and so no target. Asked with [`Features::MODES`] only.
+#[inline(always)]
+pub fn in_audit<P: Packet, T: Rules>(packet: P, tables: &T, judging: Judging, place: Option<Place>) -> bool {
+    let policy = place.map_or(NO_POLICY, |place| target(packet, tables, place, judging).policy);
+    tables.audits(judging.slot, policy)
 }

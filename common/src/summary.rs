@@ -117,6 +117,13 @@ impl Summary {
         Place::from_bits((self.second >> 32) as u32)
     }
 
+    /// The same; `None` where the parser settled it, or found no IP header.
+    #[inline(always)]
+    #[must_use]
+    pub const fn placed(self) -> Option<Place> {
+        if self.form() == Form::Settled as u8 { None } else { Some(self.place()) }
+    }
+
     /// The same in a zone: a number below 16.
     #[inline(always)]
     #[must_use]

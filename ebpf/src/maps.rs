@@ -15,7 +15,7 @@ use lyncwall_common::{
         STATE_ELEMENTS, SourceRecord, SourceV4, SourceV6, Target, TargetTable, Until, VLAN_TABLES, VlanTable,
         policy_index, port_drop_cell, vlans_index,
     },
-    decide::{ICMP_ECHO_RATE, ICMP_ERROR_RATE, Rate, Rules, Tables},
+    decide::{ICMP_ECHO_RATE, ICMP_ERROR_RATE, Judging, Rate, Rules, Tables},
     fields::{Address, Place},
     flow::{Ends, Flows, Tracking},
     fragment::First,
@@ -259,6 +259,11 @@ impl<C: Passage> Rules for Kernel<C> {
     }
 
     #[inline(always)]
+    fn audits(&self, slot: u32, policy: u32) -> bool {
+        GENERATIONS.get(slot).is_some_and(|generation| generation.audits(policy))
+    }
+
+    #[inline(always)]
     fn unmatched_pass(&self, slot: u32, zone: u32) -> bool {
         GENERATIONS.get(slot).is_some_and(|generation| generation.passes_unmatched(zone))
     }
@@ -274,6 +279,11 @@ impl Tables for Kernel<Context<'_>> {
     #[inline(always)]
     fn is_reply<P: Packet>(&self, _: P, slot: u32, ends: Ends) -> bool {
         once::is_reply(self.context, slot, ends)
+    }
+
+    #[inline(always)]
+    fn in_audit<P: Packet>(&self, _: P, judging: Judging, place: Option<Place>) -> bool {
+        once::in_audit(self.context, judging, place)
     }
 
     #[inline(always)]

@@ -5,7 +5,8 @@
 
 use aya_ebpf::bindings::xdp_md;
 use lyncwall_common::{
-    abi::{NetPort, PortTransport},
+    abi::{Features, NetPort, PortTransport},
+    decide::{self, Judging},
     fields::Place,
     flow::{self, Carried, Ends},
     fragment::{self, First},
@@ -123,4 +124,25 @@ pub(crate) fn is_reply(context: Context<'_>, slot: u32, ends: Ends) -> bool {
     };
     let ports = u32::from(ends.local.0) | u32::from(ends.remote.0) << 16;
     once_is_reply(context.to_kernel(), ends.place.to_bits(), ports, slot << 2 | carried) != 0
+}
+
+/// Looks for the mode of a packet's target; see [`in_audit`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn once_in_audit(context: *mut xdp_md, place: u32, judging: u32) -> u32 {
+    let context = Context::of_kernel(context);
+    let Some(kernel) = Kernel::new(context) else { return 0 };
+    let place = (place != NOWHERE).then_some(Place::from_bits(place));
+    let judging = Judging { slot: judging >> 8, features: Features(judging as u8) };
+    u32::from(decide::in_audit(Frame::<false>::of(context), &kernel, judging, place))
+}
+
+/// No place has all bits.
+const NOWHERE: u32 = u32::MAX;
+
+/// True where a packet that is to be dropped goes on.
+#[inline(always)]
+pub(crate) fn in_audit(context: Context<'_>, judging: Judging, place: Option<Place>) -> bool {
+    let place = place.map_or(NOWHERE, Place::to_bits);
+    once_in_audit(context.to_kernel(), place, judging.slot << 8 | u32::from(judging.features.0)) != 0
 }

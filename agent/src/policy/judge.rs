@@ -8,7 +8,7 @@ use lyncwall_common::abi::{
     AllowKey, BlockRecord, Bucket, Class, Features, Flow, FlowKeyV4, FlowKeyV6, FlowTimes, FragmentKey,
     FragmentRecord, Limit, Live, NetPort, OpeningKey, PortSet, PortTransport, SourceRecord, Target, Until,
 };
-use lyncwall_common::decide::{self, ICMP_ECHO_RATE, ICMP_ERROR_RATE, Rate, Rules, Tables, Verdict};
+use lyncwall_common::decide::{self, ICMP_ECHO_RATE, ICMP_ERROR_RATE, Judging, Rate, Rules, Tables, Verdict};
 use lyncwall_common::fields::{Address, Place};
 use lyncwall_common::flow::{self, Ends, Flows, Tracking};
 use lyncwall_common::fragment::{First, remember};
@@ -149,6 +149,10 @@ impl Rules for HostTables<'_> {
         table.first(candidates, source_record(self.compiled, zone, source).rules)
     }
 
+    fn audits(&self, _slot: u32, policy: u32) -> bool {
+        self.compiled.generation.audits(policy)
+    }
+
     fn unmatched_pass(&self, _slot: u32, zone: u32) -> bool {
         self.compiled.generation.passes_unmatched(zone)
     }
@@ -161,6 +165,10 @@ impl Tables for HostTables<'_> {
 
     fn is_reply<P: Packet>(&self, packet: P, slot: u32, ends: Ends) -> bool {
         flow::is_reply(packet, self, slot, ends)
+    }
+
+    fn in_audit<P: Packet>(&self, packet: P, judging: Judging, place: Option<Place>) -> bool {
+        decide::in_audit(packet, self, judging, place)
     }
 
     fn blocked(&self, source: Address) -> Option<Until> {

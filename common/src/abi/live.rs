@@ -18,6 +18,8 @@ impl Features {
     pub const GROUPS: Self = Self(8);
     /// There are several zones. Without this bit every packet is in zone 0.
     pub const ZONES: Self = Self(16);
+    /// Some are in audit mode and some are not: [`Generation::audit`](super::Generation::audit) says which.
+    pub const MODES: Self = Self(32);
     /// There are targets where a source may open only so many connections.
     pub const LIMIT: Self = Self(64);
     /// There is a block-list. Set in the live record alone: no generation has it or has it not.

@@ -25,6 +25,9 @@ pub const MAX_NUMBERS: usize = 128;
 /// thousand tries.
 pub const INTERFACE_BUCKETS: usize = 1024;
 
+/// The bit of [`Generation::audit`] that stands for what has no target: the low bits of [`NO_POLICY`](super::NO_POLICY).
+pub const REST: u32 = 31;
+
 /// The interface is a DHCP client: replies to it pass.
 pub const FLAG_DHCP_CLIENT: u16 = 1;
 
@@ -79,6 +82,11 @@ pub struct Generation {
     pub unmatched_pass: u32,
     /// The set of sources in `SOURCES_V4` and `SOURCES_V6`, below [`SLOTS`]. Generations with the same sources share one.
     pub sources: u32,
+    /// The policies whose targets are in audit mode, as bits, and as bit [`REST`] what has no target. Looked at with
+    /// [`Features::MODES`](super::Features::MODES) only.
+    pub audit: u32,
+    /// Keeps the size a multiple of 8.
+    pub reserved: u32,
     /// Makes [`Generation::bucket`] free of collisions; odd.
     pub interface_seed: u64,
     /// Interfaces that something is said of, by bucket: one look answers.
@@ -92,7 +100,7 @@ pub struct Generation {
 const _: () = assert!(size_of::<Interface>() == 8);
 const _: () = assert!(size_of::<VlanTable>() == 4096);
 const _: () = assert!(
-    size_of::<Generation>() == 32 + 8 * INTERFACE_BUCKETS + 16 * (MAX_POLICIES as usize + ZONE_NUMBERS)
+    size_of::<Generation>() == 40 + 8 * INTERFACE_BUCKETS + 16 * (MAX_POLICIES as usize + ZONE_NUMBERS)
 );
 
 impl Generation {
@@ -102,6 +110,8 @@ impl Generation {
         flow_times: FlowTimes::DEFAULT,
         unmatched_pass: 0,
         sources: 0,
+        audit: 0,
+        reserved: 0,
         interface_seed: 1,
         interfaces: [Interface { ifindex: 0, flags: 0, zone: 0, vlans: 0 }; INTERFACE_BUCKETS],
         limits: [Limit::NONE; MAX_POLICIES as usize],
@@ -128,6 +138,13 @@ impl Generation {
     #[inline(always)]
     pub const fn passes_unmatched(&self, zone: u32) -> bool {
         self.unmatched_pass >> (zone & 31) & 1 != 0
+    }
+
+    /// True where nothing that is judged by this policy, or by [`NO_POLICY`](super::NO_POLICY), is dropped.
+    #[must_use]
+    #[inline(always)]
+    pub const fn audits(&self, policy: u32) -> bool {
+        self.audit >> (policy & REST) & 1 != 0
     }
 
     /// What everybody behind a zone is in.

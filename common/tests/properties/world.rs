@@ -8,7 +8,7 @@ use lyncwall_common::abi::{
     AllowKey, Bucket, Class, Features, Flow, FlowKeyV4, FlowKeyV6, FlowTimes, FragmentKey, FragmentRecord,
     Limit, Live, NO_POLICY, NO_ZONE, NetPort, OpeningKey, PortTransport, Target, Until,
 };
-use lyncwall_common::decide::{Rate, Rules, Tables};
+use lyncwall_common::decide::{Judging, Rate, Rules, Tables, in_audit};
 use lyncwall_common::fields::{Address, Place};
 use lyncwall_common::flow::{Ends, Flows, Tracking, is_reply};
 use lyncwall_common::fragment::{First, remember};
@@ -20,7 +20,8 @@ use crate::frames::{address_v4, address_v6, port};
 /// What the machine and its configuration are, for one packet after the other.
 #[derive(Debug, Clone)]
 pub(crate) struct World {
-    pub(crate) audit: bool,
+    /// The modes of policies 0 to 2, and of what has no target: true for audit.
+    pub(crate) audit: [bool; 4],
     pub(crate) management_ports: Vec<(PortTransport, u16)>,
     pub(crate) management_sources: Vec<IpAddr>,
     /// Blocked sources, and until when, in seconds from the start; `None` is for good.
@@ -75,7 +76,8 @@ impl World {
     pub(crate) fn features(&self) -> Features {
         let mut features = Features::default();
         for (used, feature) in [
-            (self.audit, Features::AUDIT),
+            (self.audit.iter().all(|audit| *audit), Features::AUDIT),
+            (self.has_modes(), Features::MODES),
             (!self.allow.is_empty(), Features::ALLOW),
             (!self.has_one_target(), Features::TARGETS),
             (!self.vlans.is_empty(), Features::ZONES),
@@ -87,6 +89,16 @@ impl World {
             }
         }
         features
+    }
+
+    /// True where some are in audit mode and some are not.
+    fn has_modes(&self) -> bool {
+        self.audit.contains(&true) && self.audit.contains(&false)
+    }
+
+    /// True where nothing is dropped but what is blocked.
+    pub(crate) fn audits(&self, policy: Option<u32>) -> bool {
+        self.audit[policy.map_or(3, |policy| policy as usize)]
     }
 
     /// True where one of the entries says so.
@@ -250,6 +262,12 @@ impl Rules for State<'_> {
         self.world.first_allow(what, Some(policy).filter(|policy| *policy != NO_POLICY), source.ip())
     }
 
+    fn audits(&self, slot: u32, policy: u32) -> bool {
+        assert_eq!(slot, 1);
+        assert!(self.world.has_modes(), "asked for nothing");
+        self.world.audits((policy != NO_POLICY).then_some(policy))
+    }
+
     fn unmatched_pass(&self, _: u32, zone: u32) -> bool {
         self.world.passes_unmatched(Some(zone).filter(|zone| *zone != NO_ZONE))
     }
@@ -265,6 +283,10 @@ impl Tables for State<'_> {
     }
 
     /// One of the entries, as a trie has one for an address: the one that lasts longest.
+    fn in_audit<P: Packet>(&self, packet: P, judging: Judging, place: Option<Place>) -> bool {
+        in_audit(packet, self, judging, place)
+    }
+
     fn blocked(&self, source: Address) -> Option<Until> {
         let source = source.ip();
         let entries = self.world.blocked.iter().filter(|(blocked, _)| *blocked == source);
@@ -432,11 +454,11 @@ pub(crate) fn world() -> impl Strategy<Value = World> {
             prop::collection::vec((prop::sample::select(vec![0u32, 7, 31]), 0..3u32), 0..2),
         ),
         prop::collection::vec(rule, 0..8),
-        prop::collection::vec(any::<bool>(), 7),
+        (prop::collection::vec(any::<bool>(), 7), any::<[bool; 4]>()),
     )
-        .prop_map(|(management_ports, sources, zones, (open, members, zone_groups), allow, flags)| {
-            World {
-                audit: flags[0],
+        .prop_map(
+            |(management_ports, sources, zones, (open, members, zone_groups), allow, (flags, modes))| World {
+                audit: if flags[0] { modes } else { [modes[3]; 4] },
                 management_ports,
                 management_sources: sources.0,
                 blocked: sources.1,
@@ -453,6 +475,6 @@ pub(crate) fn world() -> impl Strategy<Value = World> {
                 unmatched_pass: vec![flags[2], flags[5], flags[6]],
                 errors_within: flags[3],
                 echo_within: flags[4],
-            }
-        })
+            },
+        )
 }
