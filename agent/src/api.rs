@@ -7,6 +7,7 @@
 //! | `GET /v1/events` | one [`Event`] a line, until the client has enough |
 //! | `POST /v1/preview` with a [`Preview`] | [`Previewed`] |
 //! | `POST /v1/switch` with a [`Switch`] | [`Switched`] |
+//! | `POST /v1/mode` with a [`SetMode`] | [`Switched`] |
 //! | `POST /v1/reload`, also with a [`Reload`] | [`Switched`] |
 //! | `POST /v1/confirm` | [`Confirmed`] |
 //! | `POST /v1/rollback` | [`Switched`] |
@@ -36,8 +37,10 @@ pub struct Status {
     pub catalogue: String,
     /// How the catalogue is read.
     pub reading: Reading,
-    /// Whether packets are dropped or only judged.
+    /// Whether packets are dropped or only judged that have no target.
     pub mode: Mode,
+    /// What the file says of that.
+    pub file_mode: Mode,
     /// What the end of the agent does.
     pub on_exit: OnExit,
     /// The number of the generation that judges; it counts up with every switch and reload.
@@ -74,8 +77,10 @@ pub struct Status {
 pub struct Waiting {
     /// Seconds until it goes back, rounded up.
     pub seconds: u64,
-    /// The roles that come back then.
-    pub targets: Vec<TargetRoles>,
+    /// The mode that comes back then, for what has no target.
+    pub mode: Mode,
+    /// The targets, as they are then.
+    pub targets: Vec<TargetState>,
     /// What else becomes different then, a sentence each.
     pub changes: Vec<String>,
 }
@@ -105,6 +110,10 @@ pub struct Target {
     pub roles: Vec<String>,
     /// The roles that the file gives it.
     pub file_roles: Vec<String>,
+    /// Whether packets to it are dropped or only judged.
+    pub mode: Mode,
+    /// What the file says of that.
+    pub file_mode: Mode,
     /// Open TCP ports, as `443` or `49152-65535`.
     pub tcp: Vec<String>,
     /// Open UDP ports.
@@ -370,24 +379,28 @@ pub struct Event {
     pub length: u32,
 }
 
-/// What to switch to, if it were done.
+/// What to change, if it were done: roles, or a mode.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Preview {
     /// The target; may be left out where there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target: Option<String>,
-    /// The roles; none closes all ports.
-    pub roles: Vec<String>,
+    /// The roles; an empty list closes all ports.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub roles: Option<Vec<String>>,
+    /// The mode, of all targets where none is named.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mode: Option<Mode>,
 }
 
-/// What a switch would do. In audit mode it is what enforcing would do.
+/// What a change would do. Of roles it is what they do where all is enforced, also in audit mode.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Previewed {
-    /// Whether packets are dropped or only judged.
+    /// Whether packets would be dropped or only judged that have no target.
     pub mode: Mode,
-    /// The roles that each target would have.
-    pub targets: Vec<TargetRoles>,
+    /// The targets, as they would be.
+    pub targets: Vec<TargetState>,
     /// Ports that are closed and would open.
     pub opened: Vec<PortChange>,
     /// Ports that are open and would close.
@@ -478,6 +491,23 @@ pub struct Switch {
     pub existing: Existing,
 }
 
+/// What mode to set.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SetMode {
+    /// The target; without it the whole box, and all of its targets.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target: Option<String>,
+    /// Whether packets are to be dropped or only judged.
+    pub mode: Mode,
+    /// Seconds within which it is to be confirmed, from 1 to a day; else it goes back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub confirm: Option<u64>,
+    /// What becomes of connections that come in at ports which are not open.
+    #[serde(default)]
+    pub existing: Existing,
+}
+
 /// How to reload.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -490,15 +520,15 @@ pub struct Reload {
     pub existing: Existing,
 }
 
-/// What a switch or a reload did.
+/// What a change did.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Switched {
     /// The number of the generation that judges now.
     pub generation: u64,
-    /// Whether it drops packets or only judges them.
+    /// Whether packets are dropped or only judged that have no target.
     pub mode: Mode,
-    /// The roles of each target now.
-    pub targets: Vec<TargetRoles>,
+    /// The targets now.
+    pub targets: Vec<TargetState>,
     /// What else is different from before, a sentence each: mode, management, allow rules, interfaces.
     pub changes: Vec<String>,
     /// Ports that were closed and are open.
@@ -522,28 +552,33 @@ pub struct Switched {
 pub struct Confirmed {
     /// The number of the generation that judges.
     pub generation: u64,
-    /// The roles of each target.
-    pub targets: Vec<TargetRoles>,
+    /// The targets.
+    pub targets: Vec<TargetState>,
     /// What could not be done about it.
     pub warnings: Vec<String>,
 }
 
-/// The roles of a target.
+/// What can be set of a target at run time.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct TargetRoles {
+pub struct TargetState {
     /// Its name.
     pub target: String,
     /// Its roles.
     pub roles: Vec<String>,
+    /// Whether packets to it are dropped or only judged.
+    pub mode: Mode,
 }
 
-impl TargetRoles {
+impl TargetState {
     /// Those of all targets.
     #[must_use]
-    pub fn all(roles: &crate::plan::Roles) -> Vec<Self> {
-        let one =
-            |(target, roles): (&String, &Vec<String>)| Self { target: target.clone(), roles: roles.clone() };
-        roles.iter().map(one).collect()
+    pub fn all(settings: &crate::plan::Settings) -> Vec<Self> {
+        let one = |(target, roles): (&String, &Vec<String>)| Self {
+            target: target.clone(),
+            roles: roles.clone(),
+            mode: settings.mode_of(target),
+        };
+        settings.roles.iter().map(one).collect()
     }
 }
 

@@ -36,16 +36,19 @@ pub(crate) enum Command {
     Run(commands::run::Options),
     /// Show what is enforced, on which interfaces, and which ports are open.
     Status,
-    /// Show what a switch to some roles would do, and change nothing: ports, local servers, connections that stand.
-    Preview(commands::switch::Wanted),
+    /// Show what a switch to some roles, or another mode, would do, and change nothing: ports, local servers, connections that
+    /// stand.
+    Preview(commands::preview::Options),
     /// Give a target other roles, in one step for all packets; the file stays as it is.
     Switch(commands::switch::Options),
+    /// Drop what no rule lets in, or only count it: on the whole box or for one target; the file stays as it is.
+    Mode(commands::mode::Options),
     /// Have the agent read its configuration file again; a file with mistakes changes nothing, nor does one that shuts a
     /// standing management session out, unless it is to be confirmed.
     Reload(commands::switch::ReloadOptions),
-    /// Keep a switch or a reload that was made with --confirm.
+    /// Keep a switch, a mode or a reload that was made with --confirm.
     Confirm,
-    /// Go back to what was before a switch or a reload that waits to be confirmed, at once.
+    /// Go back to what was before a switch, a mode or a reload that waits to be confirmed, at once.
     Rollback,
     /// Let nothing but management in from some sources, for a time or for good; in audit mode as well.
     Block(commands::block::Options),

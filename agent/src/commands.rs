@@ -7,6 +7,7 @@ pub(crate) mod confirm;
 pub(crate) mod detach;
 pub(crate) mod doctor;
 pub(crate) mod events;
+pub(crate) mod mode;
 pub(crate) mod preview;
 pub(crate) mod roles;
 pub(crate) mod run;
@@ -15,20 +16,31 @@ pub(crate) mod status;
 pub(crate) mod switch;
 pub(crate) mod watch;
 
-use lyncwall::api::TargetRoles;
+use lyncwall::api::TargetState;
 use lyncwall::config::Mode;
 
-/// What a mode does to packets.
-fn mode(mode: Mode) -> &'static str {
-    match mode {
-        Mode::Enforce => "enforcing",
-        Mode::Audit => "AUDIT: nothing is dropped",
+/// What is done to packets: to those that have no target, by `mode`, and to those of each target.
+fn mode<'a>(mode: Mode, targets: impl IntoIterator<Item = (&'a str, Mode)>) -> String {
+    let others: Vec<&str> =
+        targets.into_iter().filter(|(_, of)| *of != mode).map(|(target, _)| target).collect();
+    match (mode, others.is_empty()) {
+        (Mode::Enforce, true) => "enforcing".to_owned(),
+        (Mode::Audit, true) => "AUDIT: nothing is dropped".to_owned(),
+        (Mode::Enforce, false) => {
+            format!("enforcing, but AUDIT for {}: nothing to it is dropped", others.join(", "))
+        }
+        (Mode::Audit, false) => format!("AUDIT, but enforcing for {}", others.join(", ")),
     }
 }
 
+/// The same of targets that can be changed.
+fn mode_of(rest: Mode, targets: &[TargetState]) -> String {
+    mode(rest, targets.iter().map(|target| (&*target.target, target.mode)))
+}
+
 /// The roles of each target, in one line.
-fn roles_of(targets: &[TargetRoles]) -> String {
-    let one = |target: &TargetRoles| {
+fn roles_of(targets: &[TargetState]) -> String {
+    let one = |target: &TargetState| {
         let roles = if target.roles.is_empty() { "no role".to_owned() } else { target.roles.join(", ") };
         format!("{}: {roles}", target.target)
     };

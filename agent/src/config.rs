@@ -116,7 +116,7 @@ pub struct Config {
     pub catalogue: CatalogueName,
     /// How the catalogue's rows are read.
     pub reading: Reading,
-    /// Whether packets are dropped or only judged.
+    /// Whether packets are dropped or only judged: those that have no target, and those of targets that do not say.
     pub mode: Mode,
     /// What happens to the enforcement when the agent is told to stop.
     pub on_exit: OnExit,
@@ -169,7 +169,7 @@ pub struct CatalogueName {
 }
 
 /// Whether packets are dropped or only judged.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize, clap::ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub enum Mode {
     /// What no rule lets in is dropped.
@@ -177,6 +177,17 @@ pub enum Mode {
     Enforce,
     /// Everything passes; what would have been dropped is counted and reported.
     Audit,
+}
+
+impl Mode {
+    /// As the file has it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Enforce => "enforce",
+            Self::Audit => "audit",
+        }
+    }
 }
 
 /// What happens to the enforcement when the agent is told to stop.
@@ -283,6 +294,8 @@ pub struct Target {
     pub optional: Vec<Named>,
     /// What a source may open here.
     pub limit: Option<Openings>,
+    /// Whether packets to it are dropped; `None` where that is as for the whole box.
+    pub mode: Option<Mode>,
 }
 
 /// Ports in the place of a row's.
@@ -492,9 +505,6 @@ impl Config {
                     ));
                 }
             }
-        }
-        if self.mode == Mode::Audit {
-            warnings.push("mode = \"audit\": nothing is dropped, only counted and reported".to_owned());
         }
         for zone in self.zones.iter().filter(|zone| zone.unmatched == Unmatched::Pass) {
             warnings.push(format!(

@@ -4,23 +4,23 @@
 use anyhow::Result;
 
 use crate::machine;
-use crate::plan::{Plan, Roles};
+use crate::plan::{Plan, Settings};
 use crate::policy::{Exposed, Input, Overlap, Ports, WideRange, exposed, is_within, overlaps, wide_ranges};
 use crate::standing;
 
 /// Ports that are named one by one.
 const NAMED: usize = 3;
 
-/// What a box with these roles has in its wide open ranges and may not mean to, one sentence each. Looks at the calling
+/// What a box with these settings has in its wide open ranges and may not mean to, one sentence each. Looks at the calling
 /// thread's network namespace, and only where a role opens such a range on this box.
 #[must_use]
-pub fn warnings(plan: &Plan, roles: &Roles) -> Vec<String> {
-    looked(plan, roles)
+pub fn warnings(plan: &Plan, settings: &Settings) -> Vec<String> {
+    looked(plan, settings)
         .unwrap_or_else(|error| vec![format!("it is not known what lies in open ranges of ports: {error:#}")])
 }
 
-fn looked(plan: &Plan, roles: &Roles) -> Result<Vec<String>> {
-    let input = plan.input(roles, &machine::look_again(&plan.config)?)?;
+fn looked(plan: &Plan, settings: &Settings) -> Result<Vec<String>> {
+    let input = plan.input(settings, &machine::look_again(&plan.config)?)?;
     let ranges = wide_ranges(&input);
     if ranges.is_empty() {
         return Ok(Vec::new());
@@ -28,7 +28,7 @@ fn looked(plan: &Plan, roles: &Roles) -> Result<Vec<String>> {
     let mut listeners = standing::listeners()?;
     listeners.retain(|listener| ranges.iter().any(|range| is_within(range, listener)));
     standing::name_processes(&mut listeners);
-    let named = |range: &WideRange<'_>| name(plan, roles, range);
+    let named = |range: &WideRange<'_>| name(plan, settings, range);
     let mut warnings: Vec<String> =
         exposed(&ranges, &input, &listeners).iter().map(|exposed| of_listeners(exposed, &named)).collect();
     warnings.extend(of_own_ports(&input, &machine::ephemeral()?));
@@ -36,8 +36,8 @@ fn looked(plan: &Plan, roles: &Roles) -> Result<Vec<String>> {
 }
 
 /// As `udp 49152-57500 of role mediation`.
-fn name(plan: &Plan, roles: &Roles, range: &WideRange<'_>) -> String {
-    let keys = roles.get(range.target).map_or(&[][..], Vec::as_slice);
+fn name(plan: &Plan, settings: &Settings, range: &WideRange<'_>) -> String {
+    let keys = settings.roles_of(range.target);
     let opens = |key: &&String| {
         let role = plan.catalogue.role(key);
         role.is_some_and(|role| {

@@ -20,8 +20,8 @@ use crate::api::{self, Existing};
 use crate::config::{self, OnExit};
 use crate::datapath::{Attach, Attached, Datapath, Detached, Events, Hold, Mode};
 use crate::machine;
-use crate::plan::{Machine, Plan, Roles};
-use crate::policy::{Compiled, CounterBook, Input, TargetInput, compile};
+use crate::plan::{Machine, Plan, Settings};
+use crate::policy::{Comparison, Compiled, CounterBook, Input, TargetInput, compile};
 use crate::problem::{Problem, Problems};
 use crate::services::Services;
 use confirm::{Waiting, resume};
@@ -61,9 +61,21 @@ impl Fit {
     }
 }
 
+/// A change that is about to be made.
+struct Change<'a> {
+    plan: &'a Plan,
+    settings: &'a Settings,
+    machine: &'a Machine,
+    /// What it means to connections that stand.
+    comparison: Comparison,
+    how: How,
+}
+
 /// How a change is made.
 #[derive(Clone, Copy)]
 struct How {
+    /// When it was asked for.
+    start: Instant,
     /// Within which time it is to be confirmed.
     confirm: Option<Duration>,
     /// What becomes of connections that come in at ports which close.
@@ -73,10 +85,10 @@ struct How {
 /// What outlives the agent, beside the maps.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 struct Memory {
-    /// The roles of each target at run time.
-    roles: Roles,
-    /// The roles that the file gave when they were set: where the file has changed since, it wins.
-    file_roles: Roles,
+    /// What holds at run time.
+    settings: Settings,
+    /// What the file said when that was set: where the file has changed since, it wins.
+    file: Settings,
     /// Which rule each counter counts for.
     counters: CounterBook,
     /// What a counter that was given to a new rule stood at.
@@ -87,7 +99,7 @@ struct Memory {
     /// Flows that were taken out of the tables again.
     #[serde(default)]
     flows_forgotten: u64,
-    /// What comes back where nobody confirms the roles above.
+    /// What comes back where nobody confirms the settings above.
     #[serde(default)]
     waiting: Option<Waiting>,
 }
@@ -126,11 +138,11 @@ impl Firewall {
         let confirm::Resumed { plan, replaced, before } = resume(&mut datapath, &mut memory, plan, &store)?;
         let machine = if replaced { machine::look_again(&plan.config)? } else { machine };
         let services = Arc::new(Services::of(&plan.catalogue));
-        let roles = memory.roles_for(&plan);
+        let settings = memory.settings.under(&memory.file, &plan);
         let targets = Vec::new();
         let mut firewall = Self { plan, services, datapath, memory, targets, store, before, fit: None };
         let blocked = if fresh { firewall.block_again() } else { Ok(()) };
-        match blocked.and_then(|()| firewall.enforce(&machine, &roles)) {
+        match blocked.and_then(|()| firewall.enforce(&machine, &settings)) {
             Ok(()) => {
                 if firewall.before.is_none() {
                     firewall.keep(!replaced);
@@ -142,15 +154,15 @@ impl Firewall {
         }
     }
 
-    fn enforce(&mut self, machine: &Machine, roles: &Roles) -> Result<()> {
+    fn enforce(&mut self, machine: &Machine, settings: &Settings) -> Result<()> {
         let plan = self.plan.clone();
         if self.datapath.status()?.interfaces.is_empty() {
-            self.install(&plan, roles, machine)?;
+            self.install(&plan, settings, machine)?;
             self.take_over(&plan, plan.config.flows.learn)?;
         } else {
             // The old policy judges until all interfaces are known to take the program.
             self.take_over(&plan, Duration::ZERO)?;
-            self.install(&plan, roles, machine)?;
+            self.install(&plan, settings, machine)?;
         }
         // What a change that waits may go back to stays guarded.
         let plans = [Some(&plan), self.before.as_ref()].into_iter().flatten();
@@ -176,30 +188,61 @@ impl Firewall {
         confirm: Option<Duration>,
         existing: Existing,
     ) -> Result<api::Switched> {
-        let start = Instant::now();
+        let how = How { start: Instant::now(), confirm, existing };
         self.nothing_waits()?;
         let mut problems = Problems::default();
         problems.extend(confirm::check(confirm).err());
-        let all = self.roles_with(target, roles, problems)?;
+        let settings = self.with_roles(target, roles, problems)?;
+        self.set(&settings, how)
+    }
+
+    /// Gives a target another mode, or the whole box and all of its targets. `confirm` and `existing` are as for
+    /// [`Firewall::switch`]: what audit mode lets in is as if its port were open.
+    ///
+    /// # Errors
+    /// As [`Firewall::switch`], and [`Problems`] where a standing management session would be shut out and nothing is to be
+    /// confirmed.
+    pub fn set_mode(
+        &mut self,
+        target: Option<&str>,
+        mode: config::Mode,
+        confirm: Option<Duration>,
+        existing: Existing,
+    ) -> Result<api::Switched> {
+        let how = How { start: Instant::now(), confirm, existing };
+        self.nothing_waits()?;
+        let mut problems = Problems::default();
+        problems.extend(confirm::check(confirm).err());
+        let settings = self.with_mode(target, mode, problems)?;
+        self.set(&settings, how)
+    }
+
+    /// Makes settings hold under the configuration that there is.
+    fn set(&mut self, settings: &Settings, how: How) -> Result<api::Switched> {
         let plan = self.plan.clone();
-        let machine = machine::look_again(&plan.config)?;
-        let mut switched = self.change(&plan, &all, &machine, start, How { confirm, existing })?;
-        match confirm {
+        let machine = &machine::look_again(&plan.config)?;
+        let comparison = self.standing_in_the_way(&plan, settings, machine)?;
+        // Roles cannot shut out who manages the box, modes can.
+        if how.confirm.is_none() && !settings.mode_changes(&self.memory.settings).is_empty() {
+            self.shuts_nobody_out(&plan, &comparison)?;
+        }
+        let mut switched = self.change(&Change { plan: &plan, settings, machine, comparison, how })?;
+        match how.confirm {
             Some(_) => self.before = Some(plan),
             None => switched.warnings.extend(self.keep(false)),
         }
         Ok(switched)
     }
 
-    /// Reads the configuration file again and enforces what it says now. Roles that were switched at run time stay,
-    /// unless the file gives the target other roles than before. `confirm` and `existing` are as for [`Firewall::switch`]; until then,
+    /// Reads the configuration file again and enforces what it says now. Roles and modes that were set at run time stay,
+    /// unless the file gives the target others than before. `confirm` and `existing` are as for [`Firewall::switch`]; until then,
     /// who may manage the box before or after may do so.
     ///
     /// # Errors
     /// [`Problems`] for a bad file, for one that shuts a standing management session out where nothing is to be confirmed,
     /// and as [`Firewall::switch`]. The policy before goes on judging then.
     pub fn reload(&mut self, confirm: Option<Duration>, existing: Existing) -> Result<api::Switched> {
-        let start = Instant::now();
+        let how = How { start: Instant::now(), confirm, existing };
         self.nothing_waits()?;
         let plan = match (confirm::check(confirm), Plan::read(&self.plan.file)) {
             (Ok(()), plan) => plan?,
@@ -210,18 +253,18 @@ impl Firewall {
             }
         };
         let machine = machine::look(&plan.config)?;
-        let roles = self.memory.roles_for(&plan);
+        let settings = self.memory.settings.under(&self.memory.file, &plan);
         // Compiled once before anything is attached, so that a bad file changes nothing.
-        compile(&plan.input(&roles, &machine)?, &mut self.memory.counters.clone())?;
+        let comparison = self.standing_in_the_way(&plan, &settings, &machine)?;
         let tried_before = match confirm {
             Some(_) => self.about_to_try(&plan)?,
             None => {
-                self.shuts_nobody_out(&plan)?;
+                self.shuts_nobody_out(&plan, &comparison)?;
                 None
             }
         };
-        let how = How { confirm, existing };
-        let mut switched = match self.attach_and_change(&plan, &roles, &machine, start, how) {
+        let change = Change { plan: &plan, settings: &settings, machine: &machine, comparison, how };
+        let mut switched = match self.attach_and_change(&change) {
             Ok(switched) => switched,
             Err(error) => {
                 if confirm.is_some() {
@@ -244,18 +287,11 @@ impl Firewall {
     }
 
     /// All or nothing: an interface that was attached to for a change that fails is detached again.
-    fn attach_and_change(
-        &mut self,
-        plan: &Plan,
-        roles: &Roles,
-        machine: &Machine,
-        start: Instant,
-        how: How,
-    ) -> Result<api::Switched> {
+    fn attach_and_change(&mut self, change: &Change<'_>) -> Result<api::Switched> {
         let before: Vec<String> =
             self.datapath.status()?.interfaces.into_iter().map(|attached| attached.interface).collect();
-        let attached = self.take_over(plan, Duration::ZERO);
-        let changed = attached.and_then(|()| self.change(plan, roles, machine, start, how));
+        let attached = self.take_over(change.plan, Duration::ZERO);
+        let changed = attached.and_then(|()| self.change(change));
         if changed.is_err() {
             let before: Vec<&str> = before.iter().map(String::as_str).collect();
             self.datapath.detach_interfaces_except(&before)?;
@@ -297,10 +333,10 @@ impl Firewall {
                 },
             }
         }
-        let (plan, roles) = (self.plan.clone(), self.memory.roles.clone());
-        let compiled = compile(&plan.input(&roles, &machine)?, &mut self.memory.counters.clone())?;
+        let (plan, settings) = (self.plan.clone(), self.memory.settings.clone());
+        let compiled = compile(&plan.input(&settings, &machine)?, &mut self.memory.counters.clone())?;
         if !self.fit.as_ref().is_some_and(|fit| fit.is_of(&compiled)) {
-            let generation = self.install(&plan, &roles, &machine)?;
+            let generation = self.install(&plan, &settings, &machine)?;
             tracing::info!(generation, forwards = machine.forwards, "followed the machine");
         }
         match unexpected {
@@ -374,23 +410,16 @@ impl Firewall {
     }
 
     /// Installs, and says what that opened and closed.
-    fn change(
-        &mut self,
-        plan: &Plan,
-        roles: &Roles,
-        machine: &Machine,
-        start: Instant,
-        how: How,
-    ) -> Result<api::Switched> {
-        let How { confirm, existing } = how;
-        let hold = self.hold(confirm)?;
-        let comparison = self.standing_in_the_way(plan, roles, machine)?;
+    fn change(&mut self, change: &Change<'_>) -> Result<api::Switched> {
+        let Change { plan, settings, machine, comparison, how: How { start, confirm, existing } } = change;
+        let hold = self.hold(*confirm)?;
         let drained = match existing {
             Existing::Cut => Vec::new(),
-            Existing::Drain => self.drain(plan, &comparison)?,
+            Existing::Drain => self.drain(plan, comparison)?,
         };
+        let changes = [plan.differences(&self.plan), settings.mode_changes(&self.memory.settings)].concat();
         let before = std::mem::take(&mut self.targets);
-        let generation = match self.install_for(plan, roles, machine, hold) {
+        let generation = match self.install_for(plan, settings, machine, hold) {
             Ok(generation) => generation,
             Err(error) => {
                 self.targets = before;
@@ -400,13 +429,13 @@ impl Firewall {
         // It judges from here on, so nothing is an error any more.
         let settled = match existing {
             Existing::Cut => None,
-            Existing::Drain => Some(self.drain_the_rest(plan, &comparison, &drained)),
+            Existing::Drain => Some(self.drain_the_rest(plan, comparison, &drained)),
         };
         let micros = u64::try_from(start.elapsed().as_micros()).unwrap_or(u64::MAX);
-        let settled = settled.unwrap_or_else(|| self.count_cut(plan, &comparison));
-        let mut warnings = self.warnings(plan, roles)?;
+        let settled = settled.unwrap_or_else(|| self.count_cut(plan, comparison));
+        let mut warnings = self.warnings(plan, settings)?;
         let settled = match settled {
-            Ok(more) => Some(api::Settled { existing, connections: drained.len() as u64 + more }),
+            Ok(more) => Some(api::Settled { existing: *existing, connections: drained.len() as u64 + more }),
             Err(error) => {
                 warnings.push(format!("what became of connections that stand is not known: {error:#}"));
                 None
@@ -415,9 +444,9 @@ impl Firewall {
         let (opened, closed) = port_changes(plan, &before, &self.targets);
         Ok(api::Switched {
             generation,
-            mode: plan.config.mode,
-            changes: plan.differences(&self.plan),
-            targets: api::TargetRoles::all(roles),
+            mode: settings.mode,
+            changes,
+            targets: api::TargetState::all(settings),
             opened,
             closed,
             micros,
@@ -429,14 +458,20 @@ impl Firewall {
 
     /// Installs what holds already for a machine that has changed, or for a new agent: a change that waits to be
     /// confirmed goes on waiting.
-    fn install(&mut self, plan: &Plan, roles: &Roles, machine: &Machine) -> Result<u64> {
+    fn install(&mut self, plan: &Plan, settings: &Settings, machine: &Machine) -> Result<u64> {
         let hold = if self.before.is_some() { Hold::Alike } else { Hold::ForGood };
-        self.install_for(plan, roles, machine, hold)
+        self.install_for(plan, settings, machine, hold)
     }
 
     /// Stores what is to outlive the agent; compiles, fills a generation and switches to it.
-    fn install_for(&mut self, plan: &Plan, roles: &Roles, machine: &Machine, hold: Hold) -> Result<u64> {
-        let input: Input = plan.input(roles, machine)?;
+    fn install_for(
+        &mut self,
+        plan: &Plan,
+        settings: &Settings,
+        machine: &Machine,
+        hold: Hold,
+    ) -> Result<u64> {
+        let input: Input = plan.input(settings, machine)?;
         let mut counters = self.memory.counters.clone();
         let compiled = compile(&input, &mut counters)?;
         let reused = counters.must_zero();
@@ -452,8 +487,8 @@ impl Firewall {
         }
         let native_refused = self.memory.native_refused.clone();
         let memory = Memory {
-            roles: roles.clone(),
-            file_roles: plan.roles(),
+            settings: settings.clone(),
+            file: plan.settings(),
             counters,
             counted_before,
             native_refused,
@@ -468,7 +503,7 @@ impl Firewall {
             Ok(generation) => generation,
             Err(error) => {
                 if let Err(error) = remember(&mut self.datapath, &self.memory) {
-                    tracing::warn!("the next start may take other roles: {error:#}");
+                    tracing::warn!("the next start may take other settings: {error:#}");
                 }
                 return Err(error);
             }
@@ -531,28 +566,6 @@ fn attach_modes(plan: &Plan) -> Vec<(&str, Attach)> {
 fn remember(datapath: &mut Datapath, memory: &Memory) -> Result<()> {
     let blob = serde_json::to_vec(memory).context("writing down what outlives the agent")?;
     datapath.store_state(&blob)
-}
-
-impl Memory {
-    /// The roles to hold under a plan: those of the run time where the file has not changed its mind.
-    fn roles_for(&self, plan: &Plan) -> Roles {
-        let mut roles = plan.roles();
-        for (target, wanted) in &mut roles {
-            if self.file_roles.get(target) == Some(wanted)
-                && let Some(switched) = self.roles.get(target)
-            {
-                if plan.resolve(target, switched).is_ok() {
-                    wanted.clone_from(switched);
-                } else {
-                    tracing::warn!(
-                        target,
-                        "the catalogue no longer knows the roles of the run time: the file's hold"
-                    );
-                }
-            }
-        }
-        roles
-    }
 }
 
 impl From<config::Attach> for Attach {

@@ -11,7 +11,8 @@ use lyncwall::client::Client;
 
 use crate::cli::{Cli, Command};
 use crate::commands::{
-    block, catalogue, check, confirm, detach, doctor, events, preview, roles, show, status, switch, watch,
+    block, catalogue, check, confirm, detach, doctor, events, mode, preview, roles, show, status, switch,
+    watch,
 };
 use crate::output::Output;
 
@@ -37,6 +38,7 @@ async fn run(cli: Cli, output: &Output) -> anyhow::Result<()> {
         Command::Status => status::run(&client, output).await,
         Command::Preview(options) => preview::run(options, &client, output).await,
         Command::Switch(options) => switch::run(options, &client, output).await,
+        Command::Mode(options) => mode::run(options, &client, output).await,
         Command::Reload(options) => switch::reload(&options, &client, output).await,
         Command::Confirm => confirm::run(&client, output).await,
         Command::Rollback => confirm::rollback(&client, output).await,

@@ -1,6 +1,6 @@
 //! What is to be enforced: a configuration together with its catalogue, with every role known.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
@@ -13,11 +13,11 @@ use crate::policy::{GroupInput, Input, Rule, TargetInput};
 use crate::problem::{Place, Problem, Problems};
 
 mod references;
+mod settings;
 mod warnings;
 mod zones;
 
-/// The roles of each target, by the target's name.
-pub type Roles = BTreeMap<String, Vec<String>>;
+pub use settings::{Roles, Settings};
 
 /// A good configuration, with the catalogue that it names.
 #[derive(Debug, Clone)]
@@ -82,13 +82,6 @@ impl Plan {
         }
     }
 
-    /// The roles that the file gives to each target.
-    #[must_use]
-    pub fn roles(&self) -> Roles {
-        let keys = |target: &Target| target.roles.iter().map(|role| role.key.clone()).collect();
-        self.config.targets.iter().map(|target| (target.name.to_string(), keys(target))).collect()
-    }
-
     /// What some roles come to in the target of that name; in none, without overrides and options.
     ///
     /// # Errors
@@ -115,16 +108,16 @@ impl Plan {
         choices
     }
 
-    /// All that a policy is compiled from, for targets with these roles.
+    /// All that a policy is compiled from, with these settings.
     ///
     /// # Errors
     /// An unknown role, or roles that do not go together.
-    pub fn input(&self, roles: &Roles, machine: &Machine) -> Result<Input, Problems> {
+    pub fn input(&self, settings: &Settings, machine: &Machine) -> Result<Input, Problems> {
         let config = &self.config;
         let mut problems = Problems::default();
         let mut targets = Vec::new();
         for target in &config.targets {
-            match self.resolve(&target.name, roles.get(&*target.name).map_or(&[], Vec::as_slice)) {
+            match self.resolve(&target.name, settings.roles_of(&target.name)) {
                 Ok(resolved) => targets.push(TargetInput {
                     name: target.name.to_string(),
                     zone: target.zone,
@@ -135,7 +128,7 @@ impl Plan {
             }
         }
         // Roles that are not known are told already.
-        let zones = self.zones(roles).unwrap_or_default();
+        let zones = self.zones(&settings.roles).unwrap_or_default();
         problems.or(Input {
             zones,
             targets,
@@ -150,7 +143,8 @@ impl Plan {
                 })
                 .collect(),
             management: config.management.clone(),
-            mode: config.mode,
+            mode: settings.mode,
+            modes: config.targets.iter().map(|target| settings.mode_of(&target.name)).collect(),
             interfaces: zones::interfaces(config, machine),
             local: machine.addresses.clone(),
             forwards: machine.forwards,
@@ -159,14 +153,11 @@ impl Plan {
         })
     }
 
-    /// What is different from `before` besides roles, a sentence each.
+    /// What is different from `before` besides settings, a sentence each.
     #[must_use]
     pub fn differences(&self, before: &Self) -> Vec<String> {
         let (new, old) = (&self.config, &before.config);
         let mut differences = Vec::new();
-        if new.mode != old.mode {
-            differences.push(format!("mode: {:?} to {:?}", old.mode, new.mode).to_lowercase());
-        }
         if new.on_exit != old.on_exit {
             differences.push(format!("on-exit: {:?} to {:?}", old.on_exit, new.on_exit).to_lowercase());
         }
@@ -334,7 +325,7 @@ mod tests {
     #[test]
     fn a_reload_tells_what_it_changes_besides_ports() {
         let before = plan(
-            "mode = \"audit\"\n[management]\nfrom = [\"192.0.2.0/28\"]\ntcp = [22]\n\
+            "[management]\nfrom = [\"192.0.2.0/28\"]\ntcp = [22]\n\
              [[interface]]\nname = \"eth0\"\n[[target]]\nroles = []\n",
         );
         let after = plan(
@@ -344,7 +335,6 @@ mod tests {
         assert_eq!(
             after.differences(&before),
             [
-                "mode: audit to enforce",
                 "management: tcp 22 from 192.0.2.0/28 to tcp 22 from 198.51.100.0/24",
                 "allow rule added: rdp: tcp 3389 from anywhere",
                 "interface added: eth1",

@@ -95,9 +95,14 @@ impl Daemon {
     /// As [`Firewall::reload`].
     pub async fn reload(&self, confirm: Option<Duration>, existing: api::Existing) -> Result<api::Switched> {
         let switched = self.with(move |firewall| firewall.reload(confirm, existing)).await?;
+        self.changed();
+        Ok(switched)
+    }
+
+    /// After a change was answered.
+    fn changed(&self) {
         self.retire();
         self.follow_deadline();
-        Ok(switched)
     }
 
     /// Follows the machine, for ever: attaches again to interfaces that were destroyed and made again, and goes by the
@@ -239,6 +244,7 @@ pub async fn serve(daemon: Daemon, socket: Socket) -> Result<()> {
         .route("/v1/events", get(events))
         .route("/v1/preview", post(preview))
         .route("/v1/switch", post(switch))
+        .route("/v1/mode", post(mode))
         .route("/v1/reload", post(reload))
         .route("/v1/confirm", post(confirm))
         .route("/v1/rollback", post(rollback))
@@ -345,7 +351,7 @@ async fn preview(
     request: Result<Json<api::Preview>, JsonRejection>,
 ) -> Answer<api::Previewed> {
     let Json(wanted) = request.map_err(|error| unread(&error))?;
-    Ok(Json(daemon.with(move |firewall| firewall.preview(wanted.target.as_deref(), &wanted.roles)).await?))
+    Ok(Json(daemon.with(move |firewall| firewall.preview(&wanted)).await?))
 }
 
 /// The request names no roles.
@@ -362,9 +368,23 @@ async fn switch(
     let switched = daemon
         .with(move |firewall| firewall.switch(wanted.target.as_deref(), &wanted.roles, time, wanted.existing))
         .await?;
-    daemon.retire();
-    daemon.follow_deadline();
+    daemon.changed();
     tracing::info!(generation = switched.generation, micros = switched.micros, "switched");
+    Ok(Json(switched))
+}
+
+async fn mode(
+    State(daemon): State<Daemon>,
+    request: Result<Json<api::SetMode>, JsonRejection>,
+) -> Answer<api::Switched> {
+    let Json(wanted) = request
+        .map_err(|error| Problem::new(error.body_text(), "send {\"mode\": \"audit\"}, or \"enforce\""))?;
+    let api::SetMode { target, mode, confirm, existing } = wanted;
+    let time = confirm.map(Duration::from_secs);
+    let switched =
+        daemon.with(move |firewall| firewall.set_mode(target.as_deref(), mode, time, existing)).await?;
+    daemon.changed();
+    tracing::info!(generation = switched.generation, mode = mode.as_str(), "set the mode");
     Ok(Json(switched))
 }
 

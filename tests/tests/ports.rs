@@ -106,7 +106,7 @@ impl Bench {
         let plan =
             Plan::parse(&text, Path::new("ports.toml")).unwrap_or_else(|problems| panic!("{problems}"));
         let machine = Machine { interfaces: vec![1], ..Machine::default() };
-        let input = plan.input(&plan.roles(), &machine).unwrap_or_else(|problems| panic!("{problems}"));
+        let input = plan.input(&plan.settings(), &machine).unwrap_or_else(|problems| panic!("{problems}"));
         let compiled = compile(&input, &mut self.book).unwrap_or_else(|problems| panic!("{problems}"));
         self.datapath.install(&compiled).expect("a generation");
         self.book.installed();

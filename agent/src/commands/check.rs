@@ -49,10 +49,11 @@ struct Target {
 
 pub(crate) fn run(options: &Options, output: &Output) -> anyhow::Result<()> {
     let plan = Plan::read(&options.config.config)?;
-    let roles = plan.roles();
+    let settings = plan.settings();
     let checked = Checked {
         interfaces: plan.config.interfaces.iter().map(|interface| interface.name.to_string()).collect(),
-        targets: roles
+        targets: settings
+            .roles
             .iter()
             .map(|(name, roles)| Target { name: name.clone(), roles: roles.clone() })
             .collect(),
@@ -63,7 +64,7 @@ pub(crate) fn run(options: &Options, output: &Output) -> anyhow::Result<()> {
             .map(|group| Group { name: group.name.to_string(), prefixes: group.prefixes.len() })
             .collect(),
         allow: plan.config.allow.iter().map(|rule| rule.name.clone()).collect(),
-        warnings: [plan.warnings(&roles), exposure::warnings(&plan, &roles)].concat(),
+        warnings: [plan.warnings(&settings), exposure::warnings(&plan, &settings)].concat(),
     };
     if output.json() {
         return output.value(&checked);

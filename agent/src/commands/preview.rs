@@ -1,14 +1,33 @@
 //! `lyncwall preview`.
 
+use clap::Args;
 use lyncwall::api::{Connections, Listener, Preview, Previewed};
 use lyncwall::client::Client;
+use lyncwall::config::Mode;
 
-use super::switch::{Wanted, changes, ports};
+use super::switch::{changes, ports};
 use crate::output::{Output, Table};
 
-pub(crate) async fn run(options: Wanted, client: &Client, output: &Output) -> anyhow::Result<()> {
-    let Wanted { target, roles, .. } = options;
-    let previewed = client.preview(&Preview { target, roles }).await?;
+#[derive(Debug, Args)]
+pub(crate) struct Options {
+    /// The target; may be left out where there is one, and for a mode of the whole box.
+    #[arg(long, value_name = "NAME")]
+    target: Option<String>,
+    /// Roles that the target might have.
+    #[arg(value_name = "ROLE", required_unless_present_any = ["none", "mode"], conflicts_with = "mode")]
+    roles: Vec<String>,
+    /// No role: close all ports but those of management and of allow rules.
+    #[arg(long, conflicts_with_all = ["roles", "mode"])]
+    none: bool,
+    /// A mode that might be set, in the place of roles.
+    #[arg(long, value_name = "MODE", value_enum)]
+    mode: Option<Mode>,
+}
+
+pub(crate) async fn run(options: Options, client: &Client, output: &Output) -> anyhow::Result<()> {
+    let Options { target, roles, none: _, mode } = options;
+    let roles = mode.is_none().then_some(roles);
+    let previewed = client.preview(&Preview { target, roles, mode }).await?;
     if output.json() {
         return output.value(&previewed);
     }
@@ -17,8 +36,8 @@ pub(crate) async fn run(options: Wanted, client: &Client, output: &Output) -> an
 
 fn tell(previewed: &Previewed, output: &Output) -> anyhow::Result<()> {
     output.line(&format!(
-        "nothing has changed; this is what a switch would do, {}; {}",
-        super::mode(previewed.mode),
+        "nothing has changed; this is what it would be, {}; {}",
+        super::mode_of(previewed.mode, &previewed.targets),
         super::roles_of(&previewed.targets)
     ))?;
     if previewed.opened.is_empty() && previewed.closed.is_empty() {

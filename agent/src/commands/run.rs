@@ -28,7 +28,7 @@ pub(crate) async fn run(options: &Options, socket: &Path, pin_dir: &Path, state_
     let mut interrupt = signal(SignalKind::interrupt()).context("waiting for signals")?;
 
     let plan = Plan::read(&options.config.config)?;
-    let said = plan.warnings(&plan.roles());
+    let said = plan.warnings(&plan.settings());
     for warning in &said {
         tracing::warn!("{warning}");
     }

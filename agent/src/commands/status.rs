@@ -12,7 +12,11 @@ pub(crate) async fn run(client: &Client, output: &Output) -> anyhow::Result<()> 
     }
     let mut table = Table::plain();
     let mut row = |name: &str, value: String| table.row([name.to_owned(), value]);
-    row("mode", format!("{}, generation {}", super::mode(status.mode), status.generation));
+    let modes = status.targets.iter().map(|target| (&*target.name, target.mode));
+    let as_the_file = status.mode == status.file_mode
+        && status.targets.iter().all(|target| target.mode == target.file_mode);
+    let set = if as_the_file { "" } else { " (set at run time; the file says otherwise)" };
+    row("mode", format!("{}{set}, generation {}", super::mode(status.mode, modes), status.generation));
     if let Some(waiting) = &status.waiting {
         row("to confirm", waiting_for(waiting));
     }
@@ -96,7 +100,7 @@ pub(crate) async fn run(client: &Client, output: &Output) -> anyhow::Result<()> 
 
 /// What happens if nobody confirms.
 fn waiting_for(waiting: &Waiting) -> String {
-    let mut back = vec![super::roles_of(&waiting.targets)];
+    let mut back = vec![super::mode_of(waiting.mode, &waiting.targets), super::roles_of(&waiting.targets)];
     back.extend(waiting.changes.iter().cloned());
     format!("within {} s by `lyncwall confirm`, else goes back to {}", waiting.seconds, back.join("; "))
 }

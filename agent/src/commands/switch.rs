@@ -22,13 +22,13 @@ pub(crate) struct ReloadOptions {
 
 /// Which roles a target is to have.
 #[derive(Debug, Args)]
-pub(crate) struct Wanted {
+struct Wanted {
     /// The target; may be left out where there is one.
     #[arg(long, value_name = "NAME")]
-    pub(crate) target: Option<String>,
+    target: Option<String>,
     /// Its roles: until the next switch, or until the file gives the target other roles.
     #[arg(value_name = "ROLE", required_unless_present = "none")]
-    pub(crate) roles: Vec<String>,
+    roles: Vec<String>,
     /// No role: close all ports but those of management and of allow rules.
     #[arg(long, conflicts_with = "roles")]
     none: bool,
@@ -36,15 +36,15 @@ pub(crate) struct Wanted {
 
 /// How the change is made.
 #[derive(Debug, Args)]
-struct How {
+pub(super) struct How {
     /// What becomes of connections that stand and come in at ports which close. `cut`: their packets are dropped.
     /// `drain`: they go on until they end, and only new ones are refused. What the box opened itself goes on either way.
     #[arg(long, value_name = "WHAT", value_enum, default_value = "cut")]
-    existing: Existing,
+    pub(super) existing: Existing,
     /// Go back by itself, with or without the agent, unless `lyncwall confirm` follows within this time: from 1s to 24h,
     /// as `60s` or `5min`.
     #[arg(long = "confirm", value_name = "TIME", value_parser = seconds)]
-    time: Option<u64>,
+    pub(super) time: Option<u64>,
 }
 
 /// Whole seconds; the agent says how many it takes.
@@ -81,7 +81,7 @@ pub(super) fn tell(switched: &Switched, output: &Output) -> anyhow::Result<()> {
     output.line(&format!(
         "generation {} is live after {milliseconds:.1} ms, {}; {}",
         switched.generation,
-        super::mode(switched.mode),
+        super::mode_of(switched.mode, &switched.targets),
         super::roles_of(&switched.targets)
     ))?;
     for change in &switched.changes {

@@ -40,9 +40,12 @@ const TOP: Keys = Keys {
     ],
     later: &[("metrics", "metrics over TCP")],
 };
+/// Values of `mode`.
+const MODES: [(&str, Mode); 2] = [("enforce", Mode::Enforce), ("audit", Mode::Audit)];
+
 const MANAGEMENT: Keys = Keys { known: &["from", "tcp", "udp"], later: &[] };
 const TARGET: Keys = Keys {
-    known: &["name", "address", "zone", "roles", "overrides", "optional", "limit"],
+    known: &["name", "address", "zone", "roles", "overrides", "optional", "limit", "mode"],
     later: &[("takeover", "takeovers of standing connections")],
 };
 
@@ -52,7 +55,7 @@ pub(super) fn config(text: &str, file: &Path) -> (Option<Declared>, Result<Confi
     let config = reader::read(text, file, TOP, |top| {
         let catalogue = catalogue(top);
         let reading = choice(top, "reading", &[("strict", Reading::Strict), ("literal", Reading::Literal)]);
-        let mode = choice(top, "mode", &[("enforce", Mode::Enforce), ("audit", Mode::Audit)]);
+        let mode = choice(top, "mode", &MODES);
         let on_exit = choice(top, "on-exit", &[("keep", OnExit::Keep), ("detach", OnExit::Detach)]);
         let management = management(top);
         let zones = Zones::read(top);
@@ -206,6 +209,7 @@ fn target(table: &Table<'_>, zones: &Zones, seen: &mut TargetsSeen) -> Option<Ta
     let overrides = table.get("overrides").map_or(Some(Vec::new()), |node| overrides_of(&node));
     let optional = table.get("optional").map_or(Some(Vec::new()), |node| lists::names(&node, "row"));
     let limit = limit::limit(table);
+    let mode = table.get("mode").map_or(Some(None), |node| node.choice(&MODES).map(Some));
     Some(Target {
         name: name?,
         zone: zone?,
@@ -214,6 +218,7 @@ fn target(table: &Table<'_>, zones: &Zones, seen: &mut TargetsSeen) -> Option<Ta
         overrides: overrides?,
         optional: optional?,
         limit: limit?,
+        mode: mode?,
     })
 }
 

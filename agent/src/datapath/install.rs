@@ -254,6 +254,10 @@ fn check(compiled: &Compiled) -> Result<()> {
         features.has(Features::GROUPS) == grouped,
         "the feature bit and the groups of the open ports do not fit together"
     );
+    ensure!(
+        features.has(Features::MODES) == (compiled.generation.audit != 0),
+        "the feature bit and the modes of the policies do not fit together"
+    );
     let interfaces = compiled.generation.interfaces;
     ensure!(
         interfaces.iter().all(|interface| usize::from(interface.vlans) <= compiled.vlans.len())

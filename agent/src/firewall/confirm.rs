@@ -1,6 +1,5 @@
 //! Changes that hold only where somebody confirms them: the program goes back by itself, and the agent follows.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -10,14 +9,13 @@ use serde::{Deserialize, Serialize};
 use super::report::port_changes;
 use super::{Firewall, Memory, remember};
 use crate::api;
-use crate::config::{Management, Mode};
 use crate::datapath::{Datapath, Hold};
 use crate::machine;
-use crate::plan::{Plan, Roles};
-use crate::policy::{TargetInput, compile};
+use crate::plan::{Plan, Settings};
+use crate::policy::{Comparison, TargetInput, compile};
 use crate::problem::{Problem, Problems};
 use crate::services::Services;
-use crate::standing::{self, Protocol, Standing};
+use crate::standing::{Protocol, Standing};
 
 use super::store::Store;
 
@@ -29,8 +27,8 @@ const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
 pub(super) struct Waiting {
     /// The generation that waits. Where the live word has no deadline, it tells whether that one was confirmed.
     generation: u64,
-    pub(super) roles: Roles,
-    file_roles: Roles,
+    pub(super) settings: Settings,
+    file: Settings,
 }
 
 impl Waiting {
@@ -39,7 +37,7 @@ impl Waiting {
         match hold {
             Hold::ForGood => None,
             Hold::Until(_) => {
-                Some(Self { generation, roles: memory.roles.clone(), file_roles: memory.file_roles.clone() })
+                Some(Self { generation, settings: memory.settings.clone(), file: memory.file.clone() })
             }
             Hold::Alike => memory.waiting.clone().map(|waiting| Self { generation, ..waiting }),
         }
@@ -77,8 +75,8 @@ pub(super) fn resume(
             }
             Some(_) | None => {
                 datapath.go_back();
-                memory.roles = waiting.roles;
-                memory.file_roles = waiting.file_roles;
+                memory.settings = waiting.settings;
+                memory.file = waiting.file;
                 memory.counters.rolled_back();
                 tracing::warn!("the last change was not confirmed: what was before holds");
             }
@@ -148,7 +146,7 @@ impl Firewall {
         warnings.extend(self.keep(true));
         Ok(api::Confirmed {
             generation: self.datapath.live()?.number,
-            targets: api::TargetRoles::all(&self.memory.roles),
+            targets: api::TargetState::all(&self.memory.settings),
             warnings,
         })
     }
@@ -166,22 +164,22 @@ impl Firewall {
             )
             .into());
         }
-        let tried = self.plan.clone();
+        let (tried, tried_settings) = (self.plan.clone(), self.memory.settings.clone());
         let before = self.return_to_before();
         let micros = u64::try_from(start.elapsed().as_micros()).unwrap_or(u64::MAX);
-        let plan = self.plan.clone();
+        let (plan, settings) = (self.plan.clone(), &self.memory.settings);
         let (opened, closed) = port_changes(&plan, &before, &self.targets);
         Ok(api::Switched {
             generation: self.datapath.live()?.number,
-            mode: plan.config.mode,
-            targets: api::TargetRoles::all(&self.memory.roles),
-            changes: plan.differences(&tried),
+            mode: settings.mode,
+            targets: api::TargetState::all(settings),
+            changes: [plan.differences(&tried), settings.mode_changes(&tried_settings)].concat(),
             opened,
             closed,
             micros,
             confirm: None,
             settled: None,
-            warnings: self.warnings(&plan, &self.memory.roles)?,
+            warnings: self.warnings(&plan, settings)?,
         })
     }
 
@@ -236,27 +234,26 @@ impl Firewall {
         }
     }
 
-    /// Refuses a configuration that shuts a standing management session out.
+    /// Refuses a change that shuts a standing management session out: one to a port of `[management]`, before or after it.
     ///
     /// # Errors
     /// [`Problems`] that name the sessions.
-    pub(super) fn shuts_nobody_out(&self, plan: &Plan) -> Result<()> {
-        let (Some(old), new) = (&self.plan.config.management, &plan.config.management) else { return Ok(()) };
-        if new.as_ref() == Some(old) || plan.config.mode == Mode::Audit {
-            return Ok(());
-        }
-        let standing = standing::connections()
-            .context("looking for management sessions; `lyncwall reload --confirm 60s` does not")?;
+    pub(super) fn shuts_nobody_out(&self, plan: &Plan, comparison: &Comparison) -> Result<()> {
+        let management: Vec<_> =
+            [&self.plan, plan].into_iter().filter_map(|plan| plan.config.management.as_ref()).collect();
+        let ports = || management.iter().flat_map(|management| &management.tcp);
+        let is_session = |session: &Standing| {
+            session.protocol == Protocol::Tcp && ports().any(|ports| ports.contains(session.local.port()))
+        };
+        let shut_out = self
+            .shut_out_where(plan, comparison, is_session)
+            .context("looking for management sessions; with `--confirm 60s` nobody looks")?;
         let mut problems = Problems::default();
-        for Standing { local, remote, .. } in standing.into_iter().filter(|session| {
-            session.protocol == Protocol::Tcp && lets_in(old, session.local, session.remote)
-        }) {
-            if !new.as_ref().is_some_and(|new| lets_in(new, local, remote)) {
-                problems.push(Problem::new(
-                    format!("the management session from {remote} to {local} would be shut out"),
-                    "keep its source and port in [management], or try the file: `lyncwall reload --confirm 60s`",
-                ));
-            }
+        for Standing { local, remote, .. } in shut_out {
+            problems.push(Problem::new(
+                format!("the management session from {remote} to {local} would be shut out"),
+                "keep its source and port in [management], or try it for a time: add `--confirm 60s`",
+            ));
         }
         Ok(problems.or(())?)
     }
@@ -270,8 +267,8 @@ impl Firewall {
             std::mem::replace(&mut self.plan, plan)
         });
         if let Some(waiting) = self.memory.waiting.take() {
-            self.memory.roles = waiting.roles;
-            self.memory.file_roles = waiting.file_roles;
+            self.memory.settings = waiting.settings;
+            self.memory.file = waiting.file;
             self.memory.counters.rolled_back();
         }
         let opened = std::mem::take(&mut self.targets);
@@ -286,11 +283,11 @@ impl Firewall {
 
     /// The same policy once more, for a machine that may have changed meanwhile, and without what was tried.
     fn build_again(&mut self) -> Result<()> {
-        let (plan, roles) = (self.plan.clone(), self.memory.roles.clone());
+        let (plan, settings) = (self.plan.clone(), self.memory.settings.clone());
         remember(&mut self.datapath, &self.memory)?;
         let machine = machine::look_again(&plan.config)?;
-        self.targets = plan.input(&roles, &machine)?.targets;
-        self.install(&plan, &roles, &machine)?;
+        self.targets = plan.input(&settings, &machine)?.targets;
+        self.install(&plan, &settings, &machine)?;
         self.detach_others(&plan)?;
         // One that was made again while the other configuration held is not guarded yet.
         self.machine_changed()
@@ -300,7 +297,7 @@ impl Firewall {
     fn leave_before(&mut self) -> Result<()> {
         let plan = self.plan.clone();
         let machine = machine::look_again(&plan.config)?;
-        let input = plan.input(&self.memory.roles, &machine)?;
+        let input = plan.input(&self.memory.settings, &machine)?;
         let compiled = compile(&input, &mut self.memory.counters.clone())?;
         self.datapath.prune_management(&compiled.management)?;
         self.detach_others(&plan)
@@ -316,9 +313,4 @@ pub(super) fn check(confirm: Option<Duration>) -> Result<(), Problem> {
         )),
         Some(_) | None => Ok(()),
     }
-}
-
-fn lets_in(management: &Management, local: SocketAddr, remote: SocketAddr) -> bool {
-    management.tcp.iter().any(|ports| ports.contains(local.port()))
-        && management.from.iter().any(|prefix| prefix.contains(remote.ip()))
 }

@@ -7,7 +7,7 @@ use super::report::{port_change, port_changes};
 use crate::api;
 use crate::config::Mode;
 use crate::machine;
-use crate::plan::{Machine, Plan, Roles};
+use crate::plan::{Machine, Plan, Settings};
 use crate::policy::{Comparison, Input};
 use crate::problem::{Problem, Problems};
 use crate::standing::{self, Listener, Protocol, Standing};
@@ -16,15 +16,28 @@ use crate::standing::{self, Listener, Protocol, Standing};
 const LISTED: usize = 20;
 
 impl Firewall {
-    /// What [`Firewall::switch`] to these roles would do. Changes nothing. In audit mode it is what enforcing would do.
+    /// What [`Firewall::switch`] to the roles, or [`Firewall::set_mode`], would do. Changes nothing. Of roles it is what they do
+    /// where all is enforced, also in audit mode.
     ///
     /// # Errors
-    /// [`Problems`] for an unknown target or role; where the kernel does not list its sockets.
-    pub fn preview(&self, target: Option<&str>, roles: &[String]) -> Result<api::Previewed> {
-        let all = self.roles_with(target, roles, Problems::default())?;
+    /// [`Problems`] for an unknown target or role, and where neither is asked for or both; where the kernel does not list its
+    /// sockets.
+    pub fn preview(&self, wanted: &api::Preview) -> Result<api::Previewed> {
+        let target = wanted.target.as_deref();
+        let all = match (&wanted.roles, wanted.mode) {
+            (Some(roles), None) => self.with_roles(target, roles, Problems::default())?,
+            (None, Some(mode)) => self.with_mode(target, mode, Problems::default())?,
+            (None, None) | (Some(_), Some(_)) => {
+                return Err(Problem::new("a preview is of roles or of a mode", "name one of both").into());
+            }
+        };
         let machine = machine::look_again(&self.plan.config)?;
-        let [before, after] = [&self.memory.roles, &all].map(|roles| self.plan.input(roles, &machine));
-        let [before, after] = [before?, after?].map(|input| Input { mode: Mode::Enforce, ..input });
+        let [before, after] =
+            [&self.memory.settings, &all].map(|settings| self.plan.input(settings, &machine));
+        let [mut before, mut after] = [before?, after?];
+        if wanted.mode.is_none() {
+            [before, after] = [before, after].map(Input::enforced);
+        }
         let (opened, closed) = port_changes(&self.plan, &before.targets, &after.targets);
         let comparison = Comparison::new(before, after, &self.memory.counters, self.plan.legs(&machine))?;
         let listeners = standing::listeners()?;
@@ -35,8 +48,8 @@ impl Firewall {
             warnings.push("a change waits to be confirmed: until then no other can be made".to_owned());
         }
         Ok(api::Previewed {
-            mode: self.plan.config.mode,
-            targets: api::TargetRoles::all(&all),
+            mode: all.mode,
+            targets: api::TargetState::all(&all),
             opened,
             closed,
             unreached: unreached(&comparison, &listeners),
@@ -56,44 +69,73 @@ impl Firewall {
         })
     }
 
-    /// The roles of all targets where one is given others.
+    /// What holds at run time, but that a target is given other roles.
     ///
     /// # Errors
     /// `problems`, and what is wrong with the target or the roles.
-    pub(super) fn roles_with(
+    pub(super) fn with_roles(
         &self,
         target: Option<&str>,
         roles: &[String],
         mut problems: Problems,
-    ) -> Result<Roles, Problems> {
+    ) -> Result<Settings, Problems> {
         let target = self.target(target).map_err(|problem| problems.push(problem)).unwrap_or_default();
         let keys: Vec<&str> = roles.iter().map(String::as_str).collect();
         for (_, message, fix) in self.plan.catalogue.check_roles(&keys) {
             problems.push(Problem::new(message, fix));
         }
         problems.or(())?;
-        let mut all = self.memory.roles.clone();
-        all.insert(target, roles.to_vec());
-        Ok(all)
+        let mut settings = self.memory.settings.clone();
+        settings.roles.insert(target, roles.to_vec());
+        Ok(settings)
+    }
+
+    /// What holds at run time, but that a target, or the whole box, is given another mode.
+    ///
+    /// # Errors
+    /// `problems`, and an unknown target.
+    pub(super) fn with_mode(
+        &self,
+        target: Option<&str>,
+        mode: Mode,
+        mut problems: Problems,
+    ) -> Result<Settings, Problems> {
+        problems.extend(target.and_then(|target| self.target(Some(target)).err()));
+        let mut settings = self.memory.settings.clone();
+        settings.set_mode(target, mode);
+        problems.or(settings)
     }
 
     /// The connections that stand and whose packets get in before a change and not after it.
     fn shut_out(&self, plan: &Plan, comparison: &Comparison) -> Result<Vec<Standing>> {
-        let standing = standing::inbound().context("listing the connections that stand")?;
-        let config = &plan.config;
-        self.datapath.without_flow(comparison.shut_out(standing), config.flows.times, config.zones.len())
+        self.shut_out_where(plan, comparison, |_| true)
     }
 
-    /// A change to `plan` with `roles`, as it concerns connections that stand.
+    /// The same, of those that are `looked_at`.
+    pub(super) fn shut_out_where(
+        &self,
+        plan: &Plan,
+        comparison: &Comparison,
+        looked_at: impl Fn(&Standing) -> bool,
+    ) -> Result<Vec<Standing>> {
+        let standing = standing::inbound().context("listing the connections that stand")?;
+        let shut_out = comparison.shut_out(standing.into_iter().filter(looked_at));
+        self.datapath.without_flow(shut_out, plan.config.flows.times, plan.config.zones.len())
+    }
+
+    /// A change to `plan` with `settings`, as it concerns connections that stand.
+    ///
+    /// # Errors
+    /// [`Problems`] where that cannot be compiled.
     pub(super) fn standing_in_the_way(
         &self,
         plan: &Plan,
-        roles: &Roles,
+        settings: &Settings,
         machine: &Machine,
     ) -> Result<Comparison> {
         // The interfaces of the configuration before have places of their own in its list.
-        let before = self.plan.input(&self.memory.roles, &machine::look_again(&self.plan.config)?)?;
-        let after = plan.input(roles, machine)?;
+        let before = self.plan.input(&self.memory.settings, &machine::look_again(&self.plan.config)?)?;
+        let after = plan.input(settings, machine)?;
         Ok(Comparison::new(before, after, &self.memory.counters, plan.legs(machine))?)
     }
 

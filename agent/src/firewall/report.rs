@@ -12,7 +12,7 @@ use crate::datapath::{Attached, Counters};
 use crate::exposure;
 use crate::machine;
 use crate::net::{PortRange, Prefix};
-use crate::plan::{Plan, Roles};
+use crate::plan::{Plan, Settings};
 use crate::policy::{Identity, OpenPorts, Ports, TargetInput};
 
 impl Firewall {
@@ -28,24 +28,24 @@ impl Firewall {
             counters.reasons.iter().filter(|(_, action, _)| *action == wanted).map(|(.., n)| n).sum()
         };
         let open = OpenPorts::of(&self.targets);
-        let file_roles = self.plan.roles();
+        let (settings, file) = (&self.memory.settings, self.plan.settings());
         let ports =
             |target: &str, transport| open.get(target, transport).iter().map(Ports::to_string).collect();
-        let mut warnings = self.warnings(&self.plan, &self.memory.roles)?;
+        let mut warnings = self.warnings(&self.plan, settings)?;
         if self.before.is_none() && self.store.tried().is_some() {
             warnings.push(format!(
                 "the last reload was not confirmed: what holds is not what {} said then",
                 self.plan.file.display()
             ));
         }
-        let of = |roles: &Roles, target: &str| roles.get(target).cloned().unwrap_or_default();
         Ok(api::Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: std::process::id(),
             config: self.plan.file.clone(),
             catalogue: self.plan.catalogue.edition().to_owned(),
             reading: config.reading,
-            mode: config.mode,
+            mode: settings.mode,
+            file_mode: file.mode,
             on_exit: config.on_exit,
             generation: self.datapath.live()?.number,
             waiting: self.waiting()?,
@@ -56,8 +56,10 @@ impl Firewall {
                 .map(|target| api::Target {
                     name: target.name.to_string(),
                     address: addresses(&target.address),
-                    roles: of(&self.memory.roles, &target.name),
-                    file_roles: of(&file_roles, &target.name),
+                    roles: settings.roles_of(&target.name).to_vec(),
+                    file_roles: file.roles_of(&target.name).to_vec(),
+                    mode: settings.mode_of(&target.name),
+                    file_mode: file.mode_of(&target.name),
                     tcp: ports(&target.name, lyncwall_common::abi::PortTransport::Tcp),
                     udp: ports(&target.name, lyncwall_common::abi::PortTransport::Udp),
                 })
@@ -141,16 +143,18 @@ impl Firewall {
         };
         Ok(Some(api::Waiting {
             seconds: left.as_millis().div_ceil(1000) as u64,
-            targets: api::TargetRoles::all(&waiting.roles),
-            changes: before.differences(&self.plan),
+            mode: waiting.settings.mode,
+            targets: api::TargetState::all(&waiting.settings),
+            changes: [before.differences(&self.plan), waiting.settings.mode_changes(&self.memory.settings)]
+                .concat(),
         }))
     }
 
     /// What is allowed but may not be meant, also of how the file fits this machine.
-    pub(super) fn warnings(&self, plan: &Plan, roles: &Roles) -> Result<Vec<String>> {
+    pub(super) fn warnings(&self, plan: &Plan, settings: &Settings) -> Result<Vec<String>> {
         let machine = machine::look_again(&plan.config)?;
-        let mut warnings = plan.warnings(roles);
-        warnings.extend(exposure::warnings(plan, roles));
+        let mut warnings = plan.warnings(settings);
+        warnings.extend(exposure::warnings(plan, settings));
         for target in &plan.config.targets {
             let Address::List(addresses) = &target.address else { continue };
             let elsewhere: Vec<String> = addresses

@@ -1,4 +1,4 @@
-//! What outlives a reboot: the roles and the configuration that hold for good, in one file of the state directory.
+//! What outlives a reboot: the settings and the configuration that hold for good, in one file of the state directory.
 
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Write as _};
@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result};
 use serde::{Deserialize, Serialize};
 
 use super::Memory;
-use crate::plan::{Plan, Roles};
+use crate::plan::{Plan, Settings};
 
 const FILE: &str = "confirmed.json";
 
@@ -22,10 +22,10 @@ pub struct Store {
 /// What holds for good.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Confirmed {
-    /// The roles of each target.
-    roles: Roles,
-    /// The roles that the file gave when they were set.
-    file_roles: Roles,
+    /// What was set at run time, or the file says.
+    settings: Settings,
+    /// What the file said when that was set.
+    file: Settings,
     /// The text of the configuration file.
     config: String,
     /// The text that a reload tried after that and nobody confirmed: the file is not taken while it says this.
@@ -47,7 +47,7 @@ impl Store {
             }
         };
         let held = read().unwrap_or_else(|error| {
-            tracing::warn!("{}: {error:#}; the file's roles hold", file.display());
+            tracing::warn!("{}: {error:#}; what the file says holds", file.display());
             None
         });
         Self { file, held }
@@ -62,8 +62,8 @@ impl Store {
     pub(super) fn memory(&self) -> Memory {
         let held = self.held.clone();
         held.map_or_else(Memory::default, |held| Memory {
-            roles: held.roles,
-            file_roles: held.file_roles,
+            settings: held.settings,
+            file: held.file,
             ..Memory::default()
         })
     }
@@ -101,8 +101,8 @@ impl Store {
     /// Stores what holds, and the text that is tried beside it.
     pub(super) fn try_out(&mut self, plan: &Plan, memory: &Memory, tried: Option<String>) -> Result<()> {
         let held = Confirmed {
-            roles: memory.roles.clone(),
-            file_roles: memory.file_roles.clone(),
+            settings: memory.settings.clone(),
+            file: memory.file.clone(),
             config: plan.text.clone(),
             tried,
         };
@@ -147,19 +147,22 @@ mod tests {
         let directory = std::env::temp_dir().join(format!("lyncwall-store-{}", std::process::id()));
         let old = plan(GOOD);
         let new = plan(&format!("mode = \"audit\"\n{GOOD}"));
-        let memory =
-            Memory { roles: [("host".to_owned(), vec!["edge".to_owned()])].into(), ..Memory::default() };
+        let mut memory = Memory::default();
+        memory.settings.roles = [("host".to_owned(), vec!["edge".to_owned()])].into();
 
         let mut store = Store::open(&directory);
-        assert!(store.memory().roles.is_empty() && store.before(&new).is_none(), "nothing was ever stored");
+        assert!(
+            store.memory().settings.roles.is_empty() && store.before(&new).is_none(),
+            "nothing was ever stored"
+        );
         store.confirm(&old, &memory, true).expect("a store");
         store.try_out(&old, &memory, Some(new.text.clone())).expect("a store");
         let mut store = Store::open(&directory);
-        assert_eq!(store.memory().roles, memory.roles);
+        assert_eq!(store.memory().settings, memory.settings);
         assert_eq!(store.before(&new).map(|plan| plan.text), Some(old.text.clone()));
         assert!(store.before(&old).is_none() && store.tried().is_some());
 
-        // Other roles change nothing about it; the file itself does.
+        // Other settings change nothing about it; the file itself does.
         store.confirm(&old, &Memory::default(), false).expect("a store");
         assert!(Store::open(&directory).before(&new).is_some());
         store.confirm(&new, &Memory::default(), true).expect("a store");
@@ -168,7 +171,7 @@ mod tests {
         assert_eq!(std::fs::read_dir(&directory).expect("the directory").count(), 1, "nothing else is left");
 
         std::fs::write(directory.join(super::FILE), "{").expect("damage");
-        assert!(Store::open(&directory).memory().roles.is_empty());
+        assert!(Store::open(&directory).memory().settings.roles.is_empty());
         std::fs::remove_dir_all(&directory).expect("no directory");
     }
 }

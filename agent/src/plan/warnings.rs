@@ -2,17 +2,18 @@
 
 use std::collections::BTreeMap;
 
-use super::{Plan, Roles};
+use super::{Plan, Settings};
 use crate::catalogue::{Resolved, Rule, Transport};
 use crate::config::Target;
 
 impl Plan {
-    /// One sentence each: in the file, and in what its roles come to.
+    /// One sentence each: in the file, in these settings, and in what their roles come to.
     #[must_use]
-    pub fn warnings(&self, roles: &Roles) -> Vec<String> {
+    pub fn warnings(&self, settings: &Settings) -> Vec<String> {
         let mut warnings = self.config.warnings();
+        warnings.extend(settings.warnings());
         for target in &self.config.targets {
-            let roles = roles.get(&*target.name).map_or(&[][..], Vec::as_slice);
+            let roles = settings.roles_of(&target.name);
             if let Ok(resolved) = self.resolve(&target.name, roles) {
                 warnings.extend(unbound(target, &resolved));
                 warnings.extend(self.waiting(target, roles));

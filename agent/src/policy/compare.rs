@@ -10,7 +10,7 @@ use lyncwall_common::reason::Action;
 use super::open::{OpenPorts, Ports, joined, without};
 use super::wide::is_wide;
 use super::{Compiled, CounterBook, Input, TargetInput, compile, judge};
-use crate::config::{Address, AllowWhat};
+use crate::config::{Address, AllowWhat, Mode};
 use crate::problem::Problems;
 use crate::standing::{Leg, Listener, Moment, Standing};
 
@@ -66,15 +66,17 @@ impl Comparison {
         standing.into_iter().filter(closes).collect()
     }
 
-    /// The listeners among these whose port closes, each with the target that it is reached as.
+    /// The listeners among these whose port closes, each with the target that it is reached as. In audit mode all are open.
     #[must_use]
     pub fn unreached<'a>(&self, listeners: &'a [Listener]) -> Vec<(&str, &'a Listener)> {
         let [before, after] = &self.open;
         let mut found = Vec::new();
         for listener in listeners {
             for target in reached_as(listener, &self.inputs[0]) {
-                let is_open = |open: &OpenPorts| open.contains(target, listener.transport, listener.port);
-                if is_open(before) && !is_open(after) {
+                let is_reached = |input: &Input, open: &OpenPorts| {
+                    audits(input, target) || open.contains(target, listener.transport, listener.port)
+                };
+                if is_reached(&self.inputs[0], before) && !is_reached(&self.inputs[1], after) {
                     found.push((target, listener));
                 }
             }
@@ -130,6 +132,12 @@ impl Comparison {
         }
         found
     }
+}
+
+/// True where nothing that goes to this target is dropped.
+fn audits(input: &Input, target: &str) -> bool {
+    let at = input.targets.iter().position(|known| known.name == target);
+    at.is_some_and(|at| input.mode_of(at) == Mode::Audit)
 }
 
 /// True where the packets of a connection get in without a flow.

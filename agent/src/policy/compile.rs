@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use lyncwall_common::abi::{
     Class, Features, Generation, Limit, MAX_POLICIES, MAX_PREFIXES, NetPort, PolicyTable, PortSet,
-    PortTransport,
+    PortTransport, REST,
 };
 
 use super::allow;
@@ -53,9 +53,8 @@ pub fn compile(input: &Input, counters: &mut CounterBook) -> Result<Compiled, Pr
         .collect();
 
     let mut features = Features::default();
-    if input.mode == Mode::Audit {
-        features = features.with(Features::AUDIT);
-    }
+    let (modes, audit) = modes(input, owners.len());
+    features = features.with(modes);
     if targets.is_some() {
         features = features.with(Features::TARGETS);
     }
@@ -80,11 +79,25 @@ pub fn compile(input: &Input, counters: &mut CounterBook) -> Result<Compiled, Pr
     let generation = Generation {
         flow_times: input.flow_times,
         unmatched_pass: zones::unmatched_pass(&input.zones),
+        audit,
         limits: std::array::from_fn(|policy| input.limits.get(policy).copied().unwrap_or(Limit::NONE)),
         zone_sources: sources::of_zones(&input.groups, &input.allow),
         ..interfaces
     };
     Ok(Compiled { features, generation, vlans, targets, policies, allow, sources, management })
+}
+
+/// Whether nothing is dropped, something or all, and what: see [`Generation::audit`]. The policies of zones that limit what
+/// goes out are for what has no target.
+fn modes(input: &Input, policies: usize) -> (Features, u32) {
+    let mode = |policy| if policy < input.targets.len() { input.mode_of(policy) } else { input.mode };
+    let bits = (0..policies).map(|policy| (policy as u32, mode(policy))).chain([(REST, input.mode)]);
+    let audited = bits.filter(|(_, mode)| *mode == Mode::Audit).fold(0u32, |bits, (bit, _)| bits | 1 << bit);
+    match audited.count_ones() as usize {
+        0 => (Features::default(), 0),
+        all if all == policies + 1 => (Features::AUDIT, 0),
+        _ => (Features::MODES, audited),
+    }
 }
 
 /// Rules of one (policy, transport): classes are bytes, and class 0 is closed.

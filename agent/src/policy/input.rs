@@ -23,8 +23,10 @@ pub struct Input {
     pub groups: Vec<GroupInput>,
     /// Who always gets in.
     pub management: Option<Management>,
-    /// Whether packets are dropped.
+    /// Whether packets are dropped that have no target.
     pub mode: Mode,
+    /// Whether packets are dropped, by target; as `mode` says for targets beyond the list.
+    pub modes: Vec<Mode>,
     /// The interfaces that are attached to, up to 32.
     pub interfaces: Vec<InterfaceInput>,
     /// The box's own addresses: management reaches them also where a target lists them.
@@ -35,6 +37,20 @@ pub struct Input {
     pub flow_times: FlowTimes,
     /// How many connections a source may open, by target; targets beyond the list have no limit.
     pub limits: Vec<Limit>,
+}
+
+impl Input {
+    /// Whether packets to the target at a position in the list are dropped.
+    #[must_use]
+    pub fn mode_of(&self, target: usize) -> Mode {
+        self.modes.get(target).copied().unwrap_or(self.mode)
+    }
+
+    /// The same, enforced everywhere.
+    #[must_use]
+    pub fn enforced(self) -> Self {
+        Self { mode: Mode::Enforce, modes: Vec::new(), ..self }
+    }
 }
 
 /// A zone.

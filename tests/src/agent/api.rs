@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use lyncwall::api::{
-    Confirmed, Counters, Event, Existing, Preview, Previewed, Reload, Status, Switch, Switched,
+    Confirmed, Counters, Event, Existing, Preview, Previewed, Reload, SetMode, Status, Switch, Switched,
 };
 use lyncwall::client::{Client, Lines};
+use lyncwall::config::Mode;
 use tokio::runtime::{Builder, Runtime};
 
 /// A client of one agent's socket that blocks. It connects for each request, so it outlives the agent.
@@ -78,8 +79,41 @@ impl Api {
     /// # Errors
     /// As [`Api::status`].
     pub fn preview(&self, roles: &[&str]) -> Result<Previewed> {
-        let roles = roles.iter().map(ToString::to_string).collect();
-        self.runtime.block_on(self.client.preview(&Preview { target: None, roles }))
+        let roles = Some(roles.iter().map(ToString::to_string).collect());
+        self.runtime.block_on(self.client.preview(&Preview { target: None, roles, mode: None }))
+    }
+
+    /// What another mode of a target, or of the whole box, would do.
+    ///
+    /// # Errors
+    /// As [`Api::status`].
+    pub fn preview_mode(&self, target: Option<&str>, mode: Mode) -> Result<Previewed> {
+        let target = target.map(str::to_owned);
+        self.runtime.block_on(self.client.preview(&Preview { target, roles: None, mode: Some(mode) }))
+    }
+
+    /// Gives a target, or the whole box, another mode.
+    ///
+    /// # Errors
+    /// As [`Api::status`].
+    pub fn set_mode(&self, target: Option<&str>, mode: Mode) -> Result<Switched> {
+        self.set_mode_with(target, mode, None, Existing::Cut)
+    }
+
+    /// The same to be confirmed within some seconds, and with a word on connections that stand.
+    ///
+    /// # Errors
+    /// As [`Api::status`].
+    pub fn set_mode_with(
+        &self,
+        target: Option<&str>,
+        mode: Mode,
+        seconds: impl Into<Option<u64>>,
+        existing: Existing,
+    ) -> Result<Switched> {
+        let target = target.map(str::to_owned);
+        let wanted = SetMode { target, mode, confirm: seconds.into(), existing };
+        self.runtime.block_on(self.client.post("/v1/mode", &wanted))
     }
 
     /// Keeps what waits to be confirmed.

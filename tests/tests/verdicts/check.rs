@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use lyncwall::config::Mode;
 use lyncwall::net::Prefix;
-use lyncwall::policy::HostTables;
+use lyncwall::policy::{HostTables, Input};
 use lyncwall_common::abi::{BlockRecord, NO_COUNTER, PortTransport, Until};
 use lyncwall_common::reason::{Action, Reason};
 use lyncwall_tests::bpffs::Bpffs;
@@ -13,26 +13,62 @@ use lyncwall_tests::prerequisites::require_root;
 
 use crate::firewall::{Counts, Entry, Firewall};
 use crate::fixture::{Expected, Fixture, Tags};
-use crate::world::{Policy, World};
+use crate::world::{Policy, World, input};
 
-/// Every entry point that the kernel takes, enforcing and in audit mode, without and with VLAN tags.
+/// Every entry point that the kernel takes, enforcing, in audit mode, and with one mode here and the other there; without and
+/// with VLAN tags.
 pub(crate) fn check(fixtures: &[Fixture]) {
     require_root();
     assert!(!fixtures.is_empty());
     let bpffs = Bpffs::mount().expect("a BPF file system");
     for entry in Entry::taken() {
         let mut bench = Bench::new(bpffs.path().join(format!("{entry:?}")), entry);
-        for mode in [Mode::Enforce, Mode::Audit] {
+        for modes in Modes::ALL {
             for world in World::ALL {
                 let own: Vec<&Fixture> = fixtures.iter().filter(|fixture| fixture.world == world).collect();
                 if !own.is_empty() {
-                    bench.check(&format!("{entry:?}, {mode:?}, {world:?}"), world, mode, &own);
+                    bench.check(&format!("{entry:?}, {modes:?}, {world:?}"), world, modes, &own);
                 }
             }
         }
         let judged = bench.finish();
         let expected = fixtures.iter().filter(|fixture| fixture.expected.is_some()).count();
-        assert!(judged >= 2 * expected as u64, "{judged} frames");
+        assert!(judged >= 4 * expected as u64, "{judged} frames");
+    }
+}
+
+/// Where nothing is dropped but what is blocked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Modes {
+    Nowhere,
+    Everywhere,
+    /// At the first target.
+    First,
+    /// Everywhere else.
+    AllButFirst,
+}
+
+impl Modes {
+    const ALL: [Self; 4] = [Self::Nowhere, Self::Everywhere, Self::First, Self::AllButFirst];
+
+    fn policy(self, world: World) -> Policy {
+        let (rest, first) = match self {
+            Self::Nowhere => (Mode::Enforce, Mode::Enforce),
+            Self::Everywhere => (Mode::Audit, Mode::Audit),
+            Self::First => (Mode::Enforce, Mode::Audit),
+            Self::AllButFirst => (Mode::Audit, Mode::Enforce),
+        };
+        Policy::from_input(&Input { modes: vec![first], ..input(world, rest) })
+    }
+
+    /// What is done about a frame; `in_memory` is what the same policy does in memory, where this does not tell.
+    fn action(self, expected: Expected, in_memory: Action) -> Action {
+        match self {
+            _ if expected.judged == Action::Pass || expected.reason == Reason::Blocked => expected.judged,
+            Self::Nowhere => Action::Drop,
+            Self::Everywhere => Action::Pass,
+            Self::First | Self::AllButFirst => in_memory,
+        }
     }
 }
 
@@ -51,7 +87,7 @@ fn for_good(prefix: Prefix) -> (Prefix, BlockRecord) {
 /// What judges at the moment.
 struct Judge<'a> {
     policy: &'a Policy,
-    mode: Mode,
+    modes: Modes,
     /// The same in memory.
     host: HostTables<'a>,
 }
@@ -66,19 +102,16 @@ impl Bench {
     }
 
     /// The fixtures of one world.
-    fn check(&mut self, place: &str, world: World, mode: Mode, fixtures: &[&Fixture]) {
-        let policy = Policy::of(world, mode);
+    fn check(&mut self, place: &str, world: World, modes: Modes, fixtures: &[&Fixture]) {
+        let policy = modes.policy(world);
         self.firewall.install(&policy.compiled);
         self.firewall.block(world);
-        let variants: &[Tags] = match mode {
-            Mode::Enforce => &Tags::ALL,
-            Mode::Audit => &[Tags::None],
-        };
+        let variants = if modes == Modes::Nowhere { &Tags::ALL[..] } else { &[Tags::None] };
         for tags in variants {
             self.firewall.forget();
             let mut host = HostTables::new(&policy.compiled, 1);
             host.blocked = world.blocked().into_iter().map(for_good).collect();
-            let judge = Judge { policy: &policy, mode, host };
+            let judge = Judge { policy: &policy, modes, host };
             for fixture in fixtures.iter().filter(|fixture| *tags == Tags::None || fixture.may_be_tagged) {
                 let place = format!("{} [{place}, tags {tags:?}]", fixture.description);
                 match fixture.expected {
@@ -102,14 +135,10 @@ impl Bench {
     /// Judges a frame and checks everything about it.
     fn judge(&mut self, judge: &Judge<'_>, place: &str, frame: &[u8], expected: Expected) {
         self.frames += 1;
-        let wanted = match judge.mode {
-            Mode::Enforce => expected.judged,
-            Mode::Audit if expected.reason == Reason::Blocked => Action::Drop,
-            Mode::Audit => Action::Pass,
-        };
         let counter = expected.rule.map_or(NO_COUNTER, |rule| judge.policy.counter(rule));
 
         let host = judge.host.judge(frame);
+        let wanted = judge.modes.action(expected, host.action);
         assert_eq!((host.reason, host.action), (expected.reason, wanted), "in memory: {place}");
         assert_eq!((host.judged, host.counter), (expected.judged, counter), "in memory: {place}");
         let port = host.port.map(|(transport, port)| (transport, port.number()));

@@ -14,6 +14,7 @@ mod ipv6;
 mod kernel;
 mod limit;
 mod link;
+mod modes;
 mod policy;
 mod transport;
 mod world;

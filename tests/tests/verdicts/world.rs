@@ -127,6 +127,7 @@ pub(crate) fn input(world: World, mode: Mode) -> Input {
             .collect(),
         management: config.management,
         mode,
+        modes: vec![],
         // Test runs happen on lo, which is number 1 in every network namespace.
         interfaces: vec![InterfaceInput {
             ifindex: 1,

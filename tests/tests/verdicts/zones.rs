@@ -17,22 +17,22 @@ use crate::policy::between;
 use crate::world::Policy;
 
 /// The server behind the gateway, in both families; outside it is a target.
-const SERVER: [&str; 2] = ["10.0.0.5", "fd00::5"];
+pub(crate) const SERVER: [&str; 2] = ["10.0.0.5", "fd00::5"];
 /// Another host behind it.
-const OTHER: [&str; 2] = ["10.0.0.6", "fd00::6"];
+pub(crate) const OTHER: [&str; 2] = ["10.0.0.6", "fd00::6"];
 /// The gateway's own address.
-const OWN: [&str; 2] = ["10.0.0.1", "fd00::1"];
+pub(crate) const OWN: [&str; 2] = ["10.0.0.1", "fd00::1"];
 /// Far away; the second is in the group that one port is for.
-const FAR: [&str; 2] = ["203.0.113.200", "2001:db8:f::200"];
+pub(crate) const FAR: [&str; 2] = ["203.0.113.200", "2001:db8:f::200"];
 const PEER: [&str; 2] = ["203.0.113.201", "2001:db8:f::201"];
 const ADMIN: [&str; 2] = ["203.0.113.77", "2001:db8:f::77"];
 
 /// VLANs on the interface of test runs: `inside`, which the catalogue limits, and `open`, where all passes.
-const INSIDE: u16 = 10;
-const OPEN: u16 = 20;
+pub(crate) const INSIDE: u16 = 10;
+pub(crate) const OPEN: u16 = 20;
 
 /// Zone 0 is `outside`: untagged frames, and VLANs that nothing is said of. `others` are further interfaces and their zones.
-fn input(others: &[(u32, usize)]) -> Input {
+pub(crate) fn input(others: &[(u32, usize)]) -> Input {
     let text = format!(
         "[management]\nfrom = {ADMIN:?}\ntcp = [22]\n[groups]\npeers = {PEER:?}\n\
          [[interface]]\nname = \"eth0\"\n[[target]]\nroles = []\n\
@@ -102,6 +102,7 @@ fn input(others: &[(u32, usize)]) -> Input {
             .collect(),
         management: config.management,
         mode: Mode::Enforce,
+        modes: vec![],
         interfaces,
         local: OWN.iter().map(|text| text.parse().expect("an address")).collect(),
         forwards: true,
@@ -111,20 +112,20 @@ fn input(others: &[(u32, usize)]) -> Input {
 }
 
 /// The firewall in the kernel and in memory, which must say the same.
-struct Both<'a> {
-    kernel: &'a Firewall,
-    memory: HostTables<'a>,
-    policy: &'a Policy,
+pub(crate) struct Both<'a> {
+    pub(crate) kernel: &'a Firewall,
+    pub(crate) memory: HostTables<'a>,
+    pub(crate) policy: &'a Policy,
 }
 
 impl Both<'_> {
     /// Judges a frame that comes in with these tags. `rule` is the row whose counter goes up.
-    fn expect(&self, tags: &[u16], packet: Packet, reason: Reason, rule: Option<&str>) {
+    pub(crate) fn expect(&self, tags: &[u16], packet: Packet, reason: Reason, rule: Option<&str>) {
         self.expect_action(tags, packet, (reason, reason.action()), rule);
     }
 
     #[expect(clippy::needless_pass_by_value, reason = "a packet is made where it is judged")]
-    fn expect_action(
+    pub(crate) fn expect_action(
         &self,
         tags: &[u16],
         packet: Packet,
@@ -168,11 +169,11 @@ fn tagged(tags: &[u16], packet: &Packet) -> Vec<u8> {
     bytes
 }
 
-fn syn(from: &str, to: &str, port: u16) -> Packet {
+pub(crate) fn syn(from: &str, to: &str, port: u16) -> Packet {
     between(from, to).with(Tcp::syn(40_000, port))
 }
 
-fn in_each_family(both: &Both<'_>, check: impl Fn(&Both<'_>, usize)) {
+pub(crate) fn in_each_family(both: &Both<'_>, check: impl Fn(&Both<'_>, usize)) {
     for side in 0..2 {
         both.kernel.forget();
         check(both, side);

@@ -14,12 +14,13 @@ struct TestProgram {
 }
 
 /// The test programs that run on every kernel, in this order.
-const TESTS: [TestProgram; 7] = [
+const TESTS: [TestProgram; 8] = [
     TestProgram { name: "verdicts", guest_only: false, part: None },
     TestProgram { name: "datapath", guest_only: false, part: None },
     TestProgram { name: "agent", guest_only: false, part: Some("ends::") },
     TestProgram { name: "traffic", guest_only: false, part: None },
     TestProgram { name: "switch", guest_only: false, part: None },
+    TestProgram { name: "audit", guest_only: false, part: None },
     TestProgram { name: "confirm", guest_only: false, part: Some("goes_back") },
     TestProgram { name: "devices", guest_only: true, part: None },
 ];
@@ -163,7 +164,7 @@ mod tests {
         let run: Vec<&str> = steps.iter().map(|step| step.name.as_str()).collect();
         assert_eq!(
             run,
-            ["verdicts", "datapath", "agent", "traffic", "switch", "confirm", "devices", "guest"]
+            ["verdicts", "datapath", "agent", "traffic", "switch", "audit", "confirm", "devices", "guest"]
         );
     }
 

@@ -18,7 +18,7 @@ fn plan(roles: &str, target: &str, more: &str) -> Plan {
 }
 
 fn resolved(plan: &Plan) -> Resolved {
-    plan.resolve("host", &plan.roles()["host"]).expect("roles that go together")
+    plan.resolve("host", &plan.settings().roles["host"]).expect("roles that go together")
 }
 
 fn rules(resolved: &Resolved, transport: Transport, port: u16) -> Vec<&Rule> {
@@ -47,7 +47,7 @@ fn a_row_opens_to_its_groups_and_to_all_where_one_is_unbound() {
     let bound = plan("\"director-vip\"", "", EDGE);
     assert_eq!(scope(&bound, Transport::Tcp, 5061), owned(&["edge"]));
     assert_eq!(scope(&bound, Transport::Tcp, 4443), owned(&[]));
-    let warnings = bound.warnings(&bound.roles());
+    let warnings = bound.warnings(&bound.settings());
     assert_eq!(warnings.len(), 3, "{warnings:?}");
     assert!(
         warnings[2].contains("group reverse-proxy has no prefixes")
@@ -80,7 +80,7 @@ fn an_option_opens_when_it_is_named_and_its_group_is_bound() {
     assert_eq!(scope(&plan("\"director\"", "", ""), Transport::Tcp, 5060), None);
     let waiting = plan("\"director\"", option, "");
     assert_eq!(scope(&waiting, Transport::Tcp, 5060), None);
-    let warnings = waiting.warnings(&waiting.roles()).join("\n");
+    let warnings = waiting.warnings(&waiting.settings()).join("\n");
     assert!(warnings.contains("server.41 stays closed until trusted-services has prefixes"), "{warnings}");
     let bound = plan("\"director\"", option, "[groups]\ntrusted-services = [\"192.0.2.30\"]");
     assert_eq!(scope(&bound, Transport::Tcp, 5060), owned(&["trusted-services"]));
@@ -143,11 +143,11 @@ fn what_no_document_prints_is_asked_for() {
     for reading in ["strict", "literal"] {
         let gateway = |target: &str| parsed(reading, "\"pstn-gateway\"", target, "").expect("a good file");
         let without = gateway("");
-        let warnings = without.warnings(&without.roles()).join("\n");
+        let warnings = without.warnings(&without.settings()).join("\n");
         assert!(warnings.contains("pstn-gateway.media stays closed: the media range"), "{warnings}");
         assert_eq!(scope(&without, Transport::Udp, 20_000), None);
         let with = gateway("overrides = { \"pstn-gateway.media\" = \"16384-32767\" }");
-        assert!(!with.warnings(&with.roles()).join("\n").contains("media"));
+        assert!(!with.warnings(&with.settings()).join("\n").contains("media"));
         assert_eq!(scope(&with, Transport::Udp, 20_000), owned(&[]));
         assert_eq!(scope(&with, Transport::Udp, 50_000), None, "the ports of Mediation do not come with it");
         assert_eq!(scope(&with, Transport::Tcp, 20_000), None);

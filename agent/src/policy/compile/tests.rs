@@ -18,6 +18,7 @@ pub(in crate::policy) fn input(targets: Vec<TargetInput>) -> Input {
         groups: Vec::new(),
         management: None,
         mode: Mode::Enforce,
+        modes: vec![],
         interfaces: Vec::new(),
         local: Vec::new(),
         forwards: false,

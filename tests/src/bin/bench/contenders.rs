@@ -255,6 +255,7 @@ fn compiled_targets(targets: Vec<TargetInput>, allow: &[Allow], mode: Mode) -> R
         groups: Vec::new(),
         management: Some(management),
         mode,
+        modes: vec![],
         interfaces: Vec::new(),
         local: Vec::new(),
         forwards: false,
