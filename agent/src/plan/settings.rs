@@ -147,7 +147,7 @@ mod tests {
     fn plan(top: &str, first: &str, second: &str) -> Plan {
         let text = format!(
             "{top}\nmanagement = \"none\"\n[[interface]]\nname = \"eth0\"\n\
-             [[target]]\nname = \"old\"\nroles = [\"edge\"]\n{first}\n\
+             [[target]]\nname = \"old\"\nroles = [\"edge-internal\"]\n{first}\n\
              [[target]]\nname = \"new\"\naddress = [\"192.0.2.1\"]\nroles = [\"reverse-proxy\"]\n{second}\n"
         );
         Plan::parse(&text, Path::new("test.toml")).unwrap_or_else(|problems| panic!("{problems}"))
@@ -181,13 +181,13 @@ mod tests {
         let file = plan("", "", "mode = \"audit\"");
         let mut now = file.settings();
         now.set_mode(Some("new"), Enforce);
-        now.roles.insert("old".to_owned(), vec!["director".to_owned()]);
+        now.roles.insert("old".to_owned(), vec!["director-vip".to_owned()]);
         assert_eq!(now.under(&file.settings(), &file), now);
         // The file changes its mind about the box, and so about the target that has no mode of its own.
         let changed = plan("mode = \"audit\"", "", "mode = \"audit\"");
         let under = now.under(&file.settings(), &changed);
         assert_eq!(modes(&under), (Audit, Audit, Enforce));
-        assert_eq!(under.roles_of("old"), ["director"]);
+        assert_eq!(under.roles_of("old"), ["director-vip"]);
         // A target that the file did not have has what the file says.
         assert_eq!(modes(&Settings::default().under(&Settings::default(), &file)), (Enforce, Enforce, Audit));
     }

@@ -64,6 +64,7 @@ roles = ["director-vip", "reverse-proxy"]
 [[target]]
 name = "box"
 roles = []
+mode = "enforce"
 
 [[allow]]
 name = "node exporter"
@@ -107,6 +108,7 @@ protocol = 4
     assert_eq!((place.file.as_path(), place.line, place.column), (Path::new("test.toml"), 26, 26));
     assert_eq!(place.key, "target[0].roles[1]");
     assert_eq!((&*other.name, &other.address, other.roles.len()), ("box", &Address::Host, 0));
+    assert_eq!((director.mode, other.mode), (None, Some(Mode::Enforce)));
     let [exporter, vrrp, ipip] = &config.allow[..] else { panic!("three rules") };
     let AllowWhat::Ports { transport, ports } = &exporter.what else { panic!("a rule by ports") };
     assert_eq!(
@@ -140,9 +142,9 @@ fn management_can_be_given_up_outright() {
 #[test]
 fn what_may_not_be_meant_is_a_warning() {
     let text = LEAST.replace("10.0.0.0/8", "0.0.0.0/0\", \"::/0").replace("\"director\"", "");
-    let text = format!("mode = \"audit\"\n{text}[[zone]]\nname = \"wild\"\nunmatched = \"pass\"\n");
+    let text = format!("{text}[[zone]]\nname = \"wild\"\nunmatched = \"pass\"\n");
     let warnings = good(&text).warnings();
-    let about = ["0.0.0.0/0", "::/0", "audit", "`wild`", "no target has a role"];
+    let about = ["0.0.0.0/0", "::/0", "`wild`", "no target has a role"];
     assert_eq!(warnings.len(), about.len(), "{warnings:#?}");
     for (warning, about) in warnings.iter().zip(about) {
         assert!(warning.contains(about), "{warning:?} is not about {about:?}");

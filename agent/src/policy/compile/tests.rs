@@ -153,6 +153,23 @@ fn beside_addresses_host_is_the_rest() {
 }
 
 #[test]
+fn modes_are_bits_of_policies_and_of_what_has_no_target() {
+    let mode = |rest, targets: &[Mode]| {
+        let mut input = three_zones();
+        (input.mode, input.modes) = (rest, targets.to_vec());
+        let compiled = compile(&input, &mut CounterBook::default()).expect("fits");
+        (compiled.features, compiled.generation.audit)
+    };
+    let (others, _) = mode(Mode::Enforce, &[]);
+    let three = three_zones().targets.len();
+    assert_eq!(mode(Mode::Audit, &vec![Mode::Audit; three]), (others.with(Features::AUDIT), 0));
+    assert_eq!(mode(Mode::Enforce, &[Mode::Enforce, Mode::Audit]), (others.with(Features::MODES), 2));
+    // What a zone may call has no target, whatever the number of its policy.
+    let outbound = 1 << three | 1 << 31;
+    assert_eq!(mode(Mode::Audit, &vec![Mode::Enforce; three]), (others.with(Features::MODES), outbound));
+}
+
+#[test]
 fn mode_unmatched_interfaces_and_ports_are_carried_over() {
     let mut input = input(vec![host(vec![])]);
     input.mode = Mode::Audit;
