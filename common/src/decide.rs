@@ -7,10 +7,11 @@ use crate::{
         AllowKey, Bucket, Class, Features, FragmentKey, FragmentRecord, Limit, Live, NO_COUNTER, NO_POLICY,
         NO_ZONE, NetPort, OpeningKey, PortTransport, Target, Until,
     },
-    blocked::{is_blocked, is_neighbour_discovery},
+    blocked::is_blocked,
     fields::{Address, Place, addresses, destination, destination_address, source, words},
     flow::{Carried, Ends},
     fragment::{First, later_fragment},
+    icmp,
     limit::may_open,
     packet::Packet,
     parse::{Family, Headers, parse, parse_plain},
@@ -310,13 +311,10 @@ fn decide<P: Packet, T: Tables>(packet: P, tables: &T, summary: Summary, judging
             let transport = if form == TCP { PortTransport::Tcp } else { PortTransport::Udp };
             decide_port::<P, T, AsItIs>(packet, tables, Ports::of_summary(summary, transport), judging)
         }
-        ICMP if !is_neighbour_discovery(summary) && judging.blocks(packet, tables, place) => {
+        ICMP if !icmp::is_neighbour_discovery(summary) && judging.blocks(packet, tables, place) => {
             Verdict::of(Reason::Blocked)
         }
-        ICMP => Verdict::of(match summary.place().family() {
-            Family::V4 => icmp_v4(packet, tables, summary, judging),
-            Family::V6 => icmp_v6(packet, tables, summary, judging),
-        }),
+        ICMP => Verdict::of(icmp::row(packet, tables, summary, judging)),
         OTHER if judging.blocks(packet, tables, place) => Verdict::of(Reason::Blocked),
         OTHER => other_protocol(packet, tables, summary, judging),
         LATER_FRAGMENT => {
@@ -488,70 +486,6 @@ struct Tested {
 fn allowed<P: Packet, T: Rules>(packet: P, tables: &T, place: Place, key: AllowKey, tested: Tested) -> u32 {
     let Some(source) = source(packet, place) else { return NO_COUNTER };
     tables.allow(tested.slot, key, tested.policy, place.zone(), source).unwrap_or(NO_COUNTER)
-}
-
-#[inline(always)]
-fn icmp_v4<P: Packet, T: Tables>(packet: P, tables: &T, summary: Summary, judging: Judging) -> Reason {
-    const UNREACHABLE: u8 = 3;
-    const TIME_EXCEEDED: u8 = 11;
-    const PARAMETER_PROBLEM: u8 = 12;
-
-    match summary.flags() {
-        UNREACHABLE | TIME_EXCEEDED | PARAMETER_PROBLEM => {
-            limited(tables, Rate::IcmpError, Reason::IcmpError)
-        }
-        ECHO_V4 => limited(tables, Rate::IcmpEcho, Reason::IcmpEcho),
-        ECHO_REPLY_V4 if is_echo_reply(packet, tables, summary, judging) => Reason::Established,
-        _ => Reason::IcmpOther,
-    }
-}
-
-#[inline(always)]
-fn icmp_v6<P: Packet, T: Tables>(packet: P, tables: &T, summary: Summary, judging: Judging) -> Reason {
-    match summary.flags() {
-        // Unreachable, packet too big, time exceeded, parameter problem.
-        1..=4 => limited(tables, Rate::IcmpError, Reason::IcmpError),
-        // Router and neighbour solicitation and advertisement (RFC 4861).
-        133..=136 if summary.hop_limit() == 255 => Reason::Neighbour,
-        133..=136 => Reason::NdHopLimit,
-        // MLD queries, reports and done; version 2 reports (RFC 2710, RFC 3810).
-        130..=132 | 143 => Reason::MulticastControl,
-        ECHO_V6 => limited(tables, Rate::IcmpEcho, Reason::IcmpEcho),
-        ECHO_REPLY_V6 if is_echo_reply(packet, tables, summary, judging) => Reason::Established,
-        _ => Reason::IcmpOther,
-    }
-}
-
-/// Types of ICMP (RFC 792) and ICMPv6 (RFC 4443).
-const ECHO_REPLY_V4: u8 = 0;
-const ECHO_V4: u8 = 8;
-const ECHO_V6: u8 = 128;
-const ECHO_REPLY_V6: u8 = 129;
-
-/// True for an ICMP message that asks for an echo.
-#[inline(always)]
-pub(crate) const fn is_echo_request(summary: Summary) -> bool {
-    let wanted = match summary.place().family() {
-        Family::V4 => ECHO_V4,
-        Family::V6 => ECHO_V6,
-    };
-    summary.flags() == wanted
-}
-
-#[inline(always)]
-fn is_echo_reply<P: Packet, T: Tables>(packet: P, tables: &T, summary: Summary, judging: Judging) -> bool {
-    let ends = Ends {
-        place: summary.place(),
-        carried: Carried::Echo,
-        local: summary.identifier(),
-        remote: NetPort(0),
-    };
-    tables.is_reply(packet, judging.slot, ends)
-}
-
-#[inline(always)]
-fn limited<T: Tables>(tables: &T, rate: Rate, within: Reason) -> Reason {
-    if tables.within(rate) { within } else { Reason::IcmpRate }
 }
 
 /// IP protocols without ports.

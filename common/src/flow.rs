@@ -9,6 +9,7 @@ use crate::{
     abi::{Flow, FlowKeyV4, FlowKeyV6, FlowPorts, FlowState, FlowTimes, NetPort, PortTransport},
     decide::{self, Judging, Rules},
     fields::{Address, Place, addresses},
+    icmp,
     packet::Packet,
     parse::{Family, Headers, parse},
     summary::{Form, Summary},
@@ -179,7 +180,7 @@ pub fn track<P: Packet, T: Tracking>(packet: P, tables: &T) {
     match summary.form() {
         TCP => tracker.tcp(ends(Carried::Ports(PortTransport::Tcp)), summary.flags()),
         UDP => tracker.udp(ends(Carried::Ports(PortTransport::Udp))),
-        ICMP if decide::is_echo_request(summary) => {
+        ICMP if icmp::is_echo_request(summary) => {
             tracker.echo(Ends { local: summary.identifier(), remote: NetPort(0), ..ends(Carried::Echo) });
         }
         _ => {}

@@ -13,6 +13,7 @@ pub mod decide;
 pub mod fields;
 pub mod flow;
 pub mod fragment;
+mod icmp;
 mod limit;
 pub mod packet;
 pub mod parse;

@@ -2,7 +2,8 @@
 //!
 //! Nothing is read beyond the end that the IP header gives, so Ethernet padding is never taken for a header.
 
-use core::hint::black_box;
+mod ipv4;
+mod ipv6;
 
 use network_types::{eth::EtherType, ip::IpProto};
 
@@ -10,10 +11,12 @@ use crate::{
     abi::{NetPort, PortTransport},
     packet::Packet,
     reason::Reason,
-    wire::{
-        EthernetHeader, ExtensionHeader, IcmpHeader, Ipv4Header, Ipv6Header, TcpHeader, UdpHeader, VlanTag,
-    },
+    wire::{EthernetHeader, IcmpHeader, Ipv4Header, TcpHeader, UdpHeader, VlanTag},
 };
+use ipv4::{IPV4_WITHOUT_OPTIONS, ipv4, ipv4_header, is_fragment, is_to_many};
+use ipv6::{ipv6, ipv6_header, is_extension};
+
+pub use ipv4::{OPTIONS_MASK, Options, walk_options};
 
 /// Reads all headers of a frame, as far as they are sound, into `headers`.
 ///
@@ -70,9 +73,6 @@ pub fn parse_plain<P: Packet>(packet: P, headers: &mut Headers) -> Option<PortTr
         _ => None,
     }
 }
-
-/// Version 4, five words.
-const IPV4_WITHOUT_OPTIONS: u8 = 0x45;
 
 /// Reads the Ethernet header and VLAN tags. `None` where there is no IP inside.
 #[inline(always)]
@@ -295,254 +295,6 @@ const fn hides_ip(ether_type: u16) -> bool {
             | 0x4305             // B.A.T.M.A.N. advanced
             | 0x88be | 0x22eb // ERSPAN
     )
-}
-
-#[inline(always)]
-fn ipv4<P: Packet>(packet: P, headers: &mut Headers) -> Result<(), ParseError> {
-    let ip = packet.header::<Ipv4Header>(headers.network).ok_or(ParseError::Ipv4)?;
-    let payload = ipv4_header(packet, &ip, headers)?;
-    let options = headers.network + size_of::<Ipv4Header>();
-    if payload > options {
-        match packet.options(options, payload) {
-            Options::Sound => {}
-            Options::Malformed => return Err(ParseError::Ipv4),
-            Options::SourceRoute => return Err(ParseError::SourceRoute),
-        }
-    }
-    headers.transport = payload;
-    if is_fragment(&ip) {
-        let word = u16::from_be(ip.fragment);
-        let start = u32::from(word & OFFSET) * 8;
-        let length = headers.end - headers.transport;
-        headers.fragment = fragment_of(start, word & MORE != 0, length).ok_or(ParseError::Ipv4)?;
-    }
-    Ok(())
-}
-
-/// "More fragments", in the word that [`Ipv4Header::fragment`] is.
-const MORE: u16 = 0x2000;
-/// The offset in the same word.
-const OFFSET: u16 = 0x1fff;
-
-#[inline(always)]
-const fn is_fragment(ip: &Ipv4Header) -> bool {
-    ip.fragment & (MORE | OFFSET).to_be() != 0
-}
-
-/// 224.0.0.0 and above: one comparison rules out multicast and broadcast for nearly every packet.
-#[inline(always)]
-const fn is_to_many(ip: &Ipv4Header) -> bool {
-    u16::from_be(ip.destination[0]) >= 0xe000
-}
-
-/// Takes in the IPv4 header up to its options. Gives where its payload begins.
-#[inline(always)]
-fn ipv4_header<P: Packet>(packet: P, ip: &Ipv4Header, headers: &mut Headers) -> Result<usize, ParseError> {
-    let network = headers.network;
-    let header_len = usize::from(ip.version_and_length & 0xf) * 4;
-    let total_len = usize::from(u16::from_be(ip.total_length));
-    let end = network + total_len;
-    if ip.version_and_length >> 4 != 4
-        || header_len < size_of::<Ipv4Header>()
-        || total_len < header_len
-        || !packet.holds(end)
-    {
-        return Err(ParseError::Ipv4);
-    }
-    headers.family = Some(Family::V4);
-    headers.end = end;
-    headers.protocol = ip.protocol;
-    headers.hop_limit = ip.ttl;
-    if is_to_many(ip) {
-        let [high, low] = ip.destination;
-        headers.group = u16::from_be(high) < 0xf000;
-        headers.broadcast |= high & low == 0xffff;
-    }
-    Ok(network + header_len)
-}
-
-/// What IPv4 options say.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(u32)]
-pub enum Options {
-    /// Nothing that matters here.
-    Sound = 0,
-    /// Lengths that do not fit, or what cannot be read.
-    Malformed = 1,
-    /// A loose or strict source route (RFC 7126, 4.3 and 4.4).
-    SourceRoute = 2,
-}
-
-impl Options {
-    /// From its number; what is none counts as malformed.
-    #[must_use]
-    #[inline(always)]
-    pub const fn from_number(number: u32) -> Self {
-        match number {
-            0 => Self::Sound,
-            2 => Self::SourceRoute,
-            _ => Self::Malformed,
-        }
-    }
-}
-
-/// Two tags, and the longest IPv4 header: options end before this.
-pub const OPTIONS_MASK: usize = 0x7f;
-
-/// Looks at the options at `start..end`, at most 40 bytes.
-#[inline(always)]
-pub fn walk_options<P: Packet>(packet: P, start: usize, end: usize) -> Options {
-    const END_OF_OPTIONS: u8 = 0;
-    const NO_OPERATION: u8 = 1;
-    const LOOSE_SOURCE_ROUTE: u8 = 131;
-    const STRICT_SOURCE_ROUTE: u8 = 137;
-
-    let (mut at, mut room) = (0, end.saturating_sub(start));
-    for _ in 0..40 {
-        let known = packet.forget([at as u64, room as u64]);
-        (at, room) = (known[0] as usize & 63, known[1] as usize & 63);
-        if at >= room {
-            return Options::Sound;
-        }
-        let Some(kind) = option_byte(packet, start, at) else { return Options::Malformed };
-        match kind {
-            END_OF_OPTIONS => return Options::Sound,
-            NO_OPERATION => at += 1,
-            LOOSE_SOURCE_ROUTE | STRICT_SOURCE_ROUTE => return Options::SourceRoute,
-            _ if at + 1 == room => return Options::Malformed,
-            _ => {
-                let Some(length) = option_byte(packet, start, at + 1) else { return Options::Malformed };
-                let length = usize::from(length);
-                if length < 2 || length > room - at {
-                    return Options::Malformed;
-                }
-                at += length;
-            }
-        }
-    }
-    Options::Sound
-}
-
-/// A byte of the options, read with the word it lies in: options fill whole words, and the verifier learns nothing from
-/// the check of a single byte at an offset it does not know.
-#[inline(always)]
-fn option_byte<P: Packet>(packet: P, start: usize, at: usize) -> Option<u8> {
-    // Without this the compiler takes the bounds check apart, and subtracts from the end of the packet, which the
-    // verifier refuses.
-    let packet = black_box(packet);
-    let word: u16 = packet.read(start + (at & !1))?;
-    Some((u16::from_le(word) >> ((at & 1) * 8)) as u8)
-}
-
-#[inline(always)]
-fn ipv6<P: Packet>(packet: P, headers: &mut Headers) -> Result<(), ParseError> {
-    let (next, offset) = ipv6_header(packet, headers)?;
-    if is_extension(next) {
-        let walk = extensions(packet, next, offset, headers.end)?;
-        headers.transport = walk.offset & WALK_MASK;
-        headers.protocol = walk.next;
-        headers.fragment = walk.fragment;
-        headers.fragment_header = walk.fragment_header & WALK_MASK;
-    } else {
-        headers.transport = offset;
-        headers.protocol = next;
-    }
-    Ok(())
-}
-
-/// Reads the fixed IPv6 header. Gives the number of what follows, and where that begins.
-#[inline(always)]
-fn ipv6_header<P: Packet>(packet: P, headers: &mut Headers) -> Result<(u8, usize), ParseError> {
-    let network = headers.network;
-    let ip = packet.header::<Ipv6Header>(network).ok_or(ParseError::Ipv6)?;
-    let offset = network + size_of::<Ipv6Header>();
-    let end = offset + usize::from(u16::from_be(ip.payload_length));
-    if ip.version >> 4 != 6 || !packet.holds(end) {
-        return Err(ParseError::Ipv6);
-    }
-    headers.family = Some(Family::V6);
-    headers.end = end;
-    headers.hop_limit = ip.hop_limit;
-    headers.group = u16::from_be(ip.destination[0]) >> 8 == 0xff;
-    Ok((ip.next_header, offset))
-}
-
-/// How far the extension headers of a packet lead.
-#[derive(Clone, Copy)]
-struct Walk {
-    offset: usize,
-    next: u8,
-    fragment: Fragment,
-    fragment_header: usize,
-}
-
-/// Six extension headers of 2,048 bytes, and what lies before them.
-const WALK_MASK: usize = 0x3fff;
-
-/// Walks the extension headers that begin with a `next` header at `offset`.
-///
-/// Out of line, as extension headers are rare.
-#[inline(never)]
-fn extensions<P: Packet>(packet: P, next: u8, offset: usize, end: usize) -> Result<Walk, ParseError> {
-    let mut walk = Walk { offset, next, fragment: Fragment::Whole, fragment_header: 0 };
-    for position in 0..=MAX_EXTENSIONS {
-        let [offset, fragment_header] = packet.forget([walk.offset as u64, walk.fragment_header as u64]);
-        walk.offset = offset as usize & WALK_MASK;
-        walk.fragment_header = fragment_header as usize & WALK_MASK;
-        if !is_extension(walk.next) {
-            return Ok(walk);
-        }
-        if position == MAX_EXTENSIONS {
-            break;
-        }
-        let truncated =
-            if matches!(walk.fragment, Fragment::Whole) { ParseError::Ipv6 } else { ParseError::Tiny };
-        // The shortest extension header has eight bytes.
-        let head = packet.header::<ExtensionHeader>(walk.offset).ok_or(truncated)?;
-        let is_fragment = walk.next == IpProto::Ipv6Frag as u8;
-        let length = if is_fragment { 8 } else { (usize::from(head.length) + 1) * 8 };
-        if walk.offset + length > end {
-            return Err(truncated);
-        }
-        // RFC 8200, 4.1: hop-by-hop options come first or not at all.
-        if walk.next == IpProto::HopOpt as u8 && position != 0 {
-            return Err(ParseError::Ipv6);
-        }
-        if walk.next == IpProto::Ipv6Route as u8 && u16::from_be(head.fragment) >> 8 == 0 {
-            return Err(ParseError::Rh0);
-        }
-        // Of any other type, with segments left: the packet is on its way to somewhere else than its destination says.
-        if walk.next == IpProto::Ipv6Route as u8 && u16::from_be(head.fragment) & 0xff != 0 {
-            return Err(ParseError::SourceRoute);
-        }
-        if is_fragment {
-            // RFC 8200, 4.1: at most once.
-            if walk.fragment_header != 0 {
-                return Err(ParseError::Ipv6);
-            }
-            walk.fragment_header = walk.offset;
-            let word = u16::from_be(head.fragment);
-            let (start, more) = (u32::from(word & !7), word & 1 != 0);
-            if start != 0 || more {
-                let length = end - walk.offset - 8;
-                walk.fragment = fragment_of(start, more, length).ok_or(ParseError::Ipv6)?;
-            }
-            if start != 0 {
-                // What it is part of stands in the first fragment only.
-                walk.next = head.next_header;
-                walk.offset += 8;
-                return Ok(walk);
-            }
-        }
-        walk.next = head.next_header;
-        walk.offset += length;
-    }
-    Err(ParseError::Chain)
-}
-
-#[inline(always)]
-const fn is_extension(protocol: u8) -> bool {
-    matches!(protocol, 0 | 43 | 44 | 60)
 }
 
 /// A fragment of `length` bytes that belongs at `start`; `None` where that cannot be.
