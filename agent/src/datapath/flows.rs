@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::hash::Hash;
+use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::AsFd as _;
 
@@ -104,7 +105,8 @@ impl<K: Key> FlowTable<K> {
         for key in keys {
             match self.0.remove(&key) {
                 Ok(()) => forgotten += 1,
-                Err(MapError::KeyNotFound) => {}
+                // The kernel needed its room, or listed it twice.
+                Err(MapError::SyscallError(error)) if error.io_error.kind() == ErrorKind::NotFound => {}
                 Err(error) => return Err(error).context("forgetting a flow"),
             }
         }
