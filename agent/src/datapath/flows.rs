@@ -1,4 +1,6 @@
-//! The flow tables: how full they are, and connections that stood before the program did.
+//! The flow tables: which flows there are, and which of them are forgotten.
+
+mod standing;
 
 use std::collections::HashSet;
 use std::hash::Hash;
@@ -8,13 +10,62 @@ use std::os::fd::AsFd as _;
 
 use anyhow::{Context as _, Result};
 use aya::maps::{HashMap, IterableMap as _, MapData, MapError};
-use aya::programs::{SchedClassifier, TestRun as _, TestRunOptions};
 use aya::{Ebpf, Pod};
-use lyncwall_common::abi::{Flow, FlowKeyV4, FlowKeyV6, NetPort, map};
+use lyncwall_common::abi::{FLOWS, Flow, FlowKeyV4, FlowKeyV6, NetPort, map};
 use lyncwall_common::fields::Address;
 
-use super::{load, sys};
-use crate::standing::{Leg, Moment, Protocol, Standing};
+use super::{Datapath, load, sys};
+use crate::standing::{Protocol, Standing};
+
+impl Datapath {
+    /// The flows that there are.
+    ///
+    /// # Errors
+    /// Where a map cannot be read.
+    pub fn known_flows(&mut self) -> Result<KnownFlows> {
+        Ok(KnownFlows { v4: self.flows.v4.keys(|_| true)?, v6: self.flows.v6.keys(|_| true)? })
+    }
+
+    /// Forgets TCP flows but for those that are `known`, by the address and port of this side, and says how many.
+    ///
+    /// # Errors
+    /// Where a map cannot be read or changed.
+    pub fn forget_flows(
+        &mut self,
+        known: &KnownFlows,
+        unwanted: impl Fn(IpAddr, u16) -> bool,
+    ) -> Result<u64> {
+        let tcp = |told: Told| told.protocol == TCP && unwanted(told.local.ip(), told.local.port());
+        self.flows.forget(known, tcp)
+    }
+
+    /// Forgets all flows of these zones, by their numbers, and says how many.
+    ///
+    /// # Errors
+    /// Where a map cannot be read or changed.
+    pub fn forget_zones(&mut self, zones: &[u16]) -> Result<u64> {
+        self.flows.forget(&KnownFlows::default(), |told| zones.contains(&told.zone))
+    }
+
+    /// How full the flow tables are. Takes some milliseconds for full ones.
+    ///
+    /// # Errors
+    /// Where a map cannot be read.
+    pub fn flow_fill(&self) -> Result<FlowFill> {
+        Ok(FlowFill { v4: self.flows.v4.fill()?, v6: self.flows.v6.fill()?, size: FLOWS })
+    }
+}
+
+/// How full the flow tables are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FlowFill {
+    /// Flows of IPv4, those that have timed out among them.
+    pub v4: u32,
+    /// The same of IPv6.
+    pub v6: u32,
+    /// As many as either table holds.
+    pub size: u32,
+}
 
 /// The tables of both families.
 pub(super) struct FlowMaps {
@@ -27,39 +78,16 @@ impl FlowMaps {
         Ok(Self { v4: FlowTable::take(ebpf)?, v6: FlowTable::take(ebpf)? })
     }
 
-    /// Flows of IPv4 and of IPv6, those that have timed out among them. Some milliseconds for full tables.
-    pub(super) fn fill(&self) -> Result<[u32; 2]> {
-        Ok([self.v4.fill()?, self.v6.fill()?])
-    }
-
     /// The flow that lets a connection's packets in by a zone, alive or not; none for echo.
-    pub(super) fn find(&self, standing: &Standing, zone: u16) -> Result<Option<Flow>> {
+    fn find(&self, standing: &Standing, zone: u16) -> Result<Option<Flow>> {
         match standing.local.ip() {
             IpAddr::V4(_) => self.v4.find(standing, zone),
             IpAddr::V6(_) => self.v6.find(standing, zone),
         }
     }
 
-    /// Forgets TCP flows by the address and port of this side, and says how many.
-    pub(super) fn forget(
-        &mut self,
-        known: &KnownFlows,
-        unwanted: impl Fn(IpAddr, u16) -> bool,
-    ) -> Result<u64> {
-        self.forget_where(known, |told| told.protocol == TCP && unwanted(told.local.ip(), told.local.port()))
-    }
-
-    /// Forgets all flows of these zones, and says how many.
-    pub(super) fn forget_zones(&mut self, zones: &[u16]) -> Result<u64> {
-        self.forget_where(&KnownFlows::default(), |told| zones.contains(&told.zone))
-    }
-
-    /// All that there are.
-    pub(super) fn known(&self) -> Result<KnownFlows> {
-        Ok(KnownFlows { v4: self.v4.keys(|_| true)?, v6: self.v6.keys(|_| true)? })
-    }
-
-    fn forget_where(&mut self, known: &KnownFlows, unwanted: impl Fn(Told) -> bool) -> Result<u64> {
+    /// Forgets flows but for those that are `known`, and says how many.
+    fn forget(&mut self, known: &KnownFlows, unwanted: impl Fn(Told) -> bool) -> Result<u64> {
         Ok(self.v4.forget(&known.v4, &unwanted)? + self.v6.forget(&known.v6, &unwanted)?)
     }
 }
@@ -197,19 +225,4 @@ fn number(protocol: Protocol) -> Option<u8> {
 /// An address as a key has it: the bytes as they lie in the packet, in units of 16 bits.
 fn units<const BYTES: usize, const UNITS: usize>(octets: [u8; BYTES]) -> [u16; UNITS] {
     std::array::from_fn(|n| u16::from_ne_bytes([octets[2 * n], octets[2 * n + 1]]))
-}
-
-/// Shows a connection to the program as if this side had sent a packet of it by `leg`. Whether that makes a flow is for the program
-/// to say, which knows what is open.
-pub(super) fn show(program: &SchedClassifier, standing: &Standing, moment: Moment, leg: Leg) -> Result<()> {
-    /// Where `struct __sk_buff` has the interface; what lies before it is 0. The kernel takes it from 5.9 on.
-    const IFINDEX: usize = 10;
-    let frame = standing.outgoing(moment, leg)?;
-    let mut context = [0u32; IFINDEX + 1];
-    context[IFINDEX] = leg.ifindex;
-    let context: Vec<u8> = context.iter().flat_map(|word| word.to_ne_bytes()).collect();
-    let context = (leg.ifindex != 0).then_some(&*context);
-    let options = TestRunOptions { data_in: Some(&frame), ctx_in: context, ..TestRunOptions::default() };
-    program.test_run(options).context("showing a standing connection to the program")?;
-    Ok(())
 }
