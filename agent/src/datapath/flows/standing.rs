@@ -64,20 +64,15 @@ impl Datapath {
         if connections.is_empty() {
             return Ok(connections);
         }
-        let now = clock::jiffies(&self.ebpf)?;
-        let lives =
-            |flow: Flow| now.saturating_sub(flow.last()) <= u64::from(times.of(flow.state())) * self.hz;
-        let mut without = Vec::new();
+        let mut found = Vec::new();
         for standing in connections {
-            let mut found = false;
-            for zone in 0..zones as u16 {
-                found |= self.flows.find(&standing, zone)?.is_some_and(lives);
-            }
-            if !found {
-                without.push(standing);
-            }
+            let flows = (0..zones as u16).filter_map(|zone| self.flows.find(&standing, zone).transpose());
+            found.push((standing, flows.collect::<Result<Vec<Flow>>>()?));
         }
-        Ok(without)
+        // Asked for after the flows, none of which is later then.
+        let now = clock::jiffies(&self.ebpf)?;
+        found.retain(|(_, flows)| !flows.iter().any(|flow| times.lives(*flow, now, self.hz)));
+        Ok(found.into_iter().map(|(standing, _)| standing).collect())
     }
 }
 
