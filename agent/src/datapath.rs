@@ -15,6 +15,7 @@ mod install;
 mod interfaces;
 mod links;
 mod load;
+mod pinned;
 mod pins;
 mod prefixes;
 mod probe;
