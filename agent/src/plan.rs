@@ -140,15 +140,7 @@ impl Plan {
             zones,
             targets,
             allow: config.allow.clone(),
-            groups: config
-                .groups
-                .iter()
-                .map(|group| GroupInput {
-                    name: group.name.to_string(),
-                    prefixes: group.prefixes.clone(),
-                    zone: group.zone,
-                })
-                .collect(),
+            groups: config.groups.iter().map(GroupInput::from).collect(),
             management: config.management.clone(),
             mode: config.mode,
             interfaces: zones::interfaces(config, machine),
