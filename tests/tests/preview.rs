@@ -2,7 +2,6 @@
 //! on until they end.
 
 use std::fs;
-use std::io::Write as _;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread;
@@ -12,9 +11,10 @@ use lyncwall::api::{Connection, Existing, Listener, PortChange, Previewed, Settl
 use lyncwall::problem::Problems;
 use lyncwall_tests::agent::{Api, Finished};
 use lyncwall_tests::netns::{End, Netns, Pair, veth};
+use lyncwall_tests::packet::{Ethernet, Ipv4, Packet, Tcp};
 use lyncwall_tests::scene::{Config, Scene};
 use lyncwall_tests::traffic::Outcome::{Answered, TimedOut};
-use lyncwall_tests::traffic::{TcpEcho, eventually, tcp_connect, tcp_exchange, tcp_open};
+use lyncwall_tests::traffic::{FrameSocket, TcpEcho, eventually, tcp_connect, tcp_exchange, tcp_open};
 
 /// For an answer that comes, on an emulated machine as well.
 const PATIENT: Duration = Duration::from_secs(60);
@@ -230,15 +230,20 @@ fn what_was_cut_stays_cut_when_the_agent_starts_again() {
     let listener = scene.pair.host.run(|| TcpListener::bind(Scene::v4(PORT)).expect("a listener"));
     let (agent, api) = scene.start(&Config::roles(&[DIRECTOR])).expect("an agent");
     let client = opened(&scene, Scene::v4(PORT));
-    let (mut served, _) = listener.accept().expect("a connection");
-    served.set_nonblocking(true).expect("a socket");
+    let (_served, _) = listener.accept().expect("a connection");
+    let far = client.local_addr().expect("an address").port();
+    // As it would itself, but more and more rarely where no answer comes.
+    let again = Packet::ethernet(Ethernet::new(Pair::HOST_MAC, Pair::CLIENT_MAC))
+        .with(Ipv4::new(Pair::HOST_V4, Pair::CLIENT_V4))
+        .with(Tcp { flags: Tcp::ACK, ..Tcp::new(PORT, far) })
+        .build();
+    let wire = FrameSocket::open(&scene.pair.host, Pair::HOST_LINK).expect("a socket");
     let stop = AtomicBool::new(false);
     thread::scope(|scope| {
         let ended = Stop(&stop);
         scope.spawn(|| {
             while !stop.load(Ordering::Relaxed) {
-                // Once its window is full, the kernel goes on alone.
-                served.write_all(b"news").ok();
+                wire.send(&again).expect("it is sent");
                 thread::sleep(Duration::from_micros(200));
             }
         });
