@@ -15,6 +15,7 @@ mod install;
 mod interfaces;
 mod links;
 mod load;
+mod pinned;
 mod pins;
 mod prefixes;
 mod probe;
@@ -22,7 +23,6 @@ mod sources;
 mod state;
 mod sys;
 
-use std::net::IpAddr;
 use std::os::fd::{AsFd, AsRawFd as _};
 use std::path::Path;
 use std::time::{Duration, Instant, SystemTime};
@@ -33,21 +33,19 @@ use aya::Ebpf;
 use aya::maps::{MapData, RingBuf};
 use aya::programs::{Program, SchedClassifier, Xdp};
 use aya_obj::Object;
-use lyncwall_common::abi::{FLOWS, Flow, FlowTimes, PortTransport, Until, map, program};
+use lyncwall_common::abi::{PortTransport, map, program};
 
 pub use changes::Changes;
 pub use counters::Counters;
 pub use events::Events;
-pub use flows::KnownFlows;
+pub use flows::{FlowFill, KnownFlows};
 pub use install::{Hold, LiveGeneration};
 pub use interfaces::Mode;
 pub use links::{Attach, Attached, Examined};
 pub use pins::Detached;
 pub use probe::{Answer, Feature, Features, Id as FeatureId, Machine, MemoryLimit};
 
-use crate::net::Prefix;
 use crate::policy::{Compiled, ManagementTables};
-use crate::standing::{Leg, Moment, Standing};
 use blocked::BlockList;
 use counters::CounterMaps;
 use egress::Hook;
@@ -125,17 +123,6 @@ pub struct Status {
     pub interfaces: Vec<Attached>,
     /// What the kernel can do, as it was asked when the program was loaded.
     pub features: Features,
-}
-
-/// How full the flow tables are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct FlowFill {
-    /// Flows of IPv4, those that have timed out among them.
-    pub v4: u32,
-    /// The same of IPv6.
-    pub v6: u32,
-    /// As many as either table holds.
-    pub size: u32,
 }
 
 impl Datapath {
@@ -223,119 +210,12 @@ impl Datapath {
         egress::attach_all(load::egress(&mut self.ebpf)?, &directory, hook, interfaces)
     }
 
-    /// Picks TCP connections up in the middle for this time, or no longer: for the time before enforcement begins.
-    ///
-    /// # Errors
-    /// Where the kernel's clock cannot be read.
-    pub fn set_learning(&mut self, time: Option<Duration>) -> Result<()> {
-        let until = match time {
-            Some(time) => self.deadline_in(time)?,
-            None => 0,
-        };
-        self.control.set_learning(until);
-        Ok(())
-    }
-
     /// True where the program is on what all of these send already.
     ///
     /// # Errors
     /// Where a pin cannot be read.
     pub fn watches(&self, interfaces: &[&str]) -> Result<bool> {
         egress::is_on(&self.pins.egress_dir(), interfaces)
-    }
-
-    /// The flows that there are.
-    ///
-    /// # Errors
-    /// Where a map cannot be read.
-    pub fn known_flows(&mut self) -> Result<KnownFlows> {
-        self.flows.known()
-    }
-
-    /// Makes flows of connections that stand already, where no rule of the live generation lets their packets in.
-    /// Learning has to be on. As nobody knows by which leg they leave, they are shown on one of each zone.
-    ///
-    /// # Errors
-    /// Where the kernel does not run the program.
-    pub fn seed(&self, connections: &[Standing], legs: &[Leg]) -> Result<()> {
-        let program = self.egress()?;
-        let mut shown = legs.iter().flat_map(|leg| connections.iter().map(move |standing| (standing, leg)));
-        shown.try_for_each(|(standing, leg)| flows::show(program, standing, Moment::Middle, *leg))
-    }
-
-    /// Makes flows of connections as if this side had opened them now, by each of these legs: of TCP whatever is open, of
-    /// UDP only where no rule of the live generation lets its packets in.
-    ///
-    /// # Errors
-    /// Where the kernel does not run the program.
-    pub fn open_flows(&self, connections: &[Standing], legs: &[Leg]) -> Result<()> {
-        let program = self.egress()?;
-        for leg in legs {
-            for standing in connections {
-                for moment in [Moment::Opening, Moment::Middle] {
-                    flows::show(program, standing, moment, *leg)?;
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Those of some connections whose packets no flow lets in, in any of the first `zones`; `times` is how long flows live.
-    ///
-    /// # Errors
-    /// Where a map or the kernel's clock cannot be read.
-    pub fn without_flow(
-        &self,
-        connections: Vec<Standing>,
-        times: FlowTimes,
-        zones: usize,
-    ) -> Result<Vec<Standing>> {
-        if connections.is_empty() {
-            return Ok(connections);
-        }
-        let now = clock::jiffies(&self.ebpf)?;
-        let lives =
-            |flow: Flow| now.saturating_sub(flow.last()) <= u64::from(times.of(flow.state())) * self.hz;
-        let mut without = Vec::new();
-        for standing in connections {
-            let mut found = false;
-            for zone in 0..zones as u16 {
-                found |= self.flows.find(&standing, zone)?.is_some_and(lives);
-            }
-            if !found {
-                without.push(standing);
-            }
-        }
-        Ok(without)
-    }
-
-    /// Forgets TCP flows but for those that are `known`, by the address and port of this side, and says how many.
-    ///
-    /// # Errors
-    /// Where a map cannot be written.
-    pub fn forget_flows(
-        &mut self,
-        known: &KnownFlows,
-        unwanted: impl Fn(IpAddr, u16) -> bool,
-    ) -> Result<u64> {
-        self.flows.forget(known, unwanted)
-    }
-
-    /// Forgets all flows of these zones, by their numbers, and says how many.
-    ///
-    /// # Errors
-    /// Where a map cannot be read or changed.
-    pub fn forget_zones(&mut self, zones: &[u16]) -> Result<u64> {
-        self.flows.forget_zones(zones)
-    }
-
-    /// How full the flow tables are.
-    ///
-    /// # Errors
-    /// Where a map cannot be read.
-    pub fn flow_fill(&self) -> Result<FlowFill> {
-        let [v4, v6] = self.flows.fill()?;
-        Ok(FlowFill { v4, v6, size: FLOWS })
     }
 
     /// Takes the programs off all interfaces but these, and says which those were.
@@ -450,52 +330,6 @@ impl Datapath {
     /// Where a map cannot be read or written.
     pub fn prune_management(&mut self, tables: &ManagementTables) -> Result<()> {
         self.control.prune_management(tables)
-    }
-
-    /// Puts prefixes on the block-list, each for this long or for good, and takes off what has run out. A prefix that is
-    /// there already gets the new time.
-    ///
-    /// # Errors
-    /// Where a map cannot be written or the kernel's clock cannot be read. The list is as before then.
-    pub fn block(&mut self, prefixes: &[(Prefix, Option<Duration>)]) -> Result<()> {
-        let now = clock::jiffies(&self.ebpf)?;
-        let until = |time| clock::deadline(now, time, self.hz);
-        let added = prefixes
-            .iter()
-            .map(|(prefix, time)| (*prefix, time.map_or(Until::FOR_GOOD, |time| Until(until(time)))));
-        let mut list = self.blocked.list();
-        list.retain(|_, until| until.lasts(now));
-        list.extend(added);
-        self.blocked.replace(&self.control, &list)
-    }
-
-    /// Takes prefixes off the block-list, and what has run out.
-    ///
-    /// # Errors
-    /// As [`Datapath::block`].
-    pub fn unblock(&mut self, prefixes: &[Prefix]) -> Result<()> {
-        if self.blocked.list().is_empty() {
-            return Ok(());
-        }
-        let now = clock::jiffies(&self.ebpf)?;
-        let mut list = self.blocked.list();
-        list.retain(|prefix, until| until.lasts(now) && !prefixes.contains(prefix));
-        self.blocked.replace(&self.control, &list)
-    }
-
-    /// The block-list in the order of its prefixes, each with how long it lasts still; `None` is for good.
-    ///
-    /// # Errors
-    /// Where the kernel's clock cannot be read.
-    pub fn blocked(&self) -> Result<Vec<(Prefix, Option<Duration>)>> {
-        let list = self.blocked.list();
-        if list.is_empty() {
-            return Ok(Vec::new());
-        }
-        let now = clock::jiffies(&self.ebpf)?;
-        let lasting = list.into_iter().filter(|(_, until)| until.lasts(now));
-        let left = |until: Until| (until != Until::FOR_GOOD).then(|| clock::left(now, until.0, self.hz));
-        Ok(lasting.map(|(prefix, until)| (prefix, left(until))).collect())
     }
 
     /// The generation that judges.

@@ -133,15 +133,7 @@ impl Plan {
             zones,
             targets,
             allow: config.allow.clone(),
-            groups: config
-                .groups
-                .iter()
-                .map(|group| GroupInput {
-                    name: group.name.to_string(),
-                    prefixes: group.prefixes.clone(),
-                    zone: group.zone,
-                })
-                .collect(),
+            groups: config.groups.iter().map(GroupInput::from).collect(),
             management: config.management.clone(),
             mode: settings.mode,
             modes: config.targets.iter().map(|target| settings.mode_of(&target.name)).collect(),

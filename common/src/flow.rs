@@ -120,7 +120,7 @@ struct Alive {
 impl Alive {
     #[inline(always)]
     fn lives(self, flow: Flow) -> bool {
-        self.now.wrapping_sub(flow.last()) <= u64::from(self.times.of(flow.state())) * self.hz
+        self.times.lives(flow, self.now, self.hz)
     }
 
     /// Once a second is enough, and keeps a busy flow's memory from moving between CPUs.

@@ -109,6 +109,16 @@ impl Netns {
         self.run(|| fs::write(&path, value)).with_context(|| format!("writing {value:?} to {path}"))
     }
 
+    /// Makes it forward, or no longer, whatever the family.
+    ///
+    /// # Errors
+    /// Where the kernel refuses.
+    pub fn forward(&self, on: bool) -> Result<()> {
+        let value = if on { "1" } else { "0" };
+        self.sysctl("net.ipv4.ip_forward", value)?;
+        self.sysctl("net.ipv6.conf.all.forwarding", value)
+    }
+
     /// Makes a tun interface here: IP without Ethernet. It goes with the returned file.
     ///
     /// # Errors

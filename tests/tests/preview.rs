@@ -2,8 +2,7 @@
 //! on until they end.
 
 use std::fs;
-use std::io::Write as _;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread;
 use std::time::Duration;
@@ -12,9 +11,10 @@ use lyncwall::api::{Connection, Existing, Listener, PortChange, Previewed, Settl
 use lyncwall::problem::Problems;
 use lyncwall_tests::agent::{Api, Finished};
 use lyncwall_tests::netns::{End, Netns, Pair, veth};
+use lyncwall_tests::packet::{Ethernet, Ipv4, Packet, Tcp};
 use lyncwall_tests::scene::{Config, Scene};
 use lyncwall_tests::traffic::Outcome::{Answered, TimedOut};
-use lyncwall_tests::traffic::{TcpEcho, eventually, tcp_connect, tcp_exchange, tcp_open};
+use lyncwall_tests::traffic::{FrameSocket, TcpEcho, eventually, tcp_connect, tcp_exchange, tcp_open};
 
 /// For an answer that comes, on an emulated machine as well.
 const PATIENT: Duration = Duration::from_secs(60);
@@ -230,15 +230,20 @@ fn what_was_cut_stays_cut_when_the_agent_starts_again() {
     let listener = scene.pair.host.run(|| TcpListener::bind(Scene::v4(PORT)).expect("a listener"));
     let (agent, api) = scene.start(&Config::roles(&[DIRECTOR])).expect("an agent");
     let client = opened(&scene, Scene::v4(PORT));
-    let (mut served, _) = listener.accept().expect("a connection");
-    served.set_nonblocking(true).expect("a socket");
+    let (_served, _) = listener.accept().expect("a connection");
+    let far = client.local_addr().expect("an address").port();
+    // As it would itself, but more and more rarely where no answer comes.
+    let again = Packet::ethernet(Ethernet::new(Pair::HOST_MAC, Pair::CLIENT_MAC))
+        .with(Ipv4::new(Pair::HOST_V4, Pair::CLIENT_V4))
+        .with(Tcp { flags: Tcp::ACK, ..Tcp::new(PORT, far) })
+        .build();
+    let wire = FrameSocket::open(&scene.pair.host, Pair::HOST_LINK).expect("a socket");
     let stop = AtomicBool::new(false);
     thread::scope(|scope| {
         let ended = Stop(&stop);
         scope.spawn(|| {
             while !stop.load(Ordering::Relaxed) {
-                // Once its window is full, the kernel goes on alone.
-                served.write_all(b"news").ok();
+                wire.send(&again).expect("it is sent");
                 thread::sleep(Duration::from_micros(200));
             }
         });
@@ -287,30 +292,16 @@ fn what_is_drained_for_a_trial_goes_on_whatever_becomes_of_it() {
     assert!(answers(&drained) && answers(&cut) && !passes());
 }
 
-const INSIDE: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 2);
-const GATEWAY: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
-
 /// A server behind the box, which forwards to it and tracks that.
-fn behind(scene: &Scene) -> Netns {
-    let (client, host) = (&scene.pair.client, &scene.pair.host);
-    let inside = Netns::new().expect("a namespace");
-    veth(
-        End { namespace: host, name: "in0", mac: [2, 0, 0, 0, 1, 1] },
-        End { namespace: &inside, name: "srv0", mac: [2, 0, 0, 0, 1, 2] },
-    )
-    .expect("a wire");
-    host.add_address("in0", IpAddr::V4(GATEWAY), 24).expect("an address");
-    inside.add_address("srv0", IpAddr::V4(INSIDE), 24).expect("an address");
-    host.sysctl("net/ipv4/ip_forward", "1").expect("forwarding");
-    inside.add_route(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0, IpAddr::V4(GATEWAY)).expect("a route");
-    client.add_route(IpAddr::V4(Ipv4Addr::new(10, 0, 0, 0)), 24, IpAddr::V4(Pair::HOST_V4)).expect("a route");
+fn tracked(scene: &Scene) -> Netns {
+    let inside = scene.pair.behind().expect("a server behind");
     let rules = "table ip tracked {
         chain seen {
             type filter hook prerouting priority 0
             ct state invalid drop
         }
     }";
-    let done = host.command("nft").arg(rules).output();
+    let done = scene.pair.host.command("nft").arg(rules).output();
     let done = done.expect("nft of Debian's package nftables runs: `apt-get install nftables`");
     assert!(done.status.success(), "nft: {}", String::from_utf8_lossy(&done.stderr));
     inside
@@ -319,15 +310,16 @@ fn behind(scene: &Scene) -> Netns {
 #[test]
 fn what_others_began_with_a_server_behind_the_box_is_found_and_drained_or_cut() {
     let scene = Scene::new().expect("a scene");
-    let inside = behind(&scene);
+    let inside = tracked(&scene);
     let _server = server(&inside, PORT);
-    let vip = format!("[[target]]\nname = \"vip\"\naddress = [\"{INSIDE}\"]\nroles = [\"{DIRECTOR}\"]\n");
+    let at = Pair::BEHIND_V4;
+    let vip = format!("[[target]]\nname = \"vip\"\naddress = [\"{at}\"]\nroles = [\"{DIRECTOR}\"]\n");
     let named = "[[target]]\nname = \"host\"\naddress = \"host\"\n";
     let config = Config::roles(&[PROXY]).toml().replacen("[[target]]\n", named, 1) + &vip;
     scene.instance.configure(&config).expect("a file");
     let _agent = scene.instance.start().expect("an agent");
     let api = scene.instance.api().expect("a client");
-    let to: SocketAddr = (INSIDE, PORT).into();
+    let to: SocketAddr = (at, PORT).into();
     let cli = |words: &[&str]| -> serde_json::Value {
         let words = [&["--json"], words].concat();
         scene.instance.cli(words).expect("it runs").json().expect("JSON")

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use lyncwall::standing::{Protocol, Standing, connections, listeners, name_processes};
 use lyncwall_common::abi::PortTransport::{Tcp, Udp};
-use lyncwall_tests::netns::{End, Netns, Pair, veth};
+use lyncwall_tests::netns::{Netns, Pair};
 use lyncwall_tests::prerequisites::require_root;
 use lyncwall_tests::scene::Scene;
 use lyncwall_tests::traffic::{Outcome, TcpEcho, UdpEcho, eventually, ping, tcp_open, udp_exchange};
@@ -108,7 +108,7 @@ fn a_connection_that_ends_stands_no_more() {
 fn what_a_masquerading_box_forwards_stands_with_its_addresses_on_the_wire() {
     require_root();
     let pair = Pair::new().expect("namespaces");
-    let inner = behind(&pair);
+    let inner = pair.hidden().expect("a namespace behind");
     nft(
         &pair.host,
         "table inet nat {
@@ -165,34 +165,6 @@ fn what_a_masquerading_box_forwards_stands_with_its_addresses_on_the_wire() {
     let forwarded =
         |standing: &Standing| standing.protocol == Protocol::Tcp && standing.remote.port() == 5061;
     assert!(eventually(PATIENT, || !standing(&pair.host).iter().any(forwarded)));
-}
-
-/// A namespace behind the host, which forwards for it.
-fn behind(pair: &Pair) -> Netns {
-    let inner = Netns::new().expect("a namespace");
-    veth(
-        End { namespace: &pair.host, name: "inner0", mac: [2, 0, 0, 0, 0x20, 1] },
-        End { namespace: &inner, name: "uplink0", mac: [2, 0, 0, 0, 0x20, 2] },
-    )
-    .expect("a wire");
-    let networks: [(IpAddr, IpAddr, u8); 2] = [
-        (Ipv4Addr::new(10, 1, 0, 1).into(), Ipv4Addr::new(10, 1, 0, 2).into(), 24),
-        (
-            Ipv6Addr::new(0xfd00, 1, 0, 0, 0, 0, 0, 1).into(),
-            Ipv6Addr::new(0xfd00, 1, 0, 0, 0, 0, 0, 2).into(),
-            64,
-        ),
-    ];
-    for (gateway, own, prefix) in networks {
-        pair.host.add_address("inner0", gateway, prefix).expect("an address");
-        inner.add_address("uplink0", own, prefix).expect("an address");
-        let any: IpAddr =
-            if own.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
-        inner.add_route(any, 0, gateway).expect("a route");
-    }
-    pair.host.sysctl("net.ipv4.ip_forward", "1").expect("forwarding");
-    pair.host.sysctl("net.ipv6.conf.all.forwarding", "1").expect("forwarding");
-    inner
 }
 
 fn nft(namespace: &Netns, rules: &str) {

@@ -1,6 +1,7 @@
 //! The block-list: edited while packets are judged by it, one element at a time.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use anyhow::Result;
 use aya::Ebpf;
@@ -8,8 +9,57 @@ use lyncwall_common::abi::{BlockRecord, Until, map};
 
 use super::control::Control;
 use super::prefixes::PrefixMaps;
+use super::{Datapath, clock};
 use crate::net::Prefix;
 use crate::policy::block_records;
+
+impl Datapath {
+    /// Puts prefixes on the block-list, each for this long or for good, and takes off what has run out. A prefix that is
+    /// there already gets the new time.
+    ///
+    /// # Errors
+    /// Where a map cannot be written or the kernel's clock cannot be read. The list is as before then.
+    pub fn block(&mut self, prefixes: &[(Prefix, Option<Duration>)]) -> Result<()> {
+        let now = clock::jiffies(&self.ebpf)?;
+        let until = |time| clock::deadline(now, time, self.hz);
+        let added = prefixes
+            .iter()
+            .map(|(prefix, time)| (*prefix, time.map_or(Until::FOR_GOOD, |time| Until(until(time)))));
+        let mut list = self.blocked.list();
+        list.retain(|_, until| until.lasts(now));
+        list.extend(added);
+        self.blocked.replace(&self.control, &list)
+    }
+
+    /// Takes prefixes off the block-list, and what has run out.
+    ///
+    /// # Errors
+    /// As [`Datapath::block`].
+    pub fn unblock(&mut self, prefixes: &[Prefix]) -> Result<()> {
+        if self.blocked.list().is_empty() {
+            return Ok(());
+        }
+        let now = clock::jiffies(&self.ebpf)?;
+        let mut list = self.blocked.list();
+        list.retain(|prefix, until| until.lasts(now) && !prefixes.contains(prefix));
+        self.blocked.replace(&self.control, &list)
+    }
+
+    /// The block-list in the order of its prefixes, each with how long it lasts still; `None` is for good.
+    ///
+    /// # Errors
+    /// Where the kernel's clock cannot be read.
+    pub fn blocked(&self) -> Result<Vec<(Prefix, Option<Duration>)>> {
+        let list = self.blocked.list();
+        if list.is_empty() {
+            return Ok(Vec::new());
+        }
+        let now = clock::jiffies(&self.ebpf)?;
+        let lasting = list.into_iter().filter(|(_, until)| until.lasts(now));
+        let left = |until: Until| (until != Until::FOR_GOOD).then(|| clock::left(now, until.0, self.hz));
+        Ok(lasting.map(|(prefix, until)| (prefix, left(until))).collect())
+    }
+}
 
 /// The block-list belongs to no generation.
 const SET: u32 = 0;
@@ -32,13 +82,13 @@ impl BlockList {
     }
 
     /// The prefixes, each with its own end.
-    pub(super) fn list(&self) -> BTreeMap<Prefix, Until> {
+    fn list(&self) -> BTreeMap<Prefix, Until> {
         self.held.iter().map(|(prefix, record)| (*prefix, record.own)).collect()
     }
 
     /// Makes the list this one. A source that is blocked before and after is so all the time. Where a map cannot be
     /// written, the list is what it was.
-    pub(super) fn replace(&mut self, control: &Control, list: &BTreeMap<Prefix, Until>) -> Result<()> {
+    fn replace(&mut self, control: &Control, list: &BTreeMap<Prefix, Until>) -> Result<()> {
         let before = self.held.clone();
         let wanted = block_records(list);
         if !wanted.is_empty() {

@@ -15,8 +15,8 @@ use aya::programs::{Link as _, LinkOrder, SchedClassifier};
 use nix::errno::Errno;
 
 use super::interfaces::{self, Interface};
-use super::links::{pin_name, unpin};
-use super::sys::{self, LinkKind};
+use super::pinned::{Pinned, entries, links, pin_name, unpin};
+use super::sys::LinkKind;
 
 /// Before filters that end the chain: those that `tc` numbers by itself begin at 49,152.
 const PRIORITY: u16 = 7;
@@ -63,8 +63,8 @@ pub(super) fn attach_all(
 
 /// True where the program is on what all of these send.
 pub(super) fn is_on(directory: &Path, wanted: &[&str]) -> Result<bool> {
-    let links = pins(directory)?.into_iter().map(|(_, info)| info.ifindex);
-    let known: Vec<u32> = links.chain(markers(directory)?.into_iter().map(|(_, index)| index)).collect();
+    let linked = links(directory, LinkKind::Tcx)?.into_iter().map(|pinned| pinned.info.ifindex);
+    let known: Vec<u32> = linked.chain(markers(directory)?.into_iter().map(|(_, index)| index)).collect();
     let interfaces = interfaces::all()?;
     let is_on = |name: &&str| {
         interfaces.iter().any(|interface| interface.name == **name && known.contains(&interface.index))
@@ -76,11 +76,10 @@ pub(super) fn is_on(directory: &Path, wanted: &[&str]) -> Result<bool> {
 fn attach_link(program: &mut SchedClassifier, directory: &Path, interface: &Interface) -> Result<bool> {
     let (_, programs) = SchedClassifier::query_tcx(&interface.name, TcAttachType::Egress)?;
     let there: Vec<u32> = programs.iter().map(aya::programs::ProgramInfo::id).collect();
-    let pins = pins(directory)?;
+    let pins = links(directory, LinkKind::Tcx)?;
     // In another network namespace the same number is another interface, which its programs show.
-    if let Some((pin, _)) =
-        pins.iter().find(|(_, info)| info.ifindex == interface.index && there.contains(&info.program))
-    {
+    let ours = |pin: &&Pinned| pin.info.ifindex == interface.index && there.contains(&pin.info.program);
+    if let Some(Pinned { path: pin, .. }) = pins.iter().find(ours) {
         let pinned = PinnedLink::from_pin(pin).with_context(|| format!("opening {}", pin.display()))?;
         let link = SchedClassifierLink::try_from(FdLink::from(pinned))
             .with_context(|| format!("{} is no tcx link", pin.display()))?;
@@ -93,8 +92,8 @@ fn attach_link(program: &mut SchedClassifier, directory: &Path, interface: &Inte
     let id = program.attach_with_options(&interface.name, TcAttachType::Egress, order)?;
     let link = FdLink::try_from(program.take_link(id)?)?;
     let mut pin = directory.join(pin_name(&interface.name));
-    match pins.iter().find(|(path, _)| *path == pin) {
-        Some((_, info)) if info.ifindex == 0 => unpin(&pin)?,
+    match pins.iter().find(|pinned| pinned.path == pin) {
+        Some(pinned) if pinned.info.ifindex == 0 => unpin(&pin)?,
         // Another interface had this name when it was attached.
         Some(_) => pin = directory.join(format!("{}:{}", pin_name(&interface.name), interface.index)),
         None => {}
@@ -150,9 +149,9 @@ pub(super) fn detach_except(directory: &Path, keep: &[&str]) -> Result<()> {
     let kept = |index: u32| {
         interfaces.iter().any(|known| known.index == index && keep.contains(&known.name.as_str()))
     };
-    for (pin, info) in pins(directory)? {
-        if !kept(info.ifindex) {
-            unpin(&pin)?;
+    for pinned in links(directory, LinkKind::Tcx)? {
+        if !kept(pinned.info.ifindex) {
+            pinned.unpin()?;
         }
     }
     for (marker, index) in markers(directory)? {
@@ -174,33 +173,9 @@ pub(super) fn detach_except(directory: &Path, keep: &[&str]) -> Result<()> {
     Ok(())
 }
 
-/// The pinned links.
-fn pins(directory: &Path) -> Result<Vec<(PathBuf, sys::LinkInfo)>> {
-    let mut pins = Vec::new();
-    for path in entries(directory)?.into_iter().filter(|path| !path.is_dir()) {
-        match sys::link_info(&path, LinkKind::Tcx) {
-            Ok(info) => pins.push((path, info)),
-            Err(error) if error.kind() == ErrorKind::InvalidData => {}
-            Err(error) => return Err(error).with_context(|| format!("reading {}", path.display())),
-        }
-    }
-    Ok(pins)
-}
-
 /// Where filters were attached, with the numbers of their interfaces.
 fn markers(directory: &Path) -> Result<Vec<(PathBuf, u32)>> {
     let directories = entries(directory)?.into_iter().filter(|path| path.is_dir());
     let number = |path: PathBuf| Some((path.clone(), path.file_name()?.to_str()?.parse().ok()?));
     Ok(directories.filter_map(number).collect())
-}
-
-fn entries(directory: &Path) -> Result<Vec<PathBuf>> {
-    let entries = match fs::read_dir(directory) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(error).with_context(|| format!("listing {}", directory.display())),
-    };
-    entries
-        .map(|entry| Ok(entry.with_context(|| format!("listing {}", directory.display()))?.path()))
-        .collect()
 }

@@ -1,105 +1,94 @@
-//! The flow tables: how full they are, and connections that stood before the program did.
+//! The flow tables: which flows there are, and which of them are forgotten.
+
+mod standing;
 
 use std::collections::HashSet;
-use std::net::IpAddr;
-use std::os::fd::{AsFd as _, BorrowedFd};
+use std::hash::Hash;
+use std::io::ErrorKind;
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::AsFd as _;
 
-use anyhow::{Context as _, Result, bail};
-use aya::maps::{HashMap, Map, MapData, MapError};
-use aya::programs::{SchedClassifier, TestRun as _, TestRunOptions};
+use anyhow::{Context as _, Result};
+use aya::maps::{HashMap, IterableMap as _, MapData, MapError};
 use aya::{Ebpf, Pod};
-use lyncwall_common::abi::{Flow, FlowKeyV4, FlowKeyV6, NetPort, map};
+use lyncwall_common::abi::{FLOWS, Flow, FlowKeyV4, FlowKeyV6, NetPort, map};
 use lyncwall_common::fields::Address;
 
-use super::sys;
-use crate::standing::{Leg, Moment, Protocol, Standing};
+use super::{Datapath, load, sys};
+use crate::standing::{Protocol, Standing};
 
-/// The maps of flows.
-pub(super) struct FlowMaps {
-    v4: Map,
-    v6: Map,
-}
-
-impl FlowMaps {
-    pub(super) fn take(ebpf: &mut Ebpf) -> Result<Self> {
-        Ok(Self { v4: table(ebpf, map::FLOWS_V4)?, v6: table(ebpf, map::FLOWS_V6)? })
+impl Datapath {
+    /// The flows that there are.
+    ///
+    /// # Errors
+    /// Where a map cannot be read.
+    pub fn known_flows(&mut self) -> Result<KnownFlows> {
+        Ok(KnownFlows { v4: self.flows.v4.keys(|_| true)?, v6: self.flows.v6.keys(|_| true)? })
     }
 
-    /// Flows of IPv4 and of IPv6, those that have timed out among them. Some milliseconds for full tables.
-    pub(super) fn fill(&self) -> Result<[u32; 2]> {
-        let v4 = sys::count_elements::<FlowKeyV4, Flow>(descriptor(&self.v4)?);
-        let v6 = sys::count_elements::<FlowKeyV6, Flow>(descriptor(&self.v6)?);
-        Ok([v4.context("counting the flows of IPv4")?, v6.context("counting the flows of IPv6")?])
-    }
-
-    /// The flow that lets a connection's packets in by a zone, alive or not; none for echo.
-    pub(super) fn find(&self, standing: &Standing, zone: u16) -> Result<Option<Flow>> {
-        let protocol = match standing.protocol {
-            Protocol::Tcp => TCP,
-            Protocol::Udp => UDP,
-            Protocol::IcmpEcho => return Ok(None),
-        };
-        let [local_port, remote_port] = [standing.local, standing.remote].map(|end| NetPort::new(end.port()));
-        let found = match (standing.local.ip(), standing.remote.ip()) {
-            (IpAddr::V4(local), IpAddr::V4(remote)) => {
-                let [local, remote] = [local, remote].map(|address| units(address.octets()));
-                let key = FlowKeyV4 { local, remote, local_port, remote_port, protocol, reserved: 0, zone };
-                HashMap::<_, FlowKeyV4, Flow>::try_from(&self.v4)?.get(&key, 0)
-            }
-            (IpAddr::V6(local), IpAddr::V6(remote)) => {
-                let [local, remote] = [local, remote].map(|address| units(address.octets()));
-                let key = FlowKeyV6 { local, remote, local_port, remote_port, protocol, reserved: 0, zone };
-                HashMap::<_, FlowKeyV6, Flow>::try_from(&self.v6)?.get(&key, 0)
-            }
-            _ => return Ok(None),
-        };
-        match found {
-            Ok(flow) => Ok(Some(flow)),
-            Err(MapError::KeyNotFound) => Ok(None),
-            Err(error) => Err(error).context("looking for a flow"),
-        }
-    }
-
-    /// Forgets TCP flows by the address and port of this side, and says how many.
-    pub(super) fn forget(
+    /// Forgets TCP flows but for those that are `known`, by the address and port of this side, and says how many.
+    ///
+    /// # Errors
+    /// Where a map cannot be read or changed.
+    pub fn forget_flows(
         &mut self,
         known: &KnownFlows,
         unwanted: impl Fn(IpAddr, u16) -> bool,
     ) -> Result<u64> {
-        self.forget_where(
-            |key| {
-                let is_it = || unwanted(Address::V4(key.local).ip(), key.local_port.number());
-                key.protocol == TCP && !known.v4.contains(key) && is_it()
-            },
-            |key| {
-                let is_it = || unwanted(Address::V6(key.local).ip(), key.local_port.number());
-                key.protocol == TCP && !known.v6.contains(key) && is_it()
-            },
-        )
+        let tcp = |told: Told| told.protocol == TCP && unwanted(told.local.ip(), told.local.port());
+        self.flows.forget(known, tcp)
     }
 
-    /// Forgets all flows of these zones, and says how many.
-    pub(super) fn forget_zones(&mut self, zones: &[u16]) -> Result<u64> {
-        self.forget_where(|key| zones.contains(&key.zone), |key| zones.contains(&key.zone))
+    /// Forgets all flows of these zones, by their numbers, and says how many.
+    ///
+    /// # Errors
+    /// Where a map cannot be read or changed.
+    pub fn forget_zones(&mut self, zones: &[u16]) -> Result<u64> {
+        self.flows.forget(&KnownFlows::default(), |told| zones.contains(&told.zone))
     }
 
-    /// All that there are.
-    pub(super) fn known(&mut self) -> Result<KnownFlows> {
-        let v4: HashMap<_, FlowKeyV4, Flow> = HashMap::try_from(&mut self.v4)?;
-        let v4 = v4.keys().filter_map(Result::ok).collect();
-        let v6: HashMap<_, FlowKeyV6, Flow> = HashMap::try_from(&mut self.v6)?;
-        Ok(KnownFlows { v4, v6: v6.keys().filter_map(Result::ok).collect() })
+    /// How full the flow tables are. Takes some milliseconds for full ones.
+    ///
+    /// # Errors
+    /// Where a map cannot be read.
+    pub fn flow_fill(&self) -> Result<FlowFill> {
+        Ok(FlowFill { v4: self.flows.v4.fill()?, v6: self.flows.v6.fill()?, size: FLOWS })
+    }
+}
+
+/// How full the flow tables are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FlowFill {
+    /// Flows of IPv4, those that have timed out among them.
+    pub v4: u32,
+    /// The same of IPv6.
+    pub v6: u32,
+    /// As many as either table holds.
+    pub size: u32,
+}
+
+/// The tables of both families.
+pub(super) struct FlowMaps {
+    v4: FlowTable<FlowKeyV4>,
+    v6: FlowTable<FlowKeyV6>,
+}
+
+impl FlowMaps {
+    pub(super) fn take(ebpf: &mut Ebpf) -> Result<Self> {
+        Ok(Self { v4: FlowTable::take(ebpf)?, v6: FlowTable::take(ebpf)? })
     }
 
-    fn forget_where(
-        &mut self,
-        is_v4: impl Fn(&FlowKeyV4) -> bool,
-        is_v6: impl Fn(&FlowKeyV6) -> bool,
-    ) -> Result<u64> {
-        let mut v4: HashMap<_, FlowKeyV4, Flow> = HashMap::try_from(&mut self.v4)?;
-        let first = forget(&mut v4, is_v4)?;
-        let mut v6: HashMap<_, FlowKeyV6, Flow> = HashMap::try_from(&mut self.v6)?;
-        Ok(first + forget(&mut v6, is_v6)?)
+    /// The flow that lets a connection's packets in by a zone, alive or not; none for echo.
+    fn find(&self, standing: &Standing, zone: u16) -> Result<Option<Flow>> {
+        match standing.local.ip() {
+            IpAddr::V4(_) => self.v4.find(standing, zone),
+            IpAddr::V6(_) => self.v6.find(standing, zone),
+        }
+    }
+
+    /// Forgets flows but for those that are `known`, and says how many.
+    fn forget(&mut self, known: &KnownFlows, unwanted: impl Fn(Told) -> bool) -> Result<u64> {
+        Ok(self.v4.forget(&known.v4, &unwanted)? + self.v6.forget(&known.v6, &unwanted)?)
     }
 }
 
@@ -110,52 +99,130 @@ pub struct KnownFlows {
     v6: HashSet<FlowKeyV6>,
 }
 
-/// The IP protocols.
+/// The flows of one family.
+struct FlowTable<K>(HashMap<MapData, K, Flow>);
+
+impl<K: Key> FlowTable<K> {
+    fn take(ebpf: &mut Ebpf) -> Result<Self> {
+        load::take(ebpf, K::MAP).map(Self)
+    }
+
+    fn fill(&self) -> Result<u32> {
+        let counted = sys::count_elements::<K, Flow>(self.0.map().fd().as_fd());
+        counted.with_context(|| format!("counting the flows in {}", K::MAP))
+    }
+
+    /// None for a connection of the other family, too.
+    fn find(&self, standing: &Standing, zone: u16) -> Result<Option<Flow>> {
+        let Some(key) = K::of(standing, zone) else { return Ok(None) };
+        match self.0.get(&key, 0) {
+            Ok(flow) => Ok(Some(flow)),
+            Err(MapError::KeyNotFound) => Ok(None),
+            Err(error) => Err(error).context("looking for a flow"),
+        }
+    }
+
+    fn keys<C: FromIterator<K>>(&self, wanted: impl Fn(&K) -> bool) -> Result<C> {
+        let keys = self.0.keys().filter(|key| key.as_ref().map_or(true, &wanted));
+        keys.collect::<Result<_, _>>().with_context(|| format!("listing the flows in {}", K::MAP))
+    }
+
+    fn forget(&mut self, known: &HashSet<K>, unwanted: impl Fn(Told) -> bool) -> Result<u64> {
+        let mut forgotten = 0;
+        let keys: Vec<K> = self.keys(|key| unwanted(key.told()) && !known.contains(key))?;
+        for key in keys {
+            match self.0.remove(&key) {
+                Ok(()) => forgotten += 1,
+                // The kernel needed its room, or listed it twice.
+                Err(MapError::SyscallError(error)) if error.io_error.kind() == ErrorKind::NotFound => {}
+                Err(error) => return Err(error).context("forgetting a flow"),
+            }
+        }
+        Ok(forgotten)
+    }
+}
+
+/// What the keys of both families tell.
+struct Told {
+    /// The IP protocol.
+    protocol: u8,
+    /// The end of this side; for echo its port is the identifier.
+    local: SocketAddr,
+    zone: u16,
+}
+
+/// A key of one family.
+trait Key: Pod + Eq + Hash {
+    /// The name of the map.
+    const MAP: &'static str;
+
+    /// The key of a connection that goes by a zone; `None` for echo, and where it is of the other family.
+    fn of(standing: &Standing, zone: u16) -> Option<Self>;
+
+    fn told(&self) -> Told;
+}
+
+impl Key for FlowKeyV4 {
+    const MAP: &'static str = map::FLOWS_V4;
+
+    fn of(standing: &Standing, zone: u16) -> Option<Self> {
+        let (SocketAddr::V4(local), SocketAddr::V4(remote)) = (standing.local, standing.remote) else {
+            return None;
+        };
+        Some(Self {
+            local: units(local.ip().octets()),
+            remote: units(remote.ip().octets()),
+            local_port: NetPort::new(local.port()),
+            remote_port: NetPort::new(remote.port()),
+            protocol: number(standing.protocol)?,
+            reserved: 0,
+            zone,
+        })
+    }
+
+    fn told(&self) -> Told {
+        let local = (Address::V4(self.local).ip(), self.local_port.number()).into();
+        Told { protocol: self.protocol, local, zone: self.zone }
+    }
+}
+
+impl Key for FlowKeyV6 {
+    const MAP: &'static str = map::FLOWS_V6;
+
+    fn of(standing: &Standing, zone: u16) -> Option<Self> {
+        let (SocketAddr::V6(local), SocketAddr::V6(remote)) = (standing.local, standing.remote) else {
+            return None;
+        };
+        Some(Self {
+            local: units(local.ip().octets()),
+            remote: units(remote.ip().octets()),
+            local_port: NetPort::new(local.port()),
+            remote_port: NetPort::new(remote.port()),
+            protocol: number(standing.protocol)?,
+            reserved: 0,
+            zone,
+        })
+    }
+
+    fn told(&self) -> Told {
+        let local = (Address::V6(self.local).ip(), self.local_port.number()).into();
+        Told { protocol: self.protocol, local, zone: self.zone }
+    }
+}
+
 const TCP: u8 = 6;
 const UDP: u8 = 17;
+
+/// The IP protocol; `None` for echo.
+fn number(protocol: Protocol) -> Option<u8> {
+    match protocol {
+        Protocol::Tcp => Some(TCP),
+        Protocol::Udp => Some(UDP),
+        Protocol::IcmpEcho => None,
+    }
+}
 
 /// An address as a key has it: the bytes as they lie in the packet, in units of 16 bits.
 fn units<const BYTES: usize, const UNITS: usize>(octets: [u8; BYTES]) -> [u16; UNITS] {
     std::array::from_fn(|n| u16::from_ne_bytes([octets[2 * n], octets[2 * n + 1]]))
-}
-
-fn forget<K: Pod>(flows: &mut HashMap<&mut MapData, K, Flow>, unwanted: impl Fn(&K) -> bool) -> Result<u64> {
-    let mut forgotten = 0;
-    let keys: Vec<K> = flows.keys().filter_map(Result::ok).filter(unwanted).collect();
-    for key in keys {
-        match flows.remove(&key) {
-            Ok(()) => forgotten += 1,
-            Err(MapError::KeyNotFound) => {}
-            Err(error) => return Err(error).context("forgetting a flow"),
-        }
-    }
-    Ok(forgotten)
-}
-
-fn table(ebpf: &mut Ebpf, name: &str) -> Result<Map> {
-    let map = ebpf.take_map(name).with_context(|| format!("the BPF object has no table of flows {name}"))?;
-    descriptor(&map).with_context(|| format!("the map {name} in the BPF object"))?;
-    Ok(map)
-}
-
-fn descriptor(map: &Map) -> Result<BorrowedFd<'_>> {
-    match map {
-        Map::LruHashMap(map) => Ok(map.fd().as_fd()),
-        _ => bail!("not a table of flows"),
-    }
-}
-
-/// Shows a connection to the program as if this side had sent a packet of it by `leg`. Whether that makes a flow is for the program
-/// to say, which knows what is open.
-pub(super) fn show(program: &SchedClassifier, standing: &Standing, moment: Moment, leg: Leg) -> Result<()> {
-    /// Where `struct __sk_buff` has the interface; what lies before it is 0. The kernel takes it from 5.9 on.
-    const IFINDEX: usize = 10;
-    let frame = standing.outgoing(moment, leg)?;
-    let mut context = [0u32; IFINDEX + 1];
-    context[IFINDEX] = leg.ifindex;
-    let context: Vec<u8> = context.iter().flat_map(|word| word.to_ne_bytes()).collect();
-    let context = (leg.ifindex != 0).then_some(&*context);
-    let options = TestRunOptions { data_in: Some(&frame), ctx_in: context, ..TestRunOptions::default() };
-    program.test_run(options).context("showing a standing connection to the program")?;
-    Ok(())
 }

@@ -4,8 +4,6 @@
 mod examine;
 mod refusal;
 
-use std::fs;
-use std::io::ErrorKind;
 use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
 
@@ -15,7 +13,8 @@ use aya::programs::links::{FdLink, PinnedLink};
 use aya::programs::xdp::XdpLink;
 
 use super::interfaces::{self, Interface, Mode};
-use super::sys::{self, LinkInfo, LinkKind};
+use super::pinned::{self, Pinned, pin_name, unpin};
+use super::sys::LinkKind;
 use crate::problem::{Problem, Problems};
 pub use examine::Examined;
 pub(super) use examine::examine;
@@ -262,31 +261,10 @@ fn replace_program(program: &mut Xdp, pin: &Path) -> Result<()> {
 /// What is pinned in `links/`.
 pub(super) struct PinnedLinks(Vec<Pinned>);
 
-/// A link of ours.
-pub(super) struct Pinned {
-    path: PathBuf,
-    info: LinkInfo,
-}
-
 impl PinnedLinks {
-    /// Reads the directory; empty where there is none. What is no XDP link is none of ours.
+    /// Reads the directory; empty where there is none.
     pub(super) fn read(links: &Path) -> Result<Self> {
-        let entries = match fs::read_dir(links) {
-            Ok(entries) => entries,
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Self(Vec::new())),
-            Err(error) => return Err(error).with_context(|| format!("listing {}", links.display())),
-        };
-        let mut found = Vec::new();
-        for entry in entries {
-            let path = entry.with_context(|| format!("listing {}", links.display()))?.path();
-            match sys::link_info(&path, LinkKind::Xdp) {
-                Ok(info) => found.push(Pinned { path, info }),
-                Err(error) if error.kind() == ErrorKind::InvalidData => {}
-                Err(error) => return Err(error).with_context(|| format!("reading {}", path.display())),
-            }
-        }
-        found.sort_by(|a, b| a.path.cmp(&b.path));
-        Ok(Self(found))
+        pinned::links(links, LinkKind::Xdp).map(Self)
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -327,20 +305,6 @@ impl Pinned {
         let pin = || self.path.file_name().unwrap_or_default().to_string_lossy().replace(':', ".");
         name.unwrap_or_else(pin)
     }
-
-    /// Takes the program off the interface.
-    pub(super) fn unpin(self) -> Result<()> {
-        unpin(&self.path)
-    }
-}
-
-/// Ends a link at once and removes its pin. Without the first step the interface would keep the program for a moment
-/// after this returns: kernel 5.10 lets go of a removed pin's link later, from a work queue.
-pub(super) fn unpin(pin: &Path) -> Result<()> {
-    sys::detach_link(pin).with_context(|| format!("ending the link at {}", pin.display()))?;
-    let link = PinnedLink::from_pin(pin).with_context(|| format!("opening {}", pin.display()))?;
-    drop(link.unpin().with_context(|| format!("removing {}", pin.display()))?);
-    Ok(())
 }
 
 /// Interfaces that the program is attached to now.
@@ -374,20 +338,4 @@ pub(super) fn detach_except(links: &Path, keep: &[&str]) -> Result<Vec<String>> 
         }
     }
     Ok(detached)
-}
-
-/// A BPF file system takes no name with a dot, as that of a VLAN's interface is; no interface's name has a colon.
-pub(super) fn pin_name(interface: &str) -> String {
-    interface.replace('.', ":")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::pin_name;
-
-    #[test]
-    fn the_pin_of_a_vlan_has_no_dot() {
-        assert_eq!(pin_name("eth0.100"), "eth0:100");
-        assert_eq!(pin_name("eth0"), "eth0");
-    }
 }

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use lyncwall_common::abi::{FlowTimes, Limit, PortTransport};
 
 use super::Identity;
-use crate::config::{Address, Allow, Management, Mode, Unmatched};
+use crate::config::{Address, Allow, Group, Management, Mode, Unmatched};
 use crate::net::{PortRange, Prefix};
 use crate::problem::{Problem, Problems};
 
@@ -114,6 +114,12 @@ pub struct GroupInput {
     pub prefixes: Vec<Prefix>,
     /// The number of a zone; everybody behind it is in the group.
     pub zone: Option<usize>,
+}
+
+impl From<&Group> for GroupInput {
+    fn from(group: &Group) -> Self {
+        Self { name: group.name.to_string(), prefixes: group.prefixes.clone(), zone: group.zone }
+    }
 }
 
 /// An interface that is attached to.

@@ -76,14 +76,11 @@ fn covering(own: BTreeMap<Prefix, SourceRecord>) -> Vec<(Prefix, SourceRecord)> 
     // covers too.
     let mut around: Vec<(Prefix, SourceRecord)> = Vec::new();
     own.into_iter()
-        .map(|(prefix, mut record)| {
+        .map(|(prefix, own)| {
             while around.last().is_some_and(|(outer, _)| !outer.contains(prefix.addr())) {
                 around.pop();
             }
-            if let Some((_, outer)) = around.last() {
-                record.rules |= outer.rules;
-                record.groups |= outer.groups;
-            }
+            let record = around.last().map_or(own, |(_, outer)| own.and(*outer));
             around.push((prefix, record));
             (prefix, record)
         })

@@ -138,6 +138,13 @@ impl FlowTimes {
             ECHO
         }
     }
+
+    /// True where a flow lives at `now`, in jiffies and not before its last packet, with `hz` jiffies a second.
+    #[must_use]
+    #[inline(always)]
+    pub const fn lives(self, flow: Flow, now: u64, hz: u64) -> bool {
+        now.wrapping_sub(flow.last()) <= self.of(flow.state()) as u64 * hz
+    }
 }
 
 /// The longest time-out that may be configured, in seconds: what a [`FlowPorts`] byte can tell apart, with room.
@@ -200,6 +207,18 @@ mod tests {
                     assert!(!FlowPorts::may_live(stamp, at(u64::from(timeout) + 1536), timeout));
                 }
             }
+        }
+    }
+
+    #[test]
+    fn a_flow_lives_to_the_last_jiffy_of_its_time_out() {
+        let times = FlowTimes { tcp_established: 7200, udp: 180 };
+        for (state, seconds) in
+            [(FlowState::Opening, 130), (FlowState::Established, 7200), (FlowState::Udp, 180)]
+        {
+            let flow = Flow::new(state, 5_000_000_000);
+            let ages = [0, seconds * 250, seconds * 250 + 1];
+            assert_eq!(ages.map(|age| times.lives(flow, flow.last() + age, 250)), [true, true, false]);
         }
     }
 

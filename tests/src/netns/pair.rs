@@ -34,6 +34,15 @@ impl Pair {
     pub const CLIENT_V6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1);
     /// The host's IPv6 address.
     pub const HOST_V6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 2);
+    /// The host's interface to what is [`behind`](Self::behind) it.
+    pub const INNER_LINK: &'static str = "inner0";
+    /// The host's addresses there, in 10.1.0.0/24 and fd00:1::/64.
+    pub const INNER: [IpAddr; 2] =
+        [IpAddr::V4(Ipv4Addr::new(10, 1, 0, 1)), IpAddr::V6(Ipv6Addr::new(0xfd00, 1, 0, 0, 0, 0, 0, 1))];
+    /// The IPv4 address of what is behind the host.
+    pub const BEHIND_V4: Ipv4Addr = Ipv4Addr::new(10, 1, 0, 2);
+    /// The IPv6 address of what is behind the host.
+    pub const BEHIND_V6: Ipv6Addr = Ipv6Addr::new(0xfd00, 1, 0, 0, 0, 0, 0, 2);
 
     /// Makes both namespaces and the wire; traffic flows when this returns.
     ///
@@ -54,6 +63,39 @@ impl Pair {
             namespace.add_address(link, v6, 64)?;
         }
         Ok(pair)
+    }
+
+    /// Makes a namespace behind the host, which forwards for it and which the client reaches it by.
+    ///
+    /// # Errors
+    /// As [`Pair::new`]; where there is one already.
+    pub fn behind(&self) -> Result<Netns> {
+        let behind = self.hidden()?;
+        self.client.add_route(Self::BEHIND_V4.into(), 32, Self::HOST_V4.into())?;
+        self.client.add_route(Self::BEHIND_V6.into(), 128, Self::HOST_V6.into())?;
+        Ok(behind)
+    }
+
+    /// The same, but that the client knows no way there: for a host that translates addresses.
+    ///
+    /// # Errors
+    /// As [`Pair::behind`].
+    pub fn hidden(&self) -> Result<Netns> {
+        const LINK: &str = "uplink0";
+        let hidden = Netns::new()?;
+        veth(
+            End { namespace: &self.host, name: Self::INNER_LINK, mac: [0x02, 0, 0, 0, 0x20, 0x01] },
+            End { namespace: &hidden, name: LINK, mac: [0x02, 0, 0, 0, 0x20, 0x02] },
+        )?;
+        let own = [IpAddr::from(Self::BEHIND_V4), Self::BEHIND_V6.into()];
+        let any = [IpAddr::from(Ipv4Addr::UNSPECIFIED), Ipv6Addr::UNSPECIFIED.into()];
+        for (side, prefix) in [24, 64].into_iter().enumerate() {
+            self.host.add_address(Self::INNER_LINK, Self::INNER[side], prefix)?;
+            hidden.add_address(LINK, own[side], prefix)?;
+            hidden.add_route(any[side], 0, Self::INNER[side])?;
+        }
+        self.host.forward(true)?;
+        Ok(hidden)
     }
 
     /// Makes each side know the other's MAC, so that no ARP or neighbour discovery passes: for tests of a host

@@ -235,13 +235,17 @@ fn what_is_not_ours_in_the_pin_directory_stays() {
 
 /// Kinds of maps and of programs have the numbers of kinds of links: a per-CPU array that of an XDP link.
 #[test]
-fn a_pin_that_is_no_link_is_none_of_ours() {
+fn what_is_no_link_is_none_of_ours() {
     require_root();
     let bpffs = Bpffs::mount().expect("a BPF file system");
     let directory = pin_dir(&bpffs);
     let datapath = open(&directory);
     fs::hard_link(directory.join("RULE_HITS"), directory.join("links/strange")).expect("a second pin");
-    let detached = datapath.remove().expect("ours goes");
-    assert_eq!(detached.left, ["links"]);
-    assert_eq!(entries(&directory.join("links")), ["strange"]);
+    for links in ["links", "egress"] {
+        fs::create_dir(directory.join(links).join("stranger")).expect("a directory");
+    }
+    let mut detached = datapath.remove().expect("ours goes");
+    detached.left.sort();
+    assert_eq!(detached.left, ["egress", "links"]);
+    assert_eq!(entries(&directory.join("links")), ["strange", "stranger"]);
 }

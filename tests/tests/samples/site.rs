@@ -68,9 +68,7 @@ impl Site {
 
     /// Makes the box forward.
     pub(crate) fn forward(&self) {
-        for key in ["net.ipv4.ip_forward", "net.ipv6.conf.all.forwarding"] {
-            self.host.sysctl(key, "1").expect("forwarding");
-        }
+        self.host.forward(true).expect("forwarding");
     }
 
     /// Guards the box by a sample, to the letter.

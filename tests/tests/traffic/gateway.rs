@@ -1,54 +1,17 @@
 //! A gateway with two legs: its addresses, and zones that come and are refused. `samples` runs the sample of a gateway.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use lyncwall_tests::agent::Api;
-use lyncwall_tests::netns::{End, Netns, Pair, veth};
+use lyncwall_tests::netns::Pair;
 use lyncwall_tests::packet::Tcp;
 use lyncwall_tests::scene::{Config, Scene};
 use lyncwall_tests::traffic::Outcome::{Answered, TimedOut};
 use lyncwall_tests::traffic::{FrameSocket, eventually, tcp_exchange, tcp_open};
 
 use super::{PATIENT, expect_tcp, tcp_servers};
-
-/// The server behind it.
-const SERVER: [IpAddr; 2] =
-    [IpAddr::V4(Ipv4Addr::new(10, 1, 0, 2)), IpAddr::V6(Ipv6Addr::new(0xfd00, 1, 0, 0, 0, 0, 0, 2))];
-/// The gateway's inner addresses.
-const INNER: [IpAddr; 2] =
-    [IpAddr::V4(Ipv4Addr::new(10, 1, 0, 1)), IpAddr::V6(Ipv6Addr::new(0xfd00, 1, 0, 0, 0, 0, 0, 1))];
-/// Their network.
-const NETWORK: [IpAddr; 2] =
-    [IpAddr::V4(Ipv4Addr::new(10, 1, 0, 0)), IpAddr::V6(Ipv6Addr::new(0xfd00, 1, 0, 0, 0, 0, 0, 0))];
-const PREFIX: [u8; 2] = [24, 64];
-
-/// The gateway is the scene's host, the client the PSTN side; the server is behind `inner0`.
-fn behind(scene: &Scene) -> Netns {
-    let (client, gateway) = (&scene.pair.client, &scene.pair.host);
-    let server = Netns::new().expect("a namespace");
-    veth(
-        End { namespace: gateway, name: "inner0", mac: [2, 0, 0, 0, 0x21, 1] },
-        End { namespace: &server, name: "server0", mac: [2, 0, 0, 0, 0x21, 2] },
-    )
-    .expect("a wire");
-    let any = [IpAddr::from(Ipv4Addr::UNSPECIFIED), Ipv6Addr::UNSPECIFIED.into()];
-    for side in 0..2 {
-        gateway.add_address("inner0", INNER[side], PREFIX[side]).expect("an address");
-        server.add_address("server0", SERVER[side], PREFIX[side]).expect("an address");
-        server.add_route(any[side], 0, INNER[side]).expect("a route");
-        client.add_route(NETWORK[side], PREFIX[side], Scene::HOST[side]).expect("a route");
-    }
-    forward(gateway, true);
-    server
-}
-
-fn forward(gateway: &Netns, on: bool) {
-    for key in ["net.ipv4.ip_forward", "net.ipv6.conf.all.forwarding"] {
-        gateway.sysctl(key, if on { "1" } else { "0" }).expect("forwarding");
-    }
-}
 
 /// A Front End with Mediation on it behind the inner leg, which may call what its roles call.
 const ZONES: &str = r#"
@@ -110,7 +73,7 @@ fn a_box_that_forwards_is_its_addresses_as_they_come_and_go() {
     // It does not forward yet: every destination is the box.
     judged_within(&scene, &api, later, "allowed", "pass");
 
-    forward(gateway, true);
+    gateway.forward(true).expect("forwarding");
     assert!(judged_within(&scene, &api, later, "unmatched", "drop") < A_SECOND);
     let _servers = tcp_servers(gateway, &[443]);
     for address in Scene::HOST {
@@ -130,23 +93,24 @@ fn a_box_that_forwards_is_its_addresses_as_they_come_and_go() {
     assert!(eventually(PATIENT, || api.status().expect("a status").generation > generation));
     assert_eq!(api.status().expect("a status").generation, generation + 1);
 
-    forward(gateway, false);
+    gateway.forward(false).expect("forwarding");
     assert!(judged_within(&scene, &api, later, "allowed", "pass") < A_SECOND);
 }
 
 #[test]
 fn zones_that_a_reload_brings_hold_at_once() {
     let scene = Scene::new().expect("a scene");
-    let server = behind(&scene);
+    let server = scene.pair.behind().expect("a server behind");
     let pstn = &scene.pair.client;
     let _far = tcp_servers(pstn, &[5081, 5090]);
-    let (_agent, api) =
-        scene.start(&Config::default().interface("inner0").top("mode = \"audit\"")).expect("an agent");
+    let (_agent, api) = scene
+        .start(&Config::default().interface(Pair::INNER_LINK).top("mode = \"audit\""))
+        .expect("an agent");
     let free: SocketAddr = (Scene::CLIENT[0], 5090).into();
     expect_tcp(&server, free, Answered);
     // What stands goes on, though the server's answers come in by a zone that there was not before.
     let _near = tcp_servers(&server, &[5068]);
-    let standing = tcp_open(pstn, (SERVER[0], 5068).into(), PATIENT).expect("a connection");
+    let standing = tcp_open(pstn, (Pair::BEHIND_V4, 5068).into(), PATIENT).expect("a connection");
     scene.instance.configure(&ZONES.replace("learn = 0", "learn = 1")).expect("a file");
     let switched = thread::scope(|scope| {
         let talking = scope.spawn(|| {

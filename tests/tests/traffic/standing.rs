@@ -2,14 +2,14 @@
 //! it forwards. Only who connected to the box is judged by its rules.
 
 use std::io::{Read as _, Write as _};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread;
 use std::time::Duration;
 
 use aya::maps::{HashMap, Map, MapData};
 use lyncwall_common::abi::{Flow, FlowKeyV4, FlowState, map};
-use lyncwall_tests::netns::{End, Netns, Pair, veth};
+use lyncwall_tests::netns::Pair;
 use lyncwall_tests::packet::{Ipv4, Tcp};
 use lyncwall_tests::scene::{Config, Scene};
 use lyncwall_tests::traffic::Outcome::{Answered, TimedOut};
@@ -119,34 +119,12 @@ fn who_connected_to_a_closed_port_of_the_box_is_cut_and_to_an_open_one_is_not() 
     assert!(eventually(PATIENT, || api.counters().expect("counters").of("no-flow", "drop") > 0));
 }
 
-const INSIDE: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 2);
-const GATEWAY: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
-
-/// A server behind the box, which forwards for it.
-fn behind(scene: &Scene) -> Netns {
-    let (client, host) = (&scene.pair.client, &scene.pair.host);
-    let inside = Netns::new().expect("a namespace");
-    veth(
-        End { namespace: host, name: "in0", mac: [2, 0, 0, 0, 1, 1] },
-        End { namespace: &inside, name: "srv0", mac: [2, 0, 0, 0, 1, 2] },
-    )
-    .expect("a wire");
-    host.add_address("in0", IpAddr::V4(GATEWAY), 24).expect("an address");
-    inside.add_address("srv0", IpAddr::V4(INSIDE), 24).expect("an address");
-    for (namespace, link) in [(host, "in0"), (&inside, "srv0")] {
-        namespace.set_up(link, true).expect("a link");
-        namespace.wait_until_up(link).expect("a link");
-    }
-    host.sysctl("net/ipv4/ip_forward", "1").expect("forwarding");
-    inside.add_route(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0, IpAddr::V4(GATEWAY)).expect("a route");
-    client.add_route(IpAddr::V4(Ipv4Addr::new(10, 0, 0, 0)), 24, IpAddr::V4(Pair::HOST_V4)).expect("a route");
-    inside
-}
+const BEHIND: Ipv4Addr = Pair::BEHIND_V4;
 
 #[test]
 fn what_the_box_forwards_goes_on_and_its_replies_come_back() {
     let scene = Scene::new().expect("a scene");
-    let inside = behind(&scene);
+    let inside = scene.pair.behind().expect("a server behind");
     let _tcp = tcp_servers(&scene.pair.client, &[8443]);
     let _udp = udp_servers(&scene.pair.client, &[53]);
     let _hidden = tcp_servers(&inside, &[5081]);
@@ -162,7 +140,7 @@ fn what_the_box_forwards_goes_on_and_its_replies_come_back() {
         let goes_on = eventually(PATIENT, || count.load(Ordering::Relaxed) > before + 20);
         let new = tcp_open(&inside, to, PATIENT).and_then(|stream| tcp_exchange(&stream, PATIENT));
         let asked = udp_exchange(&inside, 0, (Pair::CLIENT_V4, 53).into(), PATIENT);
-        let in_from_outside = tcp_open(&scene.pair.client, (INSIDE, 5081).into(), BRIEF);
+        let in_from_outside = tcp_open(&scene.pair.client, (BEHIND, 5081).into(), BRIEF);
         drop(ended);
         assert!(goes_on, "it stopped");
         assert_eq!(new.expect("a new one"), Answered);
@@ -179,15 +157,15 @@ fn what_the_box_forwards_goes_on_and_its_replies_come_back() {
 #[test]
 fn forged_segments_of_a_forwarded_connection_shorten_nothing() {
     let scene = Scene::new().expect("a scene");
-    let inside = behind(&scene);
+    let inside = scene.pair.behind().expect("a server behind");
     let _server = tcp_servers(&inside, &[443]);
     let target =
-        format!("[[target]]\nname = \"vip\"\naddress = [\"{INSIDE}\"]\nroles = [\"reverse-proxy\"]\n");
+        format!("[[target]]\nname = \"vip\"\naddress = [\"{BEHIND}\"]\nroles = [\"reverse-proxy\"]\n");
     let host = "[[target]]\nname = \"host\"\naddress = \"host\"\n";
-    let config = Config::default().interface("in0").toml().replacen("[[target]]\n", host, 1);
+    let config = Config::default().interface(Pair::INNER_LINK).toml().replacen("[[target]]\n", host, 1);
     scene.instance.configure(&(config + &target)).expect("a file");
     let _agent = scene.instance.start().expect("an agent");
-    let stream = tcp_open(&scene.pair.client, (INSIDE, 443).into(), PATIENT).expect("a connection");
+    let stream = tcp_open(&scene.pair.client, (BEHIND, 443).into(), PATIENT).expect("a connection");
     assert_eq!(tcp_exchange(&stream, PATIENT).expect("a try"), Answered);
     let port = stream.local_addr().expect("an address").port();
     let state = || {
@@ -201,11 +179,12 @@ fn forged_segments_of_a_forwarded_connection_shorten_nothing() {
     assert_eq!(state(), FlowState::Established as u8);
     let wire = FrameSocket::open(&scene.pair.client, Pair::CLIENT_LINK).expect("a socket");
     for flags in [Tcp::RST, Tcp::RST | Tcp::ACK, Tcp::FIN | Tcp::ACK, Tcp::SYN] {
-        let before = scene.pair.host.statistics("in0").expect("statistics").tx_packets;
+        let before = scene.pair.host.statistics(Pair::INNER_LINK).expect("statistics").tx_packets;
         let segment = Tcp { flags, ..Tcp::new(port, 443) };
-        let forged = Pair::frame().with(Ipv4::new(Pair::CLIENT_V4, INSIDE)).with(segment);
+        let forged = Pair::frame().with(Ipv4::new(Pair::CLIENT_V4, BEHIND)).with(segment);
         wire.send(&forged.build()).expect("it is sent");
-        let forwarded = || scene.pair.host.statistics("in0").expect("statistics").tx_packets > before;
+        let forwarded =
+            || scene.pair.host.statistics(Pair::INNER_LINK).expect("statistics").tx_packets > before;
         assert!(eventually(PATIENT, forwarded), "{flags:#x} is forwarded");
         assert_eq!(state(), FlowState::Established as u8, "after {flags:#x}");
     }

@@ -116,15 +116,7 @@ pub(crate) fn input(world: World, mode: Mode) -> Input {
             })
             .collect(),
         allow: config.allow,
-        groups: config
-            .groups
-            .iter()
-            .map(|group| GroupInput {
-                name: group.name.to_string(),
-                prefixes: group.prefixes.clone(),
-                zone: group.zone,
-            })
-            .collect(),
+        groups: config.groups.iter().map(GroupInput::from).collect(),
         management: config.management,
         mode,
         modes: vec![],

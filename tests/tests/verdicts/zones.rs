@@ -92,11 +92,7 @@ pub(crate) fn input(others: &[(u32, usize)]) -> Input {
         groups: config
             .groups
             .iter()
-            .map(|group| GroupInput {
-                name: group.name.to_string(),
-                prefixes: group.prefixes.clone(),
-                zone: group.zone,
-            })
+            .map(GroupInput::from)
             // Everybody who comes in by the zone `open`.
             .chain([GroupInput { name: "within".to_owned(), prefixes: Vec::new(), zone: Some(2) }])
             .collect(),

@@ -1,0 +1,77 @@
+//! Links that are pinned in a directory, a file for each.
+
+use std::fs;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result};
+use aya::programs::links::PinnedLink;
+
+use super::sys::{self, LinkInfo, LinkKind};
+
+/// A link of ours.
+pub(super) struct Pinned {
+    pub(super) path: PathBuf,
+    pub(super) info: LinkInfo,
+}
+
+impl Pinned {
+    /// Takes the program off the interface.
+    pub(super) fn unpin(&self) -> Result<()> {
+        unpin(&self.path)
+    }
+}
+
+/// The links of a kind in a directory, in the order of their paths; none where there is no such directory. What else is
+/// there is none of ours, or a marker.
+pub(super) fn links(directory: &Path, kind: LinkKind) -> Result<Vec<Pinned>> {
+    let mut found = Vec::new();
+    // The kernel refuses to open a directory as a pin as if it were forbidden.
+    for path in entries(directory)?.into_iter().filter(|path| !path.is_dir()) {
+        match sys::link_info(&path, kind) {
+            Ok(info) => found.push(Pinned { path, info }),
+            Err(error) if error.kind() == ErrorKind::InvalidData => {}
+            Err(error) => return Err(error).with_context(|| format!("reading {}", path.display())),
+        }
+    }
+    Ok(found)
+}
+
+/// Everything in a directory, in order; nothing where there is no such directory.
+pub(super) fn entries(directory: &Path) -> Result<Vec<PathBuf>> {
+    let listing = || format!("listing {}", directory.display());
+    let entries = match fs::read_dir(directory) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(error).with_context(listing),
+    };
+    let paths = entries.map(|entry| Ok(entry.with_context(listing)?.path()));
+    let mut paths = paths.collect::<Result<Vec<_>>>()?;
+    paths.sort_unstable();
+    Ok(paths)
+}
+
+/// Ends a link at once and removes its pin. Without the first step the interface would keep the program for a moment
+/// after this returns: kernel 5.10 lets go of a removed pin's link later, from a work queue.
+pub(super) fn unpin(pin: &Path) -> Result<()> {
+    sys::detach_link(pin).with_context(|| format!("ending the link at {}", pin.display()))?;
+    let link = PinnedLink::from_pin(pin).with_context(|| format!("opening {}", pin.display()))?;
+    drop(link.unpin().with_context(|| format!("removing {}", pin.display()))?);
+    Ok(())
+}
+
+/// A BPF file system takes no name with a dot, as that of a VLAN's interface is; no interface's name has a colon.
+pub(super) fn pin_name(interface: &str) -> String {
+    interface.replace('.', ":")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::pin_name;
+
+    #[test]
+    fn the_pin_of_a_vlan_has_no_dot() {
+        assert_eq!(pin_name("eth0.100"), "eth0:100");
+        assert_eq!(pin_name("eth0"), "eth0");
+    }
+}
