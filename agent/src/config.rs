@@ -156,6 +156,8 @@ pub struct Flows {
     pub learn: Duration,
     /// How long a flow outlives its last packet.
     pub times: FlowTimes,
+    /// Flows in each of the two tables. They are made once, so another size holds from the next first start on.
+    pub size: u32,
 }
 
 /// The catalogue a configuration asks for: the key of a built-in one, or a path. Whether there is one is not

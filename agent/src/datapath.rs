@@ -33,7 +33,7 @@ use aya::Ebpf;
 use aya::maps::{MapData, RingBuf};
 use aya::programs::{Program, SchedClassifier, Xdp};
 use aya_obj::Object;
-use lyncwall_common::abi::{PortTransport, map, program};
+use lyncwall_common::abi::{FLOWS, PortTransport, map, program};
 
 pub use changes::Changes;
 pub use counters::Counters;
@@ -134,6 +134,14 @@ impl Datapath {
     /// system, another agent in the same directory, pinned maps of another version. A first start that fails leaves
     /// no pins behind.
     pub fn open(object: &[u8], pin_dir: &Path) -> Result<Self> {
+        Self::open_with_room(object, pin_dir, FLOWS)
+    }
+
+    /// The same with room for `flows` in each table of flows that is not there yet.
+    ///
+    /// # Errors
+    /// As [`Datapath::open`].
+    pub fn open_with_room(object: &[u8], pin_dir: &Path, flows: u32) -> Result<Self> {
         let parsed = Object::parse(object).context("reading the BPF object")?;
         let features = probe::preflight(pin_dir)?;
 
@@ -141,7 +149,7 @@ impl Datapath {
         let adopted = pins.prepare(&parsed)?;
         let start = Instant::now();
         let hz = probe::ticks_per_second()?;
-        let (mut ebpf, program) = load::load(object, pins.path(), hz)?;
+        let (mut ebpf, program) = load::load(object, pins.path(), hz, flows)?;
         let load_time = start.elapsed();
         let control = control::Control::take(&mut ebpf)?;
         let mut datapath = Self {

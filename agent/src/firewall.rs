@@ -119,15 +119,16 @@ impl Firewall {
         ready: impl FnOnce() -> Result<T>,
     ) -> Result<(Self, T)> {
         let looked = machine::look(&plan.config);
-        let (machine, ready, mut datapath) = match (looked, Datapath::open(object, pin_dir)) {
-            (Ok(machine), Ok(datapath)) => match ready() {
-                Ok(ready) => (machine, ready, datapath),
-                Err(error) => return Err(given_up(datapath, error)),
-            },
-            (Err(error), Ok(datapath)) => return Err(given_up(datapath, error)),
-            (Ok(_), Err(error)) => return Err(error),
-            (Err(error), Err(more)) => return Err(together(error, more)),
-        };
+        let (machine, ready, mut datapath) =
+            match (looked, Datapath::open_with_room(object, pin_dir, plan.config.flows.size)) {
+                (Ok(machine), Ok(datapath)) => match ready() {
+                    Ok(ready) => (machine, ready, datapath),
+                    Err(error) => return Err(given_up(datapath, error)),
+                },
+                (Err(error), Ok(datapath)) => return Err(given_up(datapath, error)),
+                (Ok(_), Err(error)) => return Err(error),
+                (Err(error), Err(more)) => return Err(together(error, more)),
+            };
         let stored = datapath.load_state()?;
         let fresh = stored.is_none();
         let mut memory = match stored {

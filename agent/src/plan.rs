@@ -160,6 +160,10 @@ impl Plan {
             };
             differences.push(format!("flows: {} to {}", times(old), times(new)));
         }
+        if new.flows.size != old.flows.size {
+            differences
+                .push(format!("flows: size {} to {}, from the next boot on", old.flows.size, new.flows.size));
+        }
         differences.extend(changed_limits(old, new));
         differences.extend(zones::differences(old, new));
         let management =

@@ -11,7 +11,7 @@ use std::os::fd::AsFd as _;
 use anyhow::{Context as _, Result};
 use aya::maps::{HashMap, IterableMap as _, MapData, MapError};
 use aya::{Ebpf, Pod};
-use lyncwall_common::abi::{FLOWS, Flow, FlowKeyV4, FlowKeyV6, NetPort, map};
+use lyncwall_common::abi::{Flow, FlowKeyV4, FlowKeyV6, NetPort, map};
 use lyncwall_common::fields::Address;
 
 use super::{Datapath, load, sys};
@@ -52,7 +52,7 @@ impl Datapath {
     /// # Errors
     /// Where a map cannot be read.
     pub fn flow_fill(&self) -> Result<FlowFill> {
-        Ok(FlowFill { v4: self.flows.v4.fill()?, v6: self.flows.v6.fill()?, size: FLOWS })
+        Ok(FlowFill { v4: self.flows.v4.fill()?, v6: self.flows.v6.fill()?, size: self.flows.size })
     }
 }
 
@@ -71,11 +71,14 @@ pub struct FlowFill {
 pub(super) struct FlowMaps {
     v4: FlowTable<FlowKeyV4>,
     v6: FlowTable<FlowKeyV6>,
+    /// As many as either holds.
+    size: u32,
 }
 
 impl FlowMaps {
     pub(super) fn take(ebpf: &mut Ebpf) -> Result<Self> {
-        Ok(Self { v4: FlowTable::take(ebpf)?, v6: FlowTable::take(ebpf)? })
+        let v4 = FlowTable::take(ebpf)?;
+        Ok(Self { size: v4.size()?, v4, v6: FlowTable::take(ebpf)? })
     }
 
     /// The flow that lets a connection's packets in by a zone, alive or not; none for echo.
@@ -105,6 +108,11 @@ struct FlowTable<K>(HashMap<MapData, K, Flow>);
 impl<K: Key> FlowTable<K> {
     fn take(ebpf: &mut Ebpf) -> Result<Self> {
         load::take(ebpf, K::MAP).map(Self)
+    }
+
+    fn size(&self) -> Result<u32> {
+        let info = self.0.map().info().with_context(|| format!("asking for the size of {}", K::MAP))?;
+        Ok(info.max_entries())
     }
 
     fn fill(&self) -> Result<u32> {

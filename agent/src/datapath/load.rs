@@ -6,17 +6,21 @@ use anyhow::{Context as _, Result, anyhow, bail};
 use aya::maps::{Map, MapError};
 use aya::programs::{Program, ProgramError, SchedClassifier, Xdp};
 use aya::{Ebpf, EbpfLoader};
-use lyncwall_common::abi::program;
+use lyncwall_common::abi::{map, program};
 
 /// Lines of a verifier's log that say why it refused.
 const LOG_LINES: usize = 12;
 
 /// Creates the maps that are not pinned below `pin_dir` yet and pins them there, takes those that are, and loads the
-/// programs. Returns the name of the XDP program that the kernel took. `hz` is in ticks a second.
-pub(super) fn load(object: &[u8], pin_dir: &Path, hz: u64) -> Result<(Ebpf, &'static str)> {
+/// programs. Returns the name of the XDP program that the kernel took. `hz` is in ticks a second, `flows` the room of a table of
+/// flows that is made.
+pub(super) fn load(object: &[u8], pin_dir: &Path, hz: u64, flows: u32) -> Result<(Ebpf, &'static str)> {
     let mut loader = EbpfLoader::new();
     // Nothing in the object is relocated against the kernel's own types; the verifier alone uses them.
     loader.btf(None).default_map_pin_directory(pin_dir).override_global(program::HZ, &hz, true);
+    for name in [map::FLOWS_V4, map::FLOWS_V6] {
+        loader.map_max_entries(name, flows);
+    }
     let mut ebpf =
         loader.load(object).with_context(|| format!("making the BPF maps in {}", pin_dir.display()))?;
     let name = load_program(&mut ebpf)?;

@@ -185,11 +185,14 @@ impl PinDir {
         let info =
             MapInfo::from_pin(&path).with_context(|| format!("reading the pinned map {}", path.display()))?;
         let kind = info.map_type().with_context(|| format!("the type of {}", path.display()))?;
+        // The configuration says how large these are made.
+        let sized = [map::FLOWS_V4, map::FLOWS_V6].contains(&name);
+        let entries = if sized { info.max_entries() } else { definition.max_entries() };
         let pairs = [
             ("type", kind as u32, definition.map_type()),
             ("key size", info.key_size(), definition.key_size()),
             ("value size", info.value_size(), definition.value_size()),
-            ("maximum of entries", info.max_entries(), definition.max_entries()),
+            ("maximum of entries", info.max_entries(), entries),
             ("flags", info.map_flags(), definition.map_flags()),
         ];
         for (what, pinned, ours) in pairs {

@@ -32,6 +32,7 @@ impl Firewall {
         let ports =
             |target: &str, transport| open.get(target, transport).iter().map(Ports::to_string).collect();
         let mut warnings = self.warnings(&self.plan, settings)?;
+        warnings.extend(self.other_size()?);
         if self.before.is_none() && self.store.tried().is_some() {
             warnings.push(format!(
                 "the last reload was not confirmed: what holds is not what {} said then",
@@ -85,6 +86,17 @@ impl Firewall {
             dropped: total(Action::Drop),
             warnings,
         })
+    }
+
+    /// Says so where the tables of flows are not as large as the file says.
+    fn other_size(&self) -> Result<Option<String>> {
+        let (wanted, size) = (self.plan.config.flows.size, self.datapath.flow_fill()?.size);
+        Ok((wanted != size).then(|| {
+            format!(
+                "flows.size is {wanted} in the file, and the tables hold {size}: they are made again after a boot, or by \
+                 `lyncwall detach` and a start"
+            )
+        }))
     }
 
     fn flows(&self, counters: &Counters) -> Result<api::Flows> {

@@ -33,7 +33,9 @@ impl Firewall {
         self.datapath.set_learning(Some(learn + ENOUGH))?;
         let attached = self.watch_and_seed(plan, &names, learn, &known).and_then(|()| self.attach(plan));
         self.datapath.set_learning(None)?;
-        attached
+        attached?;
+        // What was picked up between the first look and now.
+        self.forget_accepted(&known)
     }
 
     fn watch_and_seed(
@@ -79,19 +81,24 @@ impl Firewall {
         thread::sleep(learn);
         let seeded = self.seed(plan, &known);
         self.datapath.set_learning(None)?;
-        seeded
+        seeded?;
+        self.forget_accepted(&known)
     }
 
     fn seed(&mut self, plan: &Plan, known: &KnownFlows) -> Result<()> {
         let standing = standing::connections()?;
         self.datapath.seed(&standing, &plan.legs(&machine::look_again(&plan.config)?))?;
-        // Whoever connected to this box is judged by its rules, not let in as a reply; but for who was let go on before.
+        tracing::info!(connections = standing.len(), "looked at the connections that stand");
+        self.forget_accepted(known)
+    }
+
+    /// Whoever connected to this box is judged by its rules, not let in as a reply; but for who was let go on before.
+    fn forget_accepted(&mut self, known: &KnownFlows) -> Result<()> {
         let (accepting, own) = (standing::accepting()?, machine::addresses()?);
         let forgotten = self
             .datapath
             .forget_flows(known, |local, port| accepting.contains(&port) && own.contains(&local))?;
         self.memory.flows_forgotten += forgotten;
-        tracing::info!(connections = standing.len(), "looked at the connections that stand");
         Ok(())
     }
 }

@@ -2,7 +2,7 @@
 
 use super::{NetPort, PortTransport};
 
-/// Entries of each of `FLOWS_V4` and `FLOWS_V6`; the least recently used goes first.
+/// Entries of each of `FLOWS_V4` and `FLOWS_V6` unless the loader says another number; the least recently used goes first.
 pub const FLOWS: u32 = 131_072;
 
 /// A flow of IPv4, as a packet that goes out has it.
@@ -139,11 +139,12 @@ impl FlowTimes {
         }
     }
 
-    /// True where a flow lives at `now`, in jiffies and not before its last packet, with `hz` jiffies a second.
+    /// True where a flow lives at `now`, in jiffies, with `hz` jiffies a second. Another CPU may have read the clock for its
+    /// last packet after this one did.
     #[must_use]
     #[inline(always)]
     pub const fn lives(self, flow: Flow, now: u64, hz: u64) -> bool {
-        now.wrapping_sub(flow.last()) <= self.of(flow.state()) as u64 * hz
+        now <= flow.last().wrapping_add(self.of(flow.state()) as u64 * hz)
     }
 }
 

@@ -215,3 +215,21 @@ fn counters_survive_switches_reloads_and_restarts() {
     assert_eq!((counters.port("tcp", 444), counters.port("tcp", 5061)), (5, 1));
     assert_eq!((counters.of("allowed", "pass"), counters.of("closed", "drop")), (4 * 3 + 1, 5 + 2));
 }
+
+#[test]
+fn the_tables_of_flows_are_as_large_as_the_file_said_when_they_were_made() {
+    let sized = |size: u32| Config::roles(&["reverse-proxy"]).further(&format!("size = {size}\n"));
+    let scene = Scene::new().expect("a scene");
+    let (agent, api) = scene.start(&sized(2048)).expect("an agent");
+    let status = || api.status().expect("a status");
+    let differs = || status().warnings.iter().any(|warning| warning.contains("the tables hold 2048"));
+    assert_eq!((status().flows.size, differs()), (2048, false));
+    // What judges is adopted as it is.
+    agent.stop().expect("it ends");
+    let (agent, _) = scene.start(&sized(4096)).expect("the next agent");
+    assert_eq!((status().flows.size, differs()), (2048, true));
+    scene.instance.cli(["detach"]).expect("a command").success().expect("an open box");
+    agent.wait().expect("it ends");
+    let (_agent, _) = scene.start(&sized(4096)).expect("an agent that begins anew");
+    assert_eq!((status().flows.size, differs()), (4096, false));
+}
