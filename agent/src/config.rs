@@ -298,6 +298,8 @@ pub struct Target {
     pub limit: Option<Openings>,
     /// Whether packets to it are dropped; `None` where that is as for the whole box.
     pub mode: Option<Mode>,
+    /// True where connections are picked up in the middle when one of its addresses comes to this box; it lists some then.
+    pub takeover: bool,
 }
 
 /// Ports in the place of a row's.

@@ -2,12 +2,14 @@
 
 mod blocked;
 mod confirm;
+mod failover;
 mod preview;
 mod report;
 mod store;
 mod takeover;
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -25,6 +27,7 @@ use crate::policy::{Comparison, Compiled, CounterBook, Input, TargetInput, compi
 use crate::problem::{Problem, Problems};
 use crate::services::Services;
 use confirm::{Waiting, resume};
+use failover::Takeover;
 use report::port_changes;
 
 pub use store::Store;
@@ -43,6 +46,10 @@ pub struct Firewall {
     before: Option<Plan>,
     /// What was installed last and depends on the machine.
     fit: Option<Fit>,
+    /// The addresses that the box had when it was looked at last.
+    addresses: Vec<IpAddr>,
+    /// While connections are picked up that came over with an address.
+    takeover: Option<Takeover>,
 }
 
 /// The tables that depend on the machine, and not on the configuration alone.
@@ -141,7 +148,18 @@ impl Firewall {
         let services = Arc::new(Services::of(&plan.catalogue));
         let settings = memory.settings.under(&memory.file, &plan);
         let targets = Vec::new();
-        let mut firewall = Self { plan, services, datapath, memory, targets, store, before, fit: None };
+        let mut firewall = Self {
+            plan,
+            services,
+            datapath,
+            memory,
+            targets,
+            store,
+            before,
+            fit: None,
+            addresses: machine.addresses.clone(),
+            takeover: None,
+        };
         let blocked = if fresh { firewall.block_again() } else { Ok(()) };
         match blocked.and_then(|()| firewall.enforce(&machine, &settings)) {
             Ok(()) => {
@@ -291,7 +309,7 @@ impl Firewall {
     fn attach_and_change(&mut self, change: &Change<'_>) -> Result<api::Switched> {
         let before: Vec<String> =
             self.datapath.status()?.interfaces.into_iter().map(|attached| attached.interface).collect();
-        let attached = self.take_over(change.plan, Duration::ZERO);
+        let attached = self.take_over(change.plan, change.plan.config.flows.learn);
         let changed = attached.and_then(|()| self.change(change));
         if changed.is_err() {
             let before: Vec<&str> = before.iter().map(String::as_str).collect();
@@ -340,6 +358,7 @@ impl Firewall {
             let generation = self.install(&plan, &settings, &machine)?;
             tracing::info!(generation, forwards = machine.forwards, "followed the machine");
         }
+        self.take_connections_over(&machine)?;
         match unexpected {
             Some(error) => Err(error),
             None => Ok(problems.or(())?),

@@ -45,6 +45,15 @@ pub struct Machine {
     pub forwards: bool,
 }
 
+impl Machine {
+    /// The same with those interfaces only that are `wanted`; the others are as if they did not exist.
+    #[must_use]
+    pub fn only(&self, wanted: impl Fn(u32) -> bool) -> Self {
+        let interfaces = self.interfaces.iter().map(|&ifindex| if wanted(ifindex) { ifindex } else { 0 });
+        Self { interfaces: interfaces.collect(), ..self.clone() }
+    }
+}
+
 impl Plan {
     /// Reads a configuration and its catalogue.
     ///

@@ -25,7 +25,7 @@ mod wide;
 mod zones;
 
 pub use blocked::block_records;
-pub use compare::Comparison;
+pub use compare::{Comparison, Ways};
 pub use compile::compile;
 pub use counters::{COUNTERS, CounterBook, Identity};
 pub use input::{GroupInput, Input, InterfaceInput, Rule, TargetInput, ZoneInput};

@@ -33,7 +33,7 @@ use crate::services::Services;
 /// Events that a slow client may lag behind before it loses some.
 const BACKLOG: usize = 1024;
 
-/// How often what has run out is taken off the block-list.
+/// How often is cleared away what has run out: on the block-list, and of a takeover.
 const SWEEP: Duration = Duration::from_secs(60);
 /// How long further changes of the machine are left to come together after one was followed.
 const SETTLE: Duration = Duration::from_millis(50);
@@ -152,13 +152,17 @@ impl Daemon {
         });
     }
 
-    /// Takes off the block-list, now and again, what has run out.
+    /// Clears away, now and again, what has run out.
     fn sweep(&self) {
         let daemon = self.clone();
         tokio::spawn(async move {
             loop {
                 tokio::time::sleep(SWEEP).await;
-                if let Err(error) = daemon.with(Firewall::forget_expired).await {
+                let swept = daemon.with(|firewall| {
+                    firewall.end_takeover()?;
+                    firewall.forget_expired()
+                });
+                if let Err(error) = swept.await {
                     tracing::debug!("{error:#}");
                 }
             }

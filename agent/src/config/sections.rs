@@ -45,8 +45,8 @@ const MODES: [(&str, Mode); 2] = [("enforce", Mode::Enforce), ("audit", Mode::Au
 
 const MANAGEMENT: Keys = Keys { known: &["from", "tcp", "udp"], later: &[] };
 const TARGET: Keys = Keys {
-    known: &["name", "address", "zone", "roles", "overrides", "optional", "limit", "mode"],
-    later: &[("takeover", "takeovers of standing connections")],
+    known: &["name", "address", "zone", "roles", "overrides", "optional", "limit", "mode", "takeover"],
+    later: &[],
 };
 
 /// The configuration in `text`, or every mistake in it.
@@ -210,6 +210,7 @@ fn target(table: &Table<'_>, zones: &Zones, seen: &mut TargetsSeen) -> Option<Ta
     let optional = table.get("optional").map_or(Some(Vec::new()), |node| lists::names(&node, "row"));
     let limit = limit::limit(table);
     let mode = table.get("mode").map_or(Some(None), |node| node.choice(&MODES).map(Some));
+    let takeover = takeover(table, address.as_ref());
     Some(Target {
         name: name?,
         zone: zone?,
@@ -219,7 +220,20 @@ fn target(table: &Table<'_>, zones: &Zones, seen: &mut TargetsSeen) -> Option<Ta
         optional: optional?,
         limit: limit?,
         mode: mode?,
+        takeover: takeover?,
     })
+}
+
+fn takeover(table: &Table<'_>, address: Option<&Address>) -> Option<bool> {
+    let Some(node) = table.get("takeover") else { return Some(false) };
+    let takes_over = node.boolean()?;
+    if takes_over && address == Some(&Address::Host) {
+        node.problem(
+            "no address is listed that could come over",
+            "list those that move between two boxes, as `address = [\"host\", \"192.0.2.100\"]`",
+        );
+    }
+    Some(takes_over)
 }
 
 fn name_once(node: &Node<'_>, names: &mut Unique) -> Option<Name> {

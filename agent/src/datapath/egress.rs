@@ -16,7 +16,7 @@ use nix::errno::Errno;
 
 use super::interfaces::{self, Interface};
 use super::pinned::{Pinned, entries, links, pin_name, unpin};
-use super::sys::LinkKind;
+use super::sys::{self, LinkKind};
 
 /// Before filters that end the chain: those that `tc` numbers by itself begin at 49,152.
 const PRIORITY: u16 = 7;
@@ -74,8 +74,7 @@ pub(super) fn is_on(directory: &Path, wanted: &[&str]) -> Result<bool> {
 
 /// True where there was no link yet.
 fn attach_link(program: &mut SchedClassifier, directory: &Path, interface: &Interface) -> Result<bool> {
-    let (_, programs) = SchedClassifier::query_tcx(&interface.name, TcAttachType::Egress)?;
-    let there: Vec<u32> = programs.iter().map(aya::programs::ProgramInfo::id).collect();
+    let there = sys::tcx_programs(interface.index).context("asking which programs are there")?;
     let pins = links(directory, LinkKind::Tcx)?;
     // In another network namespace the same number is another interface, which its programs show.
     let ours = |pin: &&Pinned| pin.info.ifindex == interface.index && there.contains(&pin.info.program);

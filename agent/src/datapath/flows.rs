@@ -11,10 +11,10 @@ use std::os::fd::AsFd as _;
 use anyhow::{Context as _, Result};
 use aya::maps::{HashMap, IterableMap as _, MapData, MapError};
 use aya::{Ebpf, Pod};
-use lyncwall_common::abi::{Flow, FlowKeyV4, FlowKeyV6, NetPort, map};
+use lyncwall_common::abi::{Flow, FlowKeyV4, FlowKeyV6, FlowState, FlowTimes, NetPort, map};
 use lyncwall_common::fields::Address;
 
-use super::{Datapath, load, sys};
+use super::{Datapath, clock, load, sys};
 use crate::standing::{Protocol, Standing};
 
 impl Datapath {
@@ -45,6 +45,23 @@ impl Datapath {
     /// Where a map cannot be read or changed.
     pub fn forget_zones(&mut self, zones: &[u16]) -> Result<u64> {
         self.flows.forget(&KnownFlows::default(), |told| zones.contains(&told.zone))
+    }
+
+    /// What this box forwards, TCP that is established and UDP, as far as living flows tell: without those that it opened itself
+    /// from one of its `own` addresses. Each is as its packets come in that go where the flow went.
+    ///
+    /// # Errors
+    /// Where a map or the kernel's clock cannot be read.
+    pub fn forwarded(&self, own: &[IpAddr], times: FlowTimes) -> Result<Vec<Standing>> {
+        let now = clock::jiffies(&self.ebpf)?;
+        let wanted = |told: &Told, flow: Flow| {
+            let goes_on =
+                flow.state() == FlowState::Established as u8 || flow.state() == FlowState::Udp as u8;
+            goes_on && !own.contains(&told.local.ip()) && times.lives(flow, now, self.hz)
+        };
+        let mut found = self.flows.v4.forwarded(wanted)?;
+        found.extend(self.flows.v6.forwarded(wanted)?);
+        Ok(found)
     }
 
     /// How full the flow tables are. Takes some milliseconds for full ones.
@@ -116,8 +133,31 @@ impl<K: Key> FlowTable<K> {
     }
 
     fn fill(&self) -> Result<u32> {
-        let counted = sys::count_elements::<K, Flow>(self.0.map().fd().as_fd());
-        counted.with_context(|| format!("counting the flows in {}", K::MAP))
+        let mut count = 0;
+        self.each(|_, _| count += 1).with_context(|| format!("counting the flows in {}", K::MAP))?;
+        Ok(count)
+    }
+
+    fn each(&self, look: impl FnMut(&K, &Flow)) -> std::io::Result<()> {
+        sys::each_element(self.0.map().fd().as_fd(), look)
+    }
+
+    /// The connections whose flows are `wanted`, as what comes in for their far side shows them: for those that are forwarded.
+    fn forwarded(&self, wanted: impl Fn(&Told, Flow) -> bool) -> Result<Vec<Standing>> {
+        let mut found = Vec::new();
+        let looked = self.each(|key, flow| {
+            let told = key.told();
+            let protocol = match told.protocol {
+                TCP => Protocol::Tcp,
+                UDP => Protocol::Udp,
+                _ => return,
+            };
+            if wanted(&told, *flow) {
+                found.push(Standing { protocol, local: told.remote, remote: told.local });
+            }
+        });
+        looked.with_context(|| format!("looking through the flows in {}", K::MAP))?;
+        Ok(found)
     }
 
     /// None for a connection of the other family, too.
@@ -156,6 +196,8 @@ struct Told {
     protocol: u8,
     /// The end of this side; for echo its port is the identifier.
     local: SocketAddr,
+    /// The far end; for echo its port is 0.
+    remote: SocketAddr,
     zone: u16,
 }
 
@@ -190,7 +232,8 @@ impl Key for FlowKeyV4 {
 
     fn told(&self) -> Told {
         let local = (Address::V4(self.local).ip(), self.local_port.number()).into();
-        Told { protocol: self.protocol, local, zone: self.zone }
+        let remote = (Address::V4(self.remote).ip(), self.remote_port.number()).into();
+        Told { protocol: self.protocol, local, remote, zone: self.zone }
     }
 }
 
@@ -214,7 +257,8 @@ impl Key for FlowKeyV6 {
 
     fn told(&self) -> Told {
         let local = (Address::V6(self.local).ip(), self.local_port.number()).into();
-        Told { protocol: self.protocol, local, zone: self.zone }
+        let remote = (Address::V6(self.remote).ip(), self.remote_port.number()).into();
+        Told { protocol: self.protocol, local, remote, zone: self.zone }
     }
 }
 

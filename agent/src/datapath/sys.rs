@@ -128,17 +128,23 @@ pub(super) fn link_info(pin: &Path, kind: LinkKind) -> io::Result<LinkInfo> {
     Ok(LinkInfo { program: info.prog_id, ifindex })
 }
 
-/// Counts the elements of a hash map, in batches (kernel 5.6). `K` and `V` are its keys and values.
+/// Shows the elements of a hash map to `look`, in batches (kernel 5.6). `K` and `V` are its keys and values. What changes
+/// meanwhile is seen or not, and may be seen twice.
 ///
 /// # Errors
 /// Those of bpf(2).
-pub(super) fn count_elements<K: Pod, V: Pod>(map: BorrowedFd<'_>) -> io::Result<u32> {
+pub(super) fn each_element<K: Pod, V: Pod>(
+    map: BorrowedFd<'_>,
+    mut look: impl FnMut(&K, &V),
+) -> io::Result<()> {
     const BATCH: usize = 4096;
     let mut keys = Vec::<K>::with_capacity(BATCH);
     let mut values = Vec::<V>::with_capacity(BATCH);
-    let (mut total, mut position, mut first) = (0, 0u32, true);
+    let (mut position, mut first) = (0, true);
     loop {
         let mut next = 0u32;
+        keys.clear();
+        values.clear();
         let mut attr = no_attributes();
         attr.batch.in_batch = if first { 0 } else { (&raw const position) as u64 };
         attr.batch.out_batch = (&raw mut next) as u64;
@@ -146,17 +152,44 @@ pub(super) fn count_elements<K: Pod, V: Pod>(map: BorrowedFd<'_>) -> io::Result<
         attr.batch.values = values.as_mut_ptr() as u64;
         attr.batch.count = BATCH as u32;
         attr.batch.map_fd = map.as_raw_fd().cast_unsigned();
-        let answer = bpf(bpf_cmd::BPF_MAP_LOOKUP_BATCH, &mut attr);
-        // SAFETY: the member that the call was made with; a plain integer.
-        let found = unsafe { attr.batch.count };
-        match answer {
-            Ok(_) => total += found,
+        let is_last = match bpf(bpf_cmd::BPF_MAP_LOOKUP_BATCH, &mut attr) {
+            Ok(_) => false,
             // The end: what was found is the last batch.
-            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => return Ok(total + found),
+            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => true,
             Err(error) => return Err(error),
+        };
+        // SAFETY: the member that the call was made with; a plain integer.
+        let found = unsafe { attr.batch.count as usize }.min(BATCH);
+        // SAFETY: the kernel filled so many of either, which any bytes make valid, and there is room for a batch.
+        unsafe {
+            keys.set_len(found);
+            values.set_len(found);
+        }
+        keys.iter().zip(&values).for_each(|(key, value)| look(key, value));
+        if is_last {
+            return Ok(());
         }
         (position, first) = (next, false);
     }
+}
+
+/// The programs of tcx on what an interface of this thread's network namespace sends, by their ids, up to 64: the kernel has
+/// room for no more. aya's call asks for each program's descriptor as well, which wants `CAP_SYS_ADMIN`.
+///
+/// # Errors
+/// Those of bpf(2).
+pub(super) fn tcx_programs(ifindex: u32) -> io::Result<Vec<u32>> {
+    const MOST: usize = 64;
+    let mut ids = vec![0u32; MOST];
+    let mut attr = no_attributes();
+    attr.query.__bindgen_anon_1.target_ifindex = ifindex;
+    attr.query.attach_type = bpf_attach_type::BPF_TCX_EGRESS as u32;
+    attr.query.prog_ids = ids.as_mut_ptr() as u64;
+    attr.query.__bindgen_anon_2.count = MOST as u32;
+    bpf(bpf_cmd::BPF_PROG_QUERY, &mut attr)?;
+    // SAFETY: the member that the call was made with; a plain integer.
+    ids.truncate(unsafe { attr.query.__bindgen_anon_2.count } as usize);
+    Ok(ids)
 }
 
 /// Makes an array map with one 8-byte element.

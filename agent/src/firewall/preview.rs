@@ -8,7 +8,7 @@ use crate::api;
 use crate::config::Mode;
 use crate::machine;
 use crate::plan::{Machine, Plan, Settings};
-use crate::policy::{Comparison, Input};
+use crate::policy::{Comparison, Input, Ways};
 use crate::problem::{Problem, Problems};
 use crate::standing::{self, Listener, Protocol, Standing};
 
@@ -39,7 +39,8 @@ impl Firewall {
             [before, after] = [before, after].map(Input::enforced);
         }
         let (opened, closed) = port_changes(&self.plan, &before.targets, &after.targets);
-        let comparison = Comparison::new(before, after, &self.memory.counters, self.plan.legs(&machine))?;
+        let ways = Ways { guarded: self.plan.legs(&machine), open: Vec::new() };
+        let comparison = Comparison::new(before, after, &self.memory.counters, ways)?;
         let listeners = standing::listeners()?;
         let cut = self.shut_out(&self.plan, &comparison)?;
         let fill = self.datapath.flow_fill()?;
@@ -118,7 +119,11 @@ impl Firewall {
         comparison: &Comparison,
         looked_at: impl Fn(&Standing) -> bool,
     ) -> Result<Vec<Standing>> {
-        let standing = standing::inbound().context("listing the connections that stand")?;
+        let mut standing = standing::inbound().context("listing the connections that stand")?;
+        // Where connection tracking is not loaded, nothing else knows what is forwarded.
+        standing.extend(self.datapath.forwarded(&machine::addresses()?, plan.config.flows.times)?);
+        standing.sort_unstable();
+        standing.dedup();
         let shut_out = comparison.shut_out(standing.into_iter().filter(looked_at));
         self.datapath.without_flow(shut_out, plan.config.flows.times, plan.config.zones.len())
     }
@@ -136,7 +141,13 @@ impl Firewall {
         // The interfaces of the configuration before have places of their own in its list.
         let before = self.plan.input(&self.memory.settings, &machine::look_again(&self.plan.config)?)?;
         let after = plan.input(settings, machine)?;
-        Ok(Comparison::new(before, after, &self.memory.counters, plan.legs(machine))?)
+        let guarded: Vec<u32> =
+            self.datapath.status()?.interfaces.iter().map(|attached| attached.ifindex).collect();
+        let ways = Ways {
+            guarded: plan.legs(&machine.only(|ifindex| guarded.contains(&ifindex))),
+            open: plan.legs(&machine.only(|ifindex| !guarded.contains(&ifindex))),
+        };
+        Ok(Comparison::new(before, after, &self.memory.counters, ways)?)
     }
 
     /// Before the new generation judges: makes flows of the TCP connections that it would cut. Of UDP the program makes a
@@ -145,7 +156,7 @@ impl Firewall {
         let found = self.shut_out(plan, comparison)?;
         let tcp: Vec<Standing> =
             found.iter().filter(|found| found.protocol == Protocol::Tcp).copied().collect();
-        self.datapath.open_flows(&tcp, comparison.legs())?;
+        self.datapath.open_flows(&tcp, &comparison.legs())?;
         Ok(found)
     }
 
@@ -159,9 +170,9 @@ impl Firewall {
     ) -> Result<u64> {
         let udp: Vec<Standing> =
             found.iter().filter(|found| found.protocol == Protocol::Udp).copied().collect();
-        self.datapath.open_flows(&udp, comparison.legs())?;
+        self.datapath.open_flows(&udp, &comparison.legs())?;
         let more = self.shut_out(plan, comparison)?;
-        self.datapath.open_flows(&more, comparison.legs())?;
+        self.datapath.open_flows(&more, &comparison.legs())?;
         Ok(more.len() as u64)
     }
 

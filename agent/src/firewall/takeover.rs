@@ -93,7 +93,7 @@ impl Firewall {
     }
 
     /// Whoever connected to this box is judged by its rules, not let in as a reply; but for who was let go on before.
-    fn forget_accepted(&mut self, known: &KnownFlows) -> Result<()> {
+    pub(super) fn forget_accepted(&mut self, known: &KnownFlows) -> Result<()> {
         let (accepting, own) = (standing::accepting()?, machine::addresses()?);
         let forgotten = self
             .datapath

@@ -28,6 +28,7 @@ impl Plan {
             })
         };
         match &*self.config.zones {
+            [_] if machine.interfaces.iter().all(|ifindex| *ifindex == 0) => Vec::new(),
             [_] => vec![Leg::default()],
             zones => (0..zones.len()).filter_map(leg).collect(),
         }

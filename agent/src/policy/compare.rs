@@ -20,26 +20,30 @@ pub struct Comparison {
     after: Compiled,
     inputs: [Input; 2],
     open: [OpenPorts; 2],
-    legs: Vec<Leg>,
+    ways: Ways,
+}
+
+/// The ways into a box, one for each zone.
+#[derive(Debug, Clone, Default)]
+pub struct Ways {
+    /// By interfaces that are guarded already.
+    pub guarded: Vec<Leg>,
+    /// By interfaces that are guarded from the change on: until then nothing is dropped there.
+    pub open: Vec<Leg>,
 }
 
 impl Comparison {
-    /// `counters` are those that are in use now; by which of the `legs` a connection comes in is not known, so it is
+    /// `counters` are those that are in use now; by which of the `ways` a connection comes in is not known, so it is
     /// looked at by each.
     ///
     /// # Errors
     /// As [`compile()`].
-    pub fn new(
-        before: Input,
-        after: Input,
-        counters: &CounterBook,
-        legs: Vec<Leg>,
-    ) -> Result<Self, Problems> {
+    pub fn new(before: Input, after: Input, counters: &CounterBook, ways: Ways) -> Result<Self, Problems> {
         Ok(Self {
             before: compile(&before, &mut counters.clone())?,
             after: compile(&after, &mut counters.clone())?,
             open: [OpenPorts::of(&before.targets), OpenPorts::of(&after.targets)],
-            legs,
+            ways,
             inputs: [before, after],
         })
     }
@@ -52,16 +56,16 @@ impl Comparison {
 
     /// The ways in that are looked at.
     #[must_use]
-    pub fn legs(&self) -> &[Leg] {
-        &self.legs
+    pub fn legs(&self) -> Vec<Leg> {
+        [&self.ways.guarded[..], &self.ways.open].concat()
     }
 
     /// The connections among these whose packets get in now without a flow, and do not afterwards. Audit mode lets all in.
     pub fn shut_out(&self, standing: impl IntoIterator<Item = Standing>) -> Vec<Standing> {
         let closes = |standing: &Standing| {
-            let by =
-                |leg: &Leg| lets_in(&self.before, *leg, standing) && !lets_in(&self.after, *leg, standing);
-            self.legs.iter().any(by)
+            let shuts = |leg: &Leg| !lets_in(&self.after, *leg, standing);
+            let by = |leg: &Leg| lets_in(&self.before, *leg, standing) && shuts(leg);
+            self.ways.guarded.iter().any(by) || self.ways.open.iter().any(shuts)
         };
         standing.into_iter().filter(closes).collect()
     }

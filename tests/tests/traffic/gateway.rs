@@ -11,7 +11,7 @@ use lyncwall_tests::scene::{Config, Scene};
 use lyncwall_tests::traffic::Outcome::{Answered, TimedOut};
 use lyncwall_tests::traffic::{FrameSocket, eventually, tcp_exchange, tcp_open};
 
-use super::{PATIENT, expect_tcp, tcp_servers};
+use super::{BRIEF, PATIENT, expect_tcp, tcp_servers};
 
 /// A Front End with Mediation on it behind the inner leg, which may call what its roles call.
 const ZONES: &str = r#"
@@ -95,6 +95,36 @@ fn a_box_that_forwards_is_its_addresses_as_they_come_and_go() {
 
     gateway.forward(false).expect("forwarding");
     assert!(judged_within(&scene, &api, later, "allowed", "pass") < A_SECOND);
+}
+
+/// The other of two gateways held the address until now, and the connections that go through it.
+#[test]
+fn connections_go_on_where_an_address_comes_over_and_its_target_says_so() {
+    let moving = Ipv4Addr::new(192, 0, 2, 100);
+    for takes_over in [false, true] {
+        let scene = Scene::new().expect("a scene");
+        let gateway = &scene.pair.host;
+        let server = scene.pair.behind().expect("a server behind");
+        let _near = tcp_servers(&server, &[5061]);
+        let standing =
+            tcp_open(&scene.pair.client, (Pair::BEHIND_V4, 5061).into(), PATIENT).expect("a connection");
+        let target = format!(
+            "\n[[target]]\nname = \"gateway\"\nzone = \"outside\"\naddress = [\"host\", \"{moving}\"]\nroles = []\n\
+             takeover = {takes_over}\n"
+        );
+        scene.instance.configure(&format!("{ZONES}{target}")).expect("a file");
+        let agent = scene.instance.start().expect("an agent");
+        // The server's answers come in by a leg where nothing lets them in: this box did not see the opening.
+        assert_eq!(tcp_exchange(&standing, BRIEF).expect("a try"), TimedOut);
+        gateway.add_address(Pair::HOST_LINK, moving.into(), 24).expect("an address");
+        if takes_over {
+            agent.wait_for_log("picked up in the middle").expect("it is said");
+            assert!(eventually(PATIENT, || tcp_exchange(&standing, BRIEF).expect("a try") == Answered));
+        } else {
+            agent.wait_for_log("followed the machine").expect("it is said");
+            assert_eq!(tcp_exchange(&standing, 4 * BRIEF).expect("a try"), TimedOut);
+        }
+    }
 }
 
 #[test]

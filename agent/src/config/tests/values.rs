@@ -60,11 +60,13 @@ name = "director"
 zone = "outside"
 address = ["198.51.100.10", "2001:db8::10"]
 roles = ["director-vip", "reverse-proxy"]
+takeover = true
 
 [[target]]
 name = "box"
 roles = []
 mode = "enforce"
+takeover = false
 
 [[allow]]
 name = "node exporter"
@@ -109,6 +111,7 @@ protocol = 4
     assert_eq!(place.key, "target[0].roles[1]");
     assert_eq!((&*other.name, &other.address, other.roles.len()), ("box", &Address::Host, 0));
     assert_eq!((director.mode, other.mode), (None, Some(Mode::Enforce)));
+    assert_eq!((director.takeover, other.takeover), (true, false));
     let [exporter, vrrp, ipip] = &config.allow[..] else { panic!("three rules") };
     let AllowWhat::Ports { transport, ports } = &exporter.what else { panic!("a rule by ports") };
     assert_eq!(
