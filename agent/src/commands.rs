@@ -27,7 +27,7 @@ fn mode<'a>(mode: Mode, targets: impl IntoIterator<Item = (&'a str, Mode)>) -> S
         (Mode::Enforce, true) => "enforcing".to_owned(),
         (Mode::Audit, true) => "AUDIT: nothing is dropped".to_owned(),
         (Mode::Enforce, false) => {
-            format!("enforcing, but AUDIT for {}: nothing to it is dropped", others.join(", "))
+            format!("enforcing, but AUDIT for {}", others.join(", "))
         }
         (Mode::Audit, false) => format!("AUDIT, but enforcing for {}", others.join(", ")),
     }

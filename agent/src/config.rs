@@ -510,6 +510,12 @@ impl Config {
                 }
             }
         }
+        if self.interfaces.iter().any(|interface| *interface.name == *"lo") {
+            warnings.push(
+                "lo is guarded: the programs of this box reach each other by open ports only, and nobody else sends there"
+                    .to_owned(),
+            );
+        }
         for zone in self.zones.iter().filter(|zone| zone.unmatched == Unmatched::Pass) {
             warnings.push(format!(
                 "zone `{}` has unmatched = \"pass\": packets to a destination in no target are not filtered",

@@ -75,6 +75,8 @@ struct Change<'a> {
     machine: &'a Machine,
     /// What it means to connections that stand.
     comparison: Comparison,
+    /// True where the file was read for it.
+    reload: bool,
     how: How,
 }
 
@@ -176,6 +178,10 @@ impl Firewall {
     fn enforce(&mut self, machine: &Machine, settings: &Settings) -> Result<()> {
         let plan = self.plan.clone();
         if self.datapath.status()?.interfaces.is_empty() {
+            let comparison = self.standing_in_the_way(&plan, settings, machine)?;
+            for warning in self.shuts_out(&plan, &comparison) {
+                tracing::warn!("{warning}");
+            }
             self.install(&plan, settings, machine)?;
             self.take_over(&plan, plan.config.flows.learn)?;
         } else {
@@ -241,11 +247,13 @@ impl Firewall {
         let plan = self.plan.clone();
         let machine = &machine::look_again(&plan.config)?;
         let comparison = self.standing_in_the_way(&plan, settings, machine)?;
-        // Roles cannot shut out who manages the box, modes can.
-        if how.confirm.is_none() && !settings.mode_changes(&self.memory.settings).is_empty() {
-            self.shuts_nobody_out(&plan, &comparison)?;
-        }
-        let mut switched = self.change(&Change { plan: &plan, settings, machine, comparison, how })?;
+        let shut_out = match how.confirm {
+            Some(_) => self.shuts_out(&plan, &comparison),
+            None => self.shuts_nobody_out(&plan, &comparison).map(|()| Vec::new())?,
+        };
+        let change = Change { plan: &plan, settings, machine, comparison, reload: false, how };
+        let mut switched = self.change(&change)?;
+        switched.warnings.extend(shut_out);
         match how.confirm {
             Some(_) => self.before = Some(plan),
             None => switched.warnings.extend(self.keep(false)),
@@ -278,11 +286,19 @@ impl Firewall {
         let tried_before = match confirm {
             Some(_) => self.about_to_try(&plan)?,
             None => {
-                self.shuts_nobody_out(&plan, &comparison)?;
+                if let Err(refused) = self.shuts_nobody_out(&plan, &comparison) {
+                    // The next start must not take what was refused here.
+                    if let Err(error) = self.about_to_try(&plan) {
+                        tracing::warn!("the next start may take the file: {error:#}");
+                    }
+                    return Err(refused);
+                }
                 None
             }
         };
-        let change = Change { plan: &plan, settings: &settings, machine: &machine, comparison, how };
+        let shut_out = if confirm.is_some() { self.shuts_out(&plan, &comparison) } else { Vec::new() };
+        let change =
+            Change { plan: &plan, settings: &settings, machine: &machine, comparison, reload: true, how };
         let mut switched = match self.attach_and_change(&change) {
             Ok(switched) => switched,
             Err(error) => {
@@ -292,6 +308,7 @@ impl Firewall {
                 return Err(error);
             }
         };
+        switched.warnings.extend(shut_out);
         self.services = Arc::new(Services::of(&plan.catalogue));
         let before = std::mem::replace(&mut self.plan, plan.clone());
         match confirm {
@@ -431,7 +448,8 @@ impl Firewall {
 
     /// Installs, and says what that opened and closed.
     fn change(&mut self, change: &Change<'_>) -> Result<api::Switched> {
-        let Change { plan, settings, machine, comparison, how: How { start, confirm, existing } } = change;
+        let Change { plan, settings, machine, comparison, reload, how: How { start, confirm, existing } } =
+            change;
         let hold = self.hold(*confirm)?;
         let drained = match existing {
             Existing::Cut => Vec::new(),
@@ -439,7 +457,7 @@ impl Firewall {
         };
         let changes = [plan.differences(&self.plan), settings.mode_changes(&self.memory.settings)].concat();
         let before = std::mem::take(&mut self.targets);
-        let generation = match self.install_for(plan, settings, machine, hold) {
+        let generation = match self.install_for(plan, settings, machine, (hold, *reload)) {
             Ok(generation) => generation,
             Err(error) => {
                 self.targets = before;
@@ -480,7 +498,7 @@ impl Firewall {
     /// confirmed goes on waiting.
     fn install(&mut self, plan: &Plan, settings: &Settings, machine: &Machine) -> Result<u64> {
         let hold = if self.before.is_some() { Hold::Alike } else { Hold::ForGood };
-        self.install_for(plan, settings, machine, hold)
+        self.install_for(plan, settings, machine, (hold, false))
     }
 
     /// Stores what is to outlive the agent; compiles, fills a generation and switches to it.
@@ -489,7 +507,7 @@ impl Firewall {
         plan: &Plan,
         settings: &Settings,
         machine: &Machine,
-        hold: Hold,
+        (hold, reload): (Hold, bool),
     ) -> Result<u64> {
         let input: Input = plan.input(settings, machine)?;
         let mut counters = self.memory.counters.clone();
@@ -513,7 +531,7 @@ impl Firewall {
             counted_before,
             native_refused,
             flows_forgotten: self.memory.flows_forgotten,
-            waiting: Waiting::under(hold, &self.memory, self.datapath.next_generation()?),
+            waiting: Waiting::under(hold, &self.memory, self.datapath.next_generation()?, reload),
         };
         // All that may fail comes before the one store that switches: after it, the new generation judges.
         let generation = match self

@@ -39,7 +39,8 @@ pub fn look(config: &Config) -> Result<Machine> {
         match known.iter().find(|(name, _)| *name == *interface.name) {
             Some((_, number)) => numbers.push(*number),
             None => {
-                let names: Vec<&str> = known.iter().map(|(name, _)| name.as_str()).collect();
+                let names: Vec<&str> =
+                    known.iter().map(|(name, _)| name.as_str()).filter(|name| *name != "lo").collect();
                 problems.push(Problem::at(
                     interface.place.clone(),
                     format!("there is no interface {}", interface.name),

@@ -35,6 +35,11 @@ impl Prefix {
         Self { addr, length: longest(addr) }
     }
 
+    /// Those that hold an address, the longest first.
+    pub fn around(addr: IpAddr) -> impl Iterator<Item = Self> {
+        (0..=longest(addr)).rev().map(move |length| Self { addr: masked(addr, length), length })
+    }
+
     /// The first address.
     #[must_use]
     pub fn addr(&self) -> IpAddr {

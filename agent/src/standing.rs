@@ -104,13 +104,22 @@ pub fn name_processes<'a>(listeners: impl IntoIterator<Item = &'a mut Listener>)
     }
 }
 
+/// TCP connections of sockets of the calling thread's network namespace, in order; those that are being opened from outside are left
+/// out, as anybody can begin one.
+///
+/// # Errors
+/// As [`connections`].
+pub fn sessions() -> Result<Vec<Standing>> {
+    sockets::sessions()
+}
+
 /// As [`connections`], with what others began of those that this box forwards, and of UDP that is for the box itself, where
-/// conntrack knows it. Echo is left out.
+/// conntrack knows it. Echo is left out, and so is what is only being opened from outside.
 ///
 /// # Errors
 /// As [`connections`].
 pub fn inbound() -> Result<Vec<Standing>> {
-    let mut all = sockets::connections()?;
+    let mut all = sockets::inbound()?;
     all.extend(conntrack::both_ways()?);
     all.retain(|standing| standing.protocol != Protocol::IcmpEcho);
     all.sort_unstable();

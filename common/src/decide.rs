@@ -135,10 +135,15 @@ impl Judging {
         verdict: Verdict,
     ) -> S::Output {
         let drops = matches!(verdict.judged, Action::Drop);
-        let spares =
-            drops && !matches!(verdict.reason, Reason::Blocked) && self.spares(packet, tables, place);
-        let action = if spares { Action::Pass } else { verdict.judged };
-        S::settle(packet, tables, Verdict { action, slot: self.slot, ..verdict })
+        if drops && !matches!(verdict.reason, Reason::Blocked) && self.spares(packet, tables, place) {
+            // Some rows stand above the one that asks for the block-list, and what passes here may be taken by the kernel.
+            let (reason, action) = match place {
+                Some(place) if self.blocks(packet, tables, place) => (Reason::Blocked, Action::Drop),
+                _ => (verdict.reason, Action::Pass),
+            };
+            return S::settle(packet, tables, Verdict { reason, action, slot: self.slot, ..verdict });
+        }
+        S::settle(packet, tables, Verdict { action: verdict.judged, slot: self.slot, ..verdict })
     }
 
     /// True where a packet that is to be dropped is let go, for audit mode.
@@ -253,6 +258,8 @@ pub trait Rules {
     /// The zone of what comes in, or goes out, by the interface at hand in this VLAN, 0 for untagged frames; `None` where the
     /// interface is in none. Asked with [`Features::ZONES`] only.
     fn zone(&self, slot: u32, vlan: u16) -> Option<u32>;
+    /// The target of a zone that lists an address; `None` where none does. Asked with [`Features::TARGETS`] only.
+    fn listed(&self, slot: u32, zone: u32, address: [u64; 2]) -> Option<Target>;
     /// The target of a destination in a zone: two words as in [`TargetEntry`](crate::abi::TargetEntry).
     fn target(&self, slot: u32, zone: u32, address: [u64; 2]) -> Target;
     /// What a port of a policy refers to: `Some(None)` where it is closed.
@@ -567,8 +574,8 @@ fn target<P: Packet, T: Rules>(packet: P, tables: &T, place: Place, judging: Jud
     }
 }
 
-/// True where a packet that is to be dropped goes on, as its target, or what has none, is in audit mode. What the parser settled
-/// has no `place`, and so no target. Asked with [`Features::MODES`] only.
+/// True where a packet that is to be dropped goes on, as its target, or what has none, is in audit mode. What has no `place` has
+/// no target. Asked with [`Features::MODES`] only.
 #[inline(always)]
 pub fn in_audit<P: Packet, T: Rules>(packet: P, tables: &T, judging: Judging, place: Option<Place>) -> bool {
     let policy = place.map_or(NO_POLICY, |place| target(packet, tables, place, judging).policy);

@@ -6,9 +6,12 @@
 use network_types::ip::IpProto;
 
 use crate::{
-    abi::{Flow, FlowKeyV4, FlowKeyV6, FlowPorts, FlowState, FlowTimes, NetPort, PortTransport},
+    abi::{
+        Features, Flow, FlowKeyV4, FlowKeyV6, FlowPorts, FlowState, FlowTimes, NO_POLICY, NetPort,
+        PortTransport,
+    },
     decide::{self, Judging, Rules},
-    fields::{Address, Place, addresses},
+    fields::{Address, Place, addresses, source, words},
     icmp,
     packet::Packet,
     parse::{Family, Headers, parse},
@@ -169,6 +172,9 @@ pub fn track<P: Packet, T: Tracking>(packet: P, tables: &T) {
     let Some(judging) = Judging::now(tables) else { return };
     let Some(times) = tables.flow_times(judging.slot) else { return };
     let summary = summary.in_zone(zone::of(packet, tables, judging));
+    if packet.is_forwarded() && is_forged(packet, tables, judging, summary.place()) {
+        return;
+    }
     let tracker =
         Tracker { packet, tables, judging, alive: Alive { now: tables.jiffies(), hz: tables.hz(), times } };
     let ends = |carried| Ends {
@@ -185,6 +191,21 @@ pub fn track<P: Packet, T: Tracking>(packet: P, tables: &T) {
         }
         _ => {}
     }
+}
+
+/// True where a packet that is forwarded cannot come from its source: from an address of this box, or from one that is guarded
+/// against those behind this leg and lies behind another, where it goes out by the leg that it came in by. Who sends
+/// such packets would open doors in another's name. Out of line: few boxes forward.
+#[inline(never)]
+fn is_forged<P: Packet, T: Rules>(packet: P, tables: &T, judging: Judging, place: Place) -> bool {
+    if !judging.has(Features::TARGETS) {
+        return false;
+    }
+    let Some(source) = source(packet, place) else { return false };
+    // A box with one leg sends back what it forwards, so zones have to say that there are several.
+    let sent_back = judging.has(Features::ZONES) && packet.is_sent_back();
+    let listed = tables.listed(judging.slot, place.zone(), words(source));
+    listed.is_some_and(|target| target.policy != NO_POLICY && (target.host || sent_back))
 }
 
 const TCP: u8 = Form::Tcp as u8;

@@ -52,6 +52,12 @@ pub trait Packet: Copy {
         false
     }
 
+    /// True for what goes out by the interface that it came in by.
+    #[inline(always)]
+    fn is_sent_back(self) -> bool {
+        false
+    }
+
     /// The same values, of which the verifier knows nothing any more. It then takes all ways that lead here for the same
     /// one instead of following each; only the kernel program does anything here.
     #[inline(always)]

@@ -15,7 +15,7 @@ use crate::{
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Summary {
     /// Bits 0-7 [`Form`], 8-15 a reason or the IP protocol, 16-23 TCP flags or ICMP type, 24-31 time to live or hop limit,
-    /// 32 multicast group, 33 broadcast, 34 fragmented.
+    /// 32 multicast group, 33 broadcast, 34 fragmented, 35 an IP header was read.
     pub first: u64,
     /// Bits 0-15 destination port, of ICMP the identifier of an echo, and 16-31 source port as they lie in the packet, 32-63 the [`Place`].
     pub second: u64,
@@ -42,6 +42,7 @@ pub enum Form {
 const GROUP: u64 = 1 << 32;
 const BROADCAST: u64 = 1 << 33;
 const FRAGMENTED: u64 = 1 << 34;
+const PLACED: u64 = 1 << 35;
 
 impl Summary {
     /// Packs what the parser found.
@@ -49,15 +50,16 @@ impl Summary {
     #[must_use]
     pub fn new(parsed: Result<Kind, ParseError>, headers: &Headers) -> Self {
         let (form, code) = match parsed {
-            Err(error) => return Self::settled(error.reason()),
-            Ok(Kind::NonIp) => return Self::settled(Reason::NonIp),
+            Err(error) => return Self::settled(error.reason(), headers),
+            Ok(Kind::NonIp) => return Self::settled(Reason::NonIp, headers),
             Ok(Kind::LaterFragment) => (Form::LaterFragment, headers.protocol),
             Ok(Kind::Ports(PortTransport::Tcp)) => (Form::Tcp, headers.protocol),
             Ok(Kind::Ports(PortTransport::Udp)) => (Form::Udp, headers.protocol),
             Ok(Kind::Icmp) => (Form::Icmp, headers.protocol),
             Ok(Kind::Other) => (Form::Other, headers.protocol),
         };
-        let mut first = form as u64
+        let mut first = PLACED
+            | form as u64
             | u64::from(code) << 8
             | u64::from(headers.flags) << 16
             | u64::from(headers.hop_limit) << 24;
@@ -78,8 +80,14 @@ impl Summary {
     }
 
     #[inline(always)]
-    const fn settled(reason: Reason) -> Self {
-        Self { first: Form::Settled as u64 | (reason as u64) << 8, second: 0 }
+    fn settled(reason: Reason, headers: &Headers) -> Self {
+        let first = Form::Settled as u64 | (reason as u64) << 8;
+        // The family is known once the addresses can be read.
+        if headers.family.is_some() {
+            Self { first: first | PLACED, second: u64::from(Place::of(headers).to_bits()) << 32 }
+        } else {
+            Self { first, second: 0 }
+        }
     }
 
     /// The form, as its value: an unknown one is none that [`Summary::new`] makes.
@@ -117,11 +125,11 @@ impl Summary {
         Place::from_bits((self.second >> 32) as u32)
     }
 
-    /// The same; `None` where the parser settled it, or found no IP header.
+    /// The same; `None` where there is none that could be read.
     #[inline(always)]
     #[must_use]
     pub const fn placed(self) -> Option<Place> {
-        if self.form() == Form::Settled as u8 { None } else { Some(self.place()) }
+        if self.first & PLACED == 0 { None } else { Some(self.place()) }
     }
 
     /// The same in a zone: a number below 16.

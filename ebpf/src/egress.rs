@@ -66,6 +66,11 @@ impl<'a> Packet for Frame<'a> {
         self.0.came_in_by() != 0
     }
 
+    #[inline(always)]
+    fn is_sent_back(self) -> bool {
+        self.0.came_in_by() == self.0.ifindex()
+    }
+
     /// What the box sends is not judged.
     #[inline(always)]
     fn options(self, _: usize, _: usize) -> Options {

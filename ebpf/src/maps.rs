@@ -234,6 +234,11 @@ impl<C: Passage> Rules for Kernel<C> {
     }
 
     #[inline(always)]
+    fn listed(&self, slot: u32, zone: u32, address: [u64; 2]) -> Option<Target> {
+        TARGETS.get(slot)?.listed(zone, address)
+    }
+
+    #[inline(always)]
     fn target(&self, slot: u32, zone: u32, address: [u64; 2]) -> Target {
         TARGETS.get(slot).map_or(Target::NONE, |table| table.find(zone, address))
     }

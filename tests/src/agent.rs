@@ -117,6 +117,11 @@ impl Instance {
         Ok(instance)
     }
 
+    /// Has another program run the binary from now on: one that takes its arguments.
+    pub fn run_by(&mut self, wrapper: &Path) {
+        wrapper.clone_into(&mut self.binary);
+    }
+
     /// The configuration file.
     pub fn config(&self) -> PathBuf {
         self.directory.path().join("lyncwall.toml")

@@ -141,7 +141,7 @@ fn a_mode_is_set_at_run_time_for_one_target_and_for_all() {
     own.said(&["mode", "audit"]);
     assert_eq!(own.audited(), [true, true]);
     let told = own.said(&["status"]);
-    assert!(told.contains("AUDIT: nothing is dropped (set at run time; the file says otherwise)"), "{told}");
+    assert!(told.contains("AUDIT: nothing is dropped (set at run time; the file says enforce)"), "{told}");
     own.said(&["mode", "enforce", "--target", "six"]);
     assert_eq!(own.audited(), [true, false]);
     assert_eq!(modes(&own.status()), (Audit, vec![Audit, Enforce]));

@@ -4,6 +4,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
+use lyncwall::api::Existing;
 use lyncwall::problem::Problems;
 use lyncwall_tests::agent::{Agent, Api, Finished};
 use lyncwall_tests::kernel::is_emulated;
@@ -285,6 +286,45 @@ fn a_file_that_was_tried_in_vain_is_not_taken_by_the_next_start() {
     let _agent = scene.instance.start().expect("the next agent");
     assert_eq!(management(&scene), [false, true]);
     expect_after(&scene, true);
+}
+
+/// The file stands where it was tried, and other changes are tried after it.
+#[test]
+fn a_confirmed_mode_does_not_bring_back_a_file_that_was_tried_in_vain() {
+    use lyncwall::config::Mode::{Audit, Enforce};
+
+    let scene = Scene::new().expect("a scene");
+    scene.instance.configure(&managed(22, &[BEFORE])).expect("a file");
+    let mut agent = scene.instance.start().expect("an agent");
+    let api = scene.instance.api().expect("a client");
+    scene.instance.configure(&managed(2222, &[AFTER])).expect("a file");
+    api.reload_within(600).expect("a reload");
+    api.rollback().expect("a way back");
+    // While a mode waits, after it was confirmed, and after it was gone back from.
+    for kept in [true, false] {
+        api.set_mode_with(None, Audit, 600, Existing::Cut).expect("a trial");
+        agent.kill().expect("a dead agent");
+        agent = scene.instance.start().expect("the next agent");
+        let status = api.status().expect("a status");
+        assert_eq!((status.mode, status.management.expect("a rule").tcp), (Audit, vec!["22".to_owned()]));
+        assert!(status.waiting.is_some());
+        if kept {
+            api.confirm().expect("a confirmation");
+        } else {
+            api.rollback().expect("a way back");
+        }
+        agent.kill().expect("a dead agent");
+        agent = scene.instance.start().expect("the next agent");
+        let status = api.status().expect("a status");
+        assert_eq!(status.management.expect("a rule").tcp, ["22"]);
+        assert_eq!(
+            (status.mode, status.targets[0].roles.as_slice()),
+            (if kept { Audit } else { Enforce }, &[BEFORE.to_owned()][..])
+        );
+        api.set_mode(None, Enforce).expect("a mode");
+    }
+    assert_eq!(management(&scene), [true, false]);
+    drop(agent);
 }
 
 #[test]

@@ -2,7 +2,7 @@
 //! on until they end.
 
 use std::fs;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread;
 use std::time::Duration;
@@ -421,7 +421,7 @@ fn the_command_line_tells_a_preview() {
         &own_name().expect("a name"),
         "Would be cut, unless drained: 25 connections",
         "and 5 more",
-        "what this side opened would go on: 0 flows",
+        "what is tracked would go on: 0 flows",
     ] {
         assert!(said.contains(text), "no {text:?} in:\n{said}");
     }
@@ -435,4 +435,30 @@ fn the_command_line_tells_a_preview() {
     let said = cli(&["switch", "--none"]).success().expect("a switch");
     assert!(said.contains("25 connections that came in at closed ports: cut"), "{said}");
     assert_eq!(cli(&["switch", "--existing", "keep", PROXY]).code, Some(1));
+}
+
+/// What a gateway forwards has no socket there, and connection tracking may not be loaded.
+#[test]
+fn what_is_forwarded_is_known_by_its_flows() {
+    let scene = Scene::new().expect("a scene");
+    let behind = scene.pair.behind().expect("a server behind");
+    let _near = server(&behind, PORT);
+    let file = format!(
+        "management = \"none\"\n[flows]\nlearn = 0\n[[zone]]\nname = \"outside\"\n[[zone]]\nname = \"inside\"\n\
+         [[interface]]\nname = \"host0\"\nzone = \"outside\"\n[[interface]]\nname = \"inner0\"\nzone = \"inside\"\n\
+         [[target]]\nname = \"pool\"\nzone = \"outside\"\naddress = [\"10.1.0.2\", \"fd00:1::2\"]\nroles = [\"{DIRECTOR}\"]\n"
+    );
+    scene.instance.configure(&file).expect("a file");
+    let _agent = scene.instance.start().expect("an agent");
+    let api = scene.instance.api().expect("a client");
+    let through =
+        [IpAddr::from(Pair::BEHIND_V4), Pair::BEHIND_V6.into()].map(|to| opened(&scene, (to, PORT).into()));
+    assert!(through.iter().all(answers));
+    let told = preview(&api, &[PROXY]);
+    assert_eq!((told.cut.count, told.cut.first), (2, through.each_ref().map(connection).to_vec()));
+    let switched = api.switch_with(&[PROXY], None, Existing::Drain).expect("a switch");
+    assert_eq!(switched.settled, Some(Settled { existing: Existing::Drain, connections: 2 }));
+    assert!(through.iter().all(answers), "they go on");
+    let new = tcp_connect(&scene.pair.client, (Pair::BEHIND_V4, PORT).into(), BRIEF).expect("a try");
+    assert_eq!(new, TimedOut);
 }

@@ -39,6 +39,9 @@ struct Checked {
 struct Group {
     name: String,
     prefixes: usize,
+    /// The zone that it is, in the place of prefixes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    zone: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -61,7 +64,11 @@ pub(crate) fn run(options: &Options, output: &Output) -> anyhow::Result<()> {
             .config
             .groups
             .iter()
-            .map(|group| Group { name: group.name.to_string(), prefixes: group.prefixes.len() })
+            .map(|group| Group {
+                name: group.name.to_string(),
+                prefixes: group.prefixes.len(),
+                zone: group.zone.map(|zone| plan.config.zones[zone].name.clone()),
+            })
             .collect(),
         allow: plan.config.allow.iter().map(|rule| rule.name.clone()).collect(),
         warnings: [plan.warnings(&settings), exposure::warnings(&plan, &settings)].concat(),
@@ -77,9 +84,10 @@ pub(crate) fn run(options: &Options, output: &Output) -> anyhow::Result<()> {
         table.row([format!("target {}", target.name), roles]);
     }
     if !checked.groups.is_empty() {
-        let group = |group: &Group| match group.prefixes {
-            1 => format!("{} (1 prefix)", group.name),
-            several => format!("{} ({several} prefixes)", group.name),
+        let group = |group: &Group| match (&group.zone, group.prefixes) {
+            (Some(zone), _) => format!("{} (zone {zone})", group.name),
+            (None, 1) => format!("{} (1 prefix)", group.name),
+            (None, several) => format!("{} ({several} prefixes)", group.name),
         };
         table.row(["groups".to_owned(), checked.groups.iter().map(group).collect::<Vec<_>>().join(", ")]);
     }

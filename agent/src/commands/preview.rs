@@ -54,7 +54,7 @@ fn tell(previewed: &Previewed, output: &Output) -> anyhow::Result<()> {
     if *count == 0 {
         output.line("no connection that stands would be cut")?;
     }
-    output.line(&format!("what this side opened would go on: {}", flows(previewed.flows)))?;
+    output.line(&format!("what is tracked would go on: {}", flows(previewed.flows)))?;
     for warning in &previewed.warnings {
         output.warn(warning);
     }

@@ -40,7 +40,8 @@ pub(crate) async fn run(options: &Options, socket: &Path, pin_dir: &Path, state_
         generation = status.generation,
         load_ms = status.program.load_ms,
         interfaces = %status.interfaces.iter().map(|interface| format!("{} ({})", interface.name, interface.mode)).collect::<Vec<_>>().join(", "),
-        "enforcing"
+        mode = status.mode.as_str(),
+        "guarding"
     );
     for warning in status.warnings.iter().filter(|warning| !said.contains(warning)) {
         tracing::warn!("{warning}");

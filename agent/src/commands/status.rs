@@ -2,6 +2,7 @@
 
 use lyncwall::api::{Kernel, Management, Status, Waiting};
 use lyncwall::client::Client;
+use lyncwall::config::Mode;
 
 use crate::output::{Output, Table};
 
@@ -13,9 +14,10 @@ pub(crate) async fn run(client: &Client, output: &Output) -> anyhow::Result<()> 
     let mut table = Table::plain();
     let mut row = |name: &str, value: String| table.row([name.to_owned(), value]);
     let modes = status.targets.iter().map(|target| (&*target.name, target.mode));
-    let as_the_file = status.mode == status.file_mode
-        && status.targets.iter().all(|target| target.mode == target.file_mode);
-    let set = if as_the_file { "" } else { " (set at run time; the file says otherwise)" };
+    let set = match (status.mode, status.file_mode) {
+        (now, file) if now != file => format!(" (set at run time; the file says {})", file.as_str()),
+        _ => String::new(),
+    };
     row("mode", format!("{}{set}, generation {}", super::mode(status.mode, modes), status.generation));
     if let Some(waiting) = &status.waiting {
         row("to confirm", waiting_for(waiting));
@@ -76,12 +78,13 @@ pub(crate) async fn run(client: &Client, output: &Output) -> anyhow::Result<()> 
     }
     output.section("Open besides the roles", &allow)?;
 
-    let mut targets = Table::new(["target", "address", "roles", "open tcp", "open udp"]);
+    let mut targets = Table::new(["target", "mode", "address", "roles", "open tcp", "open udp"]);
     for target in status.targets {
         let changed =
             if target.roles == target.file_roles { "" } else { " (switched; the file says otherwise)" };
         targets.row([
             target.name,
+            set_mode(target.mode, target.file_mode),
             target.address.join(" "),
             format!("{}{changed}", some(&target.roles, "no role")),
             some(&target.tcp, "-"),
@@ -98,9 +101,16 @@ pub(crate) async fn run(client: &Client, output: &Output) -> anyhow::Result<()> 
     Ok(())
 }
 
+/// A mode, and that of the file where that is another.
+fn set_mode(now: Mode, file: Mode) -> String {
+    let differs =
+        if now == file { String::new() } else { format!(" (set; the file says {})", file.as_str()) };
+    format!("{}{differs}", now.as_str())
+}
+
 /// What happens if nobody confirms.
 fn waiting_for(waiting: &Waiting) -> String {
-    let mut back = vec![super::mode_of(waiting.mode, &waiting.targets), super::roles_of(&waiting.targets)];
+    let mut back = vec![super::roles_of(&waiting.targets)];
     back.extend(waiting.changes.iter().cloned());
     format!("within {} s by `lyncwall confirm`, else goes back to {}", waiting.seconds, back.join("; "))
 }

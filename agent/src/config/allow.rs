@@ -189,6 +189,9 @@ fn target(node: &Node<'_>, targets: Option<&[String]>) -> Option<Name> {
     let names: Vec<&str> = targets.iter().map(String::as_str).collect();
     let fix = match nearest(text, &names) {
         Some(name) => format!("did you mean `{name}`?"),
+        None if names.is_empty() => {
+            "give the targets names, or leave the key out for any destination".to_owned()
+        }
         None => format!("write one of {}, or leave the key out for any destination", names.join(", ")),
     };
     node.problem(format!("there is no target `{text}`"), fix);

@@ -60,7 +60,7 @@ pub(super) fn config(text: &str, file: &Path) -> (Option<Declared>, Result<Confi
         let management = management(top);
         let zones = Zones::read(top);
         let interfaces = zones::interfaces(top, &zones);
-        let targets = targets(top, &zones);
+        let (targets, checked) = targets(top, &zones);
         let groups = Groups::read(top, &zones);
         let roles = Roles::read(top);
         let names = groups.names.as_ref();
@@ -69,9 +69,9 @@ pub(super) fn config(text: &str, file: &Path) -> (Option<Declared>, Result<Confi
         let flows = flows::flows(top);
         let limit = limit::limit(top);
         let zones = zones.checked(interfaces.as_deref(), targets.as_deref());
-        declared = catalogue.clone().zip(targets.clone()).map(|(catalogue, targets)| Declared {
+        declared = catalogue.clone().map(|catalogue| Declared {
             catalogue,
-            targets,
+            targets: checked,
             groups: groups.names,
             roles: roles.known.clone(),
             roles_are_sound: roles.sound,
@@ -169,7 +169,14 @@ struct TargetsSeen {
     several: bool,
 }
 
-fn targets(top: &Table<'_>, zones: &Zones) -> Option<Vec<Target>> {
+/// The targets; and all whose roles could be read, whatever else is wrong with them.
+fn targets(top: &Table<'_>, zones: &Zones) -> (Option<Vec<Target>>, Vec<Target>) {
+    let mut checked = Vec::new();
+    let read = read_targets(top, zones, &mut checked);
+    (read, checked)
+}
+
+fn read_targets(top: &Table<'_>, zones: &Zones, checked: &mut Vec<Target>) -> Option<Vec<Target>> {
     let fix = "add a `[[target]]` with its `roles`";
     let Some(node) = top.get("target") else {
         top.missing("target", "there is no target, so no role could hold", fix);
@@ -186,11 +193,17 @@ fn targets(top: &Table<'_>, zones: &Zones) -> Option<Vec<Target>> {
         count: 0,
         several: tables.len() > 1,
     };
-    let read: Vec<Option<Target>> = tables.iter().map(|table| target(table, zones, &mut seen)).collect();
+    let read: Vec<Option<Target>> =
+        tables.iter().map(|table| target(table, zones, &mut seen, checked)).collect();
     read.into_iter().collect()
 }
 
-fn target(table: &Table<'_>, zones: &Zones, seen: &mut TargetsSeen) -> Option<Target> {
+fn target(
+    table: &Table<'_>,
+    zones: &Zones,
+    seen: &mut TargetsSeen,
+    checked: &mut Vec<Target>,
+) -> Option<Target> {
     let name = if seen.several {
         table.required("name", "give each target a name where there are several")
     } else {
@@ -211,6 +224,19 @@ fn target(table: &Table<'_>, zones: &Zones, seen: &mut TargetsSeen) -> Option<Ta
     let limit = limit::limit(table);
     let mode = table.get("mode").map_or(Some(None), |node| node.choice(&MODES).map(Some));
     let takeover = takeover(table, address.as_ref());
+    // What is missing or wrong is told already; who checks references has no use for it.
+    let any = Name::new("host").ok();
+    checked.extend(roles.clone().zip(name.clone().or(any)).map(|(roles, name)| Target {
+        name,
+        zone: 0,
+        address: Address::Host,
+        roles,
+        overrides: overrides.clone().unwrap_or_default(),
+        optional: optional.clone().unwrap_or_default(),
+        limit: None,
+        mode: None,
+        takeover: false,
+    }));
     Some(Target {
         name: name?,
         zone: zone?,

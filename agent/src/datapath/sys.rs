@@ -160,11 +160,10 @@ pub(super) fn each_element<K: Pod, V: Pod>(
         };
         // SAFETY: the member that the call was made with; a plain integer.
         let found = unsafe { attr.batch.count as usize }.min(BATCH);
-        // SAFETY: the kernel filled so many of either, which any bytes make valid, and there is room for a batch.
-        unsafe {
-            keys.set_len(found);
-            values.set_len(found);
-        }
+        // SAFETY: the kernel filled so many, which any bytes make valid, and there is room for a batch.
+        unsafe { keys.set_len(found) };
+        // SAFETY: as above.
+        unsafe { values.set_len(found) };
         keys.iter().zip(&values).for_each(|(key, value)| look(key, value));
         if is_last {
             return Ok(());
@@ -187,8 +186,11 @@ pub(super) fn tcx_programs(ifindex: u32) -> io::Result<Vec<u32>> {
     attr.query.prog_ids = ids.as_mut_ptr() as u64;
     attr.query.__bindgen_anon_2.count = MOST as u32;
     bpf(bpf_cmd::BPF_PROG_QUERY, &mut attr)?;
-    // SAFETY: the member that the call was made with; a plain integer.
-    ids.truncate(unsafe { attr.query.__bindgen_anon_2.count } as usize);
+    // SAFETY: the member that the call was made with, of plain integers.
+    let query = unsafe { attr.query };
+    // SAFETY: as above.
+    let count = unsafe { query.__bindgen_anon_2.count };
+    ids.truncate(count as usize);
     Ok(ids)
 }
 

@@ -15,7 +15,7 @@ use crate::plan::{Plan, Settings};
 use crate::policy::{Comparison, TargetInput, compile};
 use crate::problem::{Problem, Problems};
 use crate::services::Services;
-use crate::standing::{Protocol, Standing};
+use crate::standing::{self, Standing};
 
 use super::store::Store;
 
@@ -27,18 +27,23 @@ const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
 pub(super) struct Waiting {
     /// The generation that waits. Where the live word has no deadline, it tells whether that one was confirmed.
     generation: u64,
+    /// True where a file is tried: its text is in the [`Store`].
+    reload: bool,
     pub(super) settings: Settings,
     file: Settings,
 }
 
 impl Waiting {
-    /// What `generation` has to leave beside itself.
-    pub(super) fn under(hold: Hold, memory: &Memory, generation: u64) -> Option<Self> {
+    /// What `generation` has to leave beside itself, of a `reload` or of settings.
+    pub(super) fn under(hold: Hold, memory: &Memory, generation: u64, reload: bool) -> Option<Self> {
         match hold {
             Hold::ForGood => None,
-            Hold::Until(_) => {
-                Some(Self { generation, settings: memory.settings.clone(), file: memory.file.clone() })
-            }
+            Hold::Until(_) => Some(Self {
+                generation,
+                reload,
+                settings: memory.settings.clone(),
+                file: memory.file.clone(),
+            }),
             Hold::Alike => memory.waiting.clone().map(|waiting| Self { generation, ..waiting }),
         }
     }
@@ -64,14 +69,20 @@ pub(super) fn resume(
     if let Some(waiting) = memory.waiting.take() {
         match datapath.time_left()? {
             Some(left) if !left.is_zero() => {
-                memory.waiting = Some(waiting);
-                let before = store.plan(&plan).unwrap_or_else(|| plan.clone());
                 tracing::warn!(seconds = left.as_secs(), "a change waits to be confirmed");
-                return Ok(Resumed { plan, replaced: false, before: Some(before) });
+                let before = store.plan(&plan).unwrap_or_else(|| plan.clone());
+                // What waits goes on as it is, whatever the file says by now.
+                let tried = if waiting.reload { store.tried_plan(&plan) } else { Some(before.clone()) };
+                let tried = tried.unwrap_or_else(|| plan.clone());
+                let replaced = tried.text != plan.text;
+                memory.waiting = Some(waiting);
+                return Ok(Resumed { plan: tried, replaced, before: Some(before) });
             }
             // Confirmed, and the agent ended before it could write that down.
             None if datapath.live()?.number == waiting.generation => {
-                return Ok(Resumed { plan, replaced: false, before: None });
+                if waiting.reload && store.tried() == Some(&plan.text) {
+                    return Ok(Resumed { plan, replaced: false, before: None });
+                }
             }
             Some(_) | None => {
                 datapath.go_back();
@@ -86,7 +97,7 @@ pub(super) fn resume(
         Some(before) => {
             tracing::warn!(
                 file = %plan.file.display(),
-                "the file was tried and not confirmed: what was before it holds until a reload"
+                "the file was tried and not confirmed, or refused: what was before it holds until a reload"
             );
             Ok(Resumed { plan: before, replaced: true, before: None })
         }
@@ -137,13 +148,14 @@ impl Firewall {
         }
         self.datapath.confirm();
         self.before = None;
-        self.memory.waiting = None;
+        // Settings that are confirmed say nothing about a file that was tried before.
+        let taken = self.memory.waiting.take().is_some_and(|waiting| waiting.reload);
         // It holds from here on, so nothing is an error any more.
         let mut warnings = Vec::new();
         if let Err(error) = self.leave_before() {
             warnings.push(format!("what only the configuration before let in may still get in: {error:#}"));
         }
-        warnings.extend(self.keep(true));
+        warnings.extend(self.keep(taken));
         Ok(api::Confirmed {
             generation: self.datapath.live()?.number,
             targets: api::TargetState::all(&self.memory.settings),
@@ -234,28 +246,45 @@ impl Firewall {
         }
     }
 
-    /// Refuses a change that shuts a standing management session out: one to a port of `[management]`, before or after it.
+    /// The standing management sessions that a change shuts out: TCP to a port of `[management]`, before or after it.
+    ///
+    /// # Errors
+    /// Where the kernel does not list its sockets.
+    pub(super) fn sessions_shut_out(&self, plan: &Plan, comparison: &Comparison) -> Result<Vec<Standing>> {
+        let management: Vec<_> =
+            [&self.plan, plan].into_iter().filter_map(|plan| plan.config.management.as_ref()).collect();
+        let ports = || management.iter().flat_map(|management| &management.tcp);
+        let mut sessions = standing::sessions().context("looking for management sessions")?;
+        sessions.retain(|session| ports().any(|ports| ports.contains(session.local.port())));
+        self.shut_out_of(plan, comparison, sessions)
+    }
+
+    /// Refuses a change that shuts such a session out.
     ///
     /// # Errors
     /// [`Problems`] that name the sessions.
     pub(super) fn shuts_nobody_out(&self, plan: &Plan, comparison: &Comparison) -> Result<()> {
-        let management: Vec<_> =
-            [&self.plan, plan].into_iter().filter_map(|plan| plan.config.management.as_ref()).collect();
-        let ports = || management.iter().flat_map(|management| &management.tcp);
-        let is_session = |session: &Standing| {
-            session.protocol == Protocol::Tcp && ports().any(|ports| ports.contains(session.local.port()))
-        };
-        let shut_out = self
-            .shut_out_where(plan, comparison, is_session)
-            .context("looking for management sessions; with `--confirm 60s` nobody looks")?;
         let mut problems = Problems::default();
-        for Standing { local, remote, .. } in shut_out {
+        for Standing { local, remote, .. } in self.sessions_shut_out(plan, comparison)? {
             problems.push(Problem::new(
                 format!("the management session from {remote} to {local} would be shut out"),
-                "keep its source and port in [management], or try it for a time: add `--confirm 60s`",
+                "keep its source and port in [management]; or add `--confirm 60s`, and confirm by another session",
             ));
         }
         Ok(problems.or(())?)
+    }
+
+    /// The same as warnings, of a change that is made all the same.
+    pub(super) fn shuts_out(&self, plan: &Plan, comparison: &Comparison) -> Vec<String> {
+        match self.sessions_shut_out(plan, comparison) {
+            Ok(sessions) => sessions
+                .iter()
+                .map(|Standing { local, remote, .. }| {
+                    format!("the management session from {remote} to {local} is not let in any more")
+                })
+                .collect(),
+            Err(error) => vec![format!("{error:#}")],
+        }
     }
 
     /// Lets what was before hold for good, in the kernel and here. Returns what the targets opened until now.

@@ -45,6 +45,7 @@ impl Firewall {
         let cut = self.shut_out(&self.plan, &comparison)?;
         let fill = self.datapath.flow_fill()?;
         let mut warnings = self.warnings(&self.plan, &all)?;
+        warnings.extend(self.shuts_out(&self.plan, &comparison));
         if self.before.is_some() {
             warnings.push("a change waits to be confirmed: until then no other can be made".to_owned());
         }
@@ -109,23 +110,23 @@ impl Firewall {
 
     /// The connections that stand and whose packets get in before a change and not after it.
     fn shut_out(&self, plan: &Plan, comparison: &Comparison) -> Result<Vec<Standing>> {
-        self.shut_out_where(plan, comparison, |_| true)
-    }
-
-    /// The same, of those that are `looked_at`.
-    pub(super) fn shut_out_where(
-        &self,
-        plan: &Plan,
-        comparison: &Comparison,
-        looked_at: impl Fn(&Standing) -> bool,
-    ) -> Result<Vec<Standing>> {
         let mut standing = standing::inbound().context("listing the connections that stand")?;
         // Where connection tracking is not loaded, nothing else knows what is forwarded.
         standing.extend(self.datapath.forwarded(&machine::addresses()?, plan.config.flows.times)?);
         standing.sort_unstable();
         standing.dedup();
-        let shut_out = comparison.shut_out(standing.into_iter().filter(looked_at));
-        self.datapath.without_flow(shut_out, plan.config.flows.times, plan.config.zones.len())
+        self.shut_out_of(plan, comparison, standing)
+    }
+
+    /// Those of these.
+    pub(super) fn shut_out_of(
+        &self,
+        plan: &Plan,
+        comparison: &Comparison,
+        standing: Vec<Standing>,
+    ) -> Result<Vec<Standing>> {
+        let config = &plan.config;
+        self.datapath.without_flow(comparison.shut_out(standing), config.flows.times, config.zones.len())
     }
 
     /// A change to `plan` with `settings`, as it concerns connections that stand.

@@ -35,7 +35,7 @@ impl Firewall {
         warnings.extend(self.other_size()?);
         if self.before.is_none() && self.store.tried().is_some() {
             warnings.push(format!(
-                "the last reload was not confirmed: what holds is not what {} said then",
+                "the last reload was refused or not confirmed: what holds is not what {} said then",
                 self.plan.file.display()
             ));
         }

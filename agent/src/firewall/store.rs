@@ -80,11 +80,20 @@ impl Store {
     }
 
     fn parsed(&self, held: &Confirmed, plan: &Plan) -> Option<Plan> {
-        Plan::parse(&held.config, &plan.file)
+        self.read(&held.config, plan)
+    }
+
+    fn read(&self, text: &str, plan: &Plan) -> Option<Plan> {
+        Plan::parse(text, &plan.file)
             .inspect_err(|problems| {
                 tracing::warn!("the configuration in {} is no longer good: {problems}", self.file.display());
             })
             .ok()
+    }
+
+    /// What the last reload tried and nobody has confirmed, as it stood in the file of `plan`.
+    pub(super) fn tried_plan(&self, plan: &Plan) -> Option<Plan> {
+        self.read(self.tried()?, plan)
     }
 
     /// The text of the file that the last reload tried, where it was not confirmed.

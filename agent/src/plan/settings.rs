@@ -12,6 +12,7 @@ pub type Roles = BTreeMap<String, Vec<String>>;
 
 /// What can be changed at run time.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Settings {
     /// The roles of each target.
     pub roles: Roles,
@@ -109,12 +110,15 @@ impl Settings {
                 }
             }
         }
-        for (target, wanted) in &mut settings.modes {
-            if file.modes.get(target) == Some(wanted) {
-                *wanted = self.mode_of(target);
+        let stays = file.mode == settings.mode;
+        for target in &plan.config.targets {
+            let Some(wanted) = settings.modes.get_mut(&*target.name) else { continue };
+            let new = target.mode.is_none() && !file.modes.contains_key(&*target.name);
+            if file.modes.get(&*target.name) == Some(wanted) || new && stays {
+                *wanted = self.mode_of(&target.name);
             }
         }
-        if file.mode == settings.mode {
+        if stays {
             settings.mode = self.mode;
         }
         settings
@@ -188,7 +192,16 @@ mod tests {
         let under = now.under(&file.settings(), &changed);
         assert_eq!(modes(&under), (Audit, Audit, Enforce));
         assert_eq!(under.roles_of("old"), ["director-vip"]);
-        // A target that the file did not have has what the file says.
+        // A target that is new goes with the box.
+        let one = Plan::parse(
+            &file.text.replace("name = \"new\"", "name = \"other\"").replace("mode = \"audit\"", ""),
+            Path::new("test.toml"),
+        )
+        .unwrap_or_else(|problems| panic!("{problems}"));
+        let mut all = file.settings();
+        all.set_mode(None, Audit);
+        assert_eq!(all.under(&file.settings(), &one).mode_of("other"), Audit);
+        // And where the file says more of it, it has that.
         assert_eq!(modes(&Settings::default().under(&Settings::default(), &file)), (Enforce, Enforce, Audit));
     }
 

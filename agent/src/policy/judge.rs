@@ -121,6 +121,10 @@ impl Rules for HostTables<'_> {
         Some(table.zone(vlan))
     }
 
+    fn listed(&self, _slot: u32, zone: u32, address: [u64; 2]) -> Option<Target> {
+        self.compiled.targets.as_ref()?.listed(zone, address)
+    }
+
     fn target(&self, _slot: u32, zone: u32, address: [u64; 2]) -> Target {
         self.compiled.targets.as_ref().map_or(Target::NONE, |table| table.find(zone, address))
     }
@@ -264,7 +268,10 @@ pub(super) fn longest_match<T: Copy>(prefixes: &[(Prefix, T)], address: IpAddr) 
 
 fn source_record(compiled: &Compiled, zone: u32, address: Address) -> SourceRecord {
     let zone = compiled.generation.sources_behind(zone);
-    longest_match(&compiled.sources, address.ip()).unwrap_or_default().and(zone)
+    // They are in order, and may be 100,000.
+    let find = |prefix: Prefix| compiled.sources.binary_search_by_key(&prefix, |(known, _)| *known).ok();
+    let found = Prefix::around(address.ip()).find_map(find).map(|at| compiled.sources[at].1);
+    found.unwrap_or_default().and(zone)
 }
 
 #[cfg(test)]

@@ -36,7 +36,7 @@ pub(super) fn connections() -> Result<Vec<Standing>> {
 /// The same with what whoever began sends, where that is not this box: the tuple of the first packet, as it was on the
 /// wire.
 pub(super) fn both_ways() -> Result<Vec<Standing>> {
-    standing(|tracked| [tracked.reply, tracked.original])
+    standing(|tracked| [tracked.reply, tracked.original.filter(|_| tracked.stands)])
 }
 
 /// Some ways of each connection. What comes from an address of this box itself does not come in. The kernel walks its whole
@@ -61,6 +61,8 @@ fn standing(ways: fn(Tracked) -> [Option<Way>; 2]) -> Result<Vec<Standing>> {
 struct Tracked {
     original: Option<Way>,
     reply: Option<Way>,
+    /// False where it is only on the way to it.
+    stands: bool,
 }
 
 /// `None` for one that has ended.
@@ -79,8 +81,15 @@ fn tracked(answer: NetfilterMessage) -> Option<Tracked> {
         }
     }
     let is_tcp = [&original, &reply].into_iter().flatten().any(|way| way.protocol == Protocol::Tcp);
-    (!is_tcp || tcp_state.is_some_and(is_open)).then_some(Tracked { original, reply })
+    let stands = !is_tcp
+        || tcp_state.is_some_and(|state| is_open(state) && state >= ESTABLISHED && state != SYN_SENT2);
+    (!is_tcp || tcp_state.is_some_and(is_open)).then_some(Tracked { original, reply, stands })
 }
+
+/// Of `enum tcp_conntrack`.
+const ESTABLISHED: u8 = 3;
+/// Both sides have sent a SYN.
+const SYN_SENT2: u8 = 9;
 
 fn state(info: &ProtoInfo) -> Option<u8> {
     let ProtoInfo::TCP(attributes) = info else { return None };
@@ -94,8 +103,6 @@ fn state(info: &ProtoInfo) -> Option<u8> {
 fn is_open(state: u8) -> bool {
     const SYN_SENT: u8 = 1;
     const CLOSE_WAIT: u8 = 5;
-    /// Both sides have sent a SYN.
-    const SYN_SENT2: u8 = 9;
     matches!(state, SYN_SENT..=CLOSE_WAIT | SYN_SENT2)
 }
 

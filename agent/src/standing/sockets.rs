@@ -15,20 +15,38 @@ use super::{Listener, Protocol, Standing};
 use crate::netlink;
 
 pub(super) fn connections() -> Result<Vec<Standing>> {
-    let standing = |protocol| {
-        move |InetResponseHeader { socket_id: id, .. }| {
-            let local = SocketAddr::new(id.source_address, id.source_port);
-            let remote = SocketAddr::new(id.destination_address, id.destination_port);
-            (remote.port() != 0).then_some(())?;
-            Standing::new(protocol, local, remote)
-        }
-    };
-    let tcp = listed("TCP", IPPROTO_TCP, &open_tcp())?;
-    let mut all: Vec<Standing> = tcp.into_iter().filter_map(standing(Protocol::Tcp)).collect();
-    // A UDP socket with a peer is in the state of an established connection, any other one in that of a closed one.
-    let udp = listed("UDP", IPPROTO_UDP, &StateFlags::ESTABLISHED)?;
-    all.extend(udp.into_iter().filter_map(standing(Protocol::Udp)));
-    Ok(all)
+    Ok([tcp(&open_tcp())?, udp()?].concat())
+}
+
+/// Without those that are being opened from outside.
+pub(super) fn inbound() -> Result<Vec<Standing>> {
+    Ok([sessions()?, udp()?].concat())
+}
+
+/// Those of TCP among them, in order.
+pub(super) fn sessions() -> Result<Vec<Standing>> {
+    let mut sessions = tcp(&(open_tcp() - StateFlags::SYN_RECV))?;
+    sessions.sort_unstable();
+    Ok(sessions)
+}
+
+fn tcp(states: &StateFlags) -> Result<Vec<Standing>> {
+    let sockets = listed("TCP", IPPROTO_TCP, states)?;
+    Ok(sockets.into_iter().filter_map(|socket| standing(Protocol::Tcp, &socket)).collect())
+}
+
+/// A UDP socket with a peer is in the state of an established connection, any other one in that of a closed one.
+fn udp() -> Result<Vec<Standing>> {
+    let sockets = listed("UDP", IPPROTO_UDP, &StateFlags::ESTABLISHED)?;
+    Ok(sockets.into_iter().filter_map(|socket| standing(Protocol::Udp, &socket)).collect())
+}
+
+fn standing(protocol: Protocol, socket: &InetResponseHeader) -> Option<Standing> {
+    let id = &socket.socket_id;
+    let local = SocketAddr::new(id.source_address, id.source_port);
+    let remote = SocketAddr::new(id.destination_address, id.destination_port);
+    (remote.port() != 0).then_some(())?;
+    Standing::new(protocol, local, remote)
 }
 
 /// TCP ports that some socket accepts connections at.

@@ -124,19 +124,28 @@ impl TargetTable {
         (sum >> (64 - TARGET_BUCKETS.trailing_zeros())) as usize
     }
 
+    /// The same, where it is in the table.
+    #[must_use]
+    #[inline(always)]
+    pub const fn listed(&self, zone: u32, address: [u64; 2]) -> Option<Target> {
+        let entry = &self.entries[Self::bucket(self.seed, address)];
+        if entry.address[0] == address[0] && entry.address[1] == address[1] {
+            let code = entry.zones[zone as usize & (ZONE_NUMBERS - 1)];
+            if code.0 != 0 {
+                return Some(code.target());
+            }
+        }
+        None
+    }
+
     /// The target of an address in a zone.
     #[must_use]
     #[inline(always)]
     pub const fn find(&self, zone: u32, address: [u64; 2]) -> Target {
-        let zone = zone as usize & (ZONE_NUMBERS - 1);
-        let entry = &self.entries[Self::bucket(self.seed, address)];
-        if entry.address[0] == address[0] && entry.address[1] == address[1] {
-            let code = entry.zones[zone];
-            if code.0 != 0 {
-                return code.target();
-            }
+        if let Some(target) = self.listed(zone, address) {
+            return target;
         }
-        let rest = &self.zones[zone];
+        let rest = &self.zones[zone as usize & (ZONE_NUMBERS - 1)];
         let code = if is_to_many(address) { rest.groups } else { rest.others };
         code.target()
     }

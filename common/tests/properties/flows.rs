@@ -9,7 +9,7 @@ use lyncwall_common::flow::track;
 use proptest::prelude::*;
 
 use crate::frames::{Ip, Payload, Spec, spec};
-use crate::verdict::{Firsts, ends, expected, unsound};
+use crate::verdict::{Firsts, ends, expected, unsound, unspared};
 use crate::world::{HZ, State, World, world};
 
 /// Zone, protocol, this side and its port, the far side and its port.
@@ -220,6 +220,7 @@ proptest! {
                 continue;
             }
             let (reason, _) = expected(&world, &mut model, spec, &built, state.jiffies, &mut firsts);
+            let reason = unspared(&world, spec, reason, state.jiffies);
             prop_assert_eq!(judge(&built.bytes[..], &state).reason, reason, "{:?}", spec);
         }
     }

@@ -208,13 +208,18 @@ fn passes(world: &World, zone: Option<u32>, reason: Reason) -> bool {
     }
 }
 
-/// Whether audit mode lets a frame go that is to be dropped: that of its destination, if it was looked at, else that of what
-/// has no target.
+/// Whether audit mode lets a frame go that is to be dropped.
 fn is_spared(world: &World, spec: &Spec) -> bool {
     let (_, destination) = ends(spec);
     let zone = world.zone(&spec.tags);
-    let policy = world.listed(zone, destination).or(world.rest(zone));
-    world.audits(policy.filter(|_| unsound(spec).is_none()))
+    world.audits(world.listed(zone, destination).or(world.rest(zone)))
+}
+
+/// A source that is blocked is not spared, for whatever reason above the block-list's it was to be dropped.
+pub(crate) fn unspared(world: &World, spec: &Spec, reason: Reason, now: u64) -> Reason {
+    let (source, _) = ends(spec);
+    let spared = !passes(world, world.zone(&spec.tags), reason) && is_spared(world, spec);
+    if spared && world.is_blocked(source, now) { Reason::Blocked } else { reason }
 }
 
 /// `spared` is whether audit mode lets the frame go; `None` where that is not known.
@@ -257,6 +262,7 @@ proptest! {
             state.jiffies += seconds * HZ;
             let built = spec.build();
             let (reason, counter) = expected(&world, &mut flows, spec, &built, state.jiffies, &mut firsts);
+            let reason = unspared(&world, spec, reason, state.jiffies);
             let verdict = judge(&built.bytes[..], &state);
             prop_assert_eq!(verdict.reason, reason, "{:?}", spec);
             prop_assert_eq!(verdict.counter, counter.unwrap_or(u32::MAX), "{:?}", spec);

@@ -227,6 +227,10 @@ impl Rules for State<'_> {
         self.world.zone(&[(false, vlan)])
     }
 
+    fn listed(&self, slot: u32, zone: u32, address: [u64; 2]) -> Option<Target> {
+        Some(self.target(slot, zone, address)).filter(|target| !target.host)
+    }
+
     fn target(&self, _: u32, zone: u32, address: [u64; 2]) -> Target {
         let zone = Some(zone).filter(|zone| *zone != NO_ZONE);
         let mut bytes = [0; 16];

@@ -9,6 +9,7 @@ mod proxy;
 mod scan;
 mod sip;
 mod time;
+mod unit;
 mod vlans;
 mod vrrp;
 

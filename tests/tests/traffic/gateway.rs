@@ -1,17 +1,17 @@
 //! A gateway with two legs: its addresses, and zones that come and are refused. `samples` runs the sample of a gateway.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use lyncwall_tests::agent::Api;
 use lyncwall_tests::netns::Pair;
-use lyncwall_tests::packet::Tcp;
+use lyncwall_tests::packet::{Tcp, Udp, ip};
 use lyncwall_tests::scene::{Config, Scene};
 use lyncwall_tests::traffic::Outcome::{Answered, TimedOut};
 use lyncwall_tests::traffic::{FrameSocket, eventually, tcp_exchange, tcp_open};
 
-use super::{BRIEF, PATIENT, expect_tcp, tcp_servers};
+use super::{BRIEF, PATIENT, expect_tcp, expect_udp, tcp_servers, udp_servers};
 
 /// A Front End with Mediation on it behind the inner leg, which may call what its roles call.
 const ZONES: &str = r#"
@@ -95,6 +95,39 @@ fn a_box_that_forwards_is_its_addresses_as_they_come_and_go() {
 
     gateway.forward(false).expect("forwarding");
     assert!(judged_within(&scene, &api, later, "allowed", "pass") < A_SECOND);
+}
+
+/// A rule that lets a server's questions out holds for whoever writes the server's address into a packet. The gateway sends such
+/// a packet back to where it came from; that must not open the way for an answer.
+#[test]
+fn a_packet_in_a_servers_name_that_is_sent_back_opens_nothing() {
+    let rule = "\n[[allow]]\nname = \"resolvers\"\ntransport = \"udp\"\nports = [53]\n\
+                from = [\"fd00:1::2\", \"2001:db8::2\", \"10.1.0.2\"]\n\
+                [[target]]\nname = \"gateway\"\nzone = \"outside\"\naddress = \"host\"\nroles = []\n";
+    let scene = Scene::new().expect("a scene");
+    let server = scene.pair.behind().expect("a server behind");
+    scene.instance.configure(&format!("{ZONES}{rule}")).expect("a file");
+    let _agent = scene.instance.start().expect("an agent");
+    let api = scene.instance.api().expect("a client");
+    let _resolver = udp_servers(&scene.pair.client, &[53]);
+    let sender = FrameSocket::open(&scene.pair.client, Pair::CLIENT_LINK).expect("a socket");
+    let far = Scene::CLIENT[1];
+    let count = |reason: &str, action: &str| api.counters().expect("counters").of(reason, action);
+    // The server itself is answered.
+    expect_udp(&server, 9998, (far, 53).into(), Answered);
+    let established = count("established", "pass");
+    for own in [IpAddr::V6(Pair::BEHIND_V6), IpAddr::V6(Pair::HOST_V6)] {
+        let (let_out, dropped) = (count("allow", "pass"), count("closed", "drop"));
+        let flows = api.status().expect("a status").flows.added;
+        let forged = Pair::frame().with(ip(own, far)).with(Udp::new(9999, 53)).build();
+        sender.send(&forged).expect("a frame");
+        assert!(eventually(PATIENT, || count("allow", "pass") > let_out), "the rule lets it pass");
+        let knock = Pair::frame().with(ip(far, own)).with(Udp::new(53, 9999)).build();
+        sender.send(&knock).expect("a frame");
+        assert!(eventually(PATIENT, || count("closed", "drop") > dropped), "{own}: it is not dropped");
+        assert_eq!(api.status().expect("a status").flows.added, flows, "{own}");
+    }
+    assert_eq!(count("established", "pass"), established);
 }
 
 /// The other of two gateways held the address until now, and the connections that go through it.

@@ -215,6 +215,16 @@ fn the_program_keeps_to_the_ends_and_the_longest_prefix_hides_none() {
             firewall.datapath.block(&[(narrow, None)]).expect("a list");
             firewall.install(&Policy::of(World::Host, Mode::Audit).compiled);
             assert_eq!(firewall.judge(&frame), Action::Drop, "in audit mode as well");
+            // Rows that stand above the block-list's let nobody on it pass either.
+            let source = || between(CLIENT[side], HOST[side]);
+            let null = source().with(Tcp { flags: 0, ..Tcp::new(40_000, 443) });
+            let empty = source().with(Udp { length: Some(0), ..Udp::new(4000, 161) });
+            for packet in [null, empty] {
+                let before = firewall.counts();
+                assert_eq!(firewall.judge(&packet.build()), Action::Drop, "in audit mode as well");
+                let counted = firewall.counts().since(&before);
+                assert_eq!(counted, [(Some(Reason::Blocked), Action::Drop, 1)]);
+            }
             firewall.install(&policy.compiled);
             assert_eq!(firewall.judge(&frame), Action::Drop);
             firewall.datapath.unblock(&[narrow]).expect("a list");

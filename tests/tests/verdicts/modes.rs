@@ -4,7 +4,7 @@ use lyncwall::config::Mode::{self, Audit, Enforce};
 use lyncwall::policy::{HostTables, Input};
 use lyncwall_common::reason::{Action, Reason};
 use lyncwall_tests::bpffs::Bpffs;
-use lyncwall_tests::packet::{Packet, Payload, Tcp, protocol};
+use lyncwall_tests::packet::{Ethernet, Packet, Payload, Tcp, Udp, protocol};
 use lyncwall_tests::prerequisites::require_root;
 
 use crate::firewall::{Entry, Firewall};
@@ -58,11 +58,18 @@ fn frames(both: &Both<'_>, side: usize, [rest, server, own, within]: [Mode; 4]) 
     expect(both, &[], syn(far, to_box, 444), Reason::Source, own);
     expect(both, &[OPEN], syn(far, to_server, 5068), Reason::Closed, within);
     both.expect(&[], syn(far, to_server, 5068), Reason::Allowed, Some("sip"));
-    // In no target: by its address, by its direction, or as nobody gets as far as looking for one.
+    // In no target: by its address, by its direction, or as it has none that could be read.
     expect(both, &[], syn(far, elsewhere, 443), Reason::Unmatched, rest);
     expect(both, &[INSIDE], syn(to_server, far, 5080), Reason::Unmatched, rest);
-    let tiny = syn(far, to_server, 5068).fragments(8, 8).remove(0);
-    expect(both, &[], tiny, Reason::FragmentTiny, rest);
+    // Forms that Linux takes all the same, so they go by the target as well.
+    for (to, mode) in [(to_server, server), (to_box, own), (elsewhere, rest)] {
+        let tiny = syn(far, to, 5068).fragments(8, 8).remove(0);
+        expect(both, &[], tiny, Reason::FragmentTiny, mode);
+        let empty = between(far, to).with(Udp { length: Some(0), ..Udp::new(4000, 161) });
+        expect(both, &[], empty, Reason::MalformedUdp, mode);
+    }
+    let hidden = Packet::ethernet(Ethernet::default()).with(Payload::of_ether_type(0x8847, vec![0; 46]));
+    expect(both, &[], hidden, Reason::Encapsulated, rest);
 }
 
 #[test]
@@ -86,7 +93,10 @@ fn a_box_that_is_the_only_target_has_its_mode_and_what_has_none_another() {
             expect(both, &[], syn(far, own, 5081), Reason::Closed, target);
             expect(both, &[], null(far, own), Reason::TcpFlags, target);
             let tiny = syn(far, own, 443).fragments(8, 8).remove(0);
-            expect(both, &[], tiny, Reason::FragmentTiny, rest);
+            expect(both, &[], tiny, Reason::FragmentTiny, target);
+            let hidden =
+                Packet::ethernet(Ethernet::default()).with(Payload::of_ether_type(0x8847, vec![0; 46]));
+            expect(both, &[], hidden, Reason::Encapsulated, rest);
         });
     }
 }

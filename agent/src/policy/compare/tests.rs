@@ -2,7 +2,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use lyncwall_common::abi::PortTransport::{self, Tcp, Udp};
 
-use super::Comparison;
+use super::{Comparison, Ways};
 use crate::config::{Allow, AllowWhat, Management, Mode, Name, Transport};
 use crate::policy::compile::tests::{host, input, listed, rule, tcp};
 use crate::policy::{CounterBook, Input, InterfaceInput, Ports, Rule, TargetInput, ZoneInput};
@@ -24,7 +24,8 @@ fn ip(text: &str) -> IpAddr {
 }
 
 fn compared(before: Input, after: Input) -> Comparison {
-    Comparison::new(before, after, &CounterBook::default(), vec![Leg::default()]).expect("policies that fit")
+    let ways = Ways { guarded: vec![Leg::default()], open: vec![] };
+    Comparison::new(before, after, &CounterBook::default(), ways).expect("policies that fit")
 }
 
 fn connection(protocol: Protocol, local: &str, remote: &str) -> Standing {
@@ -55,7 +56,8 @@ fn a_connection_is_looked_at_by_every_leg() {
         input.local = vec![ip("192.0.2.2")];
         input
     };
-    let legs = || vec![Leg { ifindex: 3, vlan: 0 }, Leg { ifindex: 3, vlan: 10 }];
+    let legs =
+        || Ways { guarded: vec![Leg { ifindex: 3, vlan: 0 }, Leg { ifindex: 3, vlan: 10 }], open: vec![] };
     let compared = |before, after| {
         Comparison::new(before, after, &CounterBook::default(), legs()).expect("policies that fit")
     };
@@ -95,6 +97,10 @@ fn a_connection_is_shut_out_where_its_port_was_open_to_it_and_closes() {
     assert_eq!(compared(before(), audit(after())).shut_out(all()), [], "audit mode drops nothing");
     let enforced = compared(audit(before()), before()).shut_out(all());
     assert_eq!(enforced, [others[2], others[3]], "what was closed all the time");
+    let ways = Ways { guarded: vec![], open: vec![Leg::default()] };
+    let begun =
+        Comparison::new(before(), before(), &CounterBook::default(), ways).expect("policies that fit");
+    assert_eq!(begun.shut_out(all()), [others[2], others[3]], "nothing was dropped on that leg");
 }
 
 #[test]
