@@ -1,6 +1,7 @@
 //! The firewall as a whole: what the file says, what holds at run time, and the kernel side that enforces it.
 
 mod blocked;
+mod change;
 mod confirm;
 mod failover;
 mod preview;
@@ -12,23 +13,21 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use lyncwall_common::abi::{Generation, TargetTable};
 use serde::{Deserialize, Serialize};
 
-use crate::api::{self, Existing};
 use crate::config::{self, OnExit};
 use crate::datapath::{Attach, Attached, Datapath, Detached, Events, Hold, Mode};
 use crate::machine;
 use crate::plan::{Machine, Plan, Settings};
-use crate::policy::{Comparison, Compiled, CounterBook, Input, TargetInput, compile};
-use crate::problem::{Problem, Problems};
+use crate::policy::{Compiled, CounterBook, Input, TargetInput, compile};
+use crate::problem::Problems;
 use crate::services::Services;
 use confirm::{Waiting, resume};
 use failover::Takeover;
-use report::port_changes;
 
 pub use store::Store;
 
@@ -66,29 +65,6 @@ impl Fit {
     fn is_of(&self, compiled: &Compiled) -> bool {
         self.generation == compiled.generation && self.targets == compiled.targets
     }
-}
-
-/// A change that is about to be made.
-struct Change<'a> {
-    plan: &'a Plan,
-    settings: &'a Settings,
-    machine: &'a Machine,
-    /// What it means to connections that stand.
-    comparison: Comparison,
-    /// True where the file was read for it.
-    reload: bool,
-    how: How,
-}
-
-/// How a change is made.
-#[derive(Clone, Copy)]
-struct How {
-    /// When it was asked for.
-    start: Instant,
-    /// Within which time it is to be confirmed.
-    confirm: Option<Duration>,
-    /// What becomes of connections that come in at ports which close.
-    existing: Existing,
 }
 
 /// What outlives the agent, beside the maps.
@@ -199,142 +175,6 @@ impl Firewall {
         Ok(())
     }
 
-    /// Gives a target other roles. Where there is one target, `target` may be left out. With a time to `confirm`, from
-    /// a second to a day, they hold for good only where [`Firewall::confirm`] follows within it. `existing` says what becomes
-    /// of connections that come in at ports which close.
-    ///
-    /// # Errors
-    /// [`Problems`] for an unknown target or role, for another time, and where another change waits to be confirmed. The
-    /// policy before goes on judging then.
-    pub fn switch(
-        &mut self,
-        target: Option<&str>,
-        roles: &[String],
-        confirm: Option<Duration>,
-        existing: Existing,
-    ) -> Result<api::Switched> {
-        let how = How { start: Instant::now(), confirm, existing };
-        self.nothing_waits()?;
-        let mut problems = Problems::default();
-        problems.extend(confirm::check(confirm).err());
-        let settings = self.with_roles(target, roles, problems)?;
-        self.set(&settings, how)
-    }
-
-    /// Gives a target another mode, or the whole box and all of its targets. `confirm` and `existing` are as for
-    /// [`Firewall::switch`]: what audit mode lets in is as if its port were open.
-    ///
-    /// # Errors
-    /// As [`Firewall::switch`], and [`Problems`] where a standing management session would be shut out and nothing is to be
-    /// confirmed.
-    pub fn set_mode(
-        &mut self,
-        target: Option<&str>,
-        mode: config::Mode,
-        confirm: Option<Duration>,
-        existing: Existing,
-    ) -> Result<api::Switched> {
-        let how = How { start: Instant::now(), confirm, existing };
-        self.nothing_waits()?;
-        let mut problems = Problems::default();
-        problems.extend(confirm::check(confirm).err());
-        let settings = self.with_mode(target, mode, problems)?;
-        self.set(&settings, how)
-    }
-
-    /// Makes settings hold under the configuration that there is.
-    fn set(&mut self, settings: &Settings, how: How) -> Result<api::Switched> {
-        let plan = self.plan.clone();
-        let machine = &machine::look_again(&plan.config)?;
-        let comparison = self.standing_in_the_way(&plan, settings, machine)?;
-        let shut_out = match how.confirm {
-            Some(_) => self.shuts_out(&plan, &comparison),
-            None => self.shuts_nobody_out(&plan, &comparison).map(|()| Vec::new())?,
-        };
-        let change = Change { plan: &plan, settings, machine, comparison, reload: false, how };
-        let mut switched = self.change(&change)?;
-        switched.warnings.extend(shut_out);
-        match how.confirm {
-            Some(_) => self.before = Some(plan),
-            None => switched.warnings.extend(self.keep(false)),
-        }
-        Ok(switched)
-    }
-
-    /// Reads the configuration file again and enforces what it says now. Roles and modes that were set at run time stay,
-    /// unless the file gives the target others than before. `confirm` and `existing` are as for [`Firewall::switch`]; until then,
-    /// who may manage the box before or after may do so.
-    ///
-    /// # Errors
-    /// [`Problems`] for a bad file, for one that shuts a standing management session out where nothing is to be confirmed,
-    /// and as [`Firewall::switch`]. The policy before goes on judging then.
-    pub fn reload(&mut self, confirm: Option<Duration>, existing: Existing) -> Result<api::Switched> {
-        let how = How { start: Instant::now(), confirm, existing };
-        self.nothing_waits()?;
-        let plan = match (confirm::check(confirm), Plan::read(&self.plan.file)) {
-            (Ok(()), plan) => plan?,
-            (Err(problem), plan) => {
-                let mut problems = plan.err().unwrap_or_default();
-                problems.push(problem);
-                return Err(problems.into());
-            }
-        };
-        let machine = machine::look(&plan.config)?;
-        let settings = self.memory.settings.under(&self.memory.file, &plan);
-        // Compiled once before anything is attached, so that a bad file changes nothing.
-        let comparison = self.standing_in_the_way(&plan, &settings, &machine)?;
-        let tried_before = match confirm {
-            Some(_) => self.about_to_try(&plan)?,
-            None => {
-                if let Err(refused) = self.shuts_nobody_out(&plan, &comparison) {
-                    // The next start must not take what was refused here.
-                    if let Err(error) = self.about_to_try(&plan) {
-                        tracing::warn!("the next start may take the file: {error:#}");
-                    }
-                    return Err(refused);
-                }
-                None
-            }
-        };
-        let shut_out = if confirm.is_some() { self.shuts_out(&plan, &comparison) } else { Vec::new() };
-        let change =
-            Change { plan: &plan, settings: &settings, machine: &machine, comparison, reload: true, how };
-        let mut switched = match self.attach_and_change(&change) {
-            Ok(switched) => switched,
-            Err(error) => {
-                if confirm.is_some() {
-                    self.not_tried(tried_before);
-                }
-                return Err(error);
-            }
-        };
-        switched.warnings.extend(shut_out);
-        self.services = Arc::new(Services::of(&plan.catalogue));
-        let before = std::mem::replace(&mut self.plan, plan.clone());
-        match confirm {
-            Some(_) => self.before = Some(before.clone()),
-            None => {
-                self.detach_others(&plan)?;
-                switched.warnings.extend(self.keep(true));
-            }
-        }
-        self.follow_zones(&before);
-        Ok(switched)
-    }
-
-    /// All or nothing: an interface that was attached to for a change that fails is detached again.
-    fn attach_and_change(&mut self, change: &Change<'_>) -> Result<api::Switched> {
-        let before: Vec<String> =
-            self.datapath.status()?.interfaces.into_iter().map(|attached| attached.interface).collect();
-        let attached = self.take_over(change.plan, change.plan.config.flows.learn);
-        let changed = attached.and_then(|()| self.change(change));
-        if changed.is_err() {
-            let before: Vec<&str> = before.iter().map(String::as_str).collect();
-            self.datapath.detach_interfaces_except(&before)?;
-        }
-        changed
-    }
-
     /// Detaches from interfaces that the configuration does not name.
     fn detach_others(&mut self, plan: &Plan) -> Result<()> {
         let keep: Vec<&str> = plan.config.interfaces.iter().map(|interface| &*interface.name).collect();
@@ -428,70 +268,6 @@ impl Firewall {
             tracing::warn!("the next start brings the block-list back: {error:#}");
         }
         Ok(detached)
-    }
-
-    fn target(&self, wanted: Option<&str>) -> Result<String, Problem> {
-        let names: Vec<&str> = self.plan.config.targets.iter().map(|target| &*target.name).collect();
-        match (wanted, names.as_slice()) {
-            (None, [only]) => Ok((*only).to_owned()),
-            (None, _) => Err(Problem::new(
-                "there is more than one target",
-                format!("name one by --target: {}", names.join(", ")),
-            )),
-            (Some(wanted), _) if names.contains(&wanted) => Ok(wanted.to_owned()),
-            (Some(wanted), _) => Err(Problem::new(
-                format!("there is no target {wanted}"),
-                format!("name one of {}", names.join(", ")),
-            )),
-        }
-    }
-
-    /// Installs, and says what that opened and closed.
-    fn change(&mut self, change: &Change<'_>) -> Result<api::Switched> {
-        let Change { plan, settings, machine, comparison, reload, how: How { start, confirm, existing } } =
-            change;
-        let hold = self.hold(*confirm)?;
-        let drained = match existing {
-            Existing::Cut => Vec::new(),
-            Existing::Drain => self.drain(plan, comparison)?,
-        };
-        let changes = [plan.differences(&self.plan), settings.mode_changes(&self.memory.settings)].concat();
-        let before = std::mem::take(&mut self.targets);
-        let generation = match self.install_for(plan, settings, machine, (hold, *reload)) {
-            Ok(generation) => generation,
-            Err(error) => {
-                self.targets = before;
-                return Err(error);
-            }
-        };
-        // It judges from here on, so nothing is an error any more.
-        let settled = match existing {
-            Existing::Cut => None,
-            Existing::Drain => Some(self.drain_the_rest(plan, comparison, &drained)),
-        };
-        let micros = u64::try_from(start.elapsed().as_micros()).unwrap_or(u64::MAX);
-        let settled = settled.unwrap_or_else(|| self.count_cut(plan, comparison));
-        let mut warnings = self.warnings(plan, settings)?;
-        let settled = match settled {
-            Ok(more) => Some(api::Settled { existing: *existing, connections: drained.len() as u64 + more }),
-            Err(error) => {
-                warnings.push(format!("what became of connections that stand is not known: {error:#}"));
-                None
-            }
-        };
-        let (opened, closed) = port_changes(plan, &before, &self.targets);
-        Ok(api::Switched {
-            generation,
-            mode: settings.mode,
-            changes,
-            targets: api::TargetState::all(settings),
-            opened,
-            closed,
-            micros,
-            confirm: confirm.map(|time| time.as_secs()),
-            settled,
-            warnings,
-        })
     }
 
     /// Installs what holds already for a machine that has changed, or for a new agent: a change that waits to be
