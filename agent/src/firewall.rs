@@ -121,7 +121,8 @@ impl Firewall {
                 .context("reading what an earlier agent stored beside the maps")?,
             None => store.memory(),
         };
-        let confirm::Resumed { plan, replaced, before } = resume(&mut datapath, &mut memory, plan, &store)?;
+        let confirm::Resumed { plan, replaced, before, left } =
+            resume(&mut datapath, &mut memory, plan, &store)?;
         let machine = if replaced { machine::look_again(&plan.config)? } else { machine };
         let services = Arc::new(Services::of(&plan.catalogue));
         let settings = memory.settings.under(&memory.file, &plan);
@@ -141,6 +142,9 @@ impl Firewall {
         let blocked = if fresh { firewall.block_again() } else { Ok(()) };
         match blocked.and_then(|()| firewall.enforce(&machine, &settings)) {
             Ok(()) => {
+                if let Some(tried) = left {
+                    firewall.follow_zones(&tried);
+                }
                 if firewall.before.is_none() {
                     firewall.keep(!replaced);
                 }

@@ -41,7 +41,7 @@ pub const STATE_BYTES: usize = 32 * 1024;
 pub const STATE_ELEMENTS: u32 = 64;
 
 /// The version of everything in this module.
-pub const ABI_VERSION: u32 = 3;
+pub const ABI_VERSION: u32 = 4;
 
 /// Names of the maps, as in the object and under the pin directory.
 pub mod map {

@@ -193,9 +193,9 @@ pub fn track<P: Packet, T: Tracking>(packet: P, tables: &T) {
     }
 }
 
-/// True where a packet that is forwarded cannot come from its source: from an address of this box, or from one that is guarded
-/// against those behind this leg and lies behind another, where it goes out by the leg that it came in by. Who sends
-/// such packets would open doors in another's name. Out of line: few boxes forward.
+/// True where a packet that is forwarded cannot come from its source: one that goes out by the leg that it came in by, in the name
+/// of a target that is guarded against those behind this leg, and so lies behind another. Who sends such packets would open
+/// doors in another's name. Out of line: few boxes forward.
 #[inline(never)]
 fn is_forged<P: Packet, T: Rules>(packet: P, tables: &T, judging: Judging, place: Place) -> bool {
     if !judging.has(Features::TARGETS) {
@@ -203,9 +203,14 @@ fn is_forged<P: Packet, T: Rules>(packet: P, tables: &T, judging: Judging, place
     }
     let Some(source) = source(packet, place) else { return false };
     // A box with one leg sends back what it forwards, so zones have to say that there are several.
-    let sent_back = judging.has(Features::ZONES) && packet.is_sent_back();
+    if !judging.has(Features::ZONES) || !packet.is_sent_back() {
+        return false;
+    }
     let listed = tables.listed(judging.slot, place.zone(), words(source));
-    listed.is_some_and(|target| target.policy != NO_POLICY && (target.host || sent_back))
+    // The box's own address is there after source NAT as well. Linux takes no IPv4 packet that comes with it
+    // (`fib_validate_source`); NAT of IPv6 that sends packets back is rare.
+    let may_be_own = matches!(place.family(), Family::V4);
+    listed.is_some_and(|target| target.policy != NO_POLICY && !(target.host && may_be_own))
 }
 
 const TCP: u8 = Form::Tcp as u8;

@@ -8,10 +8,25 @@ use lyncwall_common::abi::PortTransport::{Tcp, Udp};
 use lyncwall_tests::netns::{Netns, Pair};
 use lyncwall_tests::prerequisites::require_root;
 use lyncwall_tests::scene::Scene;
-use lyncwall_tests::traffic::{Outcome, TcpEcho, UdpEcho, eventually, ping, tcp_open, udp_exchange};
+use lyncwall_tests::traffic::{
+    Outcome, TcpEcho, UdpEcho, eventually, ping, tcp_exchange, tcp_open, udp_exchange,
+};
 
 /// For an answer that comes, on an emulated machine as well.
 const PATIENT: Duration = Duration::from_secs(60);
+
+/// What comes from behind leaves with an address of the box; connection tracking is on.
+const MASQUERADE: &str = "table inet nat {
+    chain out {
+        type nat hook postrouting priority 100
+        oifname \"host0\" ip saddr 10.1.0.0/24 masquerade
+        oifname \"host0\" ip6 saddr fd00:1::/64 masquerade
+    }
+    chain tracked {
+        type filter hook prerouting priority 0
+        ct state established accept
+    }
+}";
 
 #[test]
 fn sockets_with_a_peer_elsewhere_stand_and_no_others() {
@@ -104,25 +119,35 @@ fn a_connection_that_ends_stands_no_more() {
     assert!(eventually(PATIENT, || standing(&pair.host).is_empty()), "{:?}", standing(&pair.host));
 }
 
+/// After source NAT the source is an address of the box, and yet it is no forged one.
+#[test]
+fn what_a_masquerading_box_forwards_is_answered_through_the_firewall() {
+    let scene = Scene::new().expect("a scene");
+    let inner = scene.pair.hidden().expect("a namespace behind");
+    nft(&scene.pair.host, MASQUERADE);
+    let file = "management = \"none\"\n[flows]\nlearn = 0\n[[zone]]\nname = \"outside\"\n\
+                [[zone]]\nname = \"inside\"\noutbound = \"any\"\n\
+                [[interface]]\nname = \"host0\"\nzone = \"outside\"\n[[interface]]\nname = \"inner0\"\nzone = \"inside\"\n\
+                [[target]]\nzone = \"outside\"\nroles = []\n";
+    scene.instance.configure(file).expect("a file");
+    let _agent = scene.instance.start().expect("an agent");
+    for client in Scene::CLIENT {
+        let _server = TcpEcho::start(&scene.pair.client, (client, 5061)).expect("a server");
+        let _answerer = UdpEcho::start(&scene.pair.client, (client, 3478)).expect("a server");
+        let stream = opened(&inner, (client, 5061).into());
+        assert_eq!(tcp_exchange(&stream, PATIENT).expect("a try"), Outcome::Answered);
+        let answer = udp_exchange(&inner, 40_000, (client, 3478).into(), PATIENT).expect("a try");
+        assert_eq!(answer, Outcome::Answered);
+        assert_eq!(ping(&inner, client, PATIENT).expect("a try"), Outcome::Answered);
+    }
+}
+
 #[test]
 fn what_a_masquerading_box_forwards_stands_with_its_addresses_on_the_wire() {
     require_root();
     let pair = Pair::new().expect("namespaces");
     let inner = pair.hidden().expect("a namespace behind");
-    nft(
-        &pair.host,
-        "table inet nat {
-            chain out {
-                type nat hook postrouting priority 100
-                oifname \"host0\" ip saddr 10.1.0.0/24 masquerade
-                oifname \"host0\" ip6 saddr fd00:1::/64 masquerade
-            }
-            chain tracked {
-                type filter hook prerouting priority 0
-                ct state established accept
-            }
-        }",
-    );
+    nft(&pair.host, MASQUERADE);
     let mut servers = Vec::new();
     let mut answerers = Vec::new();
     let mut open = Vec::new();

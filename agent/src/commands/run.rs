@@ -40,7 +40,7 @@ pub(crate) async fn run(options: &Options, socket: &Path, pin_dir: &Path, state_
         generation = status.generation,
         load_ms = status.program.load_ms,
         interfaces = %status.interfaces.iter().map(|interface| format!("{} ({})", interface.name, interface.mode)).collect::<Vec<_>>().join(", "),
-        mode = status.mode.as_str(),
+        mode = super::mode(status.mode, status.targets.iter().map(|target| (&*target.name, target.mode))),
         "guarding"
     );
     for warning in status.warnings.iter().filter(|warning| !said.contains(warning)) {

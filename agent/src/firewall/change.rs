@@ -128,7 +128,8 @@ impl Firewall {
             None => {
                 if let Err(refused) = self.shuts_nobody_out(&plan, &comparison) {
                     // The next start must not take what was refused here.
-                    if let Err(error) = self.about_to_try(&plan) {
+                    let refuses = refused.is::<Problems>() && plan.text != self.plan.text;
+                    if refuses && let Err(error) = self.about_to_try(&plan) {
                         tracing::warn!("the next start may take the file: {error:#}");
                     }
                     return Err(refused);
@@ -212,7 +213,11 @@ impl Firewall {
         // It judges from here on, so nothing is an error any more.
         let settled = match existing {
             Existing::Cut => None,
-            Existing::Drain => Some(self.drain_the_rest(plan, comparison, &drained)),
+            Existing::Drain => {
+                let more = self.drain_the_rest(plan, comparison, &drained);
+                self.keep_drained();
+                Some(more)
+            }
         };
         let micros = u64::try_from(start.elapsed().as_micros()).unwrap_or(u64::MAX);
         let settled = settled.unwrap_or_else(|| self.count_cut(plan, comparison));

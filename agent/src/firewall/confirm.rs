@@ -56,6 +56,8 @@ pub(super) struct Resumed {
     pub(super) replaced: bool,
     /// The configuration to go back to, where a change waits for its confirmation still.
     pub(super) before: Option<Plan>,
+    /// The configuration that was tried, where the program has gone back from it.
+    pub(super) left: Option<Plan>,
 }
 
 /// Finds out whether a change that an earlier agent made waits still, was confirmed or went back, and makes `memory`
@@ -66,26 +68,28 @@ pub(super) fn resume(
     plan: Plan,
     store: &Store,
 ) -> Result<Resumed> {
+    let mut left = None;
     if let Some(waiting) = memory.waiting.take() {
         match datapath.time_left()? {
-            Some(left) if !left.is_zero() => {
-                tracing::warn!(seconds = left.as_secs(), "a change waits to be confirmed");
+            Some(time) if !time.is_zero() => {
+                tracing::warn!(seconds = time.as_secs(), "a change waits to be confirmed");
                 let before = store.plan(&plan).unwrap_or_else(|| plan.clone());
                 // What waits goes on as it is, whatever the file says by now.
                 let tried = if waiting.reload { store.tried_plan(&plan) } else { Some(before.clone()) };
                 let tried = tried.unwrap_or_else(|| plan.clone());
                 let replaced = tried.text != plan.text;
                 memory.waiting = Some(waiting);
-                return Ok(Resumed { plan: tried, replaced, before: Some(before) });
+                return Ok(Resumed { plan: tried, replaced, before: Some(before), left });
             }
             // Confirmed, and the agent ended before it could write that down.
             None if datapath.live()?.number == waiting.generation => {
                 if waiting.reload && store.tried() == Some(&plan.text) {
-                    return Ok(Resumed { plan, replaced: false, before: None });
+                    return Ok(Resumed { plan, replaced: false, before: None, left });
                 }
             }
             Some(_) | None => {
                 datapath.go_back();
+                left = if waiting.reload { store.tried_plan(&plan) } else { None };
                 memory.settings = waiting.settings;
                 memory.file = waiting.file;
                 memory.counters.rolled_back();
@@ -99,9 +103,9 @@ pub(super) fn resume(
                 file = %plan.file.display(),
                 "the file was tried and not confirmed, or refused: what was before it holds until a reload"
             );
-            Ok(Resumed { plan: before, replaced: true, before: None })
+            Ok(Resumed { plan: before, replaced: true, before: None, left })
         }
-        None => Ok(Resumed { plan, replaced: false, before: None }),
+        None => Ok(Resumed { plan, replaced: false, before: None, left }),
     }
 }
 

@@ -26,16 +26,17 @@ impl Firewall {
     /// while, in what leaves.
     pub(super) fn take_connections_over(&mut self, machine: &Machine) -> Result<()> {
         let came = came_over(&self.plan, &self.addresses, &machine.addresses);
-        self.addresses.clone_from(&machine.addresses);
         if came.is_empty() {
+            self.addresses.clone_from(&machine.addresses);
             return Ok(());
         }
-        self.datapath.set_learning(Some(WINDOW))?;
         let known = match self.takeover.take() {
             Some(earlier) => earlier.known,
             None => self.datapath.known_flows()?,
         };
+        self.datapath.set_learning(Some(WINDOW))?;
         self.takeover = Some(Takeover { until: Instant::now() + WINDOW, known });
+        self.addresses.clone_from(&machine.addresses);
         let addresses = came.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
         tracing::info!(
             addresses,
@@ -54,6 +55,22 @@ impl Firewall {
         match self.takeover.take_if(|takeover| takeover.until <= Instant::now()) {
             Some(over) => self.forget_accepted(&over.known),
             None => Ok(()),
+        }
+    }
+
+    /// Ends learning, but for a window that is open still.
+    pub(super) fn end_learning(&mut self) -> Result<()> {
+        let left =
+            self.takeover.as_ref().map(|takeover| takeover.until.saturating_duration_since(Instant::now()));
+        self.datapath.set_learning(left.filter(|left| !left.is_zero()))
+    }
+
+    /// What was let go on while a window is open is not forgotten when that is over.
+    pub(super) fn keep_drained(&mut self) {
+        let Some(takeover) = &mut self.takeover else { return };
+        match self.datapath.known_flows() {
+            Ok(known) => takeover.known = known,
+            Err(error) => tracing::warn!("what was let go on may be cut: {error:#}"),
         }
     }
 }

@@ -139,14 +139,19 @@ impl Firewall {
         settings: &Settings,
         machine: &Machine,
     ) -> Result<Comparison> {
-        // The interfaces of the configuration before have places of their own in its list.
-        let before = self.plan.input(&self.memory.settings, &machine::look_again(&self.plan.config)?)?;
         let after = plan.input(settings, machine)?;
         let guarded: Vec<u32> =
             self.datapath.status()?.interfaces.iter().map(|attached| attached.ifindex).collect();
         let ways = Ways {
             guarded: plan.legs(&machine.only(|ifindex| guarded.contains(&ifindex))),
             open: plan.legs(&machine.only(|ifindex| !guarded.contains(&ifindex))),
+        };
+        let before = if ways.guarded.is_empty() {
+            // Nobody asks what held before, and at a start it may be what this plan no longer knows.
+            after.clone()
+        } else {
+            // The interfaces of the configuration before have places of their own in its list.
+            self.plan.input(&self.memory.settings, &machine::look_again(&self.plan.config)?)?
         };
         Ok(Comparison::new(before, after, &self.memory.counters, ways)?)
     }

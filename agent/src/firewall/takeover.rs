@@ -25,6 +25,8 @@ impl Firewall {
         self.datapath.check_interfaces(&wanted)?;
         let names: Vec<&str> = wanted.iter().map(|(name, _)| *name).collect();
         if self.datapath.watches(&names)? {
+            // An agent before this one may have left it on.
+            self.end_learning()?;
             self.datapath.attach_egress(&names)?;
             return self.attach(plan);
         }
@@ -32,7 +34,7 @@ impl Firewall {
         // Before the program is there, so that nothing that goes out is overlooked.
         self.datapath.set_learning(Some(learn + ENOUGH))?;
         let attached = self.watch_and_seed(plan, &names, learn, &known).and_then(|()| self.attach(plan));
-        self.datapath.set_learning(None)?;
+        self.end_learning()?;
         attached?;
         // What was picked up between the first look and now.
         self.forget_accepted(&known)
@@ -80,7 +82,7 @@ impl Firewall {
         self.datapath.set_learning(Some(learn + ENOUGH))?;
         thread::sleep(learn);
         let seeded = self.seed(plan, &known);
-        self.datapath.set_learning(None)?;
+        self.end_learning()?;
         seeded?;
         self.forget_accepted(&known)
     }

@@ -81,13 +81,13 @@ fn tracked(answer: NetfilterMessage) -> Option<Tracked> {
         }
     }
     let is_tcp = [&original, &reply].into_iter().flatten().any(|way| way.protocol == Protocol::Tcp);
-    let stands = !is_tcp
-        || tcp_state.is_some_and(|state| is_open(state) && state >= ESTABLISHED && state != SYN_SENT2);
+    let stands = !is_tcp || tcp_state.is_some_and(|state| matches!(state, ESTABLISHED..=CLOSE_WAIT));
     (!is_tcp || tcp_state.is_some_and(is_open)).then_some(Tracked { original, reply, stands })
 }
 
 /// Of `enum tcp_conntrack`.
 const ESTABLISHED: u8 = 3;
+const CLOSE_WAIT: u8 = 5;
 /// Both sides have sent a SYN.
 const SYN_SENT2: u8 = 9;
 
@@ -102,7 +102,6 @@ fn state(info: &ProtoInfo) -> Option<u8> {
 /// True for a connection that stands or is on the way to it (`enum tcp_conntrack`): not where both sides have ended it.
 fn is_open(state: u8) -> bool {
     const SYN_SENT: u8 = 1;
-    const CLOSE_WAIT: u8 = 5;
     matches!(state, SYN_SENT..=CLOSE_WAIT | SYN_SENT2)
 }
 

@@ -286,11 +286,11 @@ impl Tables for State<'_> {
         is_reply(packet, self, slot, ends)
     }
 
-    /// One of the entries, as a trie has one for an address: the one that lasts longest.
     fn in_audit<P: Packet>(&self, packet: P, judging: Judging, place: Option<Place>) -> bool {
         in_audit(packet, self, judging, place)
     }
 
+    /// One of the entries, as a trie has one for an address: the one that lasts longest.
     fn blocked(&self, source: Address) -> Option<Until> {
         let source = source.ip();
         let entries = self.world.blocked.iter().filter(|(blocked, _)| *blocked == source);

@@ -233,3 +233,23 @@ fn the_tables_of_flows_are_as_large_as_the_file_said_when_they_were_made() {
     let (_agent, _) = scene.start(&sized(4096)).expect("an agent that begins anew");
     assert_eq!((status().flows.size, differs()), (4096, false));
 }
+
+/// What an agent stored may name what the file of today has no more.
+#[test]
+fn a_start_takes_the_files_roles_where_those_of_before_are_gone() {
+    let own = |name: &str| {
+        let role = format!("[[role]]\nname = \"{name}\"\n[[role.row]]\ntransport = \"tcp\"\nports = 9443\n");
+        Config::roles(&[name]).further(&format!("\n{role}"))
+    };
+    let scene = Scene::new().expect("a scene");
+    let (agent, _) = scene.start(&own("before")).expect("an agent");
+    scene.instance.cli(["detach"]).expect("a command").success().expect("an open box");
+    agent.wait().expect("it ends");
+    // After that there are no maps, as after a boot; the state directory has the roles.
+    let (agent, api) = scene.start(&own("after")).expect("an agent after the boot");
+    assert_eq!(api.status().expect("a status").targets[0].roles, ["after"]);
+    agent.kill().expect("a dead agent");
+    let (_agent, api) = scene.start(&own("again")).expect("the next agent");
+    assert_eq!(api.status().expect("a status").targets[0].roles, ["again"]);
+    assert_eq!(Openings::on(&scene.pair).open(&[443, 9443]), [9443]);
+}
