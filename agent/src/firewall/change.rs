@@ -53,12 +53,7 @@ impl Firewall {
         confirm: Option<Duration>,
         existing: Existing,
     ) -> Result<api::Switched> {
-        let how = How { start: Instant::now(), confirm, existing };
-        self.nothing_waits()?;
-        let mut problems = Problems::default();
-        problems.extend(confirm::check(confirm).err());
-        let settings = self.with_roles(target, roles, problems)?;
-        self.set(&settings, how)
+        self.set(confirm, existing, |firewall, problems| firewall.with_roles(target, roles, problems))
     }
 
     /// Gives a target another mode, or the whole box and all of its targets. `confirm` and `existing` are as for
@@ -74,16 +69,21 @@ impl Firewall {
         confirm: Option<Duration>,
         existing: Existing,
     ) -> Result<api::Switched> {
+        self.set(confirm, existing, |firewall, problems| firewall.with_mode(target, mode, problems))
+    }
+
+    /// Makes the settings that are `wanted` hold under the configuration that there is; they come with the problems so far.
+    fn set(
+        &mut self,
+        confirm: Option<Duration>,
+        existing: Existing,
+        wanted: impl FnOnce(&Self, Problems) -> Result<Settings, Problems>,
+    ) -> Result<api::Switched> {
         let how = How { start: Instant::now(), confirm, existing };
         self.nothing_waits()?;
         let mut problems = Problems::default();
         problems.extend(confirm::check(confirm).err());
-        let settings = self.with_mode(target, mode, problems)?;
-        self.set(&settings, how)
-    }
-
-    /// Makes settings hold under the configuration that there is.
-    fn set(&mut self, settings: &Settings, how: How) -> Result<api::Switched> {
+        let settings = &wanted(self, problems)?;
         let plan = self.plan.clone();
         let machine = &machine::look_again(&plan.config)?;
         let comparison = self.standing_in_the_way(&plan, settings, machine)?;
