@@ -18,7 +18,7 @@ use nix::sys::socket::{AddressFamily, SockFlag, SockProtocol, SockType, socket};
 
 pub use echo::{TcpEcho, UdpEcho};
 pub use frames::FrameSocket;
-pub use stream::{Received, Sent, StreamReceiver, send_streams};
+pub use stream::{Received, Sent, StreamReceiver, send_streams, send_streams_until};
 
 use crate::netns::Netns;
 

@@ -1,5 +1,7 @@
 //! The switch under traffic: each packet is judged by the roles before or by those after, never by a mixture.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -8,7 +10,7 @@ use lyncwall_tests::kernel::is_emulated;
 use lyncwall_tests::netns::Pair;
 use lyncwall_tests::packet::{Ethernet, Packet, Tcp, ip};
 use lyncwall_tests::scene::{Config, Scene};
-use lyncwall_tests::traffic::{Received, StreamReceiver, send_streams};
+use lyncwall_tests::traffic::{Received, StreamReceiver, send_streams_until};
 
 /// Roles by turns, each with the port that only it opens. The first stream is for the first.
 const SIDES: [(&str, u16); 2] = [("director-vip", 5061), ("mediation", 5067)];
@@ -16,26 +18,26 @@ const SIDES: [(&str, u16); 2] = [("director-vip", 5061), ("mediation", 5067)];
 /// How much happens.
 #[derive(Clone, Copy)]
 struct Extent {
-    /// Packets of each stream.
-    each: u64,
-    /// Switches while they come.
+    /// Switches while packets come.
     switches: u64,
-    /// The least and the greatest pace, in packets a second.
-    pace: [f64; 2],
+    /// Packets of both streams that are judged between two of them, at least.
+    step: u64,
+    /// Packets a second, at most.
+    pace: u32,
 }
 
 impl Extent {
     /// An emulated machine does the same in smaller numbers.
     fn of_this_machine() -> Self {
         match is_emulated() {
-            true => Self { each: 60_000, switches: 40, pace: [500.0, 10_000.0] },
-            false => Self { each: 1_000_000, switches: 150, pace: [20_000.0, 200_000.0] },
+            true => Self { switches: 40, step: 1_000, pace: 5_000 },
+            false => Self { switches: 150, step: 12_000, pace: 200_000 },
         }
     }
 
-    /// Packets of both streams from one switch to the next.
-    fn step(self) -> u64 {
-        2 * self.each / (self.switches + self.switches * 2 / 15)
+    /// Packets of each stream where the machine takes an hour for what it does in a minute elsewhere.
+    fn most(self) -> u64 {
+        100 * self.switches * self.step
     }
 }
 
@@ -61,64 +63,57 @@ fn judges(received: &Received, each: u64) -> Vec<usize> {
     passed.into_iter().enumerate().map(|(at, passed)| if passed { at % 2 } else { 1 - at % 2 }).collect()
 }
 
+/// Packets that have been judged so far.
+fn judged(api: &Api) -> u64 {
+    let status = api.status().expect("a status");
+    status.passed + status.dropped
+}
+
 /// Waits until so many packets have been judged.
 fn wait_for_judged(api: &Api, wanted: u64) {
     let end = Instant::now() + Duration::from_secs(300);
     loop {
-        let status = api.status().expect("a status");
-        if status.passed + status.dropped >= wanted {
+        let judged = judged(api);
+        if judged >= wanted {
             return;
         }
-        assert!(
-            Instant::now() < end,
-            "{} of {wanted} packets in five minutes",
-            status.passed + status.dropped
-        );
+        assert!(Instant::now() < end, "{judged} of {wanted} packets in five minutes");
         thread::sleep(Duration::from_millis(1));
     }
 }
 
-/// Switches to and fro before the packets come. Gives the number of the generation, and a pace of packets that leaves a
-/// switch its time on this machine.
-fn rehearse(api: &Api, extent: Extent) -> (u64, u32) {
-    let mut last = None;
-    let start = Instant::now();
-    for n in 1..=10 {
-        last = Some(api.switch(&[SIDES[n % 2].0]).expect("a switch").generation);
-    }
-    let pace = extent.step() as f64 * 10.0 / start.elapsed().as_secs_f64() / 3.0;
-    (last.expect("ten switches"), pace.clamp(extent.pace[0], extent.pace[1]) as u32)
-}
-
 #[test]
 fn each_stream_changes_its_verdict_exactly_once_per_switch() {
-    let extent @ Extent { each, switches, .. } = Extent::of_this_machine();
+    let extent @ Extent { switches, step, pace } = Extent::of_this_machine();
     let scene = Scene::new().expect("a scene");
     scene.pair.introduce().expect("neighbours");
     let (_agent, api) = scene.start(&Config::roles(&[SIDES[0].0]).attach("native")).expect("an agent");
     let receiver = StreamReceiver::start(&scene.pair.host, Pair::HOST_LINK, 2).expect("a receiver");
     let packets = [opening(0, SIDES[0].1), opening(1, SIDES[1].1)];
-    let (generation, pace) = rehearse(&api, extent);
-    let before = api.status().expect("a status");
-    let before = before.passed + before.dropped;
-    let mut last = before;
-    let client = scene.pair.client.clone();
-    let sender = thread::spawn(move || send_streams(&client, Pair::CLIENT_LINK, &packets, each, Some(pace)));
+    let generation = api.status().expect("a status").generation;
+    let enough = Arc::new(AtomicBool::new(false));
+    let sender = thread::spawn({
+        let (client, enough) = (scene.pair.client.clone(), Arc::clone(&enough));
+        move || {
+            let (link, most) = (Pair::CLIENT_LINK, extent.most());
+            send_streams_until(&client, link, &packets, most, Some(pace), &enough)
+        }
+    });
     let mut latencies = Vec::new();
     for n in 1..=switches {
-        // So that between any two switches, and before the first, packets of both streams are judged, however late the
-        // last one was.
-        wait_for_judged(&api, (before + n * extent.step()).max(last + 256));
+        // So that between any two switches, and before the first, packets of both streams are judged, however long a
+        // switch takes on this machine.
+        wait_for_judged(&api, judged(&api) + step);
         let start = Instant::now();
         let switched = api.switch(&[SIDES[n as usize % 2].0]).expect("a switch");
         latencies.push(start.elapsed());
         assert_eq!(switched.generation, generation + n);
-        let status = api.status().expect("a status");
-        last = status.passed + status.dropped;
     }
-    assert!(!sender.is_finished(), "the streams ended before the switches did");
+    wait_for_judged(&api, judged(&api) + step);
+    enough.store(true, Ordering::Release);
     let sent = sender.join().expect("a sender that does not panic").expect("two streams");
     let received = receiver.finish().expect("the numbers");
+    let each = sent.frames / 2;
 
     // Whatever is missing now, the firewall has dropped.
     let dropped_by_wire = scene.pair.client.statistics(Pair::CLIENT_LINK).expect("counts").tx_dropped;

@@ -46,6 +46,21 @@ pub fn send_streams(
     count: u64,
     pace: Option<u32>,
 ) -> Result<Sent> {
+    send_streams_until(from, interface, packets, count, pace, &AtomicBool::new(false))
+}
+
+/// As [`send_streams`], and no more of them once `stop` is set. Each stream then has the same number of frames.
+///
+/// # Errors
+/// As [`send_streams`].
+pub fn send_streams_until(
+    from: &Netns,
+    interface: &str,
+    packets: &[Packet],
+    most: u64,
+    pace: Option<u32>,
+    stop: &AtomicBool,
+) -> Result<Sent> {
     let socket = FrameSocket::open(from, interface)?;
     let numbers = (0_u32..).take(packets.len());
     let templates = packets
@@ -59,8 +74,11 @@ pub fn send_streams(
 
     let start = Instant::now();
     let (mut sent, mut retries) = (0, 0);
-    for first in (0..count).step_by(BATCH) {
-        let rounds = (count - first).min(BATCH as u64) as usize;
+    for first in (0..most).step_by(BATCH) {
+        if stop.load(Ordering::Acquire) {
+            break;
+        }
+        let rounds = (most - first).min(BATCH as u64) as usize;
         let batch = &mut frames[..rounds * templates.len()];
         for (n, frame) in batch.iter_mut().enumerate() {
             Marker::renumber(frame, first + (n / templates.len()) as u64);
