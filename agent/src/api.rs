@@ -5,6 +5,7 @@
 //! | `GET /v1/status` | [`Status`] |
 //! | `GET /v1/counters` | [`Counters`] |
 //! | `GET /v1/events` | one [`Event`] a line, until the client has enough |
+//! | `POST /v1/explain` with an [`Explain`] | [`Explained`] |
 //! | `POST /v1/preview` with a [`Preview`] | [`Previewed`] |
 //! | `POST /v1/switch` with a [`Switch`] | [`Switched`] |
 //! | `POST /v1/mode` with a [`SetMode`] | [`Switched`] |
@@ -19,12 +20,15 @@
 //! What the user can mend is answered with status 400 and [`Refusal`], anything else that fails with 500 and one.
 
 mod change;
+mod explain;
 
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
 use crate::config::{Mode, OnExit, Reading};
+
+pub use explain::{Explain, Explained, ExplainedGroup, ExplainedRow, ExplainedRule, Explanation};
 
 pub use change::{
     Confirmed, Connection, Connections, Existing, Listener, PortChange, Preview, Previewed, Reload, SetMode,
@@ -292,6 +296,12 @@ pub struct Counters {
     pub rules: Vec<RuleCount>,
     /// Drops by destination port, without zeroes.
     pub ports: Vec<PortCount>,
+    /// By interface, those that are gone among them.
+    #[serde(default)]
+    pub interfaces: Vec<InterfaceCount>,
+    /// Drops that were to be captured and were not, because of the rate limit or a full buffer.
+    #[serde(default)]
+    pub captures_lost: u64,
     /// Drops that got no event, because of the rate limit or a full buffer.
     pub events_lost: u64,
     /// Fragment verdicts that could not be remembered.
@@ -328,6 +338,20 @@ pub struct RuleCount {
     pub packets: u64,
 }
 
+/// Packets that came in by one interface.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InterfaceCount {
+    /// Its name.
+    pub name: String,
+    /// Packets that passed.
+    pub passed: u64,
+    /// Packets that were dropped.
+    pub dropped: u64,
+    /// Other interfaces whose packets are counted here as well: the kernel's numbers of them are a multiple of 256 apart.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub shared: Vec<String>,
+}
+
 /// Drops at one port.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PortCount {
@@ -352,6 +376,12 @@ pub struct Event {
     pub reason: String,
     /// The interface.
     pub interface: String,
+    /// The zone it came in by.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub zone: Option<String>,
+    /// The target it goes to; `ZONE (outbound)` where the zone says what may be called.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target: Option<String>,
     /// VLAN identifiers, outer first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub vlan: Vec<u16>,
@@ -384,6 +414,9 @@ pub struct Event {
     pub icmp: Option<[u8; 2]>,
     /// Length of the frame in bytes.
     pub length: u32,
+    /// What else is to be known, as `open to reverse-proxy only`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
 }
 
 /// What was taken away.

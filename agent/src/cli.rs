@@ -56,6 +56,9 @@ pub(crate) enum Command {
     Unblock(commands::block::UnblockOptions),
     /// Show the block-list, and how long each prefix is blocked still.
     Blocked,
+    /// Say what the program would do with a packet, and why: by which rule, from which printed row. Nothing is sent, and nothing is
+    /// counted or remembered of it.
+    Explain(commands::explain::Options),
     /// Show the counters by reason, rule and dropped port, again every second.
     Watch(commands::watch::Options),
     /// Print packets as they are dropped (in audit mode: would be): a sample, as each CPU's rate is limited.

@@ -7,6 +7,7 @@ pub(crate) mod confirm;
 pub(crate) mod detach;
 pub(crate) mod doctor;
 pub(crate) mod events;
+pub(crate) mod explain;
 pub(crate) mod mode;
 pub(crate) mod preview;
 pub(crate) mod roles;

@@ -27,6 +27,7 @@ mod sections;
 mod syntax;
 mod zones;
 
+pub(crate) use allow::protocol_number;
 pub use names::{InterfaceName, Name};
 
 pub use crate::catalogue::Reading;

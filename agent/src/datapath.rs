@@ -4,12 +4,14 @@
 //! ([`Datapath::open`]). Each concern has a file of its own below this one; `sys` is the only unsafe code.
 
 mod blocked;
+mod capture;
 mod changes;
 mod clock;
 mod control;
 mod counters;
 mod egress;
 mod events;
+mod explain;
 mod flows;
 mod install;
 mod interfaces;
@@ -30,14 +32,16 @@ use std::{fs, io};
 
 use anyhow::{Context as _, Result};
 use aya::Ebpf;
-use aya::maps::{MapData, RingBuf};
+use aya::maps::{MapData, PerfEventArray, RingBuf};
 use aya::programs::{Program, SchedClassifier, Xdp};
 use aya_obj::Object;
-use lyncwall_common::abi::{FLOWS, PortTransport, map, program};
+use lyncwall_common::abi::{Capture, FLOWS, PortTransport, map, program};
 
+pub use capture::{CapturedPacket, Captures};
 pub use changes::Changes;
 pub use counters::Counters;
 pub use events::Events;
+pub use explain::{Explanation, LONGEST, SHORTEST};
 pub use flows::{FlowFill, KnownFlows};
 pub use install::{Hold, LiveGeneration};
 pub use interfaces::Mode;
@@ -49,6 +53,7 @@ use crate::policy::{Compiled, ManagementTables};
 use blocked::BlockList;
 use counters::CounterMaps;
 use egress::Hook;
+use explain::Explainer;
 use flows::FlowMaps;
 use install::Generations;
 use pins::PinDir;
@@ -70,6 +75,11 @@ pub struct Datapath {
     counters: CounterMaps,
     flows: FlowMaps,
     events: Option<RingBuf<MapData>>,
+    captures: PerfEventArray<MapData>,
+    /// For what is explained; loaded when that is asked for.
+    explainer: Option<Explainer>,
+    /// The BPF object, to load that from.
+    object: Vec<u8>,
     state: StateMap,
     // Last, so that the lock goes when all else is gone.
     pins: PinDir,
@@ -163,6 +173,9 @@ impl Datapath {
             counters: CounterMaps::take(&mut ebpf)?,
             flows: FlowMaps::take(&mut ebpf)?,
             events: Some(load::take(&mut ebpf, map::EVENTS)?),
+            captures: load::take(&mut ebpf, map::CAPTURES)?,
+            explainer: None,
+            object: object.to_vec(),
             state: StateMap::take(&mut ebpf)?,
             ebpf,
             pins,
@@ -171,6 +184,8 @@ impl Datapath {
             // From now on the maps have a version, and are not taken for the rest of a start that was cut short.
             datapath.state.store(&[])?;
         }
+        // What an agent that was killed left.
+        datapath.control.set_capture(Capture::NONE);
         datapath.pins.keep();
         Ok(datapath)
     }
@@ -375,6 +390,46 @@ impl Datapath {
     /// Where the stream was taken before.
     pub fn events(&mut self) -> Result<Events> {
         Events::new(self.events.take().context("the events have a reader already")?)
+    }
+
+    /// Dropped packets, from now on and for as long as [`Datapath::go_on_capturing`] says so. There is one reader: whoever opens a
+    /// second stream takes them from the first.
+    ///
+    /// # Panics
+    /// Outside a tokio runtime.
+    ///
+    /// # Errors
+    /// Where the kernel makes no buffers.
+    pub fn capture(&mut self) -> Result<Captures> {
+        Captures::open(&mut self.captures)
+    }
+
+    /// Has the program hand out `snap` bytes of each dropped packet for `time` from now on.
+    ///
+    /// # Errors
+    /// Where the kernel's clock cannot be read.
+    pub fn go_on_capturing(&self, snap: u16, time: Duration) -> Result<()> {
+        self.control.set_capture(Capture::new(snap, self.deadline_in(time)?));
+        Ok(())
+    }
+
+    /// Ends that.
+    pub fn end_capture(&self) {
+        self.control.set_capture(Capture::NONE);
+    }
+
+    /// What the program would do with a frame that came in by the interface of this number, now. Nothing is counted, reported or
+    /// remembered of it. The first call for an interface loads the object again, which takes some 50 ms.
+    ///
+    /// # Errors
+    /// [`Problem`](crate::problem::Problem) for a frame below [`SHORTEST`] or above [`LONGEST`] bytes; where the kernel refuses the
+    /// program or the run.
+    pub fn explain(&mut self, ifindex: u32, frame: &[u8]) -> Result<Explanation> {
+        let explainer = match self.explainer.take() {
+            Some(loaded) if loaded.is_of(ifindex) => loaded,
+            _ => Explainer::load(&self.object, self.pins.path(), self.hz, ifindex)?,
+        };
+        self.explainer.insert(explainer).explain(frame)
     }
 
     /// What [`Datapath::store_state`] stored last, by this agent or the one before; `None` where nothing was.

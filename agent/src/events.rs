@@ -1,65 +1,140 @@
-//! From the program's events to what people and other programs read.
+//! From what the program says of a packet to what people and other programs read.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use lyncwall_common::abi::{self, PortTransport};
-use lyncwall_common::fields::Address;
+use lyncwall_common::fields::{Place, addresses};
 use lyncwall_common::packet::{Copied, Packet, Wire};
 use lyncwall_common::parse::{Family, Headers, TAGGED, parse};
 use lyncwall_common::reason::{Action, Reason};
-use lyncwall_common::wire::{Ipv4Header, Ipv6Header};
 
 use crate::api::Event;
+use crate::frame::TCP_FLAGS;
+use crate::policy::{Located, Locator};
 use crate::services::Services;
 
-/// What events are told with.
-#[derive(Debug, Clone, Default)]
+/// What packets are told with.
+#[derive(Clone, Default)]
 pub struct Names {
     /// Names of interfaces, by the kernel's number.
     pub interfaces: HashMap<u32, String>,
     /// Services by port.
     pub services: Arc<Services>,
+    /// The generation that was installed last; `None` before the first.
+    pub locator: Option<Arc<Locator>>,
 }
 
-/// An event in words. The frame is parsed by the program's own parser.
+/// A packet and what became of it.
+#[derive(Debug, Clone, Copy)]
+pub struct Observed<'a> {
+    /// Seconds since 1970 (UTC).
+    pub time: f64,
+    /// The number of the interface it came in by.
+    pub ifindex: u32,
+    /// Why; `None` where this agent does not know the number.
+    pub reason: Option<Reason>,
+    /// What was done.
+    pub action: Action,
+    /// The beginning of the frame.
+    pub bytes: &'a [u8],
+    /// Length of the frame in bytes.
+    pub length: u32,
+}
+
+/// An event in words, as of now.
 #[must_use]
 pub fn describe(event: &abi::Event, names: &Names) -> Event {
     let bytes = event.bytes();
     let captured = usize::from(event.captured).min(bytes.len());
-    let snap = Snap { bytes: &bytes[..captured], length: event.length as usize };
-    let mut headers = Headers::UNREAD;
-    // A frame that cannot be judged is described as far as it can be read.
-    let _kind = parse(snap, &mut headers);
-    let addresses = addresses(snap, &headers);
-    let protocol = headers.family.map(|family| protocol_name(family, headers.protocol));
-    let service = headers
-        .ports
-        .map(|transport| names.services.at(transport, headers.destination_port.number()))
-        .filter(|service| !service.is_empty());
-    Event {
-        time: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64()),
-        action: if event.action == Action::Pass as u8 { Action::Pass } else { Action::Drop }
-            .name()
-            .to_owned(),
-        reason: Reason::from_value(event.reason).map_or("unknown", Reason::name).to_owned(),
-        interface: names
-            .interfaces
-            .get(&event.ifindex)
-            .cloned()
-            .unwrap_or_else(|| format!("#{}", event.ifindex)),
-        vlan: headers.vlan.iter().filter(|tag| **tag & TAGGED != 0).map(|tag| tag & 0xfff).collect(),
-        ether_type: headers.family.is_none().then(|| format!("{:#06x}", u16::from_be(headers.ether_type))),
-        source: addresses.map(|[source, _]| source.ip().to_string()),
-        destination: addresses.map(|[_, destination]| destination.ip().to_string()),
-        protocol,
-        source_port: headers.ports.map(|_| headers.source_port.number()),
-        destination_port: headers.ports.map(|_| headers.destination_port.number()),
-        service: service.map(str::to_owned),
-        tcp_flags: (headers.ports == Some(PortTransport::Tcp)).then(|| flag_names(headers.flags)),
-        icmp: is_icmp(&headers).then_some([headers.flags, headers.code]),
+    let observed = Observed {
+        time: now(),
+        ifindex: event.ifindex,
+        reason: Reason::from_value(event.reason),
+        action: if event.action == Action::Pass as u8 { Action::Pass } else { Action::Drop },
+        bytes: &bytes[..captured],
         length: event.length,
+    };
+    observed.describe(names)
+}
+
+/// Seconds since 1970 (UTC).
+#[must_use]
+pub fn now() -> f64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64())
+}
+
+impl Observed<'_> {
+    /// The packet in words. It is parsed by the program's own parser; one that cannot be judged is described as far as it can
+    /// be read.
+    #[must_use]
+    pub fn describe(&self, names: &Names) -> Event {
+        let snap = self.snap();
+        let mut headers = Headers::UNREAD;
+        let _kind = parse(snap, &mut headers);
+        let ends = headers.family.and_then(|_| addresses(snap, Place::of(&headers)));
+        let protocol = headers.family.map(|family| protocol_name(family, headers.protocol));
+        let located = self.locate(names);
+        let service = headers
+            .ports
+            .map(|transport| names.services.at(transport, headers.destination_port.number()))
+            .filter(|service| !service.is_empty());
+        let note = located.as_ref().and_then(|located| note(self.reason?, located));
+        let (zone, target) = located.map(|located| (located.zone, located.target)).unwrap_or_default();
+        Event {
+            time: self.time,
+            action: self.action.name().to_owned(),
+            reason: self.reason.map_or("unknown", Reason::name).to_owned(),
+            interface: names
+                .interfaces
+                .get(&self.ifindex)
+                .cloned()
+                .unwrap_or_else(|| format!("#{}", self.ifindex)),
+            zone,
+            target,
+            vlan: headers.vlan.iter().filter(|tag| **tag & TAGGED != 0).map(|tag| tag & 0xfff).collect(),
+            ether_type: headers
+                .family
+                .is_none()
+                .then(|| format!("{:#06x}", u16::from_be(headers.ether_type))),
+            source: ends.map(|(source, _)| source.ip().to_string()),
+            destination: ends.map(|(_, destination)| destination.ip().to_string()),
+            protocol,
+            source_port: headers.ports.map(|_| headers.source_port.number()),
+            destination_port: headers.ports.map(|_| headers.destination_port.number()),
+            service: service.map(str::to_owned),
+            tcp_flags: (headers.ports == Some(PortTransport::Tcp)).then(|| flag_names(headers.flags)),
+            icmp: is_icmp(&headers).then_some([headers.flags, headers.code]),
+            length: self.length,
+            note,
+        }
+    }
+
+    /// Where it belongs in the generation that was installed last; `None` where it is not IP, or there is none.
+    #[must_use]
+    pub fn locate(&self, names: &Names) -> Option<Located> {
+        names.locator.as_ref()?.locate(self.ifindex, self.snap())
+    }
+
+    fn snap(&self) -> Snap<'_> {
+        Snap { bytes: self.bytes, length: self.length as usize }
+    }
+}
+
+/// What whoever reads of a drop would want to know beside the reason.
+fn note(reason: Reason, located: &Located) -> Option<String> {
+    match reason {
+        Reason::Closed | Reason::NoFlow | Reason::Source
+            if located.management_port && !located.management_source =>
+        {
+            Some("a management port, but not from here".to_owned())
+        }
+        Reason::Source => {
+            let groups = &located.rule.as_ref()?.groups;
+            (!groups.is_empty()).then(|| format!("open to {} only", groups.join(" and ")))
+        }
+        _ => None,
     }
 }
 
@@ -82,20 +157,6 @@ impl Packet for Snap<'_> {
     }
 }
 
-/// Source and destination.
-fn addresses(snap: Snap<'_>, headers: &Headers) -> Option<[Address; 2]> {
-    Some(match headers.family? {
-        Family::V4 => {
-            let ip: Ipv4Header = snap.read(headers.network)?;
-            [Address::V4(ip.source), Address::V4(ip.destination)]
-        }
-        Family::V6 => {
-            let ip: Ipv6Header = snap.read(headers.network)?;
-            [Address::V6(ip.source), Address::V6(ip.destination)]
-        }
-    })
-}
-
 fn is_icmp(headers: &Headers) -> bool {
     let icmp = match headers.family {
         Some(Family::V4) => 1,
@@ -115,8 +176,7 @@ fn protocol_name(family: Family, protocol: u8) -> String {
 }
 
 fn flag_names(flags: u8) -> String {
-    let names = ["FIN", "SYN", "RST", "PSH", "ACK", "URG", "ECE", "CWR"];
-    let set: Vec<&str> = names
+    let set: Vec<&str> = TCP_FLAGS
         .into_iter()
         .enumerate()
         .filter(|(bit, _)| flags >> bit & 1 != 0)

@@ -3,11 +3,13 @@
 mod blocked;
 mod change;
 mod confirm;
+mod explain;
 mod failover;
 mod preview;
 mod report;
 mod store;
 mod takeover;
+mod traffic;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -23,11 +25,12 @@ use crate::config::{self, OnExit};
 use crate::datapath::{Attach, Attached, Datapath, Detached, Events, Hold, Mode};
 use crate::machine;
 use crate::plan::{Machine, Plan, Settings};
-use crate::policy::{Compiled, CounterBook, Input, TargetInput, compile};
+use crate::policy::{Compiled, CounterBook, Input, Locator, TargetInput, compile};
 use crate::problem::Problems;
 use crate::services::Services;
 use confirm::{Waiting, resume};
 use failover::Takeover;
+use traffic::Traffic;
 
 pub use store::Store;
 
@@ -45,6 +48,8 @@ pub struct Firewall {
     before: Option<Plan>,
     /// What was installed last and depends on the machine.
     fit: Option<Fit>,
+    /// The same with its names, to tell of packets.
+    locator: Option<Arc<Locator>>,
     /// The addresses that the box had when it was looked at last.
     addresses: Vec<IpAddr>,
     /// While connections are picked up that came over with an address.
@@ -84,6 +89,9 @@ struct Memory {
     /// Flows that were taken out of the tables again.
     #[serde(default)]
     flows_forgotten: u64,
+    /// Which of the program's cells count for which interface.
+    #[serde(default)]
+    traffic: Traffic,
     /// What comes back where nobody confirms the settings above.
     #[serde(default)]
     waiting: Option<Waiting>,
@@ -136,6 +144,7 @@ impl Firewall {
             store,
             before,
             fit: None,
+            locator: None,
             addresses: machine.addresses.clone(),
             takeover: None,
         };
@@ -245,6 +254,12 @@ impl Firewall {
         Arc::clone(&self.services)
     }
 
+    /// The generation that was installed last, with its names; `None` before the first.
+    #[must_use]
+    pub fn locator(&self) -> Option<Arc<Locator>> {
+        self.locator.clone()
+    }
+
     /// What the configuration says of the end of the agent.
     #[must_use]
     pub fn on_exit(&self) -> OnExit {
@@ -311,6 +326,7 @@ impl Firewall {
             counted_before,
             native_refused,
             flows_forgotten: self.memory.flows_forgotten,
+            traffic: self.memory.traffic.clone(),
             waiting: Waiting::under(hold, &self.memory, self.datapath.next_generation()?, reload),
         };
         // All that may fail comes before the one store that switches: after it, the new generation judges.
@@ -328,19 +344,28 @@ impl Firewall {
         };
         self.memory = memory;
         self.fit = Some(Fit::of(&compiled));
-        self.targets = input.targets;
+        self.targets.clone_from(&input.targets);
         // Who could manage the box before must be able to where the program goes back.
         if self.memory.waiting.is_none()
             && let Err(error) = self.datapath.prune_management(&compiled.management)
         {
             tracing::warn!("earlier management sources are still let in: {error:#}");
         }
+        self.locator = Some(Arc::new(Locator::new(&input, compiled)));
         Ok(generation)
     }
 
     fn prepare(&mut self, memory: &Memory, compiled: &Compiled) -> Result<()> {
         remember(&mut self.datapath, memory)?;
         self.datapath.add_management(&compiled.management)
+    }
+
+    /// Takes notice of the interfaces that packets are counted at.
+    fn follow_traffic(&mut self) -> Result<bool> {
+        let interfaces = self.datapath.status()?.interfaces;
+        let guarded = interfaces.iter().map(|attached| (&*attached.interface, attached.ifindex));
+        let cells = self.datapath.counters()?.interfaces;
+        Ok(self.memory.traffic.follow(guarded, &cells))
     }
 
     fn attach(&mut self, plan: &Plan) -> Result<()> {
@@ -365,11 +390,13 @@ impl Firewall {
                 }
             }
         }
-        if refused != self.memory.native_refused {
-            self.memory.native_refused = refused;
-            if let Err(error) = remember(&mut self.datapath, &self.memory) {
-                tracing::warn!("the next agent may not know why a driver refused: {error:#}");
-            }
+        let refused_others = refused != self.memory.native_refused;
+        self.memory.native_refused = refused;
+        let moved = self.follow_traffic()?;
+        if (refused_others || moved)
+            && let Err(error) = remember(&mut self.datapath, &self.memory)
+        {
+            tracing::warn!("the next agent may not know what this one saw of the interfaces: {error:#}");
         }
         Ok(())
     }

@@ -17,6 +17,7 @@ mod compile;
 mod counters;
 mod input;
 mod judge;
+mod locate;
 mod open;
 mod seed;
 mod sources;
@@ -30,6 +31,7 @@ pub use compile::compile;
 pub use counters::{COUNTERS, CounterBook, Identity};
 pub use input::{GroupInput, Input, InterfaceInput, Rule, TargetInput, ZoneInput};
 pub use judge::{HostTables, judge};
+pub use locate::{Located, Locator};
 pub use open::{Change, OpenPorts, Ports};
 pub use wide::{Exposed, Overlap, WideRange, exposed, is_within, overlaps, wide_ranges};
 

@@ -28,7 +28,6 @@ use crate::datapath::changes;
 use crate::events::{Names, describe};
 use crate::firewall::Firewall;
 use crate::problem::{Problem, Problems};
-use crate::services::Services;
 
 /// Events that a slow client may lag behind before it loses some.
 const BACKLOG: usize = 1024;
@@ -47,7 +46,7 @@ pub struct Daemon {
     firewall: Arc<Mutex<Option<Firewall>>>,
     events: broadcast::Sender<Arc<str>>,
     /// What events are told with, beside the firewall's lock: a switch must not wait for a flood of them.
-    services: Arc<Mutex<Arc<Services>>>,
+    names: Arc<Mutex<Names>>,
     /// Set to true when the box was opened by a client.
     detached: Arc<watch::Sender<bool>>,
 }
@@ -63,11 +62,11 @@ impl Daemon {
     pub fn new(mut firewall: Firewall) -> Result<Self> {
         let mut stream = firewall.events()?;
         let (events, _) = broadcast::channel(BACKLOG);
-        let services = Arc::new(Mutex::new(firewall.services()));
+        let names = Arc::new(Mutex::new(names(&firewall)));
         let daemon = Self {
             firewall: Arc::new(Mutex::new(Some(firewall))),
             events,
-            services,
+            names,
             detached: Arc::new(watch::Sender::new(false)),
         };
         let reader = daemon.clone();
@@ -181,7 +180,7 @@ impl Daemon {
             let firewall = firewall.as_mut().context("the box was opened, and the agent is about to end")?;
             firewall.follow_deadline()?;
             let called = call(firewall);
-            *daemon.services.lock().unwrap_or_else(PoisonError::into_inner) = firewall.services();
+            *daemon.names.lock().unwrap_or_else(PoisonError::into_inner) = names(firewall);
             called
         })
         .await
@@ -203,14 +202,19 @@ impl Daemon {
     }
 
     fn tell(&self, event: &lyncwall_common::abi::Event) {
-        let services = Arc::clone(&self.services.lock().unwrap_or_else(PoisonError::into_inner));
-        let names = Names { interfaces: interface_names(), services };
+        let names = self.names.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let names = Names { interfaces: interface_names(), ..names };
         match serde_json::to_string(&describe(event, &names)) {
             // Nobody may be listening any more.
             Ok(line) => drop(self.events.send(format!("{line}\n").into())),
             Err(error) => tracing::error!("an event that is no JSON: {error}"),
         }
     }
+}
+
+/// What events are told with, but for the names of interfaces.
+fn names(firewall: &Firewall) -> Names {
+    Names { interfaces: HashMap::new(), services: firewall.services(), locator: firewall.locator() }
 }
 
 fn interface_names() -> HashMap<u32, String> {
@@ -246,6 +250,7 @@ pub async fn serve(daemon: Daemon, socket: Socket) -> Result<()> {
         .route("/v1/status", get(status))
         .route("/v1/counters", get(counters))
         .route("/v1/events", get(events))
+        .route("/v1/explain", post(explain))
         .route("/v1/preview", post(preview))
         .route("/v1/switch", post(switch))
         .route("/v1/mode", post(mode))
@@ -356,6 +361,19 @@ async fn preview(
 ) -> Answer<api::Previewed> {
     let Json(wanted) = request.map_err(|error| unread(&error))?;
     Ok(Json(daemon.with(move |firewall| firewall.preview(&wanted)).await?))
+}
+
+async fn explain(
+    State(daemon): State<Daemon>,
+    request: Result<Json<api::Explain>, JsonRejection>,
+) -> Answer<api::Explained> {
+    let Json(wanted) = request.map_err(|error| {
+        Problem::new(
+            error.body_text(),
+            "send {\"from\": \"192.0.2.1\", \"to\": \"198.51.100.1\", \"protocol\": \"tcp\", \"port\": 443}",
+        )
+    })?;
+    Ok(Json(daemon.with(move |firewall| firewall.explain(&wanted)).await?))
 }
 
 /// The request names no roles.

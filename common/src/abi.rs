@@ -16,12 +16,13 @@ mod zones;
 
 pub use blocked::{BlockRecord, MAX_BLOCKED, Until};
 pub use counters::{
-    Bucket, COUNTER_BLOCK, CounterBlock, CpuRecord, PORT_DROP_BLOCKS, REASONS, RULE_BLOCKS, port_drop_cell,
+    Bucket, COUNTER_BLOCK, CounterBlock, CpuRecord, INTERFACE_CELLS, PORT_DROP_BLOCKS, REASONS, RULE_BLOCKS,
+    interface_cell, port_drop_cell,
 };
-pub use events::{Event, FragmentKey, FragmentRecord, SNAP_LENGTH};
+pub use events::{Captured, Event, Explained, FragmentKey, FragmentRecord, SNAP_LENGTH};
 pub use flows::{FLOWS, Flow, FlowKeyV4, FlowKeyV6, FlowPorts, FlowState, FlowTimes, LONGEST_FLOW};
 pub use limit::{Limit, OPENING_SOURCES, OpeningKey};
-pub use live::{Control, Features, Live, PortSet};
+pub use live::{Capture, Control, Features, Live, PortSet};
 pub use policy::{
     ALLOW_RULES, AllowKey, AllowTable, Class, MAX_GROUPS, MAX_POLICIES, MAX_PREFIXES, MAX_SOURCES,
     NO_COUNTER, NO_POLICY, PolicyTable, SLOTS, SourceRecord, SourceV4, SourceV6, policy_index,
@@ -41,7 +42,7 @@ pub const STATE_BYTES: usize = 32 * 1024;
 pub const STATE_ELEMENTS: u32 = 64;
 
 /// The version of everything in this module.
-pub const ABI_VERSION: u32 = 4;
+pub const ABI_VERSION: u32 = 5;
 
 /// Names of the maps, as in the object and under the pin directory.
 pub mod map {
@@ -90,6 +91,8 @@ pub mod map {
     pub const PORT_DROPS: &str = "PORT_DROPS";
     /// Ring buffer of [`Event`](super::Event).
     pub const EVENTS: &str = "EVENTS";
+    /// Perf buffers, one per CPU: [`Captured`](super::Captured) and the bytes of a packet. Not pinned: each agent has its own.
+    pub const CAPTURES: &str = "CAPTURES";
     /// The agent's own memory between two agents; the program does not read it.
     pub const STATE: &str = "STATE";
 }
@@ -104,6 +107,11 @@ pub mod program {
     pub const EGRESS: &str = "egress";
     /// The XDP program that writes jiffies into a frame. Attached nowhere: the agent runs it to read the clock.
     pub const CLOCK: &str = "clock";
+    /// The XDP program that answers with an [`Explained`](super::Explained) and leaves no trace. Attached nowhere: the agent runs
+    /// it over frames that nobody sent.
+    pub const EXPLAIN: &str = "explain";
+    /// `u32`: the interface that frames seem to come in by, where the object is loaded for [`EXPLAIN`]; 0 elsewhere.
+    pub const EXPLAINED: &str = "EXPLAINED";
     /// `u64`: ticks (jiffies) per second of this kernel. Set by the loader.
     pub const HZ: &str = "HZ";
 }

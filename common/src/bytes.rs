@@ -57,5 +57,5 @@ mod map_values {
     pod!(Generation, TargetTable, PolicyTable, AllowTable, SourceV4, SourceV6, SourceRecord, FragmentKey);
     pod!(VlanTable);
     pod!(FragmentRecord, CpuRecord, CounterBlock, Event, Control, FlowKeyV4, FlowKeyV6, FlowPorts, Flow);
-    pod!(BlockRecord, OpeningKey, Bucket);
+    pod!(BlockRecord, OpeningKey, Bucket, Captured);
 }

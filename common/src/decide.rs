@@ -562,9 +562,9 @@ pub(crate) fn passes_without_flow<P: Packet, T: Rules>(
     for_all || in_scope::<P, T, true>(packet, tables, ends.place, scope, target.outbound)
 }
 
-/// The target of the destination.
+/// The target of a packet's destination.
 #[inline(always)]
-fn target<P: Packet, T: Rules>(packet: P, tables: &T, place: Place, judging: Judging) -> Target {
+pub fn target<P: Packet, T: Rules>(packet: P, tables: &T, place: Place, judging: Judging) -> Target {
     if !judging.features.has(Features::TARGETS) {
         return Target::HOST;
     }

@@ -21,4 +21,4 @@ pub mod reason;
 pub mod summary;
 pub mod tcp;
 pub mod wire;
-mod zone;
+pub mod zone;

@@ -10,7 +10,7 @@ use crate::{
 
 /// The zone of a packet; 0 where there is one only, and then nothing is looked up.
 #[inline(always)]
-pub(crate) fn of<P: Packet, T: Rules>(packet: P, tables: &T, judging: Judging) -> u32 {
+pub fn of<P: Packet, T: Rules>(packet: P, tables: &T, judging: Judging) -> u32 {
     if judging.has(Features::ZONES) { look_up(packet, tables, judging.slot) } else { 0 }
 }
 

@@ -5,6 +5,7 @@
 mod clock;
 mod ctx;
 mod egress;
+mod explain;
 mod maps;
 mod once;
 mod raw;

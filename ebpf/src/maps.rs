@@ -4,16 +4,16 @@ use aya_ebpf::{
     Global,
     bindings::{BPF_F_MMAPABLE, BPF_NOEXIST},
     macros::map,
-    maps::{Array, LpmTrie, LruHashMap, PerCpuArray, RingBuf, lpm_trie::Key},
+    maps::{Array, LpmTrie, LruHashMap, PerCpuArray, PerfEventArray, RingBuf, lpm_trie::Key},
 };
 use lyncwall_common::{
     abi::{
-        AllowKey, AllowTable, BlockRecord, Bucket, Class, Control, CounterBlock, CpuRecord, Event, FLOWS,
-        Flow, FlowKeyV4, FlowKeyV6, FlowPorts, FlowTimes, FragmentKey, FragmentRecord, Generation, Limit,
-        Live, MAX_BLOCKED, MAX_POLICIES, MAX_PREFIXES, MAX_SOURCES, NetPort, OPENING_SOURCES, OpeningKey,
-        PORT_DROP_BLOCKS, PolicyTable, PortSet, PortTransport, RULE_BLOCKS, SLOTS, STATE_BYTES,
+        AllowKey, AllowTable, BlockRecord, Bucket, Captured, Class, Control, CounterBlock, CpuRecord, Event,
+        FLOWS, Flow, FlowKeyV4, FlowKeyV6, FlowPorts, FlowTimes, FragmentKey, FragmentRecord, Generation,
+        Limit, Live, MAX_BLOCKED, MAX_POLICIES, MAX_PREFIXES, MAX_SOURCES, NetPort, OPENING_SOURCES,
+        OpeningKey, PORT_DROP_BLOCKS, PolicyTable, PortSet, PortTransport, RULE_BLOCKS, SLOTS, STATE_BYTES,
         STATE_ELEMENTS, SourceRecord, SourceV4, SourceV6, Target, TargetTable, Until, VLAN_TABLES, VlanTable,
-        policy_index, port_drop_cell, vlans_index,
+        interface_cell, policy_index, port_drop_cell, vlans_index,
     },
     decide::{ICMP_ECHO_RATE, ICMP_ERROR_RATE, Judging, Rate, Rules, Tables},
     fields::{Address, Place},
@@ -70,6 +70,8 @@ static RULE_HITS: PerCpuArray<CounterBlock> = PerCpuArray::pinned(RULE_BLOCKS, 0
 static PORT_DROPS: PerCpuArray<CounterBlock> = PerCpuArray::pinned(PORT_DROP_BLOCKS, 0);
 #[map]
 static EVENTS: RingBuf = RingBuf::pinned(256 * 1024, 0);
+#[map]
+static CAPTURES: PerfEventArray<Captured> = PerfEventArray::new(0);
 // Created and pinned with the others so that it lives as long as they do; only the agent uses it.
 #[map]
 static STATE: Array<[u8; STATE_BYTES]> = Array::pinned(STATE_ELEMENTS, 0);
@@ -78,8 +80,22 @@ static STATE: Array<[u8; STATE_BYTES]> = Array::pinned(STATE_ELEMENTS, 0);
 #[unsafe(no_mangle)]
 static HZ: Global<u64> = Global::new(250);
 
-/// Drops that each CPU reports, per second.
+/// The interface that frames seem to come in by, where the object is loaded to explain verdicts; 0 elsewhere. The verifier knows
+/// it, and takes what is done for the other case out of the program.
+#[unsafe(no_mangle)]
+static EXPLAINED: Global<u32> = Global::new(0);
+
+/// True where nothing may be left behind of a packet that nobody sent.
+#[inline(always)]
+fn rehearses() -> bool {
+    EXPLAINED.load() != 0
+}
+
+/// Drops of each reason that each CPU reports, per second.
 const EVENT_RATE: u64 = 100;
+
+/// Packets that each CPU hands to a capture, per second.
+const CAPTURE_RATE: u64 = 10_000;
 
 /// The kernel's tables, as one packet sees them.
 ///
@@ -93,7 +109,7 @@ pub(crate) struct Kernel<C> {
     cpu: PerCpu<CpuRecord>,
 }
 
-impl<C: Copy> Kernel<C> {
+impl<C: Passage> Kernel<C> {
     /// `None` where the kernel has not the maps that the program was loaded with, which cannot happen.
     #[inline(always)]
     pub(crate) fn new(context: C) -> Option<Self> {
@@ -103,7 +119,11 @@ impl<C: Copy> Kernel<C> {
     /// Counts a packet.
     #[inline(always)]
     pub(crate) fn count(&self, reason: Reason, action: Action) {
-        self.cpu.with(|cpu| cpu.reasons[reason as usize][action as usize] += 1);
+        let cell = interface_cell(self.context.ifindex());
+        self.cpu.with(|cpu| {
+            cpu.reasons[reason as usize][action as usize] += 1;
+            cpu.interfaces[cell][action as usize] += 1;
+        });
     }
 
     /// Counts a packet that a rule let in. There is no block for `NO_COUNTER`, so that counts nothing.
@@ -119,24 +139,49 @@ impl<C: Copy> Kernel<C> {
         add_one(&PORT_DROPS, block, cell);
     }
 
-    /// True where this CPU may report one more drop; counts it as lost otherwise.
+    /// True where this CPU may report one more drop for this reason; counts it as lost otherwise.
     #[inline(always)]
-    pub(crate) fn may_report(&self) -> bool {
+    pub(crate) fn may_report(&self, reason: Reason) -> bool {
         self.cpu.with(|cpu| {
-            let within = cpu.events.take(now(), HZ.load(), EVENT_RATE);
+            let within = cpu.events[reason as usize].take(now(), HZ.load(), EVENT_RATE);
             if !within {
-                cpu.events_lost += 1;
+                cpu.events_lost[reason as usize] += 1;
             }
             within
         })
+    }
+
+    /// Bytes of a dropped packet that somebody wants; 0 where nobody captures. Counts it as lost where this CPU has handed out
+    /// enough.
+    #[inline(always)]
+    pub(crate) fn may_capture(&self) -> u32 {
+        let wanted = self.control.capture().wanted(now);
+        if wanted == 0 {
+            return 0;
+        }
+        self.cpu.with(|cpu| {
+            let within = cpu.captures.take(now(), HZ.load(), CAPTURE_RATE);
+            if !within {
+                cpu.captures_lost += 1;
+            }
+            if within { wanted } else { 0 }
+        })
+    }
+}
+
+/// Hands a packet to whoever captures; counts it as lost where there is no room.
+#[inline(always)]
+pub(crate) fn capture(context: Context<'_>, what: &mut Captured) {
+    if !raw::output(context, &CAPTURES, what) {
+        with_cpu(|cpu| cpu.captures_lost += 1);
     }
 }
 
 /// Puts an event, every field of which `fill` sets, into the ring buffer; counts it as lost where that is full.
 #[inline(always)]
-pub(crate) fn send(fill: impl FnOnce(&mut Event)) {
+pub(crate) fn send(reason: u8, fill: impl FnOnce(&mut Event)) {
     let Some(mut entry) = EVENTS.reserve::<Event>(0) else {
-        with_cpu(|cpu| cpu.events_lost += 1);
+        with_cpu(|cpu| cpu.events_lost[reason as usize] += 1);
         return;
     };
     fill(raw::event(&mut entry));
@@ -178,7 +223,10 @@ pub(crate) trait Passage: Copy {
 impl Passage for Context<'_> {
     #[inline(always)]
     fn ifindex(self) -> u32 {
-        Context::ifindex(self)
+        match EXPLAINED.load() {
+            0 => Context::ifindex(self),
+            explained => explained,
+        }
     }
 }
 
@@ -308,20 +356,31 @@ impl Tables for Kernel<Context<'_>> {
 
     #[inline(always)]
     fn change_bucket<R>(&self, key: &OpeningKey, change: impl FnOnce(&mut Bucket) -> R) -> Option<R> {
-        raw::changed(&OPENINGS, key, change)
+        raw::changed(&OPENINGS, key, !rehearses(), change)
     }
 
     #[inline(always)]
     fn add_bucket(&self, key: &OpeningKey, bucket: Bucket) {
+        if rehearses() {
+            return;
+        }
         // Where there is no room at all, the source is as one that comes for the first time.
         if OPENINGS.insert(key, bucket, 0).is_err() {}
     }
 
     #[inline(always)]
     fn within(&self, rate: Rate) -> bool {
-        self.cpu.with(|cpu| match rate {
-            Rate::IcmpError => cpu.icmp_errors.take(now(), HZ.load(), ICMP_ERROR_RATE),
-            Rate::IcmpEcho => cpu.icmp_echo.take(now(), HZ.load(), ICMP_ECHO_RATE),
+        self.cpu.with(|cpu| {
+            let (bucket, rate) = match rate {
+                Rate::IcmpError => (&mut cpu.icmp_errors, ICMP_ERROR_RATE),
+                Rate::IcmpEcho => (&mut cpu.icmp_echo, ICMP_ECHO_RATE),
+            };
+            let before = *bucket;
+            let within = bucket.take(now(), HZ.load(), rate);
+            if rehearses() {
+                *bucket = before;
+            }
+            within
         })
     }
 
@@ -332,7 +391,7 @@ impl Tables for Kernel<Context<'_>> {
 
     #[inline(always)]
     fn remember_fragment(&self, key: &FragmentKey, record: FragmentRecord) {
-        if FRAGMENTS.insert(key, record, 0).is_err() {
+        if !rehearses() && FRAGMENTS.insert(key, record, 0).is_err() {
             with_cpu(|cpu| cpu.fragments_lost += 1);
         }
     }
@@ -345,7 +404,7 @@ impl Tables for Kernel<Context<'_>> {
     #[inline(always)]
     fn forget_fragment(&self, key: &FragmentKey) {
         // The key need not be there.
-        if FRAGMENTS.remove(key).is_err() {}
+        if !rehearses() && FRAGMENTS.remove(key).is_err() {}
     }
 }
 
@@ -362,7 +421,9 @@ impl<C: Passage> Tracking for Kernel<C> {
 
     #[inline(always)]
     fn stamp_flow_port(&self, transport: PortTransport, port: NetPort, stamp: u8) {
-        raw::stamp(&FLOW_PORTS, transport, port, stamp);
+        if !rehearses() {
+            raw::stamp(&FLOW_PORTS, transport, port, stamp);
+        }
     }
 
     #[inline(always)]
@@ -374,7 +435,7 @@ impl<C: Passage> Tracking for Kernel<C> {
 impl<C: Copy> Flows<FlowKeyV4> for Kernel<C> {
     #[inline(always)]
     fn change<R>(&self, key: &FlowKeyV4, change: impl FnOnce(&mut Flow) -> R) -> Option<R> {
-        raw::changed(&FLOWS_V4, key, change)
+        raw::changed(&FLOWS_V4, key, !rehearses(), change)
     }
 
     #[inline(always)]
@@ -386,7 +447,7 @@ impl<C: Copy> Flows<FlowKeyV4> for Kernel<C> {
 impl<C: Copy> Flows<FlowKeyV6> for Kernel<C> {
     #[inline(always)]
     fn change<R>(&self, key: &FlowKeyV6, change: impl FnOnce(&mut Flow) -> R) -> Option<R> {
-        raw::changed(&FLOWS_V6, key, change)
+        raw::changed(&FLOWS_V6, key, !rehearses(), change)
     }
 
     #[inline(always)]
@@ -399,6 +460,9 @@ impl<C: Copy> Flows<FlowKeyV6> for Kernel<C> {
 fn add_flow<K>(flows: &LruHashMap<K, Flow>, key: &K, flow: Flow) {
     /// Another CPU was faster.
     const EEXIST: i32 = 17;
+    if rehearses() {
+        return;
+    }
     match flows.insert(key, flow, BPF_NOEXIST.into()) {
         Ok(()) => with_cpu(|cpu| cpu.flows_added += 1),
         Err(error) if error == -EEXIST => {}

@@ -5,7 +5,7 @@
 
 use aya_ebpf::bindings::xdp_md;
 use lyncwall_common::{
-    abi::{Features, NetPort, PortTransport},
+    abi::{Captured, Features, NetPort, PortTransport},
     decide::{self, Judging},
     fields::Place,
     flow::{self, Carried, Ends},
@@ -17,7 +17,7 @@ use lyncwall_common::{
 use crate::{
     ctx::Frame,
     maps::{self, Kernel},
-    raw::{Context, now},
+    raw::{Context, monotonic, now},
 };
 
 /// Reports a packet; see [`report`].
@@ -26,7 +26,7 @@ use crate::{
 extern "C" fn once_report(context: *mut xdp_md, what: u32, length: u32) -> u32 {
     let context = Context::of_kernel(context);
     let frame = Frame::<false>::of(context);
-    maps::send(|event| {
+    maps::send(what as u8, |event| {
         event.jiffies = now();
         event.ifindex = frame.ifindex();
         event.length = length;
@@ -48,6 +48,26 @@ extern "C" fn once_report(context: *mut xdp_md, what: u32, length: u32) -> u32 {
 #[inline(always)]
 pub(crate) fn report(context: Context<'_>, [reason, action, slot]: [u8; 3], length: u32) {
     once_report(context.to_kernel(), u32::from_le_bytes([reason, action, slot, 0]), length);
+}
+
+/// Hands a packet to a capture; see [`capture`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn once_capture(context: *mut xdp_md, what: u32, length: u32, wanted: u32) -> u32 {
+    let context = Context::of_kernel(context);
+    let frame = Frame::<false>::of(context);
+    let [reason, action, slot, reserved] = what.to_le_bytes();
+    let (time, ifindex) = (monotonic(), frame.ifindex());
+    let captured = length.min(wanted);
+    let mut what = Captured { time, ifindex, length, reason, action, slot, reserved, captured };
+    maps::capture(context, &mut what);
+    0
+}
+
+/// Hands at most `wanted` bytes of a packet of this length to a capture.
+#[inline(always)]
+pub(crate) fn capture(context: Context<'_>, [reason, action, slot]: [u8; 3], length: u32, wanted: u32) {
+    once_capture(context.to_kernel(), u32::from_le_bytes([reason, action, slot, 0]), length, wanted);
 }
 
 /// Looks at IPv4 options; see [`options`].

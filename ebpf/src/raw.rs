@@ -4,13 +4,15 @@
 use core::marker::PhantomData;
 
 use aya_ebpf::{
-    bindings::{__sk_buff, xdp_md},
-    helpers::{bpf_jiffies64, bpf_skb_pull_data, bpf_xdp_get_buff_len},
-    maps::{Array, LruHashMap, PerCpuArray, ring_buf::RingBufEntry},
+    bindings::{__sk_buff, BPF_F_CURRENT_CPU, xdp_md},
+    helpers::{
+        bpf_jiffies64, bpf_ktime_get_ns, bpf_perf_event_output, bpf_skb_pull_data, bpf_xdp_get_buff_len,
+    },
+    maps::{Array, LruHashMap, PerCpuArray, PerfEventArray, ring_buf::RingBufEntry},
     programs::{TcContext, XdpContext},
 };
 use lyncwall_common::{
-    abi::{Control, Event, FlowPorts, Live, NetPort, PortTransport},
+    abi::{Capture, Captured, Control, Event, FlowPorts, Live, NetPort, PortTransport},
     packet::Wire,
 };
 
@@ -206,6 +208,15 @@ impl ControlPage {
         Live(unsafe { live.read_volatile() })
     }
 
+    /// Whether somebody captures. It lies beside the live word, which has been read by then.
+    #[inline(always)]
+    pub(crate) fn capture(self) -> Capture {
+        // SAFETY: as above.
+        let capture = unsafe { &raw const (*self.0).capture };
+        // SAFETY: as above.
+        Capture(unsafe { capture.read_volatile() })
+    }
+
     /// Until when TCP connections are picked up in the middle, in jiffies.
     #[inline(always)]
     pub(crate) fn learning(self) -> u64 {
@@ -267,11 +278,13 @@ pub(crate) fn copied<K, V: Copy>(map: &LruHashMap<K, V>, key: &K) -> Option<V> {
 
 /// Gives a value to `change`, and stores what that makes of it where it is another. Where the kernel reuses the element
 /// meanwhile, a flow that was just made takes this one's state and time; both carry packets. Of a token bucket, which has
-/// two words, another CPU may see one of before and one of after: that is worth an event or two.
+/// two words, another CPU may see one of before and one of after: that is worth an event or two. Where it is not to `keep`, the
+/// value stays as it is.
 #[inline(always)]
 pub(crate) fn changed<K, V: Copy + PartialEq, R>(
     map: &LruHashMap<K, V>,
     key: &K,
+    keep: bool,
     change: impl FnOnce(&mut V) -> R,
 ) -> Option<R> {
     let value = map.get_ptr_mut(key)?;
@@ -279,7 +292,7 @@ pub(crate) fn changed<K, V: Copy + PartialEq, R>(
     let before = unsafe { value.read_volatile() };
     let mut after = before;
     let result = change(&mut after);
-    if after != before {
+    if keep && after != before {
         // SAFETY: as above.
         unsafe { value.write_volatile(after) };
     }
@@ -294,6 +307,26 @@ pub(crate) fn stamp(map: &Array<FlowPorts>, transport: PortTransport, port: NetP
     let place = unsafe { &raw mut (*ports).0[transport as usize][port.index()] };
     // SAFETY: as above.
     unsafe { place.write_volatile(stamp) };
+}
+
+/// Hands a packet's first bytes to whoever reads this CPU's perf buffer, behind `what`; false where there is no room or nobody
+/// reads. `what.captured` is at most the length of the frame.
+#[inline(always)]
+pub(crate) fn output(context: Context<'_>, map: &PerfEventArray<Captured>, what: &mut Captured) -> bool {
+    let flags = u64::from(what.captured) << 32 | u64::from(BPF_F_CURRENT_CPU);
+    let (map, size) = (core::ptr::from_ref(map).cast_mut().cast(), size_of::<Captured>() as u64);
+    let what = core::ptr::from_mut(what).cast();
+    // SAFETY: the context that the kernel handed in, a map, and as many bytes as there are behind the pointer. The upper half of
+    // the flags is the number of bytes of the packet (kernel 4.18 for XDP), which the helper checks.
+    let result = unsafe { bpf_perf_event_output(context.context.cast(), map, flags, what, size) };
+    result == 0
+}
+
+/// Nanoseconds since boot, without time asleep.
+#[inline(always)]
+pub(crate) fn monotonic() -> u64 {
+    // SAFETY: a helper without arguments.
+    unsafe { bpf_ktime_get_ns() }
 }
 
 /// Jiffies.

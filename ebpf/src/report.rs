@@ -1,4 +1,4 @@
-//! Counting and reporting a verdict.
+//! Counting a verdict, reporting it, and handing its packet to whoever captures.
 
 use lyncwall_common::{
     decide::Verdict,
@@ -8,7 +8,7 @@ use lyncwall_common::{
 
 use crate::{ctx::Frame, maps::Kernel, once, raw::Context};
 
-/// Counts the packet, and reports it where it was dropped or, in audit mode, would have been.
+/// Counts the packet; reports it, and hands it to a capture, where it was dropped or, in audit mode, would have been.
 #[inline(always)]
 pub(crate) fn account<const FRAGS: bool>(
     frame: Frame<'_, FRAGS>,
@@ -28,10 +28,14 @@ pub(crate) fn account<const FRAGS: bool>(
     {
         kernel.count_port(transport, port);
     }
+    let what = [verdict.reason as u8, verdict.action as u8, verdict.slot as u8];
     // Multicast and broadcast are noise on most links: counted, never reported.
-    if !matches!(verdict.reason, Reason::Multicast) && kernel.may_report() {
-        let what = [verdict.reason as u8, verdict.action as u8, verdict.slot as u8];
+    if !matches!(verdict.reason, Reason::Multicast) && kernel.may_report(verdict.reason) {
         // Some hundred times a second, where there are millions of verdicts.
         once::report(frame.context(), what, frame.length() as u32);
+    }
+    let wanted = kernel.may_capture();
+    if wanted != 0 {
+        once::capture(frame.context(), what, frame.length() as u32, wanted);
     }
 }

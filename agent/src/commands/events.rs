@@ -34,23 +34,32 @@ pub(crate) async fn run(options: &Options, client: &Client, output: &Output) -> 
 
 /// One event as a line: what happened, why, who to whom, and what that would have been.
 fn text(event: &Event) -> String {
+    // In audit mode: "pass" would read as if a rule let it in.
+    let action = if event.action == "pass" { "would-drop" } else { &event.action };
+    let note = event.note.as_ref().map(|note| format!("  ({note})")).unwrap_or_default();
+    format!(
+        "{} {action:<4} {:<18} {:<8} {}{note}",
+        clock(event.time),
+        event.reason,
+        event.interface,
+        summary(event)
+    )
+}
+
+/// Who to whom, and what that would have been.
+pub(crate) fn summary(event: &Event) -> String {
     let end = |address: &Option<String>, port: Option<u16>| match (address, port) {
         (None, _) => "?".to_owned(),
         (Some(address), None) => address.clone(),
         (Some(address), Some(port)) if address.contains(':') => format!("[{address}]:{port}"),
         (Some(address), Some(port)) => format!("{address}:{port}"),
     };
-    // In audit mode: "pass" would read as if a rule let it in.
-    let action = if event.action == "pass" { "would-drop" } else { &event.action };
-    let mut text = format!("{} {action:<4} {:<18} {:<8}", clock(event.time), event.reason, event.interface);
-    for vlan in &event.vlan {
-        text += &format!(" vlan {vlan}");
-    }
+    let mut text: String = event.vlan.iter().map(|vlan| format!("vlan {vlan} ")).collect();
     if let Some(ether_type) = &event.ether_type {
-        text += &format!(" EtherType {ether_type}");
+        text += &format!("EtherType {ether_type}");
     } else {
         text += &format!(
-            " {} {} > {}",
+            "{} {} > {}",
             event.protocol.as_deref().unwrap_or("ip"),
             end(&event.source, event.source_port),
             end(&event.destination, event.destination_port),

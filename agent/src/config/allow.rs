@@ -146,10 +146,19 @@ fn protocol(node: &Node<'_>) -> Option<u8> {
     None
 }
 
-fn by_name(text: &str, node: &Node<'_>) -> Option<u8> {
+/// The number of an IP protocol by its name in small letters, or in digits.
+pub(crate) fn protocol_number(text: &str) -> Option<u8> {
+    numbered(text).or_else(|| text.parse().ok())
+}
+
+fn numbered(text: &str) -> Option<u8> {
     let judged = [("icmp", 1), ("tcp", 6), ("udp", 17), ("ipv6-icmp", 58), ("icmpv6", 58)];
     let find = |list: &[(&str, u8)]| list.iter().find(|(name, _)| *name == text).map(|&(_, number)| number);
-    let number = find(PROTOCOLS).or_else(|| find(&judged));
+    find(PROTOCOLS).or_else(|| find(&judged))
+}
+
+fn by_name(text: &str, node: &Node<'_>) -> Option<u8> {
+    let number = numbered(text);
     if number.is_none() {
         let names: Vec<&str> = PROTOCOLS.iter().map(|&(name, _)| name).collect();
         let fix = match nearest(text, &names) {

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use anyhow::{Context as _, Result, bail};
 use aya::Ebpf;
 use aya::maps::Map;
-use lyncwall_common::abi::{Live, map};
+use lyncwall_common::abi::{Capture, Live, map};
 
 use super::prefixes::PrefixMaps;
 use super::sys::ControlPage;
@@ -45,6 +45,11 @@ impl Control {
     /// Whether the block-list is looked at.
     pub(super) fn set_blocking(&self, blocking: bool) {
         self.page.live.store(self.live().blocking(blocking).0, Ordering::Release);
+    }
+
+    /// Whether dropped packets are handed out.
+    pub(super) fn set_capture(&self, capture: Capture) {
+        self.page.capture.store(capture.0, Ordering::Release);
     }
 
     /// Until when TCP connections are picked up in the middle, in jiffies; 0 for never.

@@ -4,8 +4,8 @@ use anyhow::{Context as _, Result};
 use aya::Ebpf;
 use aya::maps::{MapData, PerCpuArray};
 use lyncwall_common::abi::{
-    COUNTER_BLOCK, CounterBlock, CpuRecord, NetPort, PORT_DROP_BLOCKS, PortTransport, RULE_BLOCKS, map,
-    port_drop_cell,
+    COUNTER_BLOCK, CounterBlock, CpuRecord, INTERFACE_CELLS, NetPort, PORT_DROP_BLOCKS, PortTransport,
+    RULE_BLOCKS, map, port_drop_cell,
 };
 use lyncwall_common::reason::{Action, Reason};
 
@@ -18,8 +18,12 @@ pub struct Counters {
     pub reasons: Vec<(Reason, Action, u64)>,
     /// By rule counter, up to the last one that is not 0.
     pub rules: Vec<u64>,
-    /// Drops that got no event because the rate or the ring buffer was exhausted.
-    pub events_lost: u64,
+    /// Packets by the cell of an interface: passed and dropped.
+    pub interfaces: Vec<[u64; 2]>,
+    /// Drops that got no event because the rate or the ring buffer was exhausted, by reason, without zeroes.
+    pub events_lost: Vec<(Reason, u64)>,
+    /// Drops that were to be captured, and were not because the rate or the buffer was exhausted.
+    pub captures_lost: u64,
     /// Fragment verdicts that could not be remembered.
     pub fragments_lost: u64,
     /// Flows that were added to the tables.
@@ -73,7 +77,15 @@ impl CounterMaps {
         Ok(Counters {
             reasons,
             rules,
-            events_lost: sum(&|record| record.events_lost),
+            interfaces: (0..INTERFACE_CELLS)
+                .map(|cell| Action::ALL.map(|action| sum(&|record| record.interfaces[cell][action as usize])))
+                .collect(),
+            events_lost: Reason::ALL
+                .iter()
+                .map(|reason| (*reason, sum(&|record| record.events_lost[*reason as usize])))
+                .filter(|(_, lost)| *lost != 0)
+                .collect(),
+            captures_lost: sum(&|record| record.captures_lost),
             fragments_lost: sum(&|record| record.fragments_lost),
             flows_added: sum(&|record| record.flows_added),
             flows_lost: sum(&|record| record.flows_lost),

@@ -46,7 +46,7 @@ fn load_program(ebpf: &mut Ebpf) -> Result<&'static str> {
 }
 
 /// The whole log of a program is thousands of lines, and the error would print all of them.
-fn refused(error: &ProgramError) -> String {
+pub(super) fn refused(error: &ProgramError) -> String {
     match error {
         ProgramError::LoadError { io_error, verifier_log } => {
             let log = verifier_log.to_string();

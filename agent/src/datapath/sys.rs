@@ -12,6 +12,7 @@ use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU8, AtomicU64};
 
 use aya::Pod;
+use aya::maps::perf::PerfEventArrayBuffer;
 use aya::maps::{MapData, RingBuf};
 use aya_obj::generated::{
     bpf_attach_type, bpf_attr, bpf_cmd, bpf_link_info, bpf_link_type, bpf_map_type, bpf_prog_info,
@@ -28,6 +29,8 @@ use tokio::io::unix::AsyncFd;
 pub(super) struct SharedControl {
     /// The [`Live`](lyncwall_common::abi::Live) word.
     pub(super) live: AtomicU64,
+    /// The [`Capture`](lyncwall_common::abi::Capture) word.
+    pub(super) capture: AtomicU64,
     /// The bytes of the [`PortSet`]s.
     pub(super) management: [[AtomicU8; size_of::<PortSet>()]; PortTransport::ALL.len()],
     /// 1 while TCP connections are picked up in the middle.
@@ -38,6 +41,7 @@ const _: () = assert!(size_of::<SharedControl>() == size_of::<Control>());
 const _: () = assert!(align_of::<SharedControl>() == align_of::<Control>());
 const _: () =
     assert!(std::mem::offset_of!(SharedControl, management) == std::mem::offset_of!(Control, management));
+const _: () = assert!(std::mem::offset_of!(SharedControl, capture) == std::mem::offset_of!(Control, capture));
 const _: () =
     assert!(std::mem::offset_of!(SharedControl, learning) == std::mem::offset_of!(Control, learning));
 
@@ -341,6 +345,18 @@ pub(super) fn wait_for_running_programs() -> io::Result<()> {
 pub(super) fn watch(ring: RingBuf<MapData>) -> io::Result<AsyncFd<RingBuf<MapData>>> {
     // SAFETY: the ring owns its descriptor, gives the same one each time, and closes it only when it is dropped.
     let watched = unsafe { AsyncFd::register_with_interest(ring, Interest::READABLE) };
+    watched.map_err(Into::into)
+}
+
+/// The same for a perf buffer.
+///
+/// # Panics
+/// Outside a tokio runtime.
+pub(super) fn watch_perf(
+    buffer: PerfEventArrayBuffer<MapData>,
+) -> io::Result<AsyncFd<PerfEventArrayBuffer<MapData>>> {
+    // SAFETY: as above, of the buffer.
+    let watched = unsafe { AsyncFd::register_with_interest(buffer, Interest::READABLE) };
     watched.map_err(Into::into)
 }
 

@@ -141,7 +141,20 @@ impl Firewall {
             reasons: reasons.collect(),
             rules: rules.collect(),
             ports: ports.collect(),
-            events_lost: counters.events_lost,
+            interfaces: self
+                .memory
+                .traffic
+                .read(&counters.interfaces)
+                .into_iter()
+                .map(|(name, [passed, dropped])| api::InterfaceCount {
+                    shared: self.memory.traffic.shared(&name),
+                    name,
+                    passed,
+                    dropped,
+                })
+                .collect(),
+            captures_lost: counters.captures_lost,
+            events_lost: counters.events_lost.iter().map(|(_, lost)| lost).sum(),
             fragments_lost: counters.fragments_lost,
         })
     }

@@ -5,6 +5,17 @@ use super::{NetPort, PortTransport};
 /// Room for reasons in [`CpuRecord`]: any `u8`, so that the verifier sees no index out of range.
 pub const REASONS: usize = 256;
 
+/// Cells in [`CpuRecord`] for interfaces: their numbers modulo this.
+pub const INTERFACE_CELLS: usize = 256;
+
+/// The cell of [`CpuRecord::interfaces`] where packets of an interface are counted. Interfaces whose numbers are 256 apart
+/// share one.
+#[must_use]
+#[inline(always)]
+pub const fn interface_cell(ifindex: u32) -> usize {
+    ifindex as usize & (INTERFACE_CELLS - 1)
+}
+
 /// Counters in one element of a per-CPU counter map: 32 KiB, the most that a per-CPU value may have.
 pub const COUNTER_BLOCK: usize = 4096;
 
@@ -63,23 +74,29 @@ impl Bucket {
 pub struct CpuRecord {
     /// Packets by [`Reason`](crate::reason::Reason) and [`Action`](crate::reason::Action).
     pub reasons: [[u64; 2]; REASONS],
-    /// Drops that got no event because the rate or the ring buffer was exhausted.
-    pub events_lost: u64,
+    /// Packets by [`interface_cell`] and [`Action`](crate::reason::Action).
+    pub interfaces: [[u64; 2]; INTERFACE_CELLS],
+    /// Drops that got no event because the rate or the ring buffer was exhausted, by [`Reason`](crate::reason::Reason).
+    pub events_lost: [u64; REASONS],
+    /// Drops that were to be captured, and were not because the rate or the buffer was exhausted.
+    pub captures_lost: u64,
     /// Fragment verdicts that could not be remembered.
     pub fragments_lost: u64,
     /// Flows that were added.
     pub flows_added: u64,
     /// Flows that could not be added.
     pub flows_lost: u64,
-    /// For events.
-    pub events: Bucket,
+    /// For events, by [`Reason`](crate::reason::Reason): a flood of one kind leaves the others their events.
+    pub events: [Bucket; REASONS],
+    /// For captured packets.
+    pub captures: Bucket,
     /// For ICMP errors.
     pub icmp_errors: Bucket,
     /// For echo requests.
     pub icmp_echo: Bucket,
 }
 
-const _: () = assert!(size_of::<CpuRecord>() == 16 * REASONS + 32 + 3 * 16);
+const _: () = assert!(size_of::<CpuRecord>() == 40 * REASONS + 16 * INTERFACE_CELLS + 4 * 8 + 3 * 16);
 
 #[cfg(test)]
 mod tests {

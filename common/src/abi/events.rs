@@ -1,4 +1,7 @@
-//! What the program reports of a dropped packet, and what it remembers of a first fragment.
+//! What the program reports of a packet, and what it remembers of a first fragment.
+
+use super::{COUNTER_BLOCK, NO_COUNTER, RULE_BLOCKS};
+use crate::reason::{Action, Reason};
 
 /// Bytes of a frame that come with its event: enough for any headers but the longest IPv6 chains.
 pub const SNAP_LENGTH: usize = 128;
@@ -40,6 +43,80 @@ impl Event {
     }
 }
 
+/// What comes before the bytes of a captured packet. They follow it as they came in, as many as were wanted and there are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(C)]
+pub struct Captured {
+    /// Nanoseconds since boot, without time asleep (`CLOCK_MONOTONIC`).
+    pub time: u64,
+    /// The interface it came in by.
+    pub ifindex: u32,
+    /// Length of the frame in bytes.
+    pub length: u32,
+    /// [`Reason`](crate::reason::Reason).
+    pub reason: u8,
+    /// [`Action`](crate::reason::Action): audit mode captures what it would have dropped.
+    pub action: u8,
+    /// The slot that judged.
+    pub slot: u8,
+    /// 0.
+    pub reserved: u8,
+    /// Bytes of the frame that follow.
+    pub captured: u32,
+}
+
+const _: () = assert!(size_of::<Captured>() == 24);
+
+/// What the program answers to a packet that nobody sent: a verdict in one word, which is none of XDP's actions.
+///
+/// Bits 0-7 the reason, 8 what is done, 9 what was judged, 10-29 the rule's counter, 31 set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(transparent)]
+pub struct Explained(pub u32);
+
+impl Explained {
+    const COUNTER: u32 = 0xf_ffff;
+    const SOME: u32 = 1 << 31;
+
+    /// A verdict in one word. `counter` is [`NO_COUNTER`] where no rule let it in.
+    #[must_use]
+    #[inline(always)]
+    pub const fn new(reason: Reason, action: Action, judged: Action, counter: u32) -> Self {
+        let actions = (action as u32) << 8 | (judged as u32) << 9;
+        Self(Self::SOME | reason as u32 | actions | (counter & Self::COUNTER) << 10)
+    }
+
+    /// The reason; `None` where the word is no verdict.
+    #[must_use]
+    pub fn reason(self) -> Option<Reason> {
+        if self.0 & Self::SOME == 0 { None } else { Reason::from_value(self.0 as u8) }
+    }
+
+    /// What is done with the packet.
+    #[must_use]
+    pub const fn action(self) -> Action {
+        if self.0 >> 8 & 1 == Action::Pass as u32 { Action::Pass } else { Action::Drop }
+    }
+
+    /// What is done with it where no mode spares it.
+    #[must_use]
+    pub const fn judged(self) -> Action {
+        if self.0 >> 9 & 1 == Action::Pass as u32 { Action::Pass } else { Action::Drop }
+    }
+
+    /// The counter of the rule that let it in.
+    #[must_use]
+    pub const fn counter(self) -> Option<u32> {
+        match self.0 >> 10 & Self::COUNTER {
+            Self::COUNTER => None,
+            counter => Some(counter),
+        }
+    }
+}
+
+const _: () = assert!(NO_COUNTER & Explained::COUNTER == Explained::COUNTER);
+const _: () = assert!(RULE_BLOCKS as usize * COUNTER_BLOCK < Explained::COUNTER as usize);
+
 const _: () = assert!(SNAP_LENGTH <= u8::MAX as usize);
 const _: () = assert!(core::mem::offset_of!(Event, frame) == 24);
 const _: () = assert!(size_of::<Event>() == 24 + SNAP_LENGTH);
@@ -77,3 +154,27 @@ pub struct FragmentRecord {
 }
 
 const _: () = assert!(size_of::<FragmentRecord>() == 16);
+
+#[cfg(test)]
+mod tests {
+    use super::Explained;
+    use crate::abi::NO_COUNTER;
+    use crate::reason::{Action, Reason};
+
+    #[test]
+    fn a_verdict_in_a_word_reads_back() {
+        for reason in Reason::ALL {
+            for action in Action::ALL {
+                for counter in [0, 16_383, NO_COUNTER] {
+                    let judged = reason.action();
+                    let told = Explained::new(*reason, action, judged, counter);
+                    assert_eq!(told.reason(), Some(*reason));
+                    assert_eq!((told.action(), told.judged()), (action, judged));
+                    assert_eq!(told.counter(), (counter != NO_COUNTER).then_some(counter));
+                    assert!(told.0 > 4, "an XDP action");
+                }
+            }
+        }
+        assert_eq!(Explained(2).reason(), None);
+    }
+}

@@ -126,6 +126,32 @@ impl Live {
     }
 }
 
+/// Whether dropped packets are handed to somebody who captures them: one word, read for each drop.
+///
+/// Bits 0-15 the bytes of a frame that are wanted, 16-63 until when, in jiffies. A capture whose agent was killed ends by
+/// itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[repr(transparent)]
+pub struct Capture(pub u64);
+
+impl Capture {
+    /// Nobody captures.
+    pub const NONE: Self = Self(0);
+
+    /// `snap` bytes of each frame, until `until` (jiffies, below 2^48).
+    #[must_use]
+    pub const fn new(snap: u16, until: u64) -> Self {
+        Self(until << 16 | snap as u64)
+    }
+
+    /// Bytes of a frame that are wanted now; 0 where nobody captures. `jiffies` is asked only where somebody does or did.
+    #[must_use]
+    #[inline(always)]
+    pub fn wanted(self, jiffies: impl FnOnce() -> u64) -> u32 {
+        if self.0 == 0 || jiffies() >= self.0 >> 16 { 0 } else { self.0 as u32 & 0xffff }
+    }
+}
+
 /// A set of ports: bit `port % 8` of byte `port / 8`, for ports in network byte order.
 #[derive(Clone, Copy, PartialEq, Eq)]
 #[repr(transparent)]
@@ -158,6 +184,8 @@ impl PortSet {
 pub struct Control {
     /// The [`Live`] word.
     pub live: u64,
+    /// The [`Capture`] word, beside the one that every packet reads.
+    pub capture: u64,
     /// Management ports by [`PortTransport`].
     pub management: [PortSet; PortTransport::ALL.len()],
     /// Until when TCP connections are picked up in the middle, in jiffies; 0 for never. So it ends without an agent, too.
@@ -165,12 +193,20 @@ pub struct Control {
 }
 
 const _: () = assert!(core::mem::offset_of!(Control, live) == 0);
-const _: () = assert!(core::mem::offset_of!(Control, management) == 8);
-const _: () = assert!(size_of::<Control>() == 8 + 2 * 8192 + 8);
+const _: () = assert!(core::mem::offset_of!(Control, capture) == 8);
+const _: () = assert!(core::mem::offset_of!(Control, management) == 16);
+const _: () = assert!(size_of::<Control>() == 16 + 2 * 8192 + 8);
 
 #[cfg(test)]
 mod tests {
-    use super::{Features, Live};
+    use super::{Capture, Features, Live};
+
+    #[test]
+    fn a_capture_ends_with_its_time() {
+        let capture = Capture::new(262, 5_000_000_000);
+        assert_eq!((capture.wanted(|| 4_999_999_999), capture.wanted(|| 5_000_000_000)), (262, 0));
+        assert_eq!(Capture::NONE.wanted(|| panic!("the clock was read")), 0);
+    }
 
     #[test]
     fn the_deadline_decides_who_judges() {

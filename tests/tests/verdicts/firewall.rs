@@ -185,7 +185,7 @@ impl Firewall {
             for (sum, count) in counts.reasons.as_flattened_mut().iter_mut().zip(counted) {
                 *sum += count;
             }
-            counts.events_lost += record.events_lost;
+            counts.events_lost += record.events_lost.iter().sum::<u64>();
             counts.fragments_lost += record.fragments_lost;
             counts.flows_added += record.flows_added;
             counts.flows_lost += record.flows_lost;

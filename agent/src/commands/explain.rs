@@ -1,0 +1,185 @@
+//! `lyncwall explain`.
+
+mod file;
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use clap::Args;
+use lyncwall::api::{Explain, Explained, ExplainedGroup, ExplainedRow, Explanation, Status};
+use lyncwall::client::Client;
+use lyncwall::problem::Problem;
+use serde::Serialize;
+
+use super::events::summary;
+use crate::output::{Output, Table};
+
+#[derive(Debug, Args)]
+pub(crate) struct Options {
+    /// What it carries: `tcp/5061`, `udp/3478`, `icmp`, `icmp/8`, another protocol's name as `vrrp`, or its number.
+    #[arg(value_name = "PROTOCOL[/PORT]", required_unless_present = "packet")]
+    what: Option<What>,
+    /// The address it comes from.
+    #[arg(long, value_name = "ADDRESS", required_unless_present = "packet")]
+    from: Option<String>,
+    /// The address it goes to.
+    #[arg(long, value_name = "ADDRESS", required_unless_present = "packet")]
+    to: Option<String>,
+    /// The port it comes from [default: 40000]
+    #[arg(long, value_name = "PORT")]
+    source_port: Option<u16>,
+    /// Its TCP flags, as SYN,ACK [default: SYN]
+    #[arg(long, value_name = "FLAGS")]
+    tcp_flags: Option<String>,
+    /// The interface it comes in by; without it the answer is given for each that is guarded.
+    #[arg(long = "in", value_name = "INTERFACE")]
+    interface: Option<String>,
+    /// The VLAN it is tagged for; twice for a tag within a tag, the outer one first.
+    #[arg(long, value_name = "ID")]
+    vlan: Vec<u16>,
+    /// Explain the packets of a pcap or pcapng file; `-` reads stdin. One that `lyncwall capture` wrote names the interfaces.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["what", "from", "to", "source_port", "tcp_flags", "vlan"])]
+    packet: Option<PathBuf>,
+    /// End after so many packets of the file.
+    #[arg(long, short = 'n', value_name = "NUMBER", requires = "packet", default_value_t = 1000)]
+    count: usize,
+}
+
+/// A protocol, and what follows its slash.
+#[derive(Debug, Clone)]
+struct What {
+    protocol: String,
+    number: Option<u16>,
+}
+
+impl std::str::FromStr for What {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (protocol, number) = match text.split_once('/') {
+            None => (text, None),
+            Some((protocol, number)) => {
+                let read =
+                    number.parse().map_err(|_| format!("`{number}` is no port; write it as `tcp/5061`"))?;
+                (protocol, Some(read))
+            }
+        };
+        Ok(Self { protocol: protocol.to_ascii_lowercase(), number })
+    }
+}
+
+pub(crate) async fn run(options: Options, client: &Client, output: &Output) -> Result<()> {
+    if let Some(path) = &options.packet {
+        return packets(path, &options, client, output).await;
+    }
+    let explained: Explained = client.post("/v1/explain", &request(options)?).await?;
+    if output.json() {
+        return output.value(&explained);
+    }
+    for explanation in &explained.verdicts {
+        show(explanation, output)?;
+    }
+    Ok(())
+}
+
+fn request(options: Options) -> Result<Explain, Problem> {
+    let what = options.what.ok_or_else(|| Problem::new("nothing was asked about", "name a packet"))?;
+    let mut asked = Explain {
+        interface: options.interface,
+        from: options.from,
+        to: options.to,
+        source_port: options.source_port,
+        tcp_flags: options.tcp_flags,
+        vlan: options.vlan,
+        ..Explain::default()
+    };
+    if what.protocol == "icmp" {
+        let wrong = |_| Problem::new("an ICMP type has one byte", "write it as `icmp/8`");
+        asked.icmp = what.number.map(u8::try_from).transpose().map_err(wrong)?.map(|kind| [kind, 0]);
+    } else {
+        asked.port = what.number;
+    }
+    asked.protocol = Some(what.protocol);
+    Ok(asked)
+}
+
+/// The answer for one packet of a file.
+#[derive(Serialize)]
+struct Numbered {
+    /// From 1, as Wireshark counts.
+    packet: usize,
+    #[serde(flatten)]
+    explained: Explained,
+}
+
+async fn packets(path: &std::path::Path, options: &Options, client: &Client, output: &Output) -> Result<()> {
+    let status: Status = client.get("/v1/status").await?;
+    let guarded = |name: &str| status.interfaces.iter().any(|known| known.ifindex != 0 && known.name == name);
+    for (number, packet) in (1..).zip(file::read(path, options.count)?) {
+        let named = packet.interface.filter(|name| guarded(name));
+        let interface = options.interface.clone().or(named);
+        let asked = Explain { interface, frame: Some(packet.hexadecimal), ..Explain::default() };
+        let explained: Explained = client.post("/v1/explain", &asked).await?;
+        if output.json() {
+            output.line(&serde_json::to_string(&Numbered { packet: number, explained })?)?;
+            continue;
+        }
+        for Explanation { event, meaning, .. } in &explained.verdicts {
+            output.line(&format!("{number:>5}  {}: {meaning}", summary(event)))?;
+        }
+    }
+    Ok(())
+}
+
+/// One verdict with all that is known of it.
+pub(crate) fn show(explanation: &Explanation, output: &Output) -> Result<()> {
+    let event = &explanation.event;
+    let mut table = Table::plain();
+    let mut say = |name: &str, text: String| table.row([name.to_owned(), text]);
+    let done = match (&*event.action, &*explanation.judged) {
+        ("pass", "drop") => "passes, and would be dropped if enforced".to_owned(),
+        ("pass", _) => "passes".to_owned(),
+        _ => "is dropped".to_owned(),
+    };
+    say("verdict", format!("{done}: {}, {}", event.reason, explanation.meaning));
+    let vlan: String = event.vlan.iter().map(|id| format!(", VLAN {id}")).collect();
+    let zone = event.zone.as_ref().map(|zone| format!(", zone {zone}")).unwrap_or_default();
+    say("comes in by", format!("{}{vlan}{zone}", event.interface));
+    match &event.target {
+        Some(target) if explanation.roles.is_empty() => say("goes to", target.clone()),
+        Some(target) => say("goes to", format!("{target}: {}", explanation.roles.join(", "))),
+        None if event.protocol.is_some() => say("goes to", "no target".to_owned()),
+        None => {}
+    }
+    if let Some(allow) = &explanation.allow {
+        say("rule", format!("[[allow]] {allow}"));
+    }
+    if let Some(rule) = &explanation.rule {
+        let from = if rule.groups.is_empty() {
+            "anybody".to_owned()
+        } else {
+            rule.groups.iter().map(group).collect::<Vec<_>>().join(" and ")
+        };
+        say("rule", format!("{} {}, open to {from}", rule.transport, rule.ports));
+        rule.rows.iter().for_each(|row| printed("row", row, &mut say));
+    }
+    explanation.elsewhere.iter().for_each(|row| printed("not opened", row, &mut say));
+    explanation.notes.iter().for_each(|note| say("note", note.clone()));
+    say("generation", explanation.generation.to_string());
+    output.section(&summary(event), &table)
+}
+
+fn group(group: &ExplainedGroup) -> String {
+    let holds = if group.holds.is_empty() { String::new() } else { format!(" ({})", group.holds) };
+    let matches = if group.matches { "the packet's" } else { "not the packet's" };
+    format!("{}{holds}, {matches}", group.name)
+}
+
+fn printed(name: &str, row: &ExplainedRow, say: &mut impl FnMut(&str, String)) {
+    let why = row.why.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
+    say(name, format!("{} {}{why}", row.id, row.service));
+    if row.printed.is_empty() {
+        return;
+    }
+    say("", format!("{}; {}", row.table, row.printed.join("; ")));
+}

@@ -1,0 +1,352 @@
+//! Why a packet would get in, or not: the program's own verdict, and what the plan says of it.
+
+use std::net::IpAddr;
+
+use anyhow::Result;
+use lyncwall_common::reason::Reason;
+
+use super::Firewall;
+use crate::api;
+use crate::catalogue::Row;
+use crate::config::{self, Mode};
+use crate::datapath::Explanation;
+use crate::events::{self, Names, Observed};
+use crate::frame::{self, Payload};
+use crate::meaning::meaning;
+use crate::policy::{Identity, Located, Ports};
+use crate::problem::{Problem, Problems};
+
+/// Prefixes of a group that are listed one by one.
+const LISTED: usize = 8;
+
+/// The port that a packet comes from where nobody says which.
+const SOURCE_PORT: u16 = 40_000;
+
+impl Firewall {
+    /// What the program would do with a packet, and why. Nothing is counted, reported or remembered of it.
+    ///
+    /// # Errors
+    /// [`Problems`] for a packet that is none, and for an interface that is not guarded.
+    pub fn explain(&mut self, wanted: &api::Explain) -> Result<api::Explained> {
+        let mut problems = Problems::default();
+        let frame = frame_of(wanted).map_err(|found| problems.append(found)).unwrap_or_default();
+        let interfaces = self.asked(wanted.interface.as_deref(), &mut problems)?;
+        problems.or(())?;
+        let generation = self.datapath.live()?.number;
+        let mut verdicts = Vec::new();
+        for (name, ifindex) in interfaces {
+            let told = self.datapath.explain(ifindex, &frame)?;
+            let names = Names {
+                interfaces: [(ifindex, name)].into(),
+                services: self.services(),
+                locator: self.locator(),
+            };
+            let observed = Observed {
+                time: events::now(),
+                ifindex,
+                reason: Some(told.reason),
+                action: told.action,
+                bytes: &frame,
+                length: u32::try_from(frame.len()).unwrap_or(u32::MAX),
+            };
+            let located = observed.locate(&names).unwrap_or_default();
+            verdicts.push(self.explanation(observed.describe(&names), told, &located, generation));
+        }
+        Ok(api::Explained { verdicts })
+    }
+
+    /// The interfaces that are asked about.
+    fn asked(&self, interface: Option<&str>, problems: &mut Problems) -> Result<Vec<(String, u32)>> {
+        let attached = self.datapath.status()?.interfaces;
+        let guarded = attached.iter().map(|attached| (attached.interface.clone(), attached.ifindex));
+        let asked: Vec<_> =
+            guarded.filter(|(name, _)| interface.is_none_or(|interface| interface == name)).collect();
+        if asked.is_empty() {
+            let names: Vec<&str> = attached.iter().map(|attached| &*attached.interface).collect();
+            problems.push(match interface {
+                Some(interface) => Problem::new(
+                    format!("{interface} is not guarded: whatever comes in there gets in"),
+                    format!("name one of {}", names.join(", ")),
+                ),
+                None => Problem::new("no interface is guarded", "`lyncwall status` says why"),
+            });
+        }
+        Ok(asked)
+    }
+
+    fn explanation(
+        &self,
+        event: api::Event,
+        told: Explanation,
+        located: &Located,
+        generation: u64,
+    ) -> api::Explanation {
+        let settings = &self.memory.settings;
+        let roles =
+            located.target.as_deref().map(|target| settings.roles_of(target).to_vec()).unwrap_or_default();
+        let allow = match told.counter.and_then(|counter| self.memory.counters.label(counter)) {
+            Some(Identity::Allow { name, .. }) => Some(name.clone()),
+            _ => None,
+        };
+        let rule = located.rule.as_ref().map(|rule| api::ExplainedRule {
+            transport: rule.transport.name().to_owned(),
+            ports: Ports { first: rule.first, last: rule.last }.to_string(),
+            groups: rule.groups.iter().map(|name| self.group(name, located)).collect(),
+            rows: self.rows(&rule.rows),
+        });
+        let elsewhere = match (told.reason, event.protocol.as_deref(), event.destination_port) {
+            (Reason::Closed | Reason::NoFlow, Some(protocol), Some(port)) => {
+                self.elsewhere(located.target.as_deref(), &roles, protocol, port)
+            }
+            _ => Vec::new(),
+        };
+        let notes = self.notes(&event, told, located);
+        api::Explanation {
+            judged: told.judged.name().to_owned(),
+            generation,
+            meaning: meaning(told.reason).to_owned(),
+            roles,
+            rule,
+            allow,
+            elsewhere,
+            notes,
+            event,
+        }
+    }
+
+    fn group(&self, name: &str, located: &Located) -> api::ExplainedGroup {
+        let config = &self.plan.config;
+        let group = config.groups.iter().find(|group| *group.name == *name);
+        let holds = group.map_or_else(String::new, |group| {
+            match group.zone.and_then(|zone| config.zones.get(zone)) {
+                Some(zone) => format!("zone {}", zone.name),
+                None if group.prefixes.len() > LISTED => format!("{} prefixes", group.prefixes.len()),
+                None => group.prefixes.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
+            }
+        });
+        api::ExplainedGroup {
+            name: name.to_owned(),
+            matches: located.groups.iter().any(|group| group == name),
+            holds,
+        }
+    }
+
+    fn rows(&self, ids: &[String]) -> Vec<api::ExplainedRow> {
+        ids.iter().filter_map(|id| self.plan.catalogue.row(id)).map(|row| self.row(row, None)).collect()
+    }
+
+    fn row(&self, row: &Row, why: Option<String>) -> api::ExplainedRow {
+        let catalogue = &self.plan.catalogue;
+        let number = row.printed.row.map(|row| format!(", row {row}")).unwrap_or_default();
+        let printed = row.printed.lines.iter().map(|(key, line)| match catalogue.documents().get(key) {
+            Some(document) => format!("{} ({}), line {line}", document.title, document.language),
+            None => format!("{key}, line {line}"),
+        });
+        api::ExplainedRow {
+            id: row.id.to_string(),
+            service: catalogue.services(&[row.id.to_string()]),
+            table: format!("{}{number}", row.printed.table),
+            printed: printed.collect(),
+            why,
+        }
+    }
+
+    /// Rows that name a port which is closed: those of the target's own roles with why they do not open it, and where there are
+    /// none, those of other roles.
+    fn elsewhere(
+        &self,
+        target: Option<&str>,
+        roles: &[String],
+        protocol: &str,
+        port: u16,
+    ) -> Vec<api::ExplainedRow> {
+        let own = self.plan.resolve(target.unwrap_or_default(), roles).map(|resolved| resolved.closed);
+        let mut rows = Vec::new();
+        for closed in own.unwrap_or_default() {
+            if closed.transport.as_str() == protocol && (closed.first..=closed.last).contains(&port) {
+                let known = closed.rows.iter().filter_map(|id| self.plan.catalogue.row(id));
+                rows.extend(known.map(|row| self.row(row, Some(closed.why.clone()))));
+            }
+        }
+        if !rows.is_empty() {
+            return rows;
+        }
+        let catalogue = &self.plan.catalogue;
+        let named = catalogue.rows().iter().filter(|row| {
+            row.transport.each().iter().any(|transport| transport.as_str() == protocol)
+                && row.ports.iter().any(|ports| ports.first == port && ports.last == port)
+        });
+        let of_roles = |row: &Row| {
+            let roles = catalogue.roles().iter().filter(|role| role.rows.contains(&row.id));
+            let keys: Vec<&str> = roles.map(|role| &*role.key).collect();
+            (!keys.is_empty()).then(|| format!("a row of {}", keys.join(", ")))
+        };
+        named.map(|row| self.row(row, of_roles(row))).collect()
+    }
+
+    fn notes(&self, event: &api::Event, told: Explanation, located: &Located) -> Vec<String> {
+        let mut notes: Vec<String> = event.note.clone().into_iter().collect();
+        if told.judged != told.action {
+            let settings = &self.memory.settings;
+            let mode = located.target.as_deref().map_or(settings.mode, |target| settings.mode_of(target));
+            if mode == Mode::Audit {
+                notes.push("audit mode lets it pass; enforcing would drop it".to_owned());
+            }
+        }
+        if located.zone.is_none() && event.protocol.is_some() {
+            notes.push("the interface was in no zone when the tables were made".to_owned());
+        }
+        if told.reason == Reason::NoFlow {
+            notes.push("asked as an opening (SYN), the answer may be another".to_owned());
+        }
+        if self.before.is_some() {
+            notes.push("a change waits to be confirmed, and judges until then".to_owned());
+        }
+        notes
+    }
+}
+
+/// The frame that is asked about.
+fn frame_of(wanted: &api::Explain) -> Result<Vec<u8>, Problems> {
+    let mut problems = Problems::default();
+    if let Some(hexadecimal) = &wanted.frame {
+        let alone = api::Explain {
+            frame: wanted.frame.clone(),
+            interface: wanted.interface.clone(),
+            ..api::Explain::default()
+        };
+        if *wanted != alone {
+            problems.push(Problem::new("a frame says all but the interface", "leave the other fields out"));
+        }
+        let frame = bytes(hexadecimal).map_err(|problem| problems.push(problem)).unwrap_or_default();
+        return problems.or(frame);
+    }
+    let mut address = |what: &str, text: &Option<String>| {
+        let parsed = text.as_deref().map(str::parse::<IpAddr>);
+        match parsed {
+            Some(Ok(address)) => Some(address.to_canonical()),
+            Some(Err(_)) => {
+                let text = text.as_deref().unwrap_or_default();
+                problems.push(Problem::new(
+                    format!("{what}: `{text}` is no address"),
+                    "write it as 192.0.2.1 or 2001:db8::1",
+                ));
+                None
+            }
+            None => {
+                problems.push(Problem::new(format!("{what} is missing"), "name an address"));
+                None
+            }
+        }
+    };
+    let (from, to) = (address("from", &wanted.from), address("to", &wanted.to));
+    if let (Some(from), Some(to)) = (from, to)
+        && from.is_ipv4() != to.is_ipv4()
+    {
+        problems.push(Problem::new(
+            format!("{from} and {to} are of different families"),
+            "name two IPv4 or two IPv6 addresses",
+        ));
+    }
+    if wanted.vlan.len() > 2 || wanted.vlan.iter().any(|id| !(1..4095).contains(id)) {
+        problems.push(Problem::new("that is no VLAN", "name one or two identifiers from 1 to 4094"));
+    }
+    let payload = payload(wanted, to.is_none_or(|to| to.is_ipv4()), &mut problems);
+    problems.or(())?;
+    let (Some(from), Some(to), Some(payload)) = (from, to, payload) else {
+        return Err(Problem::new("nothing was asked about", "name a packet").into());
+    };
+    frame::build(from, to, payload, &wanted.vlan)
+        .map_err(|error| Problem::new(format!("{error:#}"), "ask about another packet").into())
+}
+
+/// What the packet carries.
+fn payload(wanted: &api::Explain, ipv4: bool, problems: &mut Problems) -> Option<Payload> {
+    let missing = |problems: &mut Problems| {
+        problems.push(Problem::new(
+            "the destination port is missing",
+            "name it, as `tcp/5061` or as \"port\": 5061",
+        ));
+    };
+    let source = wanted.source_port.unwrap_or(SOURCE_PORT);
+    let Some(protocol) = wanted.protocol.as_deref() else {
+        problems.push(Problem::new(
+            "the protocol is missing",
+            "name one, as `tcp/5061`, `udp/3478`, `icmp` or `vrrp`",
+        ));
+        return None;
+    };
+    let unfit = |problems: &mut Problems, what: &str, there: bool| {
+        if there {
+            problems.push(Problem::new(format!("{protocol} has no {what}"), "leave it out"));
+        }
+    };
+    let is = |name: &str| protocol.eq_ignore_ascii_case(name);
+    unfit(problems, "TCP flags", wanted.tcp_flags.is_some() && !is("tcp"));
+    unfit(problems, "ICMP type", wanted.icmp.is_some() && !is("icmp"));
+    unfit(
+        problems,
+        "ports",
+        (wanted.port.is_some() || wanted.source_port.is_some()) && !is("tcp") && !is("udp"),
+    );
+    if is("tcp") || is("udp") {
+        let Some(port) = wanted.port else {
+            missing(problems);
+            return None;
+        };
+        if is("udp") {
+            return Some(Payload::Udp(source, port));
+        }
+        let flags = wanted.tcp_flags.as_deref().map_or(Some(frame::SYN), |text| flags(text, problems));
+        return Some(Payload::Tcp(source, port, flags?));
+    }
+    if is("icmp") {
+        return Some(match wanted.icmp {
+            Some(kind) => Payload::Icmp(kind, [0; 4]),
+            None => Payload::echo_request(ipv4, 1),
+        });
+    }
+    match config::protocol_number(&protocol.to_ascii_lowercase()) {
+        Some(1 | 6 | 17 | 58) => {
+            problems
+                .push(Problem::new(format!("{protocol} goes by its name"), "write `tcp`, `udp` or `icmp`"));
+            None
+        }
+        Some(number) => Some(Payload::Other(number)),
+        None => {
+            let fix = "write `tcp/5061`, `udp/3478`, `icmp`, a protocol as `vrrp`, or its number";
+            problems.push(Problem::new(format!("there is no protocol `{protocol}`"), fix));
+            None
+        }
+    }
+}
+
+/// TCP flags from their names; none of them for an empty text.
+fn flags(text: &str, problems: &mut Problems) -> Option<u8> {
+    let mut flags = 0;
+    for name in text.split(',').map(str::trim).filter(|name| !name.is_empty()) {
+        match frame::TCP_FLAGS.iter().position(|known| known.eq_ignore_ascii_case(name)) {
+            Some(bit) => flags |= 1 << bit,
+            None => {
+                let fix = format!("the flags are {}", frame::TCP_FLAGS.join(", "));
+                problems.push(Problem::new(format!("`{name}` is no TCP flag"), fix));
+                return None;
+            }
+        }
+    }
+    Some(flags)
+}
+
+/// Bytes from their hexadecimal digits.
+fn bytes(text: &str) -> Result<Vec<u8>, Problem> {
+    let pairs = text.as_bytes().chunks(2);
+    let byte = |pair: &[u8]| {
+        let digits = std::str::from_utf8(pair).ok().filter(|digits| digits.len() == 2)?;
+        digits.bytes().all(|digit| digit.is_ascii_hexdigit()).then_some(())?;
+        u8::from_str_radix(digits, 16).ok()
+    };
+    pairs
+        .map(byte)
+        .collect::<Option<_>>()
+        .ok_or_else(|| Problem::new("the frame is no hexadecimal", "write two digits for each byte"))
+}

@@ -1,0 +1,120 @@
+//! Packets by interface. The program counts by the kernel's number of an interface, modulo the number of cells; people ask
+//! by name, and an interface that is made again has another number.
+
+use std::collections::BTreeMap;
+
+use lyncwall_common::abi::interface_cell;
+use serde::{Deserialize, Serialize};
+
+/// Packets that passed, and that were dropped.
+type Pair = [u64; 2];
+
+/// Which cell counts for which interface, and since when. Outlives the agent.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Traffic {
+    named: BTreeMap<String, Counted>,
+    /// What a cell stood at when its last interface had gone.
+    ended: BTreeMap<usize, Pair>,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct Counted {
+    /// The kernel's number; 0 where there is none of that name now.
+    ifindex: u32,
+    /// What its cell stood at when it came to it.
+    start: Pair,
+    /// Packets under earlier numbers.
+    earlier: Pair,
+}
+
+impl Traffic {
+    /// Takes notice of the interfaces that are guarded now, by name and number. `cells` is what the program has counted. True
+    /// where something is different from before.
+    pub(super) fn follow<'a>(
+        &mut self,
+        guarded: impl IntoIterator<Item = (&'a str, u32)>,
+        cells: &[Pair],
+    ) -> bool {
+        let before = self.clone();
+        let guarded: BTreeMap<&str, u32> = guarded.into_iter().collect();
+        for (name, counted) in &mut self.named {
+            if counted.ifindex != 0 && guarded.get(&**name) != Some(&counted.ifindex) {
+                counted.earlier = counted.total(cells);
+                self.ended.insert(interface_cell(counted.ifindex), at(cells, counted.ifindex));
+                (counted.ifindex, counted.start) = (0, Pair::default());
+            }
+        }
+        for (name, ifindex) in guarded {
+            let counted = self.named.entry(name.to_owned()).or_default();
+            if counted.ifindex == 0 {
+                // What was counted since it was attached, and before it was taken notice of, is its own.
+                let start = self.ended.get(&interface_cell(ifindex)).copied().unwrap_or_default();
+                (counted.ifindex, counted.start) = (ifindex, start);
+            }
+        }
+        *self != before
+    }
+
+    /// Packets by interface, also by those that are gone: the name, and what was counted.
+    pub(super) fn read(&self, cells: &[Pair]) -> Vec<(String, Pair)> {
+        self.named.iter().map(|(name, counted)| (name.clone(), counted.total(cells))).collect()
+    }
+
+    /// The others that an interface shares its cell with, so that each counts the packets of all.
+    pub(super) fn shared(&self, name: &str) -> Vec<String> {
+        let cell = |counted: &Counted| (counted.ifindex != 0).then(|| interface_cell(counted.ifindex));
+        let Some(own) = self.named.get(name).and_then(cell) else { return Vec::new() };
+        let others =
+            self.named.iter().filter(|(other, counted)| *other != name && cell(counted) == Some(own));
+        others.map(|(other, _)| other.clone()).collect()
+    }
+}
+
+impl Counted {
+    fn total(&self, cells: &[Pair]) -> Pair {
+        if self.ifindex == 0 {
+            return self.earlier;
+        }
+        let now = at(cells, self.ifindex);
+        std::array::from_fn(|n| self.earlier[n].wrapping_add(now[n].wrapping_sub(self.start[n])))
+    }
+}
+
+fn at(cells: &[Pair], ifindex: u32) -> Pair {
+    cells.get(interface_cell(ifindex)).copied().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Traffic;
+
+    /// Cells of which these are not at 0.
+    fn cells(counts: &[(usize, [u64; 2])]) -> Vec<[u64; 2]> {
+        let mut cells = vec![[0; 2]; 256];
+        for (cell, count) in counts {
+            cells[*cell] = *count;
+        }
+        cells
+    }
+
+    #[test]
+    fn an_interface_that_is_made_again_goes_on_counting() {
+        let mut traffic = Traffic::default();
+        assert!(traffic.follow([("eth0", 2)], &cells(&[])));
+        assert!(!traffic.follow([("eth0", 2)], &cells(&[(2, [5, 1])])));
+        assert!(traffic.follow([("eth0", 7)], &cells(&[(2, [10, 3]), (7, [1, 0])])));
+        assert_eq!(traffic.read(&cells(&[(2, [10, 3]), (7, [4, 4])])), [("eth0".to_owned(), [14, 7])]);
+        // It is gone, and another comes to the cell it had first.
+        traffic.follow([("eth1", 258)], &cells(&[(2, [10, 3]), (7, [4, 4])]));
+        let now = cells(&[(2, [12, 3]), (7, [4, 4])]);
+        assert_eq!(traffic.read(&now), [("eth0".to_owned(), [14, 7]), ("eth1".to_owned(), [2, 0])]);
+    }
+
+    #[test]
+    fn two_interfaces_that_share_a_cell_say_so() {
+        let mut traffic = Traffic::default();
+        traffic.follow([("eth0", 2), ("eth1", 258), ("eth2", 3)], &cells(&[]));
+        assert_eq!(traffic.shared("eth0"), ["eth1"]);
+        assert!(traffic.shared("eth2").is_empty());
+    }
+}

@@ -1,0 +1,98 @@
+//! Where a packet belongs in a generation: its zone, its target, and what is said there of its port.
+
+use lyncwall_common::abi::{NO_POLICY, NetPort, PortTransport};
+use lyncwall_common::decide::{self, Judging, Rules as _};
+use lyncwall_common::fields::{Place, addresses};
+use lyncwall_common::packet::Packet;
+use lyncwall_common::parse::{Headers, parse};
+use lyncwall_common::zone;
+
+use super::input::{Input, Rule, TargetInput};
+use super::{Compiled, HostTables, zones};
+
+/// A generation, with the names of what is in it.
+pub struct Locator {
+    compiled: Compiled,
+    zones: Vec<String>,
+    /// By policy.
+    owners: Vec<TargetInput>,
+    /// By bit.
+    groups: Vec<String>,
+}
+
+/// Where a packet belongs.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Located {
+    /// The zone that it came in by; `None` where the interface is in none.
+    pub zone: Option<String>,
+    /// The target that it goes to, or `ZONE (outbound)` where the zone says what may be called.
+    pub target: Option<String>,
+    /// What is open there at its port, to somebody.
+    pub rule: Option<Rule>,
+    /// The groups that its source is in; its destination, where the zone says what may be called.
+    pub groups: Vec<String>,
+    /// True where its port is one of management and its destination may be this box.
+    pub management_port: bool,
+    /// True where its source is one of management.
+    pub management_source: bool,
+}
+
+impl Locator {
+    /// Of what `input` was compiled to.
+    #[must_use]
+    pub fn new(input: &Input, compiled: Compiled) -> Self {
+        Self {
+            compiled,
+            zones: input.zones.iter().map(|zone| zone.name.clone()).collect(),
+            owners: zones::owners(input),
+            groups: input.groups.iter().map(|group| group.name.clone()).collect(),
+        }
+    }
+
+    /// Where a packet belongs that came in by the interface of this number; `None` where it is not IP.
+    pub fn locate<P: Packet>(&self, ifindex: u32, packet: P) -> Option<Located> {
+        let mut headers = Headers::UNREAD;
+        // What cannot be judged is located as far as it can be read.
+        let _kind = parse(packet, &mut headers);
+        headers.family?;
+        let tables = HostTables::new(&self.compiled, ifindex);
+        let judging = Judging { slot: 0, features: tables.features };
+        let zone = zone::of(packet, &tables, judging);
+        let place = Place::of(&headers).in_zone(zone);
+        let (source, destination) = addresses(packet, place)?;
+        let target = decide::target(packet, &tables, place, judging);
+        let owner = (target.policy != NO_POLICY).then(|| self.owners.get(target.policy as usize)).flatten();
+        let port = headers.ports.map(|transport| (transport, headers.destination_port));
+        let rule = owner.zip(port).and_then(|(owner, (transport, port))| rule_at(owner, transport, port));
+        // Whoever calls from behind a zone is in its groups; what is called is in those of its address alone.
+        let groups = match target.outbound {
+            true => tables.groups(0, lyncwall_common::abi::NO_ZONE, destination),
+            false => tables.groups(0, zone, source),
+        };
+        let name_of = |bit: &usize| groups >> bit & 1 != 0;
+        Some(Located {
+            zone: self.zones.get(zone as usize).cloned(),
+            target: owner.map(|owner| owner.name.clone()),
+            rule: rule.cloned(),
+            groups: (0..self.groups.len().min(32))
+                .filter(name_of)
+                .map(|bit| self.groups[bit].clone())
+                .collect(),
+            management_port: target.host
+                && port.is_some_and(|(transport, port)| tables.management_port(transport, port)),
+            management_source: tables.management_source(source),
+        })
+    }
+
+    /// The roles' rule at a port of the target, or of a zone's outbound policy, with this name.
+    #[must_use]
+    pub fn rule(&self, owner: &str, transport: PortTransport, port: u16) -> Option<&Rule> {
+        let owner = self.owners.iter().find(|known| known.name == owner)?;
+        rule_at(owner, transport, NetPort::new(port))
+    }
+}
+
+fn rule_at(owner: &TargetInput, transport: PortTransport, port: NetPort) -> Option<&Rule> {
+    let port = port.number();
+    owner.inbound.iter().find(|rule| rule.transport == transport && (rule.first..=rule.last).contains(&port))
+}
