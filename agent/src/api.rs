@@ -382,6 +382,9 @@ pub struct Event {
     /// The target it goes to; `ZONE (outbound)` where the zone says what may be called.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target: Option<String>,
+    /// The rule that opens the port, to this source or others: target, transport and ports, as `director tcp 5061`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rule: Option<String>,
     /// VLAN identifiers, outer first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub vlan: Vec<u16>,
@@ -417,6 +420,72 @@ pub struct Event {
     /// What else is to be known, as `open to reverse-proxy only`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub note: Option<String>,
+}
+
+/// Which packets somebody wants to hear of: parameters of the request. Each is a list with commas; what is said must all hold.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Wanted {
+    /// Reasons, as `closed,source`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// Source addresses and prefixes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<String>,
+    /// Destination ports, as `5061`, `tcp/5061` or `49152-65535`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub port: Option<String>,
+    /// Rules that open the port, if not to everybody: as `director tcp 5061`, or `tcp 5061` for any target.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rule: Option<String>,
+    /// Targets.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target: Option<String>,
+    /// Interfaces.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub interface: Option<String>,
+}
+
+/// Which dropped packets to hand out, and how much of them: parameters of the request.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Capture {
+    /// Bytes of each packet, from 14 to 65535; all of it where nothing is said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub snap: Option<u16>,
+    /// Packets after which it ends.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub count: Option<u64>,
+    /// Seconds after which it ends, up to a day; an hour where nothing is said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seconds: Option<u64>,
+    /// As [`Wanted::reason`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// As [`Wanted::from`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<String>,
+    /// As [`Wanted::port`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub port: Option<String>,
+    /// As [`Wanted::rule`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rule: Option<String>,
+    /// As [`Wanted::target`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target: Option<String>,
+    /// As [`Wanted::interface`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub interface: Option<String>,
+}
+
+impl Capture {
+    /// Which packets.
+    #[must_use]
+    pub fn wanted(&self) -> Wanted {
+        let Self { reason, from, port, rule, target, interface, .. } = self.clone();
+        Wanted { reason, from, port, rule, target, interface }
+    }
 }
 
 /// What was taken away.

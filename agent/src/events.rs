@@ -1,5 +1,7 @@
 //! From what the program says of a packet to what people and other programs read.
 
+mod filter;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -14,6 +16,8 @@ use crate::api::Event;
 use crate::frame::TCP_FLAGS;
 use crate::policy::{Located, Locator};
 use crate::services::Services;
+
+pub use filter::Filter;
 
 /// What packets are told with.
 #[derive(Clone, Default)]
@@ -81,6 +85,7 @@ impl Observed<'_> {
             .map(|transport| names.services.at(transport, headers.destination_port.number()))
             .filter(|service| !service.is_empty());
         let note = located.as_ref().and_then(|located| note(self.reason?, located));
+        let rule = located.as_ref().and_then(Located::rule_name);
         let (zone, target) = located.map(|located| (located.zone, located.target)).unwrap_or_default();
         Event {
             time: self.time,
@@ -93,6 +98,7 @@ impl Observed<'_> {
                 .unwrap_or_else(|| format!("#{}", self.ifindex)),
             zone,
             target,
+            rule,
             vlan: headers.vlan.iter().filter(|tag| **tag & TAGGED != 0).map(|tag| tag & 0xfff).collect(),
             ether_type: headers
                 .family

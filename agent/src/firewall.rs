@@ -1,6 +1,7 @@
 //! The firewall as a whole: what the file says, what holds at run time, and the kernel side that enforces it.
 
 mod blocked;
+mod capture;
 mod change;
 mod confirm;
 mod explain;

@@ -15,6 +15,7 @@ pub mod meaning;
 pub mod net;
 mod netlink;
 pub mod object;
+pub mod pcapng;
 pub mod plan;
 pub mod policy;
 pub mod problem;

@@ -8,7 +8,7 @@ use lyncwall_common::parse::{Headers, parse};
 use lyncwall_common::zone;
 
 use super::input::{Input, Rule, TargetInput};
-use super::{Compiled, HostTables, zones};
+use super::{Compiled, HostTables, Ports, zones};
 
 /// A generation, with the names of what is in it.
 pub struct Locator {
@@ -35,6 +35,16 @@ pub struct Located {
     pub management_port: bool,
     /// True where its source is one of management.
     pub management_source: bool,
+}
+
+impl Located {
+    /// The rule that is open at the port, to somebody: its target, transport and ports.
+    #[must_use]
+    pub fn rule_name(&self) -> Option<String> {
+        let (target, rule) = self.target.as_ref().zip(self.rule.as_ref())?;
+        let ports = Ports { first: rule.first, last: rule.last };
+        Some(format!("{target} {} {ports}", rule.transport.name()))
+    }
 }
 
 impl Locator {

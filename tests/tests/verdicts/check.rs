@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use lyncwall::config::Mode;
+use lyncwall::datapath::{LONGEST, SHORTEST};
 use lyncwall::net::Prefix;
 use lyncwall::policy::{HostTables, Input};
 use lyncwall_common::abi::{BlockRecord, NO_COUNTER, PortTransport, Until};
@@ -149,6 +150,12 @@ impl Bench {
         let port = host.port.map(|(transport, port)| (transport, port.number()));
         assert_eq!(port.filter(|_| host.judged == Action::Drop), expected.port, "in memory: {place}");
 
+        // What it leaves behind would show in all that follows.
+        if (SHORTEST..=LONGEST).contains(&frame.len()) {
+            let told = self.firewall.datapath.explain(1, frame).expect("an explanation");
+            let explained = (told.reason, told.action, told.judged, told.counter.unwrap_or(NO_COUNTER));
+            assert_eq!(explained, (expected.reason, wanted, expected.judged, counter), "explained: {place}");
+        }
         let action = self.firewall.judge(frame);
         let counts = self.firewall.counts();
         let counted = counts.since(&self.counts);

@@ -1,0 +1,165 @@
+//! Which packets somebody wants to hear of.
+
+use std::net::IpAddr;
+
+use lyncwall_common::reason::Reason;
+
+use crate::api::{Event, Wanted};
+use crate::net::{PortRange, Prefix};
+use crate::problem::{Problem, Problems};
+
+/// What is said must all hold; of several in one list, one is enough. An empty list says nothing.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Filter {
+    reasons: Vec<&'static str>,
+    from: Vec<Prefix>,
+    ports: Vec<(Option<String>, PortRange)>,
+    rules: Vec<String>,
+    targets: Vec<String>,
+    interfaces: Vec<String>,
+}
+
+impl Filter {
+    /// The filter that a request asks for.
+    ///
+    /// # Errors
+    /// All that cannot be read, together.
+    pub fn of(wanted: &Wanted) -> Result<Self, Problems> {
+        let mut problems = Problems::default();
+        let mut wrong = |text: &str, what: &str, fix: &str| {
+            problems.push(Problem::new(format!("`{text}` is no {what}"), fix));
+        };
+        let mut filter = Self::default();
+        for name in list(wanted.reason.as_deref()) {
+            match Reason::ALL.iter().find(|reason| reason.name() == name) {
+                Some(reason) => filter.reasons.push(reason.name()),
+                None => wrong(name, "reason", &nearest(name)),
+            }
+        }
+        for text in list(wanted.from.as_deref()) {
+            match text.parse() {
+                Ok(prefix) => filter.from.push(prefix),
+                Err(error) => wrong(text, "address or prefix", &format!("{error}; write it as 192.0.2.0/24")),
+            }
+        }
+        for text in list(wanted.port.as_deref()) {
+            let (transport, range) = match text.split_once('/') {
+                Some((transport, range)) => (Some(transport.to_ascii_lowercase()), range),
+                None => (None, text),
+            };
+            let known = transport.as_deref().is_none_or(|name| matches!(name, "tcp" | "udp"));
+            match range.parse() {
+                Ok(range) if known => filter.ports.push((transport, range)),
+                Ok(_) | Err(_) => wrong(text, "port", "write it as 5061, tcp/5061 or 49152-65535"),
+            }
+        }
+        let names = |text: &Option<String>| list(text.as_deref()).map(str::to_owned).collect();
+        filter.rules = names(&wanted.rule);
+        filter.targets = names(&wanted.target);
+        filter.interfaces = names(&wanted.interface);
+        problems.or(filter)
+    }
+
+    /// True where an event is wanted.
+    #[must_use]
+    pub fn wants(&self, event: &Event) -> bool {
+        let one_of = |list: &[String], value: Option<&str>| {
+            list.is_empty() || value.is_some_and(|value| list.iter().any(|wanted| wanted == value))
+        };
+        (self.reasons.is_empty() || self.reasons.contains(&&*event.reason))
+            && one_of(&self.targets, event.target.as_deref())
+            && one_of(&self.interfaces, Some(&event.interface))
+            && self.wants_rule(event)
+            && self.wants_port(event)
+            && self.wants_source(event)
+    }
+
+    /// A rule goes by its target, transport and ports, or by the last two alone.
+    fn wants_rule(&self, event: &Event) -> bool {
+        let Some(rule) = &event.rule else { return self.rules.is_empty() };
+        let alone = rule.split_once(' ').map(|(_, rest)| rest);
+        self.rules.is_empty() || self.rules.iter().any(|wanted| wanted == rule || Some(&**wanted) == alone)
+    }
+
+    fn wants_port(&self, event: &Event) -> bool {
+        self.ports.is_empty()
+            || event.destination_port.is_some_and(|port| {
+                self.ports.iter().any(|(transport, range)| {
+                    range.contains(port)
+                        && transport.as_ref().is_none_or(|name| event.protocol.as_ref() == Some(name))
+                })
+            })
+    }
+
+    fn wants_source(&self, event: &Event) -> bool {
+        let source = || event.source.as_deref()?.parse::<IpAddr>().ok();
+        self.from.is_empty()
+            || source().is_some_and(|source| self.from.iter().any(|prefix| prefix.contains(source)))
+    }
+}
+
+/// What stands between commas.
+fn list(text: Option<&str>) -> impl Iterator<Item = &str> {
+    text.into_iter().flat_map(|text| text.split(',')).map(str::trim).filter(|name| !name.is_empty())
+}
+
+fn nearest(name: &str) -> String {
+    let likeness = |reason: &&Reason| strsim::jaro_winkler(name, reason.name());
+    match Reason::ALL.iter().max_by(|a, b| likeness(a).total_cmp(&likeness(b))) {
+        Some(reason) if likeness(&reason) > 0.75 => format!("did you mean `{reason}`?"),
+        _ => "`lyncwall watch` lists those that occur".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Filter;
+    use crate::api::{Event, Wanted};
+
+    fn event() -> Event {
+        serde_json::from_str(
+            "{\"time\": 1.0, \"action\": \"drop\", \"reason\": \"source\", \"interface\": \"eth0\", \
+              \"target\": \"pool\", \"rule\": \"pool tcp 5061\", \"source\": \"203.0.113.9\", \
+              \"destination\": \"192.0.2.1\", \"protocol\": \"tcp\", \"source_port\": 4000, \
+              \"destination_port\": 5061, \"length\": 60}",
+        )
+        .expect("an event")
+    }
+
+    fn filter(set: impl FnOnce(&mut Wanted)) -> Filter {
+        let mut wanted = Wanted::default();
+        set(&mut wanted);
+        Filter::of(&wanted).expect("a filter")
+    }
+
+    #[test]
+    fn all_that_is_said_must_hold() {
+        let some = |text: &str| Some(text.to_owned());
+        assert!(filter(|_| {}).wants(&event()));
+        assert!(filter(|w| w.reason = some("closed, source")).wants(&event()));
+        assert!(!filter(|w| w.reason = some("closed")).wants(&event()));
+        assert!(filter(|w| w.from = some("203.0.113.0/24")).wants(&event()));
+        assert!(!filter(|w| w.from = some("203.0.113.0/29,2001:db8::/32")).wants(&event()));
+        for (port, wanted) in [("5061", true), ("tcp/5000-6000", true), ("udp/5061", false), ("443", false)] {
+            assert_eq!(filter(|w| w.port = some(port)).wants(&event()), wanted, "{port}");
+        }
+        for (rule, wanted) in [("pool tcp 5061", true), ("tcp 5061", true), ("other tcp 5061", false)] {
+            assert_eq!(filter(|w| w.rule = some(rule)).wants(&event()), wanted, "{rule}");
+        }
+        assert!(!filter(|w| (w.target, w.interface) = (some("pool"), some("eth1"))).wants(&event()));
+    }
+
+    #[test]
+    fn all_mistakes_are_told_together() {
+        let some = |text: &str| Some(text.to_owned());
+        let wanted = Wanted {
+            reason: some("clsed"),
+            from: some("203.0.113.9/24"),
+            port: some("sctp/5061"),
+            ..Wanted::default()
+        };
+        let problems = Filter::of(&wanted).expect_err("three mistakes");
+        assert_eq!(problems.iter().count(), 3);
+        assert!(problems.to_string().contains("did you mean `closed`"), "{problems}");
+    }
+}
