@@ -3,7 +3,7 @@
 //! It judges by the code and the maps of the programs that are attached. What those leave behind of a packet, the object
 //! that is loaded for this one does not: see `EXPLAINED`.
 
-use aya_ebpf::{macros::xdp, programs::XdpContext};
+use aya_ebpf::{bindings::xdp_action::XDP_ABORTED, macros::xdp, programs::XdpContext};
 use lyncwall_common::{
     abi::Explained,
     decide::{Settle, Verdict, judge_and},
@@ -11,26 +11,25 @@ use lyncwall_common::{
 
 use crate::{ctx::Frame, maps::Kernel, raw::Context};
 
-/// What no verdict is.
-const NOTHING: u32 = 0;
-
 #[xdp]
 #[expect(clippy::needless_pass_by_value, reason = "the macro hands the context in by value")]
 fn explain(context: XdpContext) -> u32 {
     let context = Context::new(&context);
     let frame = Frame::<false>::of(context);
-    let Some(kernel) = Kernel::new(context) else { return NOTHING };
-    judge_and::<_, _, Tell>(frame, &kernel)
+    let Some(kernel) = Kernel::new(context) else { return XDP_ABORTED };
+    judge_and::<_, _, Tell>(frame, &kernel);
+    kernel.explained()
 }
 
-/// Makes a verdict the answer.
+/// Makes a verdict the answer. By way of memory: where the compiler hands an output on in a register, the ways that have none
+/// leave something else in it, which verifiers refuse to see widened.
 struct Tell;
 
-impl<P, T> Settle<P, T> for Tell {
-    type Output = u32;
+impl<'a> Settle<Frame<'a, false>, Kernel<Context<'a>>> for Tell {
+    type Output = ();
 
     #[inline(always)]
-    fn settle(_: P, _: &T, verdict: Verdict) -> u32 {
-        Explained::new(verdict.reason, verdict.action, verdict.judged, verdict.counter).0
+    fn settle(_: Frame<'a, false>, kernel: &Kernel<Context<'a>>, verdict: Verdict) {
+        kernel.explain(Explained::new(verdict.reason, verdict.action, verdict.judged, verdict.counter));
     }
 }

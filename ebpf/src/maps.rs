@@ -9,11 +9,11 @@ use aya_ebpf::{
 use lyncwall_common::{
     abi::{
         AllowKey, AllowTable, BlockRecord, Bucket, Captured, Class, Control, CounterBlock, CpuRecord, Event,
-        FLOWS, Flow, FlowKeyV4, FlowKeyV6, FlowPorts, FlowTimes, FragmentKey, FragmentRecord, Generation,
-        Limit, Live, MAX_BLOCKED, MAX_POLICIES, MAX_PREFIXES, MAX_SOURCES, NetPort, OPENING_SOURCES,
-        OpeningKey, PORT_DROP_BLOCKS, PolicyTable, PortSet, PortTransport, RULE_BLOCKS, SLOTS, STATE_BYTES,
-        STATE_ELEMENTS, SourceRecord, SourceV4, SourceV6, Target, TargetTable, Until, VLAN_TABLES, VlanTable,
-        interface_cell, policy_index, port_drop_cell, vlans_index,
+        Explained, FLOWS, Flow, FlowKeyV4, FlowKeyV6, FlowPorts, FlowTimes, FragmentKey, FragmentRecord,
+        Generation, Limit, Live, MAX_BLOCKED, MAX_POLICIES, MAX_PREFIXES, MAX_SOURCES, NetPort,
+        OPENING_SOURCES, OpeningKey, PORT_DROP_BLOCKS, PolicyTable, PortSet, PortTransport, RULE_BLOCKS,
+        SLOTS, STATE_BYTES, STATE_ELEMENTS, SourceRecord, SourceV4, SourceV6, Target, TargetTable, Until,
+        VLAN_TABLES, VlanTable, interface_cell, policy_index, port_drop_cell, vlans_index,
     },
     decide::{ICMP_ECHO_RATE, ICMP_ERROR_RATE, Judging, Rate, Rules, Tables},
     fields::{Address, Place},
@@ -124,6 +124,18 @@ impl<C: Passage> Kernel<C> {
             cpu.reasons[reason as usize][action as usize] += 1;
             cpu.interfaces[cell][action as usize] += 1;
         });
+    }
+
+    /// Takes down the verdict over a frame that nobody sent.
+    #[inline(always)]
+    pub(crate) fn explain(&self, explained: Explained) {
+        self.cpu.with(|cpu| cpu.explained = explained.0.into());
+    }
+
+    /// The verdict that [`Kernel::explain`] took down.
+    #[inline(always)]
+    pub(crate) fn explained(&self) -> u32 {
+        self.cpu.with(|cpu| cpu.explained) as u32
     }
 
     /// Counts a packet that a rule let in. There is no block for `NO_COUNTER`, so that counts nothing.

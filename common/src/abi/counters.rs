@@ -86,6 +86,8 @@ pub struct CpuRecord {
     pub flows_added: u64,
     /// Flows that could not be added.
     pub flows_lost: u64,
+    /// The [`Explained`](super::Explained) of the frame that is explained on this CPU; no packet that was sent comes to it.
+    pub explained: u64,
     /// For events, by [`Reason`](crate::reason::Reason): a flood of one kind leaves the others their events.
     pub events: [Bucket; REASONS],
     /// For captured packets.
@@ -96,7 +98,7 @@ pub struct CpuRecord {
     pub icmp_echo: Bucket,
 }
 
-const _: () = assert!(size_of::<CpuRecord>() == 40 * REASONS + 16 * INTERFACE_CELLS + 4 * 8 + 3 * 16);
+const _: () = assert!(size_of::<CpuRecord>() == 40 * REASONS + 16 * INTERFACE_CELLS + 5 * 8 + 3 * 16);
 
 #[cfg(test)]
 mod tests {
