@@ -28,7 +28,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::{Mode, OnExit, Reading};
 
-pub use explain::{Explain, Explained, ExplainedGroup, ExplainedRow, ExplainedRule, Explanation};
+pub use explain::{Explain, Explained, ExplainedGroup, ExplainedRow, ExplainedRule, Explanation, Printed};
 
 pub use change::{
     Confirmed, Connection, Connections, Existing, Listener, PortChange, Preview, Previewed, Reload, SetMode,

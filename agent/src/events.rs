@@ -82,8 +82,14 @@ impl Observed<'_> {
         let located = self.locate(names);
         let service = headers
             .ports
-            .map(|transport| names.services.at(transport, headers.destination_port.number()))
-            .filter(|service| !service.is_empty());
+            .map(|transport| names.services.at(transport, headers.destination_port.number()).to_owned());
+        // What this target serves at the port says more than what any might.
+        let service = located
+            .as_ref()
+            .map(|located| located.service.clone())
+            .into_iter()
+            .chain(service)
+            .find(|service| !service.is_empty());
         let note = located.as_ref().and_then(|located| note(self.reason?, located));
         let rule = located.as_ref().and_then(Located::rule_name);
         let (zone, target) = located.map(|located| (located.zone, located.target)).unwrap_or_default();
@@ -109,7 +115,7 @@ impl Observed<'_> {
             protocol,
             source_port: headers.ports.map(|_| headers.source_port.number()),
             destination_port: headers.ports.map(|_| headers.destination_port.number()),
-            service: service.map(str::to_owned),
+            service,
             tcp_flags: (headers.ports == Some(PortTransport::Tcp)).then(|| flag_names(headers.flags)),
             icmp: is_icmp(&headers).then_some([headers.flags, headers.code]),
             length: self.length,

@@ -352,7 +352,7 @@ impl Firewall {
         {
             tracing::warn!("earlier management sources are still let in: {error:#}");
         }
-        self.locator = Some(Arc::new(Locator::new(&input, compiled)));
+        self.locator = Some(Arc::new(Locator::new(&input, compiled, |rows| plan.catalogue.services(rows))));
         Ok(generation)
     }
 

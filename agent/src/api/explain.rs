@@ -50,8 +50,7 @@ pub struct Explained {
 /// What the program makes of a packet that comes in by one interface.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Explanation {
-    /// The packet and its verdict, with the fields of an event.
-    #[serde(flatten)]
+    /// The packet and its verdict, as an event would tell them.
     pub event: Event,
     /// What is done where no mode spares the packet: `pass` or `drop`.
     pub judged: String,
@@ -95,6 +94,17 @@ pub struct ExplainedGroup {
     pub holds: String,
 }
 
+/// A place in a document.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Printed {
+    /// The document's title, in English.
+    pub title: String,
+    /// The language of the translation, as `de`.
+    pub language: String,
+    /// The line, from 1.
+    pub line: u32,
+}
+
 /// A row of the catalogue.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ExplainedRow {
@@ -104,8 +114,8 @@ pub struct ExplainedRow {
     pub service: String,
     /// The printed table, and the row in it where it has one.
     pub table: String,
-    /// The documents that it is printed in, with the line.
-    pub printed: Vec<String>,
+    /// Where it is printed.
+    pub printed: Vec<Printed>,
     /// Of what it does not open here: why, or which roles open it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub why: Option<String>,

@@ -2,6 +2,7 @@
 
 mod file;
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use anyhow::Result;
@@ -181,5 +182,12 @@ fn printed(name: &str, row: &ExplainedRow, say: &mut impl FnMut(&str, String)) {
     if row.printed.is_empty() {
         return;
     }
-    say("", format!("{}; {}", row.table, row.printed.join("; ")));
+    say("printed", row.table.clone());
+    let titles: BTreeSet<&str> = row.printed.iter().map(|printed| &*printed.title).collect();
+    for title in titles {
+        let places = row.printed.iter().filter(|printed| printed.title == title);
+        let lines: Vec<String> =
+            places.map(|printed| format!("{} line {}", printed.language, printed.line)).collect();
+        say("", format!("{title}: {}", lines.join(", ")));
+    }
 }

@@ -138,9 +138,13 @@ impl Firewall {
     fn row(&self, row: &Row, why: Option<String>) -> api::ExplainedRow {
         let catalogue = &self.plan.catalogue;
         let number = row.printed.row.map(|row| format!(", row {row}")).unwrap_or_default();
-        let printed = row.printed.lines.iter().map(|(key, line)| match catalogue.documents().get(key) {
-            Some(document) => format!("{} ({}), line {line}", document.title, document.language),
-            None => format!("{key}, line {line}"),
+        let printed = row.printed.lines.iter().map(|(key, line)| {
+            let document = catalogue.documents().get(key);
+            api::Printed {
+                title: document.map_or(key, |document| &document.title).clone(),
+                language: document.map(|document| document.language.clone()).unwrap_or_default(),
+                line: *line,
+            }
         });
         api::ExplainedRow {
             id: row.id.to_string(),

@@ -1,6 +1,8 @@
 //! Where a packet belongs in a generation: its zone, its target, and what is said there of its port.
 
-use lyncwall_common::abi::{NO_POLICY, NetPort, PortTransport};
+use std::collections::HashMap;
+
+use lyncwall_common::abi::{NO_POLICY, NO_ZONE, NetPort, PortTransport};
 use lyncwall_common::decide::{self, Judging, Rules as _};
 use lyncwall_common::fields::{Place, addresses};
 use lyncwall_common::packet::Packet;
@@ -16,6 +18,8 @@ pub struct Locator {
     zones: Vec<String>,
     /// By policy.
     owners: Vec<TargetInput>,
+    /// By the rows of a rule.
+    services: HashMap<Vec<String>, String>,
     /// By bit.
     groups: Vec<String>,
 }
@@ -29,6 +33,8 @@ pub struct Located {
     pub target: Option<String>,
     /// What is open there at its port, to somebody.
     pub rule: Option<Rule>,
+    /// The service of that rule's rows; empty where there is none.
+    pub service: String,
     /// The groups that its source is in; its destination, where the zone says what may be called.
     pub groups: Vec<String>,
     /// True where its port is one of management and its destination may be this box.
@@ -48,13 +54,16 @@ impl Located {
 }
 
 impl Locator {
-    /// Of what `input` was compiled to.
+    /// Of what `input` was compiled to. `service` names what some rows of the catalogue serve.
     #[must_use]
-    pub fn new(input: &Input, compiled: Compiled) -> Self {
+    pub fn new(input: &Input, compiled: Compiled, service: impl Fn(&[String]) -> String) -> Self {
+        let owners = zones::owners(input);
+        let rules = owners.iter().flat_map(|owner| &owner.inbound);
         Self {
             compiled,
+            services: rules.map(|rule| (rule.rows.clone(), service(&rule.rows))).collect(),
             zones: input.zones.iter().map(|zone| zone.name.clone()).collect(),
-            owners: zones::owners(input),
+            owners,
             groups: input.groups.iter().map(|group| group.name.clone()).collect(),
         }
     }
@@ -76,7 +85,7 @@ impl Locator {
         let rule = owner.zip(port).and_then(|(owner, (transport, port))| rule_at(owner, transport, port));
         // Whoever calls from behind a zone is in its groups; what is called is in those of its address alone.
         let groups = match target.outbound {
-            true => tables.groups(0, lyncwall_common::abi::NO_ZONE, destination),
+            true => tables.groups(0, NO_ZONE, destination),
             false => tables.groups(0, zone, source),
         };
         let name_of = |bit: &usize| groups >> bit & 1 != 0;
@@ -84,6 +93,7 @@ impl Locator {
             zone: self.zones.get(zone as usize).cloned(),
             target: owner.map(|owner| owner.name.clone()),
             rule: rule.cloned(),
+            service: rule.and_then(|rule| self.services.get(&rule.rows)).cloned().unwrap_or_default(),
             groups: (0..self.groups.len().min(32))
                 .filter(name_of)
                 .map(|bit| self.groups[bit].clone())
@@ -92,13 +102,6 @@ impl Locator {
                 && port.is_some_and(|(transport, port)| tables.management_port(transport, port)),
             management_source: tables.management_source(source),
         })
-    }
-
-    /// The roles' rule at a port of the target, or of a zone's outbound policy, with this name.
-    #[must_use]
-    pub fn rule(&self, owner: &str, transport: PortTransport, port: u16) -> Option<&Rule> {
-        let owner = self.owners.iter().find(|known| known.name == owner)?;
-        rule_at(owner, transport, NetPort::new(port))
     }
 }
 

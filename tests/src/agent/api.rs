@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use lyncwall::api::{
-    Confirmed, Counters, Event, Existing, Preview, Previewed, Reload, SetMode, Status, Switch, Switched,
+    Confirmed, Counters, Event, Existing, Explain, Explained, Preview, Previewed, Reload, SetMode, Status,
+    Switch, Switched,
 };
 use lyncwall::client::{Client, Lines};
 use lyncwall::config::Mode;
@@ -41,6 +42,14 @@ impl Api {
     /// As [`Api::status`].
     pub fn counters(&self) -> Result<Tally> {
         self.runtime.block_on(self.client.get("/v1/counters")).map(Tally)
+    }
+
+    /// What the program would do with a packet.
+    ///
+    /// # Errors
+    /// As [`Api::status`].
+    pub fn explain(&self, packet: &Explain) -> Result<Explained> {
+        self.runtime.block_on(self.client.post("/v1/explain", packet))
     }
 
     /// Gives the only target these roles.

@@ -1,0 +1,3 @@
+//! What people see of packets: explanations, events, captured drops, log lines.
+
+mod explain;
