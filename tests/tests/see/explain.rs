@@ -101,7 +101,7 @@ fn a_verdict_names_its_reason_rule_row_and_group() {
 fn nothing_is_left_of_what_was_explained() {
     let scene = Scene::new().expect("a scene");
     let _server = TcpEcho::start(&scene.pair.host, (Pair::HOST_V4, 443)).expect("a server");
-    let config = Config::roles(&["reverse-proxy"]).further("[limit]\nper-second = 1\nburst = 3\n");
+    let config = Config::roles(&["reverse-proxy"]).further("[limit]\nopenings-per-second = 1\nburst = 3\n");
     let (_agent, api) = scene.start(&config).expect("an agent");
     let mut events = api.events().expect("events");
     assert!(eventually(PATIENT, || api.counters().is_ok()));

@@ -63,7 +63,8 @@ fn pcap(input: impl Read, most: usize) -> Result<Vec<Packet>, Wrong> {
     ethernet(reader.header().datalink)?;
     let mut packets = Vec::new();
     while packets.len() < most
-        && let Some(packet) = reader.next_packet()
+        // As they are: the library takes one that the capture cut off for a mistake.
+        && let Some(packet) = reader.next_raw_packet()
     {
         let packet = packet?;
         packets.push(Packet { interface: None, hexadecimal: whole(&packet.data, packet.orig_len) });
