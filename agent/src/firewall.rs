@@ -2,6 +2,7 @@
 
 mod blocked;
 mod change;
+mod changes;
 mod confirm;
 mod failover;
 mod preview;
@@ -29,6 +30,7 @@ use crate::services::Services;
 use confirm::{Waiting, resume};
 use failover::Takeover;
 
+pub use changes::{ChangeKind, ChangeResult, Changes};
 pub use store::Store;
 
 /// A firewall that enforces.
@@ -87,6 +89,9 @@ struct Memory {
     /// What comes back where nobody confirms the settings above.
     #[serde(default)]
     waiting: Option<Waiting>,
+    /// How many changes there were.
+    #[serde(default)]
+    changes: Changes,
 }
 
 impl Firewall {
@@ -245,6 +250,18 @@ impl Firewall {
         Arc::clone(&self.services)
     }
 
+    /// Who may use the agent's socket besides root, as the configuration that judges has it.
+    #[must_use]
+    pub fn api(&self) -> &config::Api {
+        &self.plan.config.api
+    }
+
+    /// Where metrics are served by TCP, as that configuration has it.
+    #[must_use]
+    pub fn metrics(&self) -> &[config::Listen] {
+        &self.plan.config.metrics
+    }
+
     /// What the configuration says of the end of the agent.
     #[must_use]
     pub fn on_exit(&self) -> OnExit {
@@ -312,6 +329,7 @@ impl Firewall {
             native_refused,
             flows_forgotten: self.memory.flows_forgotten,
             waiting: Waiting::under(hold, &self.memory, self.datapath.next_generation()?, reload),
+            changes: self.memory.changes.clone(),
         };
         // All that may fail comes before the one store that switches: after it, the new generation judges.
         let generation = match self
