@@ -1,6 +1,7 @@
 //! What is asked and answered on the agent's sockets. The OpenAPI document is made of the same list as the router.
 
 use std::convert::Infallible;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -12,6 +13,7 @@ use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json, Router};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use tokio::sync::Semaphore;
 use tokio_stream::StreamExt as _;
 use tokio_stream::wrappers::BroadcastStream;
 use tokio_stream::wrappers::errors::BroadcastStreamRecvError;
@@ -62,8 +64,8 @@ pub fn openapi() -> OpenApi {
 fn listed() -> OpenApiRouter<Daemon> {
     let mut info = Info::new("lyncwall", env!("CARGO_PKG_VERSION"));
     info.description = Some(
-        "The agent's Unix socket: `curl --unix-socket /run/lyncwall/lyncwall.sock http://lyncwall/v1/status`. Requests \
-         without a body in the answer's sense may leave theirs out. Who may read and who may change is said in `[api]` of \
+        "The agent's Unix socket: `curl --unix-socket /run/lyncwall/lyncwall.sock http://lyncwall/v1/status`. Who may \
+         read and who may change is said in `[api]` of \
          the configuration."
             .to_owned(),
     );
@@ -89,7 +91,7 @@ fn listed() -> OpenApiRouter<Daemon> {
 async fn allowed(
     State(daemon): State<Daemon>,
     Extension(peer): Extension<Peer>,
-    request: Request,
+    mut request: Request,
     next: Next,
 ) -> Response {
     let right = Right::needed(request.method(), request.uri().path());
@@ -97,18 +99,15 @@ async fn allowed(
     if !may {
         return refusal(StatusCode::FORBIDDEN, &peer.refused(right).into());
     }
-    // Asked for before the body is there, it would wait for the slowest. The semaphore is never closed.
-    let turn = if peer.is_root() { None } else { Some(Extension(Turn(daemon.turn.clone()))) };
-    let mut request = request;
-    if let Some(Extension(turn)) = turn {
-        request.extensions_mut().insert(turn);
+    if !peer.is_root() {
+        request.extensions_mut().insert(Turn(Arc::clone(&daemon.turn)));
     }
     next.run(request).await
 }
 
-/// What a request waits for once it is whole.
+/// What a request waits for once it is whole: before, it would wait for the slowest body.
 #[derive(Clone)]
-struct Turn(std::sync::Arc<tokio::sync::Semaphore>);
+struct Turn(Arc<Semaphore>);
 
 /// Lets a request through once its body is there: none that is too long, or too slow.
 async fn whole(request: Request, next: Next) -> Response {
@@ -132,11 +131,14 @@ async fn whole(request: Request, next: Next) -> Response {
         }
     };
     let turn = head.extensions.remove::<Turn>();
-    let _turn = match &turn {
+    // Nobody closes the semaphore.
+    let taken = match &turn {
         Some(Turn(turn)) => turn.acquire().await.ok(),
         None => None,
     };
-    next.run(Request::from_parts(head, Body::from(body))).await
+    let response = next.run(Request::from_parts(head, Body::from(body))).await;
+    drop(taken);
+    response
 }
 
 async fn unknown(request: Request) -> Response {
@@ -194,31 +196,31 @@ impl From<&Problem> for api::Problem {
 enum Refused {
     /// The user's mistake; nothing was changed.
     #[response(status = 400)]
-    Mistake(#[to_schema] api::Refusal),
+    Mistake(api::Refusal),
     /// The peer may not do this.
     #[response(status = 403)]
-    Forbidden(#[to_schema] api::Refusal),
+    Forbidden(api::Refusal),
     /// The body did not come in time.
     #[response(status = 408)]
-    Slow(#[to_schema] api::Refusal),
+    Slow(api::Refusal),
     /// The body is too long.
     #[response(status = 413)]
-    Long(#[to_schema] api::Refusal),
+    Long(api::Refusal),
     /// Something unexpected.
     #[response(status = 500)]
-    Failed(#[to_schema] api::Refusal),
+    Failed(api::Refusal),
 }
 
 type Answer<T> = Result<Json<T>, Failure>;
 
 /// What is enforced, where, and how it stands.
-#[utoipa::path(get, path = "/v1/status", responses((status = 200, body = api::Status), Refused))]
+#[utoipa::path(get, path = "/v1/status", responses((status = 200, description = "What is enforced, where, and how it stands", body = api::Status), Refused))]
 async fn status(State(daemon): State<Daemon>) -> Answer<api::Status> {
     Ok(Json(daemon.with(|firewall| firewall.status()).await?))
 }
 
 /// Counts since the maps were made.
-#[utoipa::path(get, path = "/v1/counters", responses((status = 200, body = api::Counters), Refused))]
+#[utoipa::path(get, path = "/v1/counters", responses((status = 200, description = "Counts, in packets", body = api::Counters), Refused))]
 async fn counters(State(daemon): State<Daemon>) -> Answer<api::Counters> {
     Ok(Json(daemon.with(|firewall| firewall.counters()).await?))
 }
@@ -228,7 +230,7 @@ async fn counters(State(daemon): State<Daemon>) -> Answer<api::Counters> {
     post,
     path = "/v1/preview",
     request_body = api::Preview,
-    responses((status = 200, body = api::Previewed), Refused)
+    responses((status = 200, description = "What the change would do", body = api::Previewed), Refused)
 )]
 async fn preview(
     State(daemon): State<Daemon>,
@@ -248,7 +250,7 @@ fn unread(error: &JsonRejection) -> Problem {
     post,
     path = "/v1/switch",
     request_body = api::Switch,
-    responses((status = 200, body = api::Switched), Refused)
+    responses((status = 200, description = "What the change did", body = api::Switched), Refused)
 )]
 async fn switch(
     State(daemon): State<Daemon>,
@@ -269,7 +271,7 @@ async fn switch(
     post,
     path = "/v1/mode",
     request_body = api::SetMode,
-    responses((status = 200, body = api::Switched), Refused)
+    responses((status = 200, description = "What the change did", body = api::Switched), Refused)
 )]
 async fn mode(
     State(daemon): State<Daemon>,
@@ -291,7 +293,7 @@ async fn mode(
     post,
     path = "/v1/reload",
     request_body = Option<api::Reload>,
-    responses((status = 200, body = api::Switched), Refused)
+    responses((status = 200, description = "What the change did", body = api::Switched), Refused)
 )]
 async fn reload(State(daemon): State<Daemon>, body: Bytes) -> Answer<api::Switched> {
     let wanted: Option<api::Reload> = match &*body {
@@ -305,7 +307,7 @@ async fn reload(State(daemon): State<Daemon>, body: Bytes) -> Answer<api::Switch
 }
 
 /// Keeps the change that waits to be confirmed.
-#[utoipa::path(post, path = "/v1/confirm", responses((status = 200, body = api::Confirmed), Refused))]
+#[utoipa::path(post, path = "/v1/confirm", responses((status = 200, description = "What holds for good now", body = api::Confirmed), Refused))]
 async fn confirm(State(daemon): State<Daemon>) -> Answer<api::Confirmed> {
     let confirmed = daemon.with(Firewall::confirm).await?;
     daemon.retire();
@@ -314,7 +316,7 @@ async fn confirm(State(daemon): State<Daemon>) -> Answer<api::Confirmed> {
 }
 
 /// Goes back to what was before the change that waits.
-#[utoipa::path(post, path = "/v1/rollback", responses((status = 200, body = api::Switched), Refused))]
+#[utoipa::path(post, path = "/v1/rollback", responses((status = 200, description = "What the change did", body = api::Switched), Refused))]
 async fn rollback(State(daemon): State<Daemon>) -> Answer<api::Switched> {
     let switched = daemon.with(Firewall::rollback).await?;
     daemon.retire();
@@ -323,7 +325,7 @@ async fn rollback(State(daemon): State<Daemon>) -> Answer<api::Switched> {
 }
 
 /// The block-list.
-#[utoipa::path(get, path = "/v1/blocked", responses((status = 200, body = api::Blocked), Refused))]
+#[utoipa::path(get, path = "/v1/blocked", responses((status = 200, description = "The block-list", body = api::Blocked), Refused))]
 async fn blocked(State(daemon): State<Daemon>) -> Answer<api::Blocked> {
     Ok(Json(daemon.with(|firewall| firewall.blocked()).await?))
 }
@@ -333,7 +335,7 @@ async fn blocked(State(daemon): State<Daemon>) -> Answer<api::Blocked> {
     post,
     path = "/v1/block",
     request_body = api::Block,
-    responses((status = 200, body = api::BlockEdit), Refused)
+    responses((status = 200, description = "What was changed in the block-list", body = api::BlockEdit), Refused)
 )]
 async fn block(
     State(daemon): State<Daemon>,
@@ -352,7 +354,7 @@ async fn block(
     post,
     path = "/v1/unblock",
     request_body = api::Unblock,
-    responses((status = 200, body = api::BlockEdit), Refused)
+    responses((status = 200, description = "What was changed in the block-list", body = api::BlockEdit), Refused)
 )]
 async fn unblock(
     State(daemon): State<Daemon>,
@@ -366,7 +368,7 @@ async fn unblock(
 }
 
 /// Opens the box, and ends the agent.
-#[utoipa::path(post, path = "/v1/detach", responses((status = 200, body = api::Detached), Refused))]
+#[utoipa::path(post, path = "/v1/detach", responses((status = 200, description = "What was taken away", body = api::Detached), Refused))]
 async fn detach(State(daemon): State<Daemon>) -> Answer<api::Detached> {
     let firewall = daemon.take().context("the box was opened already")?;
     let detached = tokio::task::spawn_blocking(move || firewall.detach())
@@ -382,7 +384,7 @@ async fn detach(State(daemon): State<Daemon>) -> Answer<api::Detached> {
 #[utoipa::path(
     get,
     path = "/v1/events",
-    responses((status = 200, content_type = "application/x-ndjson", body = api::Line), Refused)
+    responses((status = 200, description = "Lines of JSON, each as the schema has it", content_type = "application/x-ndjson", body = api::Line), Refused)
 )]
 async fn events(State(daemon): State<Daemon>) -> Response {
     let lines = BroadcastStream::new(daemon.events.subscribe()).map(|line| match line {
@@ -406,7 +408,7 @@ async fn document() -> Json<OpenApi> {
 #[utoipa::path(
     get,
     path = "/metrics",
-    responses((status = 200, content_type = "application/openmetrics-text", body = String), Refused)
+    responses((status = 200, description = "OpenMetrics text", content_type = "application/openmetrics-text", body = String), Refused)
 )]
 async fn exposition(State(daemon): State<Daemon>) -> Result<Response, Failure> {
     let text = daemon.expose().await?;
