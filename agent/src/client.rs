@@ -99,12 +99,10 @@ impl Client {
                 format!("no agent serves {socket}"),
                 "start one with `lyncwall run`, or name its socket by --socket",
             ),
-            ErrorKind::PermissionDenied => {
-                Problem::new(
-                    format!("{socket} may not be used by this user"),
-                    "run the command as root, or name a group of this user in [api] of the configuration",
-                )
-            }
+            ErrorKind::PermissionDenied => Problem::new(
+                format!("{socket} may not be used by this user"),
+                "run the command as root, or name a group of this user in [api] of the configuration",
+            ),
             _ => Problem::new(format!("{socket}: {error}"), "name the agent's socket by --socket"),
         };
         problem.into()

@@ -260,7 +260,10 @@ impl Snapshot {
 fn by_reason(counters: &Counters) -> Vec<(&str, &str, u64)> {
     let count = |reason: &str, action: &str| {
         let counts = counters.reasons.iter();
-        counts.filter(|count| count.reason == reason && count.action == action).map(|count| count.packets).sum()
+        counts
+            .filter(|count| count.reason == reason && count.action == action)
+            .map(|count| count.packets)
+            .sum()
     };
     let mut all = Vec::new();
     for reason in Reason::ALL {
@@ -333,7 +336,11 @@ impl Families<'_> {
     ) -> fmt::Result {
         let mut family = self.family(name, help, None, MetricType::Counter)?;
         for (labels, value) in series {
-            family.encode_family(&labels)?.encode_counter::<NoLabelSet, u64, f64>(&value, None)?;
+            if labels.is_empty() {
+                family.encode_counter::<NoLabelSet, u64, f64>(&value, None)?;
+            } else {
+                family.encode_family(&labels)?.encode_counter::<NoLabelSet, u64, f64>(&value, None)?;
+            }
         }
         Ok(())
     }
@@ -346,8 +353,124 @@ impl Families<'_> {
     ) -> fmt::Result {
         let mut family = self.family(name, help, None, MetricType::Gauge)?;
         for (labels, value) in series {
-            family.encode_family(&labels)?.encode_gauge(&value)?;
+            if labels.is_empty() {
+                family.encode_gauge(&value)?;
+            } else {
+                family.encode_family(&labels)?.encode_gauge(&value)?;
+            }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use lyncwall_common::reason::Reason;
+    use serde_json::json;
+
+    use super::{Exposed, Figures, text};
+    use crate::firewall::{ChangeKind, ChangeResult, Changes};
+
+    fn exposed() -> Exposed {
+        let status = json!({
+            "version": "0.1.0", "pid": 1, "config": "a", "catalogue": "b", "reading": "strict", "mode": "enforce",
+            "file_mode": "enforce", "on_exit": "keep", "generation": 7,
+            "interfaces": [
+                { "name": "eth0", "ifindex": 2, "mode": "native" },
+                { "name": "eth1", "ifindex": 0, "mode": "UNGUARDED" },
+            ],
+            "targets": [{
+                "name": "host", "address": ["host"], "roles": [], "file_roles": [], "mode": "audit",
+                "file_mode": "enforce", "tcp": [], "udp": [],
+            }],
+            "allow": [], "management": null,
+            "program": {
+                "name": "ingress", "id": 1, "tag": "00ff", "verified_instructions": null, "load_ms": 1,
+                "map_bytes": 4096,
+            },
+            "kernel": { "release": "6.1.0", "features": [] },
+            "flows": { "v4": 3, "v6": 4, "size": 1024, "added": 20, "evicted": 13, "lost": 0 },
+            "blocked": { "v4": 1, "v6": 0, "size": 65536, "dropped": 0 },
+            "passed": 0, "dropped": 0, "warnings": [],
+        });
+        let counters = json!({
+            "generation": 7,
+            "reasons": [
+                { "reason": "closed", "action": "drop", "packets": 5 },
+                { "reason": "closed", "action": "pass", "packets": 2 },
+            ],
+            "rules": [{
+                "target": null, "allow": "a \"quoted\" \\ name\nof two lines", "transport": null, "ports": "",
+                "service": "", "rows": [], "packets": 9,
+            }],
+            "ports": [], "events_lost": 0, "fragments_lost": 0,
+        });
+        Exposed {
+            status: serde_json::from_value(status).expect("a status"),
+            counters: serde_json::from_value(counters).expect("counters"),
+            changes: Changes::default(),
+        }
+    }
+
+    #[test]
+    fn each_reason_is_there_before_its_first_packet_and_what_audit_passed_beside_what_was_dropped() {
+        let text = text(&exposed(), &Figures::default()).expect("a text");
+        for line in [
+            "lyncwall_packets_total{reason=\"closed\",action=\"drop\"} 5",
+            "lyncwall_packets_total{reason=\"closed\",action=\"pass\"} 2",
+            "lyncwall_interface_guarded{interface=\"eth1\"} 0",
+            "lyncwall_enforcing{target=\"host\"} 0",
+            "lyncwall_enforcing{target=\"\"} 1",
+            "lyncwall_build_info{version=\"0.1.0\",kernel=\"6.1.0\",program=\"00ff\"} 1",
+            "# UNIT lyncwall_maps_bytes bytes",
+        ] {
+            assert!(text.lines().any(|known| known == line), "no {line} in\n{text}");
+        }
+        for reason in Reason::ALL {
+            let series = format!("reason=\"{}\",action=\"{}\"", reason.name(), reason.action().name());
+            assert_eq!(text.matches(&series).count(), 1, "{series}");
+        }
+        assert!(text.ends_with("# EOF\n"));
+    }
+
+    #[test]
+    fn names_of_the_configuration_are_quoted() {
+        let text = text(&exposed(), &Figures::default()).expect("a text");
+        assert!(text.contains(r#"rule="a \"quoted\" \\ name\nof two lines"} 9"#), "{text}");
+    }
+
+    #[test]
+    fn what_was_pushed_out_never_becomes_less() {
+        let (figures, mut exposed) = (Figures::default(), exposed());
+        let evicted = |exposed: &Exposed| {
+            let text = text(exposed, &figures).expect("a text");
+            let line = text.lines().find(|line| line.starts_with("lyncwall_flows_evicted_total "));
+            line.and_then(|line| line.rsplit(' ').next()?.parse::<u64>().ok()).expect("a number")
+        };
+        assert_eq!(evicted(&exposed), 13);
+        exposed.status.flows.evicted = 11;
+        assert_eq!(evicted(&exposed), 13);
+        exposed.status.flows.evicted = 14;
+        assert_eq!(evicted(&exposed), 14);
+    }
+
+    #[test]
+    fn changes_are_counted_and_timed_by_their_kind() {
+        let (figures, mut exposed) = (Figures::default(), exposed());
+        figures.switched(ChangeKind::Mode, Duration::from_millis(3));
+        exposed.changes.count(ChangeKind::Reload, ChangeResult::Refused);
+        let text = text(&exposed, &figures).expect("a text");
+        for line in [
+            "lyncwall_changes_total{kind=\"reload\",result=\"refused\"} 1",
+            "lyncwall_changes_total{kind=\"switch\",result=\"reverted\"} 0",
+            "lyncwall_switch_duration_seconds_count{kind=\"mode\"} 1",
+            "lyncwall_switch_duration_seconds_bucket{le=\"0.002\",kind=\"mode\"} 0",
+            "lyncwall_switch_duration_seconds_bucket{le=\"0.005\",kind=\"mode\"} 1",
+            "lyncwall_switch_duration_seconds_count{kind=\"switch\"} 0",
+        ] {
+            assert!(text.lines().any(|known| known == line), "no {line} in\n{text}");
+        }
     }
 }

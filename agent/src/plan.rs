@@ -206,9 +206,8 @@ fn changed_api(old: &Config, new: &Config) -> Vec<String> {
             differences.push(format!("api.{key}: {before} to {after}"));
         }
     }
-    let addresses = |config: &Config| {
-        config.metrics.iter().map(|listen| listen.address.to_string()).collect::<Vec<_>>()
-    };
+    let addresses =
+        |config: &Config| config.metrics.iter().map(|listen| listen.address.to_string()).collect::<Vec<_>>();
     added_and_removed(&mut differences, "metrics address", &addresses(old), &addresses(new));
     differences
 }

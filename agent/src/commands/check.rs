@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use lyncwall::{exposure, machine};
 use lyncwall::plan::Plan;
+use lyncwall::{exposure, machine};
 use serde::Serialize;
 
 use crate::output::{Output, Table};

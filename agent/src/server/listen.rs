@@ -132,8 +132,8 @@ fn listen(socket: &Path) -> Result<UnixListener> {
         fs::set_permissions(socket, Permissions::from_mode(0o600))?;
         unix.listen(BACKLOG)
     });
-    let listener =
-        bound.map_err(|error| Problem::new(format!("{place}: {error}"), "name another socket by --socket"))?;
+    let listener = bound
+        .map_err(|error| Problem::new(format!("{place}: {error}"), "name another socket by --socket"))?;
     Ok(listener)
 }
 
@@ -248,7 +248,8 @@ pub(super) async fn serve_metrics(daemon: &Daemon) {
         }
         for (address, listener) in daemon.take_bound(&now, &servers.keys().copied().collect()) {
             tracing::info!(%address, "serving metrics");
-            servers.insert(address, running.spawn(serve_tcp(listener, routes::metrics_router(daemon.clone()))));
+            servers
+                .insert(address, running.spawn(serve_tcp(listener, routes::metrics_router(daemon.clone()))));
         }
         daemon.serves_on(servers.keys().copied().collect());
         if wanted.changed().await.is_err() {

@@ -103,7 +103,9 @@ impl Peer {
                 "be in the group that `readers` of [api] names in the configuration, or run the command as root",
             ),
             Right::Change => Problem::new(
-                format!("user {uid} may not do this: it changes what is enforced, or shows what is in packets"),
+                format!(
+                    "user {uid} may not do this: it changes what is enforced, or shows what is in packets"
+                ),
                 "be in the group that `group` of [api] names in the configuration, or run the command as root",
             ),
         }

@@ -17,8 +17,8 @@ use tokio::sync::Semaphore;
 use tokio_stream::StreamExt as _;
 use tokio_stream::wrappers::BroadcastStream;
 use tokio_stream::wrappers::errors::BroadcastStreamRecvError;
-use utoipa::openapi::{Info, OpenApi, OpenApiBuilder};
 use utoipa::IntoResponses;
+use utoipa::openapi::{ComponentsBuilder, Info, OpenApi, OpenApiBuilder};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -69,7 +69,10 @@ fn listed() -> OpenApiRouter<Daemon> {
          the configuration."
             .to_owned(),
     );
-    OpenApiRouter::with_openapi(OpenApiBuilder::new().info(info).build())
+    // What refuses stands for several answers, and is not found by itself.
+    let refusals = ComponentsBuilder::new().schema_from::<api::Refusal>().schema_from::<api::Problem>();
+    let empty = OpenApiBuilder::new().info(info).components(Some(refusals.build()));
+    OpenApiRouter::with_openapi(empty.build())
         .routes(routes!(status))
         .routes(routes!(counters))
         .routes(routes!(events))
@@ -115,7 +118,8 @@ async fn whole(request: Request, next: Next) -> Response {
     let body = match tokio::time::timeout(BODY_TIME, Limited::new(body, BODY).collect()).await {
         Ok(Ok(body)) => body.to_bytes(),
         Ok(Err(error)) if error.is::<LengthLimitError>() => {
-            let problem = Problem::new(format!("the request is longer than {BODY} bytes"), "send it in parts");
+            let problem =
+                Problem::new(format!("the request is longer than {BODY} bytes"), "send it in parts");
             return refusal(StatusCode::PAYLOAD_TOO_LARGE, &problem.into());
         }
         Ok(Err(error)) => {

@@ -20,15 +20,15 @@ fn promtool_takes_the_rules_and_each_alert_fires_when_it_should() {
         ["test", "rules", "lyncwall-rules-test.yml"],
         ["check", "config", "scrape.yml"],
     ] {
-        let finished = programs::run_in(&namespace, &folder, "promtool", arguments, PATIENT).expect("promtool");
+        let finished =
+            programs::run_in(&namespace, &folder, "promtool", arguments, PATIENT).expect("promtool");
         assert_eq!(finished.code, Some(0), "{arguments:?}: {finished:?}");
     }
     // Each alert has a test of its own that expects it to fire, and one that expects it not to.
     let read = |name: &str| fs::read_to_string(folder.join(name)).expect("a file");
     let tests = read("lyncwall-rules-test.yml");
     let rules = read("lyncwall-rules.yml");
-    let alerts: Vec<&str> =
-        rules.lines().filter_map(|line| line.trim().strip_prefix("- alert: ")).collect();
+    let alerts: Vec<&str> = rules.lines().filter_map(|line| line.trim().strip_prefix("- alert: ")).collect();
     assert!(alerts.len() >= 5, "{alerts:?}");
     for alert in alerts {
         let of_alert: Vec<&str> = tests.split(&format!("alertname: {alert}\n")).skip(1).collect();
@@ -49,7 +49,8 @@ pub(super) fn dashboard_expressions() -> Vec<String> {
         targets
     });
     let annotations = dashboard["annotations"]["list"].as_array().expect("annotations");
-    let expressions = targets.chain(annotations).map(|target| target["expr"].as_str().expect("an expression"));
+    let expressions =
+        targets.chain(annotations).map(|target| target["expr"].as_str().expect("an expression"));
     expressions.map(str::to_owned).collect()
 }
 

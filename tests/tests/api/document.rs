@@ -5,6 +5,7 @@ use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
+use std::time::Duration;
 
 use lyncwall_tests::scene::{Config, Scene};
 use lyncwall_tests::traffic::tcp_connect;
@@ -83,7 +84,7 @@ fn requests() -> Vec<(&'static str, &'static str, String, u16)> {
         post("/v1/rollback", "", 400),
         post("/v1/switch", r#"{"roles": ["director"], "confirm": 60}"#, 200),
         get("/v1/status"),
-        post("/v1/switch", r#"{"roles": ["edge"]}"#, 400),
+        post("/v1/switch", r#"{"roles": ["edge-internal"]}"#, 400),
         post("/v1/confirm", "", 200),
         post("/v1/switch", r#"{"roles": ["reverse-proxy"], "confirm": 60, "existing": "drain"}"#, 200),
         post("/v1/rollback", "", 200),
@@ -165,7 +166,7 @@ fn events_are_as_it_says(document: &Document, scene: &Scene) {
     let head: Vec<String> = lines.by_ref().take_while(|line| !line.is_empty()).collect();
     assert!(head.iter().any(|line| line.contains("application/x-ndjson")), "{head:?}");
     for closed in [Scene::v4(8), Scene::v6(8)] {
-        tcp_connect(&scene.pair.client, closed, std::time::Duration::from_millis(100)).expect("a try");
+        tcp_connect(&scene.pair.client, closed, Duration::from_millis(100)).expect("a try");
     }
     // Between them stand the lengths of chunks.
     let events: Vec<Value> = lines

@@ -127,12 +127,18 @@ fn bad_clients_harm_nobody_else() {
     api.status().expect("a status");
     let (before, files) = (resident(&agent), descriptors(&agent));
 
-    for (way, count) in [("half", 200), ("short", 100), ("rubbish", 20), ("huge", 20), ("flood", 50), ("events", 20)] {
+    for (way, count) in
+        [("half", 200), ("short", 100), ("rubbish", 20), ("huge", 20), ("flood", 50), ("events", 20)]
+    {
         let flood = (way == "events").then(|| Drops::start(&scene.pair));
         let rude = Rude::start(&scene, &program, way, count);
         if ["half", "short", "events"].contains(&way) {
             // They hold their places, and no more than these.
-            assert!(eventually(PATIENT, || descriptors(&agent) >= files + 16), "{way}: {}", descriptors(&agent));
+            assert!(
+                eventually(PATIENT, || descriptors(&agent) >= files + 16),
+                "{way}: {}",
+                descriptors(&agent)
+            );
         }
         let waited = slowest(&api, Duration::from_secs(3));
         assert!(waited < SOON, "{way}: root waited {waited:?}");
@@ -180,7 +186,8 @@ fn who_sends_half_a_request_is_thrown_out_after_a_while() {
     let took = begin.elapsed();
     assert!(took > Duration::from_secs(8) && took < Duration::from_secs(40), "{took:?}");
 
-    let long = ask(&scene.instance.socket(), "POST", "/v1/switch", &" ".repeat(1_000_000)).expect("an answer");
+    let long =
+        ask(&scene.instance.socket(), "POST", "/v1/switch", &" ".repeat(1_000_000)).expect("an answer");
     assert_eq!(long.status, 413, "{long:?}");
     let root = ask(&scene.instance.socket(), "GET", "/v1/status", "").expect("an answer");
     assert_eq!(root.status, 200);

@@ -57,7 +57,8 @@ fn parse(answer: &str) -> Result<Answer> {
     let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).context("a status")?;
     let field = |line: &str| {
         let (name, value) = line.split_once(':')?;
-        name.eq_ignore_ascii_case("content-type").then(|| value.split(';').next().map(|v| v.trim().to_owned()))?
+        name.eq_ignore_ascii_case("content-type")
+            .then(|| value.split(';').next().map(|v| v.trim().to_owned()))?
     };
     let kind = head.lines().find_map(field).unwrap_or_default();
     Ok(Answer { status, kind, body: body.to_owned() })

@@ -39,7 +39,8 @@ impl<'a> Prometheus<'a> {
             "--web.listen-address=127.0.0.1:9090".to_owned(),
         ];
         let program = Program::start(namespace, folder, "prometheus", arguments).expect("prometheus");
-        let program = program.ready(PATIENT, |_| curl(namespace, "http://127.0.0.1:9090/-/ready", &[]).is_some());
+        let program =
+            program.ready(PATIENT, |_| curl(namespace, "http://127.0.0.1:9090/-/ready", &[]).is_some());
         Self { program: program.expect("it is ready"), namespace }
     }
 
@@ -55,7 +56,8 @@ impl<'a> Prometheus<'a> {
 
     /// The series of an expression now: labels and values.
     fn query(&self, expression: &str) -> Vec<(BTreeMap<String, String>, f64)> {
-        let data = self.api("query", &[("query", expression)]).unwrap_or_else(|| panic!("it refuses {expression}"));
+        let data =
+            self.api("query", &[("query", expression)]).unwrap_or_else(|| panic!("it refuses {expression}"));
         let series = data["result"].as_array().unwrap_or_else(|| panic!("{expression}: {data}"));
         let one = |series: &Value| {
             let labels = serde_json::from_value(series["metric"].clone()).expect("labels");
@@ -76,7 +78,12 @@ impl<'a> Prometheus<'a> {
     #[track_caller]
     fn expect(&self, expression: &str, wanted: f64) {
         let found = eventually(PATIENT, || self.value(expression) == Some(wanted));
-        assert!(found, "{expression} is {:?}, not {wanted}\n{}", self.query(expression), self.program.output());
+        assert!(
+            found,
+            "{expression} is {:?}, not {wanted}\n{}",
+            self.query(expression),
+            self.program.output()
+        );
     }
 }
 
@@ -106,10 +113,8 @@ fn scraped(prometheus: &Prometheus<'_>, instance: &str) -> BTreeMap<Vec<String>,
         })
     };
     let reasons = series("lyncwall_packets_total", &["reason", "action"]);
-    let rules = series(
-        "lyncwall_rule_packets_total",
-        &["target", "role", "service", "transport", "ports", "rule"],
-    );
+    let rules =
+        series("lyncwall_rule_packets_total", &["target", "role", "service", "transport", "ports", "rule"]);
     // The agent leaves reasons without packets out; Prometheus is told of them, so that the first one shows.
     reasons.filter(|(_, packets)| *packets != 0).chain(rules).collect()
 }
@@ -131,8 +136,14 @@ fn prometheus_knows_what_the_agent_counts() {
         }
     }
     let ours = counted(&api);
-    assert!(ours.iter().any(|(labels, n)| labels.contains(&"node exporter".to_owned()) && *n > 0), "{ours:?}");
-    assert!(ours.iter().any(|(labels, n)| labels.contains(&"reverse-proxy".to_owned()) && *n > 0), "{ours:?}");
+    assert!(
+        ours.iter().any(|(labels, n)| labels.contains(&"node exporter".to_owned()) && *n > 0),
+        "{ours:?}"
+    );
+    assert!(
+        ours.iter().any(|(labels, n)| labels.contains(&"reverse-proxy".to_owned()) && *n > 0),
+        "{ours:?}"
+    );
     for instance in INSTANCES {
         let same = eventually(PATIENT, || counted(&api) == scraped(&prometheus, instance));
         assert!(same, "{instance}: {:#?} and {:#?}", counted(&api), scraped(&prometheus, instance));
@@ -160,7 +171,8 @@ fn prometheus_knows_what_the_agent_counts() {
     prometheus.expect("min(up{job=\"lyncwall\"})", 1.0);
     prometheus.expect(&change("switch", "reverted"), 1.0);
     prometheus.expect(&change("switch", "made"), 2.0);
-    prometheus.expect("lyncwall_switch_duration_seconds_count{instance=\"[::1]:9464\", kind=\"switch\"}", 0.0);
+    prometheus
+        .expect("lyncwall_switch_duration_seconds_count{instance=\"[::1]:9464\", kind=\"switch\"}", 0.0);
 }
 
 fn prometheus_rules(host: &Netns) -> Vec<Value> {
@@ -183,7 +195,8 @@ fn expect_status(scene: &Scene, prometheus: &Prometheus<'_>) {
     prometheus.expect(&format!("max({})", of("lyncwall_flow_table_size")), number(&status["flows"]["size"]));
     prometheus.expect(&of("lyncwall_flows_added_total"), number(&status["flows"]["added"]));
     prometheus.expect(&of("lyncwall_maps_bytes"), number(&status["program"]["map_bytes"]));
-    prometheus.expect(&format!("max({})", of("lyncwall_block_list_size")), number(&status["blocked"]["size"]));
+    prometheus
+        .expect(&format!("max({})", of("lyncwall_block_list_size")), number(&status["blocked"]["size"]));
     let (version, kernel) = (&status["version"], &status["kernel"]["release"]);
     let info = format!("lyncwall_build_info{{instance=\"[::1]:9464\", version={version}, kernel={kernel}}}");
     prometheus.expect(&info, 1.0);
@@ -200,7 +213,7 @@ fn expect_changes(api: &Api, prometheus: &Prometheus<'_>) {
     prometheus.expect(&change("switch", "reverted"), 0.0);
     api.switch(&["director"]).expect("a switch");
     api.switch(&["nobody"]).expect_err("a mistake");
-    api.switch_within(&["edge"], 1).expect("a switch");
+    api.switch_within(&["edge-internal"], 1).expect("a switch");
     prometheus.expect(&change("switch", "made"), 2.0);
     prometheus.expect(&change("switch", "refused"), 1.0);
     prometheus.expect(&change("switch", "reverted"), 1.0);
@@ -226,13 +239,15 @@ fn expect_changes(api: &Api, prometheus: &Prometheus<'_>) {
 fn metrics_are_served_where_the_file_says_and_nothing_else_is() {
     let scene = Scene::new().expect("a scene");
     let host = &scene.pair.host;
-    let config = |listen: &str| Config::roles(&["director"]).further(&format!("[metrics]\nlisten = [{listen}]\n"));
+    let config =
+        |listen: &str| Config::roles(&["director"]).further(&format!("[metrics]\nlisten = [{listen}]\n"));
     let serves = |address: &str| curl(host, &format!("http://{address}/metrics"), &[]).is_some();
     // The second is not there yet: an agent starts before the network does.
-    let (_agent, api) =
-        scene.start(&config("\"127.0.0.1:9464\", \"198.51.100.77:9464\"")).expect("an agent");
+    let (_agent, api) = scene.start(&config("\"127.0.0.1:9464\", \"198.51.100.77:9464\"")).expect("an agent");
     assert!(serves("127.0.0.1:9464") && !serves("127.0.0.1:9465"));
-    for (method, path) in [("GET", "/v1/status"), ("GET", "/v1/openapi.json"), ("POST", "/v1/switch"), ("POST", "/metrics")] {
+    for (method, path) in
+        [("GET", "/v1/status"), ("GET", "/v1/openapi.json"), ("POST", "/v1/switch"), ("POST", "/metrics")]
+    {
         let url = format!("http://127.0.0.1:9464{path}");
         assert!(curl(host, &url, &["--request", method]).is_none(), "{method} {path}");
     }
@@ -262,7 +277,10 @@ fn an_address_that_is_taken_stops_the_start() {
     scene.instance.configure(&Config::roles(&["director"]).further(LISTEN).toml()).expect("a file");
     let refused = scene.instance.start_in_vain().expect("it ends");
     assert_eq!(refused.code, Some(1), "{refused:?}");
-    assert!(refused.stderr.contains("metrics.listen[1]: metrics cannot be served on [::1]:9464"), "{refused:?}");
+    assert!(
+        refused.stderr.contains("metrics.listen[1]: metrics cannot be served on [::1]:9464"),
+        "{refused:?}"
+    );
     assert!(!scene.instance.socket().exists(), "the socket is left");
 }
 
@@ -276,7 +294,8 @@ fn what_alerts_and_dashboard_ask_for_is_exposed() {
     let samples = answer.body.lines().filter(|line| !line.starts_with('#'));
     let exposed: BTreeSet<&str> = samples.filter_map(|line| line.split(['{', ' ']).next()).collect();
     let asked: BTreeSet<String> = dashboard_expressions().iter().flat_map(|text| names_in(text)).collect();
-    let rules = std::fs::read_to_string(repository().join("config/prometheus/lyncwall-rules.yml")).expect("rules");
+    let rules =
+        std::fs::read_to_string(repository().join("config/prometheus/lyncwall-rules.yml")).expect("rules");
     let asked: BTreeSet<String> = asked.into_iter().chain(names_in(&rules)).collect();
     assert!(asked.len() > 15, "{asked:?}");
     for name in &asked {

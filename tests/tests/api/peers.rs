@@ -5,9 +5,13 @@ use std::io::{BufRead as _, BufReader};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::Stdio;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
 
 use lyncwall_tests::programs::{self, Folder};
 use lyncwall_tests::scene::{Config, Scene};
+use lyncwall_tests::traffic::{eventually, tcp_connect};
 use nix::mount::{MsFlags, mount};
 
 use super::{PATIENT, let_in};
@@ -28,7 +32,8 @@ const GROUPS: &str = "[api]\nreaders = \"lync-readers\"\ngroup = \"lync-operator
 fn users() -> Folder {
     let folder = Folder::new().expect("a folder");
     let users = "root:x:0:0:root:/root:/bin/sh\nlync-member:x:70004:70004::/nonexistent:/bin/false\n";
-    let groups = "root:x:0:\nlync-readers:x:71001:lync-member\nlync-operators:x:71002:\nlync-member:x:70004:\n";
+    let groups =
+        "root:x:0:\nlync-readers:x:71001:lync-member\nlync-operators:x:71002:\nlync-member:x:70004:\n";
     for (place, text) in [("passwd", users), ("group", groups)] {
         let file = folder.write(place, text).expect("a file");
         fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).expect("a mode");
@@ -119,14 +124,14 @@ fn a_reload_opens_the_socket_to_a_group_and_closes_it_again() {
     scene.instance.configure(&config.clone().further(GROUPS).toml()).expect("a file");
     let reloaded = api.reload().expect("a reload");
     assert!(reloaded.changes.iter().any(|change| change.contains("api.readers")), "{reloaded:?}");
-    assert!(lyncwall_tests::traffic::eventually(PATIENT, || mode() == 0o666));
+    assert!(eventually(PATIENT, || mode() == 0o666));
     assert_eq!((reads(READER), reads(STRANGER)), (200, 403));
 
     let mut stream = scene
         .pair
         .host
         .command("setpriv")
-        .args(["--reuid=70001", "--regid=71001", "--clear-groups", "curl", "--silent", "--no-buffer", "--include"])
+        .args(["--reuid=70001", "--regid=71001", "--clear-groups", "curl", "--silent", "--no-buffer"])
         .arg("--unix-socket")
         .arg(scene.instance.socket())
         .arg("http://lyncwall/v1/events")
@@ -134,17 +139,27 @@ fn a_reload_opens_the_socket_to_a_group_and_closes_it_again() {
         .spawn()
         .expect("a reader of events");
     let mut lines = BufReader::new(stream.stdout.take().expect("its output")).lines();
-    let first = lines.next().expect("a line").expect("a line");
-    assert!(first.contains("200"), "{first}");
+    let seen = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            // It may take a while until the reader is there.
+            while !seen.load(Ordering::Relaxed) {
+                tcp_connect(&scene.pair.client, Scene::v4(8), Duration::from_millis(100)).expect("a try");
+            }
+        });
+        let first = lines.next().map(|line| line.expect("a line"));
+        seen.store(true, Ordering::Relaxed);
+        assert!(first.as_ref().is_some_and(|line| line.contains("closed")), "{first:?}");
+    });
 
     // A change that waits for its confirmation holds, too, and so does what comes back.
     scene.instance.configure(&config.toml()).expect("a file");
     api.reload_within(60).expect("a reload");
-    assert!(lyncwall_tests::traffic::eventually(PATIENT, || mode() == 0o600));
+    assert!(eventually(PATIENT, || mode() == 0o600));
     assert_eq!(reads(READER), 0);
     assert!(stream.wait().expect("it ends").code().is_some(), "the stream of one who may not read ends");
     api.rollback().expect("back");
-    assert!(lyncwall_tests::traffic::eventually(PATIENT, || mode() == 0o666));
+    assert!(eventually(PATIENT, || mode() == 0o666));
     assert_eq!(reads(READER), 200);
 }
 
@@ -152,18 +167,24 @@ fn a_reload_opens_the_socket_to_a_group_and_closes_it_again() {
 fn an_unknown_group_is_a_mistake_with_its_place() {
     let scene = Scene::new().expect("a scene");
     let _users = users();
-    let config = Config::roles(&["director"]).further("[api]\nreaders = \"lync-nobody\"\ngroup = \"lync-none\"\n");
+    let config =
+        Config::roles(&["director"]).further("[api]\nreaders = \"lync-nobody\"\ngroup = \"lync-none\"\n");
     scene.instance.configure(&config.toml()).expect("a file");
-    let checked = scene.instance.cli(["check", "--config"].map(std::ffi::OsString::from).into_iter().chain([
-        scene.instance.config().into_os_string(),
-    ]));
+    let checked = scene.instance.cli(
+        ["check", "--config"]
+            .map(std::ffi::OsString::from)
+            .into_iter()
+            .chain([scene.instance.config().into_os_string()]),
+    );
     let checked = checked.expect("it runs");
     assert_eq!(checked.code, Some(0), "the file may be for another box: {checked:?}");
     assert!(checked.stderr.contains("there is no group lync-nobody"), "{checked:?}");
 
     let refused = scene.instance.start_in_vain().expect("it ends");
     assert_eq!(refused.code, Some(1), "{refused:?}");
-    for text in ["api.readers: there is no group lync-nobody", "api.group: there is no group lync-none", "groupadd"] {
+    for text in
+        ["api.readers: there is no group lync-nobody", "api.group: there is no group lync-none", "groupadd"]
+    {
         assert!(refused.stderr.contains(text), "no {text:?} in {refused:?}");
     }
 

@@ -29,10 +29,10 @@ fn mistakes_in_them_are_told_with_their_places() {
     let api = |text: &str| format!("{LEAST}[api]\n{text}\n");
     one_problem(&api("readers = \"\""), "11:11 api.readers", "has no name", "leave the key out");
     one_problem(&api("users = \"adm\""), "11:1 api.users", "not a key", "readers, group");
-    assert_eq!(places(&problems(&api("readers = 4\ngroup = [\"sudo\"]"))), [
-        "11:11 api.readers",
-        "12:9 api.group"
-    ]);
+    assert_eq!(
+        places(&problems(&api("readers = 4\ngroup = [\"sudo\"]"))),
+        ["11:11 api.readers", "12:9 api.group"]
+    );
     let metrics = |text: &str| format!("{LEAST}[metrics]\nlisten = [{text}]\n");
     let no_port = metrics("\"127.0.0.1\"");
     one_problem(&no_port, "11:11 metrics.listen[0]", "no address with a port", "127.0.0.1:9464");
