@@ -44,7 +44,7 @@ fn main() {
                     if let Ok(stream) = UnixStream::connect(&socket) {
                         behave(stream, way).ok();
                     }
-                    thread::sleep(Duration::from_millis(2));
+                    thread::sleep(Duration::from_millis(10));
                 }
             })
         })
