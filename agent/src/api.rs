@@ -2,10 +2,13 @@
 //!
 //! | request | answer |
 //! |---|---|
+//! | `GET /v1/openapi.json` | all of this as an OpenAPI document |
+//! | `GET /metrics` | the same counts and more, as OpenMetrics text |
 //! | `GET /v1/status` | [`Status`] |
 //! | `GET /v1/counters` | [`Counters`] |
-//! | `GET /v1/events` | one [`Event`] a line, until the client has enough |
 //! | `POST /v1/explain` with an [`Explain`] | [`Explained`] |
+//! | `GET /v1/events`, also with [`Wanted`] | one [`Line`] of [`Event`] after the other, until the client has enough |
+//! | `GET /v1/capture`, also with [`Capture`] | a pcapng file, until it or the client has enough |
 //! | `POST /v1/preview` with a [`Preview`] | [`Previewed`] |
 //! | `POST /v1/switch` with a [`Switch`] | [`Switched`] |
 //! | `POST /v1/mode` with a [`SetMode`] | [`Switched`] |
@@ -17,7 +20,8 @@
 //! | `POST /v1/unblock` with an [`Unblock`] | [`BlockEdit`] |
 //! | `POST /v1/detach` | [`Detached`], and the agent ends |
 //!
-//! What the user can mend is answered with status 400 and [`Refusal`], anything else that fails with 500 and one.
+//! What the user can mend is answered with status 400 and [`Refusal`], anything else that fails with 500 and one. `GET` is
+//! for those who may read, and so are previews and explanations; everything else, and packets' contents, for those who may change. Others get 403 and a [`Refusal`].
 
 mod change;
 mod explain;
@@ -25,6 +29,7 @@ mod explain;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use crate::config::{Mode, OnExit, Reading};
 
@@ -36,13 +41,14 @@ pub use change::{
 };
 
 /// What is enforced, where, and how it stands.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Status {
     /// The version of the agent.
     pub version: String,
     /// Its process id.
     pub pid: u32,
     /// The configuration file.
+    #[schema(value_type = String)]
     pub config: PathBuf,
     /// The edition of the catalogue.
     pub catalogue: String,
@@ -84,7 +90,7 @@ pub struct Status {
 }
 
 /// A change that nobody has confirmed yet.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Waiting {
     /// Seconds until it goes back, rounded up.
     pub seconds: u64,
@@ -97,7 +103,7 @@ pub struct Waiting {
 }
 
 /// An interface of the configuration.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Interface {
     /// Its name.
     pub name: String,
@@ -111,7 +117,7 @@ pub struct Interface {
 }
 
 /// A target and what holds there.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Target {
     /// Its name.
     pub name: String,
@@ -132,7 +138,7 @@ pub struct Target {
 }
 
 /// The management rule.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Management {
     /// Source prefixes.
     pub from: Vec<String>,
@@ -143,7 +149,7 @@ pub struct Management {
 }
 
 /// The loaded XDP program.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Program {
     /// Its name: with or without multi-buffer frames.
     pub name: String,
@@ -160,7 +166,7 @@ pub struct Program {
 }
 
 /// The tables of tracked flows.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Flows {
     /// Flows of IPv4, those among them that have timed out.
     pub v4: u32,
@@ -177,7 +183,7 @@ pub struct Flows {
 }
 
 /// How long the block-list is, and what it did.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct BlockList {
     /// Prefixes of IPv4.
     pub v4: u32,
@@ -190,7 +196,7 @@ pub struct BlockList {
 }
 
 /// The block-list.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Blocked {
     /// How long it is.
     #[serde(flatten)]
@@ -200,7 +206,7 @@ pub struct Blocked {
 }
 
 /// A prefix on the block-list.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct BlockedPrefix {
     /// As `203.0.113.0/24`.
     pub prefix: String,
@@ -209,7 +215,7 @@ pub struct BlockedPrefix {
 }
 
 /// What to block.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Block {
     /// Addresses and prefixes.
@@ -220,7 +226,7 @@ pub struct Block {
 }
 
 /// What to block no longer.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Unblock {
     /// Prefixes, as the list has them.
@@ -228,7 +234,7 @@ pub struct Unblock {
 }
 
 /// What was changed in the block-list.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct BlockEdit {
     /// The prefixes that were put on it, or taken off.
     pub prefixes: Vec<String>,
@@ -240,7 +246,7 @@ pub struct BlockEdit {
 }
 
 /// The kernel, as far as lyncwall uses it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Kernel {
     /// Its release, as `uname -r` prints it.
     pub release: String,
@@ -249,7 +255,7 @@ pub struct Kernel {
 }
 
 /// A feature of the kernel.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Feature {
     /// Its name, as `xdp-link`.
     pub name: String,
@@ -286,7 +292,7 @@ impl From<&crate::datapath::Features> for Kernel {
 }
 
 /// Counts since the maps were made, in packets.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Counters {
     /// The generation that judges.
     pub generation: u64,
@@ -309,7 +315,7 @@ pub struct Counters {
 }
 
 /// Packets with one reason and action.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ReasonCount {
     /// The reason.
     pub reason: String,
@@ -320,7 +326,7 @@ pub struct ReasonCount {
 }
 
 /// Packets that one rule let in.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct RuleCount {
     /// The target's name; `None` for an `[[allow]]` rule.
     pub target: Option<String>,
@@ -334,12 +340,15 @@ pub struct RuleCount {
     pub service: String,
     /// The catalogue's rows that opened it.
     pub rows: Vec<String>,
+    /// The target's roles that have one of these rows.
+    #[serde(default)]
+    pub roles: Vec<String>,
     /// Packets.
     pub packets: u64,
 }
 
 /// Packets that came in by one interface.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct InterfaceCount {
     /// Its name.
     pub name: String,
@@ -353,7 +362,7 @@ pub struct InterfaceCount {
 }
 
 /// Drops at one port.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct PortCount {
     /// `tcp` or `udp`.
     pub transport: String,
@@ -366,7 +375,7 @@ pub struct PortCount {
 }
 
 /// A dropped packet, or one that audit mode would have dropped. Fields that the packet does not have are left out.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Event {
     /// When the agent read it, in seconds since 1970 (UTC).
     pub time: f64,
@@ -423,7 +432,8 @@ pub struct Event {
 }
 
 /// Which packets somebody wants to hear of: parameters of the request. Each is a list with commas; what is said must all hold.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub struct Wanted {
     /// Reasons, as `closed,source`.
@@ -447,7 +457,8 @@ pub struct Wanted {
 }
 
 /// Which dropped packets to hand out, and how much of them: parameters of the request.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub struct Capture {
     /// Bytes of each packet, from 14 to 65535; all of it where nothing is said.
@@ -488,8 +499,21 @@ impl Capture {
     }
 }
 
+/// A line of the stream of events.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(untagged)]
+pub enum Line {
+    /// What happened.
+    Event(Event),
+    /// The client was too slow.
+    Lost {
+        /// Events that it did not get.
+        lost: u64,
+    },
+}
+
 /// What was taken away.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Detached {
     /// Interfaces that are open now.
     pub interfaces: Vec<String>,
@@ -498,14 +522,14 @@ pub struct Detached {
 }
 
 /// Why a request was not carried out.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Refusal {
     /// All that is wrong, each with its place and the fix.
     pub problems: Vec<Problem>,
 }
 
 /// One thing that is wrong.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Problem {
     /// `file:line:column: key`; empty where no file is meant.
     pub place: String,

@@ -99,9 +99,10 @@ impl Client {
                 format!("no agent serves {socket}"),
                 "start one with `lyncwall run`, or name its socket by --socket",
             ),
-            ErrorKind::PermissionDenied => {
-                Problem::new(format!("{socket} may not be used by this user"), "run the command as root")
-            }
+            ErrorKind::PermissionDenied => Problem::new(
+                format!("{socket} may not be used by this user"),
+                "run the command as root, or name a group of this user in [api] of the configuration",
+            ),
             _ => Problem::new(format!("{socket}: {error}"), "name the agent's socket by --socket"),
         };
         problem.into()
@@ -131,7 +132,7 @@ impl Lines {
                 // An agent that ends does not end its streams.
                 Some(Err(_)) => {
                     return Err(Problem::new(
-                        "the agent has ended",
+                        "the agent has ended, or no longer speaks to this client: it reads too slowly, or may not any more",
                         "`lyncwall status` says whether another one runs; its rules may still be in force",
                     )
                     .into());

@@ -5,7 +5,7 @@
 //! is judged by others, who find the [`Place`] to point at beside the value.
 
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::time::Duration;
 
@@ -16,6 +16,7 @@ use crate::net::{PortRange, Prefix};
 use crate::problem::{Place, Problem, Problems};
 
 mod allow;
+mod api;
 mod flows;
 mod groups;
 mod limit;
@@ -139,6 +140,28 @@ pub struct Config {
     pub flows: Flows,
     /// What a source may open on the whole box, over all targets without a limit of their own.
     pub limit: Option<Openings>,
+    /// Who may use the agent's socket besides root.
+    pub api: Api,
+    /// Where metrics are served by TCP, no address twice; nowhere where it is empty.
+    pub metrics: Vec<Listen>,
+}
+
+/// Who may use the agent's socket besides root: groups of this box. Whether there are such groups is not known here.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Api {
+    /// The group that may read.
+    pub readers: Option<Named>,
+    /// The group that may read and change.
+    pub group: Option<Named>,
+}
+
+/// An address to serve metrics on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listen {
+    /// The address, which need not be one of this box yet, and a port that is not 0.
+    pub address: SocketAddr,
+    /// Where it is written.
+    pub place: Place,
 }
 
 /// How many connections a source may open.
@@ -172,7 +195,9 @@ pub struct CatalogueName {
 }
 
 /// Whether packets are dropped or only judged.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize, clap::ValueEnum)]
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize, utoipa::ToSchema, clap::ValueEnum,
+)]
 #[serde(rename_all = "kebab-case")]
 pub enum Mode {
     /// What no rule lets in is dropped.
@@ -194,7 +219,7 @@ impl Mode {
 }
 
 /// What happens to the enforcement when the agent is told to stop.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum OnExit {
     /// The kernel goes on enforcing.

@@ -3,6 +3,7 @@
 mod blocked;
 mod capture;
 mod change;
+mod changes;
 mod confirm;
 mod explain;
 mod failover;
@@ -33,6 +34,7 @@ use confirm::{Waiting, resume};
 use failover::Takeover;
 use traffic::Traffic;
 
+pub use changes::{ChangeKind, ChangeResult, Changes};
 pub use store::Store;
 
 /// A firewall that enforces.
@@ -96,6 +98,9 @@ struct Memory {
     /// What comes back where nobody confirms the settings above.
     #[serde(default)]
     waiting: Option<Waiting>,
+    /// How many changes there were.
+    #[serde(default)]
+    changes: Changes,
 }
 
 impl Firewall {
@@ -261,6 +266,18 @@ impl Firewall {
         self.locator.clone()
     }
 
+    /// Who may use the agent's socket besides root, as the configuration that judges has it.
+    #[must_use]
+    pub fn api(&self) -> &config::Api {
+        &self.plan.config.api
+    }
+
+    /// Where metrics are served by TCP, as that configuration has it.
+    #[must_use]
+    pub fn metrics(&self) -> &[config::Listen] {
+        &self.plan.config.metrics
+    }
+
     /// What the configuration says of the end of the agent.
     #[must_use]
     pub fn on_exit(&self) -> OnExit {
@@ -329,6 +346,7 @@ impl Firewall {
             flows_forgotten: self.memory.flows_forgotten,
             traffic: self.memory.traffic.clone(),
             waiting: Waiting::under(hold, &self.memory, self.datapath.next_generation()?, reload),
+            changes: self.memory.changes.clone(),
         };
         // All that may fail comes before the one store that switches: after it, the new generation judges.
         let generation = match self

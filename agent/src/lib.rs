@@ -12,6 +12,7 @@ pub mod firewall;
 pub mod frame;
 pub mod machine;
 pub mod meaning;
+pub mod metrics;
 pub mod net;
 mod netlink;
 pub mod object;

@@ -10,12 +10,13 @@ use anyhow::{Context as _, Result};
 use nix::ifaddrs::getifaddrs;
 use nix::net::if_::if_nameindex;
 use nix::sys::socket::SockaddrStorage;
+use nix::unistd::Group;
 use rtnetlink::packet_core::NLM_F_DUMP;
 use rtnetlink::packet_route::RouteNetlinkMessage;
 use rtnetlink::packet_route::link::{InfoPortKind, LinkAttribute, LinkInfo, LinkMessage};
 use rtnetlink::sys::protocols::NETLINK_ROUTE;
 
-use crate::config::{Config, Interface};
+use crate::config::{Api, Config, Interface};
 use crate::datapath::stripped_tags;
 use crate::netlink::ask;
 use crate::plan::Machine;
@@ -27,10 +28,10 @@ const EPHEMERAL: &str = "/proc/sys/net/ipv4/ip_local_port_range";
 /// Those among them that are left out.
 const RESERVED: &str = "/proc/sys/net/ipv4/ip_local_reserved_ports";
 
-/// Looks the interfaces of a configuration up, in the network namespace of this thread.
+/// Looks up what a configuration names of this box: interfaces, in the network namespace of this thread, and groups of users.
 ///
 /// # Errors
-/// [`Problems`] for interfaces that do not exist.
+/// [`Problems`] for interfaces and groups of `[api]` that do not exist.
 pub fn look(config: &Config) -> Result<Machine> {
     let known = interfaces()?;
     let mut problems = Problems::default();
@@ -52,6 +53,7 @@ pub fn look(config: &Config) -> Result<Machine> {
     for interface in config.interfaces.iter().filter(|interface| has_vlan_zones(interface)) {
         problems.extend(stripped(interface)?);
     }
+    problems.extend(unknown_groups(&config.api));
     problems.or(())?;
     machine(numbers)
 }
@@ -77,6 +79,21 @@ pub fn look_again(config: &Config) -> Result<Machine> {
 
 fn machine(interfaces: Vec<u32>) -> Result<Machine> {
     Ok(Machine { interfaces, members: members()?, addresses: addresses()?, forwards: forwards()? })
+}
+
+/// What is wrong with the groups that may use the agent's socket: this box does not have them.
+pub fn unknown_groups(api: &Api) -> Vec<Problem> {
+    let named = [&api.readers, &api.group].into_iter().flatten();
+    let unknown = named.filter_map(|group| {
+        let message = match Group::from_name(&group.name) {
+            Ok(Some(_)) => return None,
+            Ok(None) => format!("there is no group {}", group.name),
+            Err(error) => format!("the group {} cannot be looked up: {error}", group.name),
+        };
+        let fix = "make it with `groupadd --system`, name another, or leave the key out";
+        Some(Problem::at(group.place.clone(), message, fix))
+    });
+    unknown.collect()
 }
 
 /// True where VLANs on an interface are in another zone than the interface itself.

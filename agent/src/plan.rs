@@ -183,12 +183,33 @@ impl Plan {
         let rules = |config: &Config| config.allow.iter().map(ToString::to_string).collect::<Vec<_>>();
         added_and_removed(&mut differences, "allow rule", &rules(old), &rules(new));
         differences.extend(changed_groups(old, new));
+        differences.extend(changed_api(old, new));
         let names = |config: &Config| {
             config.interfaces.iter().map(|interface| interface.name.to_string()).collect::<Vec<_>>()
         };
         added_and_removed(&mut differences, "interface", &names(old), &names(new));
         differences
     }
+}
+
+/// Who may use the socket, and where metrics are served.
+fn changed_api(old: &Config, new: &Config) -> Vec<String> {
+    let name = |group: &Option<config::Named>| {
+        group.as_ref().map_or("root alone".to_owned(), |group| group.name.clone())
+    };
+    let mut differences = Vec::new();
+    for (key, before, after) in [
+        ("readers", name(&old.api.readers), name(&new.api.readers)),
+        ("group", name(&old.api.group), name(&new.api.group)),
+    ] {
+        if before != after {
+            differences.push(format!("api.{key}: {before} to {after}"));
+        }
+    }
+    let addresses =
+        |config: &Config| config.metrics.iter().map(|listen| listen.address.to_string()).collect::<Vec<_>>();
+    added_and_removed(&mut differences, "metrics address", &addresses(old), &addresses(new));
+    differences
 }
 
 /// What a source may open, by target: its own limit, or its share of the whole box's.

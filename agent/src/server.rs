@@ -1,33 +1,30 @@
-//! The agent's Unix socket: HTTP and JSON, as [`crate::api`] has it.
+//! The agent that runs: the firewall and who listens to it. Its sockets speak HTTP and JSON, as [`crate::api`] has it.
 
-use std::collections::HashMap;
-use std::fs::{self, Permissions};
-use std::io::ErrorKind;
-use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
-use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
+mod capture;
+mod listen;
+mod peer;
+mod routes;
+
+use std::collections::{BTreeSet, HashMap};
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, anyhow};
-use axum::body::{Body, Bytes};
-use axum::extract::State;
-use axum::extract::rejection::JsonRejection;
-use axum::http::{StatusCode, header};
-use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
-use axum::{Json, Router};
-use tokio::net::UnixListener;
-use tokio::sync::{broadcast, watch};
+use anyhow::{Context as _, Result};
+use tokio::sync::{Semaphore, broadcast, watch};
 use tokio_stream::StreamExt as _;
-use tokio_stream::wrappers::BroadcastStream;
-use tokio_stream::wrappers::errors::BroadcastStreamRecvError;
 
 use crate::api;
+use crate::config::Listen;
 use crate::datapath::changes;
 use crate::events::{Names, describe};
-use crate::firewall::Firewall;
-use crate::problem::{Problem, Problems};
+use crate::firewall::{ChangeKind, Firewall};
+use crate::metrics::{self, Exposed, Figures};
+use listen::{Bound, SocketFile};
+use peer::Access;
+
+pub use listen::Socket;
+pub use routes::openapi;
 
 /// Events that a slow client may lag behind before it loses some.
 const BACKLOG: usize = 1024;
@@ -40,15 +37,38 @@ const SETTLE: Duration = Duration::from_millis(50);
 /// The least pause before the clock is looked at again.
 const TICK: Duration = Duration::from_millis(1);
 
+/// For how long an exposition of the metrics is good enough: whoever asks more often costs nothing.
+const FRESH: Duration = Duration::from_millis(500);
+
 /// A running agent: the firewall, and who listens to it.
 #[derive(Clone)]
 pub struct Daemon {
     firewall: Arc<Mutex<Option<Firewall>>>,
-    events: broadcast::Sender<Arc<str>>,
+    events: broadcast::Sender<Arc<Told>>,
     /// What events are told with, beside the firewall's lock: a switch must not wait for a flood of them.
     names: Arc<Mutex<Names>>,
     /// Set to true when the box was opened by a client.
     detached: Arc<watch::Sender<bool>>,
+    /// Who may use the socket.
+    access: Arc<watch::Sender<Access>>,
+    /// Where metrics are to be served by TCP.
+    metrics: Arc<watch::Sender<Vec<Listen>>>,
+    /// Where they are, and what was bound for it before it was wanted.
+    bound: Arc<Mutex<(BTreeSet<SocketAddr>, Vec<Bound>)>>,
+    /// What the agent measures of itself.
+    figures: Arc<Figures>,
+    /// The exposition that was made last.
+    exposed: Arc<tokio::sync::Mutex<Option<(Instant, Arc<str>)>>>,
+    /// Requests of others than root come one after the other, so that root's never wait for more than one of them.
+    turn: Arc<Semaphore>,
+    /// Held by the capture that runs.
+    capture: Arc<tokio::sync::Mutex<()>>,
+}
+
+/// An event, and its line.
+struct Told {
+    event: api::Event,
+    line: String,
 }
 
 impl Daemon {
@@ -63,11 +83,19 @@ impl Daemon {
         let mut stream = firewall.events()?;
         let (events, _) = broadcast::channel(BACKLOG);
         let names = Arc::new(Mutex::new(names(&firewall)));
+        let (access, metrics) = (Access::of(firewall.api()), firewall.metrics().to_vec());
         let daemon = Self {
             firewall: Arc::new(Mutex::new(Some(firewall))),
             events,
             names,
             detached: Arc::new(watch::Sender::new(false)),
+            access: Arc::new(watch::Sender::new(access)),
+            metrics: Arc::new(watch::Sender::new(metrics)),
+            bound: Arc::default(),
+            figures: Arc::default(),
+            exposed: Arc::default(),
+            turn: Arc::new(Semaphore::new(1)),
+            capture: Arc::default(),
         };
         let reader = daemon.clone();
         daemon.follow_deadline();
@@ -91,15 +119,26 @@ impl Daemon {
     /// Reads the configuration again; with a time to `confirm`, for good only where a client confirms within it.
     ///
     /// # Errors
-    /// As [`Firewall::reload`].
+    /// As [`Firewall::reload`], and where an address of `[metrics]` cannot be bound.
     pub async fn reload(&self, confirm: Option<Duration>, existing: api::Existing) -> Result<api::Switched> {
-        let switched = self.with(move |firewall| firewall.reload(confirm, existing)).await?;
-        self.changed();
+        let daemon = self.clone();
+        let switched = self.with(move |firewall| {
+            let mut bound = Vec::new();
+            let switched = firewall.reload_where(confirm, existing, |plan| {
+                bound = listen::bind_metrics(&plan.config.metrics, &daemon.bound().0)?;
+                Ok(())
+            })?;
+            daemon.bound().1 = bound;
+            Ok(switched)
+        });
+        let switched = switched.await?;
+        self.changed(ChangeKind::Reload, &switched);
         Ok(switched)
     }
 
-    /// After a change was answered.
-    fn changed(&self) {
+    /// After a change was made.
+    fn changed(&self, kind: ChangeKind, switched: &api::Switched) {
+        self.figures.switched(kind, Duration::from_micros(switched.micros));
         self.retire();
         self.follow_deadline();
     }
@@ -130,6 +169,10 @@ impl Daemon {
     /// Takes the firewall out; `None` once a client opened the box.
     #[must_use]
     pub fn into_firewall(self) -> Option<Firewall> {
+        self.take()
+    }
+
+    fn take(&self) -> Option<Firewall> {
         self.firewall.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
@@ -180,11 +223,81 @@ impl Daemon {
             let firewall = firewall.as_mut().context("the box was opened, and the agent is about to end")?;
             firewall.follow_deadline()?;
             let called = call(firewall);
-            *daemon.names.lock().unwrap_or_else(PoisonError::into_inner) = names(firewall);
+            daemon.follow_plan(firewall);
             called
         })
         .await
         .context("the call did not end well")?
+    }
+
+    /// Takes from the firewall what its plan says of the agent itself.
+    fn follow_plan(&self, firewall: &Firewall) {
+        let names = names(firewall);
+        let mut known = self.names.lock().unwrap_or_else(PoisonError::into_inner);
+        // They are made anew with each plan.
+        let same_plan = Arc::ptr_eq(&known.services, &names.services);
+        *known = names;
+        drop(known);
+        if same_plan {
+            return;
+        }
+        self.access.send_if_modified(|access| {
+            let now = Access::of(firewall.api());
+            let other = *access != now;
+            *access = now;
+            other
+        });
+        self.metrics.send_if_modified(|metrics| {
+            let other = *metrics != firewall.metrics();
+            *metrics = firewall.metrics().to_vec();
+            other
+        });
+    }
+
+    fn bound(&self) -> std::sync::MutexGuard<'_, (BTreeSet<SocketAddr>, Vec<Bound>)> {
+        self.bound.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Listeners for those addresses that are not served on yet. One that cannot be bound now, as after a change that went
+    /// back, is said in the log.
+    fn take_bound(&self, wanted: &[Listen], served: &BTreeSet<SocketAddr>) -> Vec<Bound> {
+        let mut listeners = std::mem::take(&mut self.bound().1);
+        listeners.retain(|(address, _)| {
+            wanted.iter().any(|listen| listen.address == *address) && !served.contains(address)
+        });
+        let mut known = served.clone();
+        known.extend(listeners.iter().map(|(address, _)| *address));
+        for listen in wanted {
+            match listen::bind_metrics(std::slice::from_ref(listen), &known) {
+                Ok(more) => listeners.extend(more),
+                Err(problems) => tracing::error!("{problems}"),
+            }
+        }
+        listeners
+    }
+
+    /// Where metrics are served now.
+    fn serves_on(&self, addresses: BTreeSet<SocketAddr>) {
+        self.bound().0 = addresses;
+    }
+
+    /// All metrics as OpenMetrics text.
+    async fn expose(&self) -> Result<Arc<str>> {
+        let mut last = self.exposed.lock().await;
+        if let Some((when, text)) = last.as_ref().filter(|(when, _)| when.elapsed() < FRESH) {
+            tracing::trace!(age = ?when.elapsed(), "the same metrics once more");
+            return Ok(Arc::clone(text));
+        }
+        let exposed = self.with(|firewall| {
+            Ok(Exposed {
+                status: firewall.status()?,
+                counters: firewall.counters()?,
+                changes: firewall.changes(),
+            })
+        });
+        let text: Arc<str> = metrics::text(&exposed.await?, &self.figures)?.into();
+        *last = Some((Instant::now(), Arc::clone(&text)));
+        Ok(text)
     }
 
     /// After a switch was answered: waits until the slot that went out of use is quiet.
@@ -204,9 +317,10 @@ impl Daemon {
     fn tell(&self, event: &lyncwall_common::abi::Event) {
         let names = self.names.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let names = Names { interfaces: interface_names(), ..names };
-        match serde_json::to_string(&describe(event, &names)) {
+        let event = describe(event, &names);
+        match serde_json::to_string(&event) {
             // Nobody may be listening any more.
-            Ok(line) => drop(self.events.send(format!("{line}\n").into())),
+            Ok(line) => drop(self.events.send(Arc::new(Told { event, line: line + "\n" }))),
             Err(error) => tracing::error!("an event that is no JSON: {error}"),
         }
     }
@@ -223,261 +337,16 @@ fn interface_names() -> HashMap<u32, String> {
     names.map(|interface| (interface.index(), interface.name().to_string_lossy().into_owned())).collect()
 }
 
-/// The agent's socket. Dropping it removes the file.
-pub struct Socket {
-    listener: UnixListener,
-    file: SocketFile,
-}
-
-impl Socket {
-    /// Makes the socket, for root only. Whoever connects waits until [`serve`] answers: an agent binds its socket before
-    /// it touches the wire, so that one which cannot be spoken to enforces nothing.
-    ///
-    /// # Errors
-    /// [`Problems`] where another agent serves it, or where it cannot be made.
-    pub fn bind(path: &Path) -> Result<Self> {
-        Ok(Self { listener: listen(path)?, file: SocketFile(path.to_owned()) })
-    }
-}
-
 /// Serves a daemon on `socket` until the returned future is dropped.
 ///
 /// # Errors
 /// Where the socket fails.
 pub async fn serve(daemon: Daemon, socket: Socket) -> Result<()> {
-    let Socket { listener, file } = socket;
-    let router = Router::new()
-        .route("/v1/status", get(status))
-        .route("/v1/counters", get(counters))
-        .route("/v1/events", get(events))
-        .route("/v1/explain", post(explain))
-        .route("/v1/preview", post(preview))
-        .route("/v1/switch", post(switch))
-        .route("/v1/mode", post(mode))
-        .route("/v1/reload", post(reload))
-        .route("/v1/confirm", post(confirm))
-        .route("/v1/rollback", post(rollback))
-        .route("/v1/blocked", get(blocked))
-        .route("/v1/block", post(block))
-        .route("/v1/unblock", post(unblock))
-        .route("/v1/detach", post(detach))
-        .with_state(daemon);
-    let served = axum::serve(listener, router).await.context("serving the agent's socket");
-    drop(file);
-    served
-}
-
-/// Removes the socket when the agent ends.
-struct SocketFile(PathBuf);
-
-impl Drop for SocketFile {
-    fn drop(&mut self) {
-        if let Err(error) = fs::remove_file(&self.0) {
-            tracing::debug!("removing {}: {error}", self.0.display());
-        }
+    let (listener, file, bound): (_, SocketFile, _) = socket.into_parts();
+    daemon.bound().1 = bound;
+    tokio::select! {
+        () = listen::serve_unix(&daemon, listener, &file) => {}
+        () = listen::serve_metrics(&daemon) => {}
     }
-}
-
-fn listen(socket: &Path) -> Result<UnixListener> {
-    let place = socket.display();
-    if let Some(directory) = socket.parent().filter(|directory| !directory.as_os_str().is_empty()) {
-        fs::create_dir_all(directory).map_err(|error| {
-            Problem::new(format!("{}: {error}", directory.display()), "name another socket by --socket")
-        })?;
-    }
-    match fs::symlink_metadata(socket) {
-        Ok(there) if !there.file_type().is_socket() => {
-            return Err(Problem::new(
-                format!("{place} is there, and is no socket"),
-                "name another socket by --socket",
-            )
-            .into());
-        }
-        Ok(_) if UnixStream::connect(socket).is_ok() => {
-            return Err(Problem::new(
-                format!("another agent serves {place}"),
-                "name another socket by --socket, or end the other agent",
-            )
-            .into());
-        }
-        // What an agent that was killed left.
-        Ok(_) => fs::remove_file(socket).with_context(|| format!("removing {place}"))?,
-        Err(error) if error.kind() == ErrorKind::NotFound => {}
-        Err(error) => return Err(anyhow!(error).context(format!("looking at {place}"))),
-    }
-    let listener = UnixListener::bind(socket)
-        .map_err(|error| Problem::new(format!("{place}: {error}"), "name another socket by --socket"))?;
-    fs::set_permissions(socket, Permissions::from_mode(0o600))
-        .with_context(|| format!("closing {place} to others"))?;
-    Ok(listener)
-}
-
-/// Why a request failed, as an answer.
-struct Failure(anyhow::Error);
-
-impl<E: Into<anyhow::Error>> From<E> for Failure {
-    fn from(error: E) -> Self {
-        Self(error.into())
-    }
-}
-
-impl IntoResponse for Failure {
-    fn into_response(self) -> Response {
-        let (status, problems) = match self.0.downcast_ref::<Problems>() {
-            Some(problems) => (StatusCode::BAD_REQUEST, problems.iter().map(api::Problem::from).collect()),
-            None => {
-                let problem = api::Problem {
-                    place: String::new(),
-                    message: format!("{:#}", self.0),
-                    fix: String::new(),
-                };
-                (StatusCode::INTERNAL_SERVER_ERROR, vec![problem])
-            }
-        };
-        (status, Json(api::Refusal { problems })).into_response()
-    }
-}
-
-impl From<&Problem> for api::Problem {
-    fn from(problem: &Problem) -> Self {
-        let place = problem.place.as_ref().map(ToString::to_string).unwrap_or_default();
-        Self { place, message: problem.message.clone(), fix: problem.fix.clone() }
-    }
-}
-
-type Answer<T> = Result<Json<T>, Failure>;
-
-async fn status(State(daemon): State<Daemon>) -> Answer<api::Status> {
-    Ok(Json(daemon.with(|firewall| firewall.status()).await?))
-}
-
-async fn counters(State(daemon): State<Daemon>) -> Answer<api::Counters> {
-    Ok(Json(daemon.with(|firewall| firewall.counters()).await?))
-}
-
-async fn preview(
-    State(daemon): State<Daemon>,
-    request: Result<Json<api::Preview>, JsonRejection>,
-) -> Answer<api::Previewed> {
-    let Json(wanted) = request.map_err(|error| unread(&error))?;
-    Ok(Json(daemon.with(move |firewall| firewall.preview(&wanted)).await?))
-}
-
-async fn explain(
-    State(daemon): State<Daemon>,
-    request: Result<Json<api::Explain>, JsonRejection>,
-) -> Answer<api::Explained> {
-    let Json(wanted) = request.map_err(|error| {
-        Problem::new(
-            error.body_text(),
-            "send {\"from\": \"192.0.2.1\", \"to\": \"198.51.100.1\", \"protocol\": \"tcp\", \"port\": 443}",
-        )
-    })?;
-    Ok(Json(daemon.with(move |firewall| firewall.explain(&wanted)).await?))
-}
-
-/// The request names no roles.
-fn unread(error: &JsonRejection) -> Problem {
-    Problem::new(error.body_text(), "send {\"roles\": [\"…\"]}")
-}
-
-async fn switch(
-    State(daemon): State<Daemon>,
-    request: Result<Json<api::Switch>, JsonRejection>,
-) -> Answer<api::Switched> {
-    let Json(wanted) = request.map_err(|error| unread(&error))?;
-    let time = wanted.confirm.map(Duration::from_secs);
-    let switched = daemon
-        .with(move |firewall| firewall.switch(wanted.target.as_deref(), &wanted.roles, time, wanted.existing))
-        .await?;
-    daemon.changed();
-    tracing::info!(generation = switched.generation, micros = switched.micros, "switched");
-    Ok(Json(switched))
-}
-
-async fn mode(
-    State(daemon): State<Daemon>,
-    request: Result<Json<api::SetMode>, JsonRejection>,
-) -> Answer<api::Switched> {
-    let Json(wanted) = request
-        .map_err(|error| Problem::new(error.body_text(), "send {\"mode\": \"audit\"}, or \"enforce\""))?;
-    let api::SetMode { target, mode, confirm, existing } = wanted;
-    let time = confirm.map(Duration::from_secs);
-    let switched =
-        daemon.with(move |firewall| firewall.set_mode(target.as_deref(), mode, time, existing)).await?;
-    daemon.changed();
-    tracing::info!(generation = switched.generation, mode = mode.as_str(), "set the mode");
-    Ok(Json(switched))
-}
-
-/// The body may be left out, or be `null`.
-async fn reload(State(daemon): State<Daemon>, body: Bytes) -> Answer<api::Switched> {
-    let wanted: Option<api::Reload> = match &*body {
-        [] => None,
-        body => serde_json::from_slice(body)
-            .map_err(|error| Problem::new(error.to_string(), "send nothing, or {\"confirm\": 60}"))?,
-    };
-    let wanted = wanted.unwrap_or_default();
-    let time = wanted.confirm.map(Duration::from_secs);
-    Ok(Json(daemon.reload(time, wanted.existing).await?))
-}
-
-async fn confirm(State(daemon): State<Daemon>) -> Answer<api::Confirmed> {
-    let confirmed = daemon.with(Firewall::confirm).await?;
-    daemon.retire();
-    tracing::info!(generation = confirmed.generation, "confirmed");
-    Ok(Json(confirmed))
-}
-
-async fn rollback(State(daemon): State<Daemon>) -> Answer<api::Switched> {
-    let switched = daemon.with(Firewall::rollback).await?;
-    daemon.retire();
-    tracing::info!(generation = switched.generation, "went back");
-    Ok(Json(switched))
-}
-
-async fn blocked(State(daemon): State<Daemon>) -> Answer<api::Blocked> {
-    Ok(Json(daemon.with(|firewall| firewall.blocked()).await?))
-}
-
-async fn block(
-    State(daemon): State<Daemon>,
-    request: Result<Json<api::Block>, JsonRejection>,
-) -> Answer<api::BlockEdit> {
-    let Json(wanted) =
-        request.map_err(|error| Problem::new(error.body_text(), "send {\"prefixes\": [\"…\"]}"))?;
-    let time = wanted.seconds.map(Duration::from_secs);
-    let edit = daemon.with(move |firewall| firewall.block(&wanted.prefixes, time)).await?;
-    tracing::info!(prefixes = edit.prefixes.len(), "blocked");
-    Ok(Json(edit))
-}
-
-async fn unblock(
-    State(daemon): State<Daemon>,
-    request: Result<Json<api::Unblock>, JsonRejection>,
-) -> Answer<api::BlockEdit> {
-    let Json(wanted) =
-        request.map_err(|error| Problem::new(error.body_text(), "send {\"prefixes\": [\"…\"]}"))?;
-    let edit = daemon.with(move |firewall| firewall.unblock(&wanted.prefixes)).await?;
-    tracing::info!(prefixes = edit.prefixes.len(), "unblocked");
-    Ok(Json(edit))
-}
-
-async fn detach(State(daemon): State<Daemon>) -> Answer<api::Detached> {
-    let firewall = daemon.firewall.lock().unwrap_or_else(PoisonError::into_inner).take();
-    let firewall = firewall.context("the box was opened already")?;
-    let detached = tokio::task::spawn_blocking(move || firewall.detach())
-        .await
-        .context("the call did not end well")??;
-    tracing::warn!("detached: the box is open");
-    daemon.detached.send_replace(true);
-    Ok(Json(api::Detached { interfaces: detached.interfaces, maps: detached.maps.len() }))
-}
-
-async fn events(State(daemon): State<Daemon>) -> Response {
-    let lines = BroadcastStream::new(daemon.events.subscribe()).map(|line| match line {
-        Ok(line) => Ok::<_, std::convert::Infallible>(line.to_string()),
-        Err(BroadcastStreamRecvError::Lagged(lost)) => Ok(format!("{{\"lost\":{lost}}}\n")),
-    });
-    ([(header::CONTENT_TYPE, "application/x-ndjson")], Body::from_stream(lines)).into_response()
+    Ok(())
 }

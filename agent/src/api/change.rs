@@ -1,11 +1,12 @@
 //! What a client asks to be changed, and what is answered.
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use crate::config::Mode;
 
 /// What to change, if it were done: roles, or a mode.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Preview {
     /// The target; may be left out where there is one.
@@ -20,7 +21,7 @@ pub struct Preview {
 }
 
 /// What a change would do. Of roles it is what they do where all is enforced, also in audit mode.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Previewed {
     /// Whether packets would be dropped or only judged that have no target.
     pub mode: Mode,
@@ -43,7 +44,7 @@ pub struct Previewed {
 }
 
 /// A socket that waits for anybody.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Listener {
     /// The target that it is reached as.
     pub target: String,
@@ -60,7 +61,7 @@ pub struct Listener {
 }
 
 /// Connections, the first of them in full.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Connections {
     /// How many there are.
     pub count: u64,
@@ -69,7 +70,7 @@ pub struct Connections {
 }
 
 /// A connection.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Connection {
     /// `tcp` or `udp`.
     pub transport: String,
@@ -80,7 +81,7 @@ pub struct Connection {
 }
 
 /// What becomes of connections that come in at ports which close.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema, clap::ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub enum Existing {
     /// Their packets are dropped from then on.
@@ -91,7 +92,7 @@ pub enum Existing {
 }
 
 /// What became of connections that came in at ports which closed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Settled {
     /// What was done with them.
     pub existing: Existing,
@@ -100,7 +101,7 @@ pub struct Settled {
 }
 
 /// What to switch to.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Switch {
     /// The target; may be left out where there is one.
@@ -117,7 +118,7 @@ pub struct Switch {
 }
 
 /// What mode to set.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SetMode {
     /// The target; without it the whole box, and all of its targets.
@@ -134,7 +135,7 @@ pub struct SetMode {
 }
 
 /// How to reload.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Reload {
     /// Seconds within which the reload is to be confirmed, from 1 to a day; else it goes back.
@@ -146,7 +147,7 @@ pub struct Reload {
 }
 
 /// What a change did.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Switched {
     /// The number of the generation that judges now.
     pub generation: u64,
@@ -173,7 +174,7 @@ pub struct Switched {
 }
 
 /// What holds for good now.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Confirmed {
     /// The number of the generation that judges.
     pub generation: u64,
@@ -184,7 +185,7 @@ pub struct Confirmed {
 }
 
 /// What can be set of a target at run time.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct TargetState {
     /// Its name.
     pub target: String,
@@ -208,7 +209,7 @@ impl TargetState {
 }
 
 /// Ports that were opened or closed.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct PortChange {
     /// The target's name.
     pub target: String,

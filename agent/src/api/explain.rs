@@ -1,11 +1,12 @@
 //! Why a packet would get in, or not.
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::Event;
 
 /// A packet that nobody sent: by its headers, or as a whole frame.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Explain {
     /// The interface it comes in by; by each that is guarded, where none is named.
@@ -41,14 +42,14 @@ pub struct Explain {
 }
 
 /// What the program makes of a packet.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Explained {
     /// By each interface that was asked about.
     pub verdicts: Vec<Explanation>,
 }
 
 /// What the program makes of a packet that comes in by one interface.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Explanation {
     /// The packet and its verdict, as an event would tell them.
     pub event: Event,
@@ -71,7 +72,7 @@ pub struct Explanation {
 }
 
 /// A rule of a role.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ExplainedRule {
     /// `tcp` or `udp`.
     pub transport: String,
@@ -84,7 +85,7 @@ pub struct ExplainedRule {
 }
 
 /// A group that a rule is for.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ExplainedGroup {
     /// Its name.
     pub name: String,
@@ -95,7 +96,7 @@ pub struct ExplainedGroup {
 }
 
 /// A place in a document.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Printed {
     /// The document's title, in English.
     pub title: String,
@@ -106,7 +107,7 @@ pub struct Printed {
 }
 
 /// A row of the catalogue.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ExplainedRow {
     /// Its id, as `server.03`.
     pub id: String,

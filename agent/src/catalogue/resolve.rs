@@ -7,7 +7,9 @@ use serde::{Deserialize, Serialize};
 use super::{Ports, Ruling};
 
 /// How the printed tables are read.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema, clap::ValueEnum,
+)]
 #[serde(rename_all = "lowercase")]
 pub enum Reading {
     /// Directions and sources are honoured.

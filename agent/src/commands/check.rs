@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use lyncwall::exposure;
 use lyncwall::plan::Plan;
+use lyncwall::{exposure, machine};
 use serde::Serialize;
 
 use crate::output::{Output, Table};
@@ -50,6 +50,11 @@ struct Target {
     roles: Vec<String>,
 }
 
+/// Groups of users that this box does not have. The file may be for another one.
+fn groups(plan: &Plan) -> Vec<String> {
+    machine::unknown_groups(&plan.config.api).iter().map(ToString::to_string).collect()
+}
+
 pub(crate) fn run(options: &Options, output: &Output) -> anyhow::Result<()> {
     let plan = Plan::read(&options.config.config)?;
     let settings = plan.settings();
@@ -71,7 +76,7 @@ pub(crate) fn run(options: &Options, output: &Output) -> anyhow::Result<()> {
             })
             .collect(),
         allow: plan.config.allow.iter().map(|rule| rule.name.clone()).collect(),
-        warnings: [plan.warnings(&settings), exposure::warnings(&plan, &settings)].concat(),
+        warnings: [plan.warnings(&settings), exposure::warnings(&plan, &settings), groups(&plan)].concat(),
     };
     if output.json() {
         return output.value(&checked);

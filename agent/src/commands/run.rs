@@ -33,8 +33,9 @@ pub(crate) async fn run(options: &Options, socket: &Path, pin_dir: &Path, state_
         tracing::warn!("{warning}");
     }
     let store = Store::open(state_dir);
+    let metrics = plan.config.metrics.clone();
     let (firewall, bound) =
-        Firewall::start(plan, object::require()?, pin_dir, store, || Socket::bind(socket))?;
+        Firewall::start(plan, object::require()?, pin_dir, store, || Socket::bind(socket, &metrics))?;
     let status = firewall.status()?;
     tracing::info!(
         generation = status.generation,

@@ -12,7 +12,7 @@ use super::roles::Roles;
 use super::zones::Zones;
 use super::{
     Address, Allow, CatalogueName, Config, Declared, Management, Mode, Name, Named, OnExit, Override,
-    Reading, Role, Target, allow, flows, limit, lists, zones,
+    Reading, Role, Target, allow, api, flows, limit, lists, zones,
 };
 use crate::net::PortRange;
 use crate::problem::Problems;
@@ -37,8 +37,10 @@ const TOP: Keys = Keys {
         "allow",
         "flows",
         "limit",
+        "api",
+        "metrics",
     ],
-    later: &[("metrics", "metrics over TCP")],
+    later: &[],
 };
 /// Values of `mode`.
 const MODES: [(&str, Mode); 2] = [("enforce", Mode::Enforce), ("audit", Mode::Audit)];
@@ -68,6 +70,7 @@ pub(super) fn config(text: &str, file: &Path) -> (Option<Declared>, Result<Confi
         let allow = allow::rules(top, &declared_targets(top), names.as_deref());
         let flows = flows::flows(top);
         let limit = limit::limit(top);
+        let (api, metrics) = (api::api(top), api::metrics(top));
         let zones = zones.checked(interfaces.as_deref(), targets.as_deref());
         declared = catalogue.clone().map(|catalogue| Declared {
             catalogue,
@@ -91,6 +94,8 @@ pub(super) fn config(text: &str, file: &Path) -> (Option<Declared>, Result<Confi
             allow: allow?,
             flows: flows?,
             limit: limit?,
+            api: api?,
+            metrics: metrics?,
         })
     });
     (declared, config)

@@ -3,6 +3,7 @@ use std::path::Path;
 use super::{Config, parse};
 use crate::problem::Problems;
 
+mod api;
 mod documents;
 mod groups;
 mod limit;

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 
 use super::report::port_changes;
-use super::{Firewall, confirm};
+use super::{ChangeKind, Firewall, confirm};
 use crate::api::{self, Existing};
 use crate::config;
 use crate::machine;
@@ -53,7 +53,9 @@ impl Firewall {
         confirm: Option<Duration>,
         existing: Existing,
     ) -> Result<api::Switched> {
-        self.set(confirm, existing, |firewall, problems| firewall.with_roles(target, roles, problems))
+        self.counted(ChangeKind::Switch, confirm.is_some(), |firewall| {
+            firewall.set(confirm, existing, |firewall, problems| firewall.with_roles(target, roles, problems))
+        })
     }
 
     /// Gives a target another mode, or the whole box and all of its targets. `confirm` and `existing` are as for
@@ -69,7 +71,9 @@ impl Firewall {
         confirm: Option<Duration>,
         existing: Existing,
     ) -> Result<api::Switched> {
-        self.set(confirm, existing, |firewall, problems| firewall.with_mode(target, mode, problems))
+        self.counted(ChangeKind::Mode, confirm.is_some(), |firewall| {
+            firewall.set(confirm, existing, |firewall, problems| firewall.with_mode(target, mode, problems))
+        })
     }
 
     /// Makes the settings that are `wanted` hold under the configuration that there is; they come with the problems so far.
@@ -109,6 +113,30 @@ impl Firewall {
     /// [`Problems`] for a bad file, for one that shuts a standing management session out where nothing is to be confirmed,
     /// and as [`Firewall::switch`]. The policy before goes on judging then.
     pub fn reload(&mut self, confirm: Option<Duration>, existing: Existing) -> Result<api::Switched> {
+        self.reload_where(confirm, existing, |_| Ok(()))
+    }
+
+    /// The same where `ready` finds nothing wrong with the plan, which is called before anything changes.
+    ///
+    /// # Errors
+    /// As [`Firewall::reload`], and those of `ready`.
+    pub fn reload_where(
+        &mut self,
+        confirm: Option<Duration>,
+        existing: Existing,
+        ready: impl FnOnce(&Plan) -> Result<()>,
+    ) -> Result<api::Switched> {
+        self.counted(ChangeKind::Reload, confirm.is_some(), |firewall| {
+            firewall.read_again(confirm, existing, ready)
+        })
+    }
+
+    fn read_again(
+        &mut self,
+        confirm: Option<Duration>,
+        existing: Existing,
+        ready: impl FnOnce(&Plan) -> Result<()>,
+    ) -> Result<api::Switched> {
         let how = How { start: Instant::now(), confirm, existing };
         self.nothing_waits()?;
         let plan = match (confirm::check(confirm), Plan::read(&self.plan.file)) {
@@ -120,6 +148,7 @@ impl Firewall {
             }
         };
         let machine = machine::look(&plan.config)?;
+        ready(&plan)?;
         let settings = self.memory.settings.under(&self.memory.file, &plan);
         // Compiled once before anything is attached, so that a bad file changes nothing.
         let comparison = self.standing_in_the_way(&plan, &settings, &machine)?;

@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result};
 use serde::{Deserialize, Serialize};
 
 use super::report::port_changes;
-use super::{Firewall, Memory, remember};
+use super::{ChangeResult, Firewall, Memory, remember};
 use crate::api;
 use crate::datapath::{Datapath, Hold};
 use crate::machine;
@@ -83,6 +83,7 @@ pub(super) fn resume(
             }
             // Confirmed, and the agent ended before it could write that down.
             None if datapath.live()?.number == waiting.generation => {
+                memory.changes.ended(ChangeResult::Confirmed);
                 if waiting.reload && store.tried() == Some(&plan.text) {
                     return Ok(Resumed { plan, replaced: false, before: None, left });
                 }
@@ -93,6 +94,7 @@ pub(super) fn resume(
                 memory.settings = waiting.settings;
                 memory.file = waiting.file;
                 memory.counters.rolled_back();
+                memory.changes.ended(ChangeResult::Reverted);
                 tracing::warn!("the last change was not confirmed: what was before holds");
             }
         }
@@ -130,6 +132,7 @@ impl Firewall {
         let passed = self.time_left()?.is_some_and(|left| left.is_zero());
         if passed {
             self.return_to_before();
+            self.change_ended(ChangeResult::Reverted);
             tracing::warn!(
                 generation = self.datapath.live()?.number,
                 "nobody confirmed in time: what was before holds"
@@ -159,6 +162,7 @@ impl Firewall {
         if let Err(error) = self.leave_before() {
             warnings.push(format!("what only the configuration before let in may still get in: {error:#}"));
         }
+        self.memory.changes.ended(ChangeResult::Confirmed);
         warnings.extend(self.keep(taken));
         Ok(api::Confirmed {
             generation: self.datapath.live()?.number,
@@ -182,6 +186,7 @@ impl Firewall {
         }
         let (tried, tried_settings) = (self.plan.clone(), self.memory.settings.clone());
         let before = self.return_to_before();
+        self.change_ended(ChangeResult::RolledBack);
         let micros = u64::try_from(start.elapsed().as_micros()).unwrap_or(u64::MAX);
         let (plan, settings) = (self.plan.clone(), &self.memory.settings);
         let (opened, closed) = port_changes(&plan, &before, &self.targets);

@@ -207,6 +207,7 @@ impl Firewall {
                 ports: Ports { first: *first, last: *last }.to_string(),
                 service: self.plan.catalogue.services(rows),
                 rows: rows.clone(),
+                roles: self.roles_with(target, rows),
                 packets,
             },
             Identity::Allow { name, .. } => api::RuleCount {
@@ -216,9 +217,19 @@ impl Firewall {
                 ports: String::new(),
                 service: String::new(),
                 rows: Vec::new(),
+                roles: Vec::new(),
                 packets,
             },
         }
+    }
+
+    /// The roles of a target that have one of these rows.
+    fn roles_with(&self, target: &str, rows: &[String]) -> Vec<String> {
+        let has_one = |key: &&String| {
+            let role = self.plan.catalogue.role(key);
+            role.is_some_and(|role| role.rows.iter().any(|row| rows.iter().any(|id| id == row.as_str())))
+        };
+        self.memory.settings.roles_of(target).iter().filter(has_one).cloned().collect()
     }
 }
 

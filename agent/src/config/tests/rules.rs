@@ -338,6 +338,6 @@ fn an_unknown_key_names_its_nearest() {
     assert_eq!(places(&problems(&misplaced)), ["0:0 management", "4:1 interface[0].management"]);
     let flows = format!("{LEAST}[flows]\nmost = 5\n");
     one_problem(&flows, "11:1 flows.most", "not a key", "its keys are learn, ");
-    let metrics = format!("{LEAST}[metrics]\nport = 5\n");
-    one_problem(&metrics, "10:2 metrics", "over TCP are not supported by this version", "remove `metrics`");
+    let later = format!("{LEAST}[[allow]]\nname = \"a\"\ntransport = \"tcp\"\nports = [1]\nzone = \"b\"\n");
+    one_problem(&later, "14:1 allow[0].zone", "not supported by this version", "remove `zone`");
 }

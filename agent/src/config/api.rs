@@ -1,0 +1,74 @@
+//! `[api]` and `[metrics]`: who may use the agent's socket, and where else the metrics are served.
+
+use std::net::SocketAddr;
+
+use super::reader::{Keys, Node, Table, Unique};
+use super::{Api, Listen, Named};
+
+const API: Keys = Keys { known: &["readers", "group"], later: &[] };
+const METRICS: Keys = Keys { known: &["listen"], later: &[] };
+
+/// Addresses of one file that metrics are served on.
+const LISTEN: usize = 8;
+
+/// `[api]`, or what holds without it: the socket is root's.
+pub(super) fn api(top: &Table<'_>) -> Option<Api> {
+    let Some(node) = top.get("api") else { return Some(Api::default()) };
+    let table = node.table(API)?;
+    let group = |name: &str| table.get(name).map_or(Some(None), |node| group(&node).map(Some));
+    let (readers, group) = (group("readers"), group("group"));
+    Some(Api { readers: readers?, group: group? })
+}
+
+fn group(node: &Node<'_>) -> Option<Named> {
+    let name = node.string()?;
+    if name.is_empty() {
+        node.problem("the group has no name", "name a group of this box, or leave the key out");
+        return None;
+    }
+    Some(Named { name: name.to_owned(), place: node.place() })
+}
+
+/// The addresses of `[metrics]`; none where the file has no such table.
+pub(super) fn metrics(top: &Table<'_>) -> Option<Vec<Listen>> {
+    let Some(node) = top.get("metrics") else { return Some(Vec::new()) };
+    let table = node.table(METRICS)?;
+    let Some(node) = table.get("listen") else { return Some(Vec::new()) };
+    let items = node.items()?;
+    if let Some(extra) = items.get(LISTEN) {
+        let count = items.len();
+        extra.problem(
+            format!("there are {count} addresses; this version serves metrics on at most {LISTEN}"),
+            "remove the others; 0.0.0.0 and [::] stand for all of this box",
+        );
+        return None;
+    }
+    let mut seen = Unique::default();
+    let read: Vec<Option<Listen>> = items
+        .iter()
+        .map(|item| {
+            let address = address(item)?;
+            let listen = Listen { address, place: item.place() };
+            seen.take("address", &address.to_string(), item).then_some(listen)
+        })
+        .collect();
+    read.into_iter().collect()
+}
+
+fn address(node: &Node<'_>) -> Option<SocketAddr> {
+    let text = node.string()?;
+    match text.parse::<SocketAddr>() {
+        Ok(address) if address.port() != 0 => Some(address),
+        Ok(_) => {
+            node.problem(format!("`{text}` has the port 0, which stands for none"), "name the port, as 9464");
+            None
+        }
+        Err(_) => {
+            node.problem(
+                format!("`{text}` is no address with a port"),
+                "write it as \"127.0.0.1:9464\" or \"[::1]:9464\"",
+            );
+            None
+        }
+    }
+}

@@ -1,0 +1,194 @@
+//! A capture: dropped packets as a pcapng file, while a client reads it.
+
+use std::convert::Infallible;
+use std::sync::PoisonError;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context as _, Result};
+use axum::body::{Body, Bytes};
+use lyncwall_common::reason::{Action, Reason};
+use nix::time::{ClockId, clock_gettime};
+use tokio::sync::{OwnedMutexGuard, mpsc};
+use tokio::time::{Instant, MissedTickBehavior};
+use tokio_stream::StreamExt as _;
+use tokio_stream::wrappers::ReceiverStream;
+
+use super::{Daemon, interface_names};
+use crate::api;
+use crate::datapath::{CapturedPacket, Captures, SHORTEST};
+use crate::events::{Filter, Names, Observed};
+use crate::firewall::Firewall;
+use crate::meaning::meaning;
+use crate::pcapng::Pcapng;
+use crate::problem::{Problem, Problems};
+
+/// Packets that wait for a client that reads slowly. What comes then waits in the kernel's buffers, and is counted as lost where
+/// they are full.
+const BACKLOG: usize = 64;
+/// Longest, and where nothing is said.
+const DAY: u64 = 86_400;
+const HOUR: u64 = 3_600;
+
+/// What a capture is to be.
+struct Wanted {
+    snap: u16,
+    count: Option<u64>,
+    time: Duration,
+    filter: Filter,
+}
+
+impl Wanted {
+    fn of(asked: &api::Capture) -> Result<Self, Problems> {
+        let mut problems = Problems::default();
+        let filter = Filter::of(&asked.wanted()).map_err(|found| problems.append(found)).unwrap_or_default();
+        if asked.snap.is_some_and(|snap| usize::from(snap) < SHORTEST) {
+            problems.push(Problem::new(
+                "that is too little of a packet",
+                format!("take {SHORTEST} bytes or more"),
+            ));
+        }
+        if asked.seconds.is_some_and(|seconds| !(1..=DAY).contains(&seconds)) {
+            problems.push(Problem::new("that is no time to capture for", "take a second to a day"));
+        }
+        if asked.count == Some(0) {
+            problems.push(Problem::new("no packet is no capture", "take 1 or more"));
+        }
+        problems.or(Self {
+            snap: asked.snap.unwrap_or(u16::MAX),
+            count: asked.count,
+            time: Duration::from_secs(asked.seconds.unwrap_or(HOUR)),
+            filter,
+        })
+    }
+}
+
+/// Begins a capture. It ends when it has what was asked for, or the client has gone.
+///
+/// # Errors
+/// [`Problems`] for what was asked, and while another capture runs.
+pub(super) async fn begin(daemon: &Daemon, asked: &api::Capture) -> Result<Body> {
+    let wanted = Wanted::of(asked)?;
+    let Ok(turn) = std::sync::Arc::clone(&daemon.capture).try_lock_owned() else {
+        return Err(Problem::new("another capture runs", "end it first, or wait until it has ended").into());
+    };
+    let mut file = Pcapng::new(wanted.snap.into())?;
+    let snap = wanted.snap;
+    let captures = daemon.with(move |firewall| firewall.capture(snap)).await?;
+    tracing::info!(snap, "capturing dropped packets");
+    let (pieces, read) = mpsc::channel(BACKLOG);
+    let start = file.take();
+    let task = Task { daemon: daemon.clone(), wanted, file, captures, pieces, turn };
+    tokio::spawn(async move {
+        if task.pieces.send(start).await.is_ok() {
+            task.run().await;
+        }
+    });
+    let bytes = ReceiverStream::new(read).map(|piece| Ok::<_, Infallible>(Bytes::from(piece)));
+    Ok(Body::from_stream(bytes))
+}
+
+/// A capture that runs.
+struct Task {
+    daemon: Daemon,
+    wanted: Wanted,
+    file: Pcapng,
+    captures: Captures,
+    pieces: mpsc::Sender<Vec<u8>>,
+    /// Only one runs at a time: the kernel's buffers have one reader.
+    turn: OwnedMutexGuard<()>,
+}
+
+impl Task {
+    async fn run(mut self) {
+        let ended = self.follow().await;
+        if let Err(error) = &ended {
+            tracing::warn!("the capture ended: {error:#}");
+        }
+        let Self { daemon, turn, captures, .. } = self;
+        let stopped = daemon.with(|firewall| {
+            firewall.end_capture();
+            Ok(())
+        });
+        if let Err(error) = stopped.await {
+            tracing::debug!("{error:#}");
+        }
+        drop(captures);
+        drop(turn);
+        tracing::info!("the capture has ended");
+    }
+
+    async fn follow(&mut self) -> Result<()> {
+        let end = Instant::now() + self.wanted.time;
+        let mut renewal = tokio::time::interval(Firewall::CAPTURE_RENEWAL);
+        renewal.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let snap = self.wanted.snap;
+        let mut taken = 0;
+        while self.wanted.count.is_none_or(|count| taken < count) {
+            tokio::select! {
+                () = tokio::time::sleep_until(end) => return Ok(()),
+                () = self.pieces.closed() => return Ok(()),
+                _ = renewal.tick() => {
+                    self.daemon.with(move |firewall| firewall.go_on_capturing(snap)).await?;
+                }
+                packet = self.captures.next() => {
+                    let packet = packet.context("no more packets")??;
+                    if self.write(&packet)? {
+                        taken += 1;
+                        let piece = self.file.take();
+                        // While the client reads nothing, neither does this: what is lost then, the program counts.
+                        let sent = tokio::time::timeout_at(end, self.pieces.send(piece)).await;
+                        if !matches!(sent, Ok(Ok(()))) {
+                            return Ok(());
+                        }
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Adds a packet to the file where it is wanted.
+    fn write(&mut self, packet: &CapturedPacket) -> Result<bool> {
+        let names = self.daemon.names.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let names = Names { interfaces: interface_names(), ..names };
+        let CapturedPacket { what, bytes } = packet;
+        let reason = Reason::from_value(what.reason);
+        let time = wall_time(what.time)?;
+        let observed = Observed {
+            time: time.as_secs_f64(),
+            ifindex: what.ifindex,
+            reason,
+            action: if what.action == Action::Pass as u8 { Action::Pass } else { Action::Drop },
+            bytes,
+            length: what.length,
+        };
+        let event = observed.describe(&names);
+        if !self.wanted.filter.wants(&event) {
+            return Ok(false);
+        }
+        self.file.packet(&event.interface, time, what.length, bytes, comment(&event, reason))?;
+        Ok(true)
+    }
+}
+
+/// Why it was dropped, in a line.
+fn comment(event: &api::Event, reason: Option<Reason>) -> String {
+    let done = if event.action == "pass" { "would be dropped" } else { "dropped" };
+    let mut text = format!("{done}: {}", event.reason);
+    if let Some(reason) = reason {
+        text += &format!(", {}", meaning(reason));
+    }
+    for (what, value) in [("target", &event.target), ("service", &event.service), ("note", &event.note)] {
+        if let Some(value) = value {
+            text += &format!("; {what}: {value}");
+        }
+    }
+    text
+}
+
+/// Time since 1970 of a moment in nanoseconds of the monotonic clock.
+fn wall_time(monotonic: u64) -> Result<Duration> {
+    let now = Duration::from(clock_gettime(ClockId::CLOCK_MONOTONIC).context("the monotonic clock")?);
+    let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Ok(wall.saturating_sub(now.saturating_sub(Duration::from_nanos(monotonic))))
+}

@@ -1,0 +1,470 @@
+//! What is asked and answered on the agent's sockets. The OpenAPI document is made of the same list as the router.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use axum::body::{Body, Bytes};
+use axum::extract::rejection::{JsonRejection, QueryRejection};
+use axum::extract::{Query, Request, State};
+use axum::http::{StatusCode, header};
+use axum::middleware::{Next, from_fn, from_fn_with_state};
+use axum::response::{IntoResponse, Response};
+use axum::{Extension, Json, Router};
+use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use tokio::sync::Semaphore;
+use tokio_stream::StreamExt as _;
+use tokio_stream::wrappers::BroadcastStream;
+use tokio_stream::wrappers::errors::BroadcastStreamRecvError;
+use utoipa::IntoResponses;
+use utoipa::openapi::{ComponentsBuilder, Info, OpenApi, OpenApiBuilder};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use super::Daemon;
+use super::peer::{Peer, Right};
+use crate::api;
+use crate::events::Filter;
+use crate::firewall::{ChangeKind, Firewall};
+use crate::metrics;
+use crate::problem::{Problem, Problems};
+
+/// The longest body of a request, in bytes.
+const BODY: usize = 64 * 1024;
+/// For the body of a request to come.
+const BODY_TIME: Duration = Duration::from_secs(10);
+
+/// The API, for peers that the socket told.
+pub(super) fn router(daemon: Daemon) -> Router {
+    let (router, _) = listed().split_for_parts();
+    router
+        .fallback(unknown)
+        .method_not_allowed_fallback(wrong_method)
+        .layer(from_fn(whole))
+        .layer(from_fn_with_state(daemon.clone(), allowed))
+        .with_state(daemon)
+}
+
+/// The metrics alone, for whoever asks.
+pub(super) fn metrics_router(daemon: Daemon) -> Router {
+    let (router, _) = OpenApiRouter::new().routes(routes!(exposition)).split_for_parts();
+    router
+        .fallback(|| async { (StatusCode::NOT_FOUND, "metrics are at /metrics\n") })
+        .layer(from_fn(whole))
+        .with_state(daemon)
+}
+
+/// The OpenAPI document of what the agent's socket serves.
+#[must_use]
+pub fn openapi() -> OpenApi {
+    let (_, document) = listed().split_for_parts();
+    document
+}
+
+fn listed() -> OpenApiRouter<Daemon> {
+    let mut info = Info::new("lyncwall", env!("CARGO_PKG_VERSION"));
+    info.description = Some(
+        "The agent's Unix socket: `curl --unix-socket /run/lyncwall/lyncwall.sock http://lyncwall/v1/status`. Who may \
+         read and who may change is said in `[api]` of \
+         the configuration."
+            .to_owned(),
+    );
+    // What refuses stands for several answers, and is not found by itself.
+    let refusals = ComponentsBuilder::new().schema_from::<api::Refusal>().schema_from::<api::Problem>();
+    let empty = OpenApiBuilder::new().info(info).components(Some(refusals.build()));
+    OpenApiRouter::with_openapi(empty.build())
+        .routes(routes!(status))
+        .routes(routes!(counters))
+        .routes(routes!(events))
+        .routes(routes!(capture))
+        .routes(routes!(explain))
+        .routes(routes!(preview))
+        .routes(routes!(switch))
+        .routes(routes!(mode))
+        .routes(routes!(reload))
+        .routes(routes!(confirm))
+        .routes(routes!(rollback))
+        .routes(routes!(blocked))
+        .routes(routes!(block))
+        .routes(routes!(unblock))
+        .routes(routes!(detach))
+        .routes(routes!(document))
+        .routes(routes!(exposition))
+}
+
+/// Lets a request through that its peer may make. Those of others than root come one after the other.
+async fn allowed(
+    State(daemon): State<Daemon>,
+    Extension(peer): Extension<Peer>,
+    mut request: Request,
+    next: Next,
+) -> Response {
+    let right = Right::needed(request.method(), request.uri().path());
+    let may = peer.may(right, &daemon.access.borrow());
+    if !may {
+        return refusal(StatusCode::FORBIDDEN, &peer.refused(right).into());
+    }
+    if !peer.is_root() {
+        request.extensions_mut().insert(Turn(Arc::clone(&daemon.turn)));
+    }
+    next.run(request).await
+}
+
+/// What a request waits for once it is whole: before, it would wait for the slowest body.
+#[derive(Clone)]
+struct Turn(Arc<Semaphore>);
+
+/// Lets a request through once its body is there: none that is too long, or too slow.
+async fn whole(request: Request, next: Next) -> Response {
+    let (mut head, body) = request.into_parts();
+    let body = match tokio::time::timeout(BODY_TIME, Limited::new(body, BODY).collect()).await {
+        Ok(Ok(body)) => body.to_bytes(),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => {
+            let problem =
+                Problem::new(format!("the request is longer than {BODY} bytes"), "send it in parts");
+            return refusal(StatusCode::PAYLOAD_TOO_LARGE, &problem.into());
+        }
+        Ok(Err(error)) => {
+            let problem = Problem::new(format!("the request cannot be read: {error}"), "send it again");
+            return refusal(StatusCode::BAD_REQUEST, &problem.into());
+        }
+        Err(_) => {
+            let message = format!("the request did not come within {} s", BODY_TIME.as_secs());
+            return refusal(
+                StatusCode::REQUEST_TIMEOUT,
+                &Problem::new(message, "send it without pauses").into(),
+            );
+        }
+    };
+    let turn = head.extensions.remove::<Turn>();
+    // Nobody closes the semaphore.
+    let taken = match &turn {
+        Some(Turn(turn)) => turn.acquire().await.ok(),
+        None => None,
+    };
+    let response = next.run(Request::from_parts(head, Body::from(body))).await;
+    drop(taken);
+    response
+}
+
+async fn unknown(request: Request) -> Response {
+    let problem = Problem::new(
+        format!("there is no {}", request.uri().path()),
+        "GET /v1/openapi.json says what there is; an agent of another version has other requests",
+    );
+    refusal(StatusCode::NOT_FOUND, &problem.into())
+}
+
+async fn wrong_method(request: Request) -> Response {
+    let problem = Problem::new(
+        format!("{} is not what is done with {}", request.method(), request.uri().path()),
+        "GET /v1/openapi.json says how it is asked",
+    );
+    refusal(StatusCode::METHOD_NOT_ALLOWED, &problem.into())
+}
+
+fn refusal(status: StatusCode, problems: &Problems) -> Response {
+    let problems = problems.iter().map(api::Problem::from).collect();
+    (status, Json(api::Refusal { problems })).into_response()
+}
+
+/// Why a request failed, as an answer.
+struct Failure(anyhow::Error);
+
+impl<E: Into<anyhow::Error>> From<E> for Failure {
+    fn from(error: E) -> Self {
+        Self(error.into())
+    }
+}
+
+impl IntoResponse for Failure {
+    fn into_response(self) -> Response {
+        match self.0.downcast_ref::<Problems>() {
+            Some(problems) => refusal(StatusCode::BAD_REQUEST, problems),
+            None => {
+                let problem = Problem::new(format!("{:#}", self.0), "");
+                refusal(StatusCode::INTERNAL_SERVER_ERROR, &problem.into())
+            }
+        }
+    }
+}
+
+impl From<&Problem> for api::Problem {
+    fn from(problem: &Problem) -> Self {
+        let place = problem.place.as_ref().map(ToString::to_string).unwrap_or_default();
+        Self { place, message: problem.message.clone(), fix: problem.fix.clone() }
+    }
+}
+
+/// What every request may be answered with instead.
+#[derive(IntoResponses)]
+#[expect(dead_code, reason = "it stands for the answers in the document")]
+enum Refused {
+    /// The user's mistake; nothing was changed.
+    #[response(status = 400)]
+    Mistake(api::Refusal),
+    /// The peer may not do this.
+    #[response(status = 403)]
+    Forbidden(api::Refusal),
+    /// The body did not come in time.
+    #[response(status = 408)]
+    Slow(api::Refusal),
+    /// The body is too long.
+    #[response(status = 413)]
+    Long(api::Refusal),
+    /// Something unexpected.
+    #[response(status = 500)]
+    Failed(api::Refusal),
+}
+
+type Answer<T> = Result<Json<T>, Failure>;
+
+/// What is enforced, where, and how it stands.
+#[utoipa::path(get, path = "/v1/status", responses((status = 200, description = "What is enforced, where, and how it stands", body = api::Status), Refused))]
+async fn status(State(daemon): State<Daemon>) -> Answer<api::Status> {
+    Ok(Json(daemon.with(|firewall| firewall.status()).await?))
+}
+
+/// Counts since the maps were made.
+#[utoipa::path(get, path = "/v1/counters", responses((status = 200, description = "Counts, in packets", body = api::Counters), Refused))]
+async fn counters(State(daemon): State<Daemon>) -> Answer<api::Counters> {
+    Ok(Json(daemon.with(|firewall| firewall.counters()).await?))
+}
+
+/// What a change would do.
+#[utoipa::path(
+    post,
+    path = "/v1/preview",
+    request_body = api::Preview,
+    responses((status = 200, description = "What the change would do", body = api::Previewed), Refused)
+)]
+async fn preview(
+    State(daemon): State<Daemon>,
+    request: Result<Json<api::Preview>, JsonRejection>,
+) -> Answer<api::Previewed> {
+    let Json(wanted) = request.map_err(|error| unread(&error))?;
+    Ok(Json(daemon.with(move |firewall| firewall.preview(&wanted)).await?))
+}
+
+/// The request names no roles.
+fn unread(error: &JsonRejection) -> Problem {
+    Problem::new(error.body_text(), "send {\"roles\": [\"…\"]}")
+}
+
+/// Gives a target other roles.
+#[utoipa::path(
+    post,
+    path = "/v1/switch",
+    request_body = api::Switch,
+    responses((status = 200, description = "What the change did", body = api::Switched), Refused)
+)]
+async fn switch(
+    State(daemon): State<Daemon>,
+    request: Result<Json<api::Switch>, JsonRejection>,
+) -> Answer<api::Switched> {
+    let Json(wanted) = request.map_err(|error| unread(&error))?;
+    let time = wanted.confirm.map(Duration::from_secs);
+    let switched = daemon
+        .with(move |firewall| firewall.switch(wanted.target.as_deref(), &wanted.roles, time, wanted.existing))
+        .await?;
+    daemon.changed(ChangeKind::Switch, &switched);
+    tracing::info!(generation = switched.generation, micros = switched.micros, "switched");
+    Ok(Json(switched))
+}
+
+/// Gives a target, or the whole box, another mode.
+#[utoipa::path(
+    post,
+    path = "/v1/mode",
+    request_body = api::SetMode,
+    responses((status = 200, description = "What the change did", body = api::Switched), Refused)
+)]
+async fn mode(
+    State(daemon): State<Daemon>,
+    request: Result<Json<api::SetMode>, JsonRejection>,
+) -> Answer<api::Switched> {
+    let Json(wanted) = request
+        .map_err(|error| Problem::new(error.body_text(), "send {\"mode\": \"audit\"}, or \"enforce\""))?;
+    let api::SetMode { target, mode, confirm, existing } = wanted;
+    let time = confirm.map(Duration::from_secs);
+    let switched =
+        daemon.with(move |firewall| firewall.set_mode(target.as_deref(), mode, time, existing)).await?;
+    daemon.changed(ChangeKind::Mode, &switched);
+    tracing::info!(generation = switched.generation, mode = mode.as_str(), "set the mode");
+    Ok(Json(switched))
+}
+
+/// Reads the configuration again. The body may be left out, or be `null`.
+#[utoipa::path(
+    post,
+    path = "/v1/reload",
+    request_body = Option<api::Reload>,
+    responses((status = 200, description = "What the change did", body = api::Switched), Refused)
+)]
+async fn reload(State(daemon): State<Daemon>, body: Bytes) -> Answer<api::Switched> {
+    let wanted: Option<api::Reload> = match &*body {
+        [] => None,
+        body => serde_json::from_slice(body)
+            .map_err(|error| Problem::new(error.to_string(), "send nothing, or {\"confirm\": 60}"))?,
+    };
+    let wanted = wanted.unwrap_or_default();
+    let time = wanted.confirm.map(Duration::from_secs);
+    Ok(Json(daemon.reload(time, wanted.existing).await?))
+}
+
+/// Keeps the change that waits to be confirmed.
+#[utoipa::path(post, path = "/v1/confirm", responses((status = 200, description = "What holds for good now", body = api::Confirmed), Refused))]
+async fn confirm(State(daemon): State<Daemon>) -> Answer<api::Confirmed> {
+    let confirmed = daemon.with(Firewall::confirm).await?;
+    daemon.retire();
+    tracing::info!(generation = confirmed.generation, "confirmed");
+    Ok(Json(confirmed))
+}
+
+/// Goes back to what was before the change that waits.
+#[utoipa::path(post, path = "/v1/rollback", responses((status = 200, description = "What the change did", body = api::Switched), Refused))]
+async fn rollback(State(daemon): State<Daemon>) -> Answer<api::Switched> {
+    let switched = daemon.with(Firewall::rollback).await?;
+    daemon.retire();
+    tracing::info!(generation = switched.generation, "went back");
+    Ok(Json(switched))
+}
+
+/// The block-list.
+#[utoipa::path(get, path = "/v1/blocked", responses((status = 200, description = "The block-list", body = api::Blocked), Refused))]
+async fn blocked(State(daemon): State<Daemon>) -> Answer<api::Blocked> {
+    Ok(Json(daemon.with(|firewall| firewall.blocked()).await?))
+}
+
+/// Puts prefixes on the block-list.
+#[utoipa::path(
+    post,
+    path = "/v1/block",
+    request_body = api::Block,
+    responses((status = 200, description = "What was changed in the block-list", body = api::BlockEdit), Refused)
+)]
+async fn block(
+    State(daemon): State<Daemon>,
+    request: Result<Json<api::Block>, JsonRejection>,
+) -> Answer<api::BlockEdit> {
+    let Json(wanted) =
+        request.map_err(|error| Problem::new(error.body_text(), "send {\"prefixes\": [\"…\"]}"))?;
+    let time = wanted.seconds.map(Duration::from_secs);
+    let edit = daemon.with(move |firewall| firewall.block(&wanted.prefixes, time)).await?;
+    tracing::info!(prefixes = edit.prefixes.len(), "blocked");
+    Ok(Json(edit))
+}
+
+/// Takes prefixes off the block-list.
+#[utoipa::path(
+    post,
+    path = "/v1/unblock",
+    request_body = api::Unblock,
+    responses((status = 200, description = "What was changed in the block-list", body = api::BlockEdit), Refused)
+)]
+async fn unblock(
+    State(daemon): State<Daemon>,
+    request: Result<Json<api::Unblock>, JsonRejection>,
+) -> Answer<api::BlockEdit> {
+    let Json(wanted) =
+        request.map_err(|error| Problem::new(error.body_text(), "send {\"prefixes\": [\"…\"]}"))?;
+    let edit = daemon.with(move |firewall| firewall.unblock(&wanted.prefixes)).await?;
+    tracing::info!(prefixes = edit.prefixes.len(), "unblocked");
+    Ok(Json(edit))
+}
+
+/// Opens the box, and ends the agent.
+#[utoipa::path(post, path = "/v1/detach", responses((status = 200, description = "What was taken away", body = api::Detached), Refused))]
+async fn detach(State(daemon): State<Daemon>) -> Answer<api::Detached> {
+    let firewall = daemon.take().context("the box was opened already")?;
+    let detached = tokio::task::spawn_blocking(move || firewall.detach())
+        .await
+        .context("the call did not end well")??;
+    tracing::warn!("detached: the box is open");
+    daemon.detached.send_replace(true);
+    Ok(Json(api::Detached { interfaces: detached.interfaces, maps: detached.maps.len() }))
+}
+
+/// What is dropped from now on, one JSON object a line, until the client has enough. One that reads too slowly loses some, and
+/// is told how many; one that does not read for a minute is left.
+#[utoipa::path(
+    get,
+    path = "/v1/events",
+    params(api::Wanted),
+    responses((status = 200, description = "Lines of JSON, each as the schema has it", content_type = "application/x-ndjson", body = api::Line), Refused)
+)]
+async fn events(
+    State(daemon): State<Daemon>,
+    wanted: Result<Query<api::Wanted>, QueryRejection>,
+) -> Result<Response, Failure> {
+    let Query(wanted) = wanted.map_err(|error| unasked(&error))?;
+    let filter = Filter::of(&wanted)?;
+    let lines = BroadcastStream::new(daemon.events.subscribe()).filter_map(move |told| match told {
+        Ok(told) if !filter.wants(&told.event) => None,
+        Ok(told) => Some(Ok::<_, Infallible>(told.line.clone())),
+        Err(BroadcastStreamRecvError::Lagged(lost)) => Some(Ok(format!("{{\"lost\":{lost}}}\n"))),
+    });
+    Ok(([(header::CONTENT_TYPE, "application/x-ndjson")], Body::from_stream(lines)).into_response())
+}
+
+/// A parameter that the request has not.
+fn unasked(error: &QueryRejection) -> Problem {
+    Problem::new(error.body_text(), "GET /v1/openapi.json lists the parameters")
+}
+
+/// Dropped packets themselves, as a pcapng file with the reason in each packet's comment. One runs at a time.
+#[utoipa::path(
+    get,
+    path = "/v1/capture",
+    params(api::Capture),
+    responses((status = 200, description = "A pcapng file", content_type = "application/x-pcapng", body = Vec<u8>), Refused)
+)]
+async fn capture(
+    State(daemon): State<Daemon>,
+    asked: Result<Query<api::Capture>, QueryRejection>,
+) -> Result<Response, Failure> {
+    let Query(asked) = asked.map_err(|error| unasked(&error))?;
+    let body = super::capture::begin(&daemon, &asked).await?;
+    Ok(([(header::CONTENT_TYPE, "application/x-pcapng")], body).into_response())
+}
+
+/// What the program would do with a packet, and why. Changes nothing.
+#[utoipa::path(
+    post,
+    path = "/v1/explain",
+    request_body = api::Explain,
+    responses((status = 200, description = "What the program makes of the packet", body = api::Explained), Refused)
+)]
+async fn explain(
+    State(daemon): State<Daemon>,
+    request: Result<Json<api::Explain>, JsonRejection>,
+) -> Answer<api::Explained> {
+    let Json(wanted) = request.map_err(|error| {
+        let fix =
+            "send {\"from\": \"192.0.2.1\", \"to\": \"198.51.100.1\", \"protocol\": \"tcp\", \"port\": 443}";
+        Problem::new(error.body_text(), fix)
+    })?;
+    Ok(Json(daemon.with(move |firewall| firewall.explain(&wanted)).await?))
+}
+
+/// This document.
+#[utoipa::path(
+    get,
+    path = "/v1/openapi.json",
+    responses((status = 200, description = "OpenAPI 3.1", body = Object), Refused)
+)]
+async fn document() -> Json<OpenApi> {
+    Json(openapi())
+}
+
+/// All metrics, as OpenMetrics text.
+#[utoipa::path(
+    get,
+    path = "/metrics",
+    responses((status = 200, description = "OpenMetrics text", content_type = "application/openmetrics-text", body = String), Refused)
+)]
+async fn exposition(State(daemon): State<Daemon>) -> Result<Response, Failure> {
+    let text = daemon.expose().await?;
+    Ok(([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], text.to_string()).into_response())
+}
