@@ -502,6 +502,7 @@ impl Capture {
 /// A line of the stream of events.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(untagged)]
+#[expect(clippy::large_enum_variant, reason = "one at a time is read or written")]
 pub enum Line {
     /// What happened.
     Event(Event),

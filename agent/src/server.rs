@@ -40,6 +40,9 @@ const TICK: Duration = Duration::from_millis(1);
 /// For how long an exposition of the metrics is good enough: whoever asks more often costs nothing.
 const FRESH: Duration = Duration::from_millis(500);
 
+/// Metrics as text, and when they were read.
+type Exposition = (Instant, Arc<str>);
+
 /// A running agent: the firewall, and who listens to it.
 #[derive(Clone)]
 pub struct Daemon {
@@ -58,7 +61,7 @@ pub struct Daemon {
     /// What the agent measures of itself.
     figures: Arc<Figures>,
     /// The exposition that was made last.
-    exposed: Arc<tokio::sync::Mutex<Option<(Instant, Arc<str>)>>>,
+    exposed: Arc<tokio::sync::Mutex<Option<Exposition>>>,
     /// Requests of others than root come one after the other, so that root's never wait for more than one of them.
     turn: Arc<Semaphore>,
     /// Held by the capture that runs.
