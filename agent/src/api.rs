@@ -324,8 +324,17 @@ pub struct RuleCount {
     pub service: String,
     /// The catalogue's rows that opened it.
     pub rows: Vec<String>,
+    /// The target's roles that have one of these rows.
+    #[serde(default)]
+    pub roles: Vec<String>,
     /// Packets.
     pub packets: u64,
+    /// Since when it is counted for, over restarts and reboots: RFC 3339, UTC.
+    #[serde(default)]
+    pub since: Option<String>,
+    /// When it last let a packet in, to the minute, likewise; `None` where it did not since then.
+    #[serde(default)]
+    pub last_used: Option<String>,
 }
 
 /// Drops at one port.

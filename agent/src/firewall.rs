@@ -8,6 +8,7 @@ mod preview;
 mod report;
 mod store;
 mod takeover;
+mod usage;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -28,6 +29,7 @@ use crate::problem::Problems;
 use crate::services::Services;
 use confirm::{Waiting, resume};
 use failover::Takeover;
+use usage::Usage;
 
 pub use store::Store;
 
@@ -49,6 +51,8 @@ pub struct Firewall {
     addresses: Vec<IpAddr>,
     /// While connections are picked up that came over with an address.
     takeover: Option<Takeover>,
+    /// Which rules are used.
+    usage: Usage,
 }
 
 /// The tables that depend on the machine, and not on the configuration alone.
@@ -127,6 +131,10 @@ impl Firewall {
         let services = Arc::new(Services::of(&plan.catalogue));
         let settings = memory.settings.under(&memory.file, &plan);
         let targets = Vec::new();
+        let mut usage = Usage::open(store.directory());
+        if fresh {
+            usage.begin_again();
+        }
         let mut firewall = Self {
             plan,
             services,
@@ -138,6 +146,7 @@ impl Firewall {
             fit: None,
             addresses: machine.addresses.clone(),
             takeover: None,
+            usage,
         };
         let blocked = if fresh { firewall.block_again() } else { Ok(()) };
         match blocked.and_then(|()| firewall.enforce(&machine, &settings)) {
@@ -148,6 +157,7 @@ impl Firewall {
                 if firewall.before.is_none() {
                     firewall.keep(!replaced);
                 }
+                firewall.note_usage();
                 Ok((firewall, ready))
             }
             Err(error) if fresh => Err(removed(firewall.datapath, error)),
@@ -264,7 +274,8 @@ impl Firewall {
     ///
     /// # Errors
     /// As [`Firewall::remove`].
-    pub fn detach(self) -> Result<Detached> {
+    pub fn detach(mut self) -> Result<Detached> {
+        self.note_usage();
         let directory = self.store.directory().to_owned();
         let detached = self.datapath.remove()?;
         // The box is open either way.

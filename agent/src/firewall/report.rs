@@ -117,8 +117,9 @@ impl Firewall {
     ///
     /// # Errors
     /// Where a map cannot be read.
-    pub fn counters(&self) -> Result<api::Counters> {
+    pub fn counters(&mut self) -> Result<api::Counters> {
         let counters = self.datapath.counters()?;
+        self.look_at(&counters.rules);
         let reasons =
             counters.reasons.iter().filter(|(.., packets)| *packets != 0).map(|(reason, action, packets)| {
                 api::ReasonCount { reason: reason.to_string(), action: action.to_string(), packets: *packets }
@@ -186,6 +187,7 @@ impl Firewall {
     }
 
     fn rule(&self, identity: &Identity, packets: u64) -> api::RuleCount {
+        let (since, last_used) = self.usage.of(identity);
         match identity {
             Identity::Rule { target, transport, first, last, rows } => api::RuleCount {
                 target: Some(target.clone()),
@@ -194,7 +196,10 @@ impl Firewall {
                 ports: Ports { first: *first, last: *last }.to_string(),
                 service: self.plan.catalogue.services(rows),
                 rows: rows.clone(),
+                roles: self.roles_with(target, rows),
                 packets,
+                since,
+                last_used,
             },
             Identity::Allow { name, .. } => api::RuleCount {
                 target: None,
@@ -203,9 +208,21 @@ impl Firewall {
                 ports: String::new(),
                 service: String::new(),
                 rows: Vec::new(),
+                roles: Vec::new(),
                 packets,
+                since,
+                last_used,
             },
         }
+    }
+
+    /// The roles of a target that have one of these rows.
+    fn roles_with(&self, target: &str, rows: &[String]) -> Vec<String> {
+        let has = |role: &&String| {
+            let role = self.plan.catalogue.role(role);
+            role.is_some_and(|role| role.rows.iter().any(|row| rows.iter().any(|wanted| row.as_str() == wanted)))
+        };
+        self.memory.settings.roles_of(target).iter().filter(has).cloned().collect()
     }
 }
 
