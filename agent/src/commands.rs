@@ -14,6 +14,7 @@ pub(crate) mod run;
 pub(crate) mod show;
 pub(crate) mod status;
 pub(crate) mod switch;
+pub(crate) mod usage;
 pub(crate) mod watch;
 
 use lyncwall::api::TargetState;

@@ -25,6 +25,25 @@ pub(crate) fn enter_before_exec(command: &mut Command, namespace: Arc<OwnedFd>) 
     unsafe { command.pre_exec(prepare) };
 }
 
+/// Makes `command`'s child lead a session whose terminal is its standard input.
+pub(crate) fn take_terminal_before_exec(command: &mut Command) {
+    let prepare = || {
+        nix::unistd::setsid()?;
+        // SAFETY: the call takes a number, no pointer.
+        check(unsafe { libc::ioctl(libc::STDIN_FILENO, libc::TIOCSCTTY, 0) })?;
+        Ok(())
+    };
+    // SAFETY: between fork and exec `prepare` makes two system calls and neither allocates nor locks.
+    unsafe { command.pre_exec(prepare) };
+}
+
+/// Says how large a terminal is; who runs in it gets SIGWINCH.
+pub(crate) fn set_terminal_size(terminal: BorrowedFd<'_>, size: &libc::winsize) -> io::Result<()> {
+    // SAFETY: the pointer is that of `size`, which outlives the call.
+    check(unsafe { libc::ioctl(terminal.as_raw_fd(), libc::TIOCSWINSZ, &raw const *size) })?;
+    Ok(())
+}
+
 /// Binds a packet socket to an interface, for frames of every EtherType.
 pub(crate) fn bind_packet(socket: BorrowedFd<'_>, interface: u32) -> io::Result<()> {
     // SAFETY: `sockaddr_ll` is plain data; all zeros is a value of it.

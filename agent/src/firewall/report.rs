@@ -220,7 +220,9 @@ impl Firewall {
     fn roles_with(&self, target: &str, rows: &[String]) -> Vec<String> {
         let has = |role: &&String| {
             let role = self.plan.catalogue.role(role);
-            role.is_some_and(|role| role.rows.iter().any(|row| rows.iter().any(|wanted| row.as_str() == wanted)))
+            role.is_some_and(|role| {
+                role.rows.iter().any(|row| rows.iter().any(|wanted| row.as_str() == wanted))
+            })
         };
         self.memory.settings.roles_of(target).iter().filter(has).cloned().collect()
     }

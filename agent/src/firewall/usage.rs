@@ -254,7 +254,11 @@ mod tests {
         let mut usage = Usage::open(&directory);
         usage.look(at(1), [(&https, 0, true), (&sip, 7, true), (&allow, 0, true), (&gone, 3, false)]);
         assert_eq!(told(&usage, &https), (Some(1), None));
-        assert_eq!(told(&usage, &sip), (Some(1), Some(1)), "it was counted for by an agent that kept no times");
+        assert_eq!(
+            told(&usage, &sip),
+            (Some(1), Some(1)),
+            "it was counted for by an agent that kept no times"
+        );
         assert_eq!(told(&usage, &gone), (None, None), "it does not hold");
         usage.look(at(2), [(&https, 1, true), (&sip, 7, true), (&allow, 0, true)]);
         usage.look(at(9), [(&https, 1, true), (&sip, 9, false), (&allow, 0, true)]);
