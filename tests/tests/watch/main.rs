@@ -54,9 +54,11 @@ impl Seen {
         Self::of(&mut watch(scene, variables), size)
     }
 
-    /// What stands on the screen.
+    /// What stands on the screen, line by line, with one space between words.
     fn text(&self) -> String {
-        self.asked(|screen| screen.contents())
+        let lines = self.asked(|screen| screen.rows(0, screen.size().1).collect::<Vec<_>>());
+        let words = |line: &String| line.split_whitespace().collect::<Vec<_>>().join(" ");
+        lines.iter().map(words).collect::<Vec<_>>().join("\n")
     }
 
     fn asked<T>(&self, ask: impl FnOnce(&vt100::Screen) -> T) -> T {

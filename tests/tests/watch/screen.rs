@@ -23,7 +23,7 @@ fn the_screen_shows_what_status_and_counters_say() {
     let seen = Seen::watch(&scene, (24, 80), &[]);
     let interface = format!("{} native", Pair::HOST_LINK);
     seen.expect(&[
-        "generation 1  enforcing",
+        "generation 1 enforcing",
         "host: reverse-proxy",
         &interface,
         "% full",
@@ -42,17 +42,17 @@ fn the_screen_shows_what_status_and_counters_say() {
             && shown == Some((Some(status.passed), Some(status.dropped)))
     });
     assert!(agree, "{shown:?} on the screen, {told:?} said:\n{}", seen.text());
-    let closed = format!("{:>11}", api.counters().expect("counters").of("closed", "drop"));
-    seen.expect(&["closed             drop", &closed, "A port that no rule opens."]);
+    let closed = format!("closed drop {} ", api.counters().expect("counters").of("closed", "drop"));
+    seen.expect(&[&closed, "A port that no rule opens."]);
     seen.press("2");
-    seen.expect(&["[2 Rules]", "TARGET", "reverse-pr", "tcp 443", "         12"]);
+    seen.expect(&["[2 Rules]", "TARGET", "reverse-pr", "tcp 443", " 12 0"]);
     seen.press("\t");
-    seen.expect(&["[3 Ports]", "> tcp 3389             7", "tcp 445              2"]);
+    seen.expect(&["[3 Ports]", "> tcp 3389 7", "tcp 445 2"]);
 
     // The sample begins with the screen.
     let dropped = api.status().expect("a status").dropped;
     open(&scene, 3389, 3);
-    seen.expect(&["> tcp 3389            10", "closed"]);
+    seen.expect(&["> tcp 3389 10", "closed"]);
     assert!(eventually(PATIENT, || seen.total("dropped") == Some(dropped + 3)), "{}", seen.text());
     seen.press("4");
     seen.expect(&["[4 Sources]", &Pair::CLIENT_V4.to_string(), "a sample of the drops"]);
@@ -81,9 +81,9 @@ fn keys_sort_filter_and_pause_and_the_size_may_change() {
     open(&scene, 445, 1);
     let seen = Seen::watch(&scene, (24, 80), &[]);
     seen.press("3");
-    seen.expect(&["> tcp 3389", "  tcp 445", "DROPPED*"]);
+    seen.expect(&["> tcp 3389", "tcp 445", "DROPPED*"]);
     seen.press("r");
-    seen.expect(&["> tcp 3389", "DROPPED^"]);
+    seen.expect(&["> tcp 445", "DROPPED^"]);
     let place = |port: &str| seen.text().find(port).expect("it is there");
     assert!(place("tcp 445") < place("tcp 3389"), "the least first:\n{}", seen.text());
     seen.press("r");
@@ -103,10 +103,10 @@ fn keys_sort_filter_and_pause_and_the_size_may_change() {
     assert!(eventually(PATIENT, || api.counters().expect("counters").port("tcp", 3389) == 9));
     // Longer than until the next look.
     std::thread::sleep(std::time::Duration::from_millis(2500));
-    seen.expect(&["PAUSED", "> tcp 3389             5"]);
+    seen.expect(&["PAUSED", "> tcp 3389 5"]);
     seen.press(" ");
     seen.expect_no("PAUSED");
-    seen.expect(&["> tcp 3389             9"]);
+    seen.expect(&["> tcp 3389 9"]);
 
     seen.resize(40, 120);
     let last =
@@ -127,13 +127,13 @@ fn an_agent_that_ends_is_waited_for() {
     open(&scene, 3389, 5);
     let seen = Seen::watch(&scene, (24, 80), &[]);
     seen.press("3");
-    seen.expect(&["> tcp 3389             5"]);
+    seen.expect(&["> tcp 3389 5"]);
     agent.kill().expect("it ran");
     seen.expect(&["THE AGENT DOES NOT ANSWER", "no agent serves"]);
     open(&scene, 3389, 2);
     let _agent = scene.instance.start().expect("the next agent");
     seen.expect_no("THE AGENT DOES NOT ANSWER");
-    seen.expect(&["generation 2  enforcing", "> tcp 3389             7"]);
+    seen.expect(&["generation 2 enforcing", "> tcp 3389 7"]);
     // Its drops are heard again.
     seen.press("5");
     let heard = eventually(PATIENT, || {
@@ -154,7 +154,7 @@ fn audit_mode_says_what_would_have_been_dropped() {
     let seen = Seen::watch(&scene, (24, 80), &[]);
     seen.expect(&["AUDIT: nothing is dropped"]);
     open(&scene, 3389, 5);
-    seen.expect(&["closed             would-drop", "would-drop: "]);
+    seen.expect(&["closed would-drop", "would-drop: "]);
     seen.press("5");
     seen.expect(&["would-drop closed"]);
 }

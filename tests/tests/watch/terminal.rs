@@ -91,7 +91,7 @@ fn a_poor_terminal_gets_no_colour_and_no_unicode() {
         let mut seen = Seen::watch(&scene, (24, 80), variables);
         seen.expect(&["[1 Reasons]"]);
         open(&scene, 3389, 5);
-        seen.expect(&["closed             drop"]);
+        seen.expect(&["closed drop"]);
         for keys in ["2", "3", "4", "5"] {
             seen.press(keys);
             seen.expect(&[&format!("[{keys} ")]);

@@ -37,7 +37,10 @@ impl Terminal {
 
     /// Draws all of it the next time. Takes the terminal over again, where a shell had it meanwhile.
     pub(super) fn refresh(&mut self) -> Result<()> {
-        enter().and_then(|()| self.0.clear()).context("writing to the terminal")
+        enter().context("taking the terminal over")?;
+        let size = self.0.size().context("asking the terminal for its size")?;
+        // `clear` would ask where the cursor is, and wait for an answer among the keys.
+        self.0.resize(size.into()).context("writing to the terminal")
     }
 
     /// Gives the terminal to the shell until that says `fg`.
