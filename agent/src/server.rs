@@ -349,7 +349,7 @@ async fn status(State(daemon): State<Daemon>) -> Answer<api::Status> {
 }
 
 async fn counters(State(daemon): State<Daemon>) -> Answer<api::Counters> {
-    Ok(Json(daemon.with(|firewall| firewall.counters()).await?))
+    Ok(Json(daemon.with(Firewall::counters).await?))
 }
 
 async fn preview(

@@ -102,15 +102,19 @@ fn only_the_printer_and_the_terminal_of_watch_write() {
             }
             let text = fs::read_to_string(&path).expect("a source that can be read");
             // Whether it is a terminal may be asked anywhere.
-            let text = text.replace("stdout().is_terminal()", "");
-            if ["stdout()", "println!(", "print!(", "stderr()"].iter().any(|way| text.contains(way)) {
+            let text = text.replace("io::stdout().is_terminal()", "");
+            if ["io::stdout()", "println!(", "print!(", "io::stderr()"].iter().any(|way| text.contains(way)) {
                 writers.insert(path.strip_prefix(&folder).expect("inside").display().to_string());
             }
         }
     }
-    assert_eq!(writers.iter().map(String::as_str).collect::<Vec<_>>(), ["commands/watch/terminal.rs", "output.rs"]);
+    assert_eq!(
+        writers.iter().map(String::as_str).collect::<Vec<_>>(),
+        ["commands/watch/terminal.rs", "output.rs"]
+    );
     for pure in ["model.rs", "model/rows.rs", "screen.rs", "keys.rs"] {
-        let text = fs::read_to_string(folder.join("commands/watch").join(pure)).expect("a source that can be read");
+        let text =
+            fs::read_to_string(folder.join("commands/watch").join(pure)).expect("a source that can be read");
         for way in ["std::io", "std::fs", "tokio", "Client"] {
             assert!(!text.contains(way), "{pure} does I/O: {way}");
         }

@@ -61,7 +61,7 @@ fn the_shell_gets_the_terminal_at_ctrl_z_and_gives_it_back_at_fg() {
     assert!(settings.local_flags.contains(LocalFlags::ICANON | LocalFlags::ECHO));
     seen.press("\n");
     seen.expect(&["[1 Reasons]", "q quit"]);
-    assert!(seen.asked(|screen| screen.alternate_screen()));
+    assert!(seen.asked(vt100::Screen::alternate_screen));
     seen.press("2");
     seen.expect(&["[2 Rules]"]);
     seen.press("q");
@@ -116,7 +116,7 @@ fn what_cannot_be_drawn_on_gets_text() {
         let mut command: Command = watch(&scene, variables);
         let mut seen = Seen::of(command.args(arguments), (24, 120));
         seen.expect(&["generation 1, enforcing;"]);
-        assert!(!seen.asked(|screen| screen.alternate_screen()));
+        assert!(!seen.asked(vt100::Screen::alternate_screen));
         seen.press("\x03");
         assert_eq!(seen.wait().signal(), Some(Signal::SIGINT as i32), "{arguments:?}");
     };
