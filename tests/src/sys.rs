@@ -12,7 +12,7 @@ use aya_obj::generated::{bpf_attach_type, bpf_attr, bpf_cmd, bpf_insn, bpf_prog_
 use nix::libc;
 use nix::sched::{CloneFlags, setns};
 use nix::sys::prctl::set_pdeathsig;
-use nix::sys::signal::Signal;
+use nix::sys::signal::{SigHandler, Signal, signal};
 
 /// Makes `command`'s child enter the network namespace, and die when the thread that spawned it ends.
 pub(crate) fn enter_before_exec(command: &mut Command, namespace: Arc<OwnedFd>) {
@@ -31,9 +31,12 @@ pub(crate) fn take_terminal_before_exec(command: &mut Command) {
         nix::unistd::setsid()?;
         // SAFETY: the call takes a number, no pointer.
         check(unsafe { libc::ioctl(libc::STDIN_FILENO, libc::TIOCSCTTY, 0) })?;
+        // Tests that a shell started in the background ignore it, and so would the child.
+        // SAFETY: no handler of this program is named.
+        unsafe { signal(Signal::SIGINT, SigHandler::SigDfl) }?;
         Ok(())
     };
-    // SAFETY: between fork and exec `prepare` makes two system calls and neither allocates nor locks.
+    // SAFETY: between fork and exec `prepare` makes system calls alone and neither allocates nor locks.
     unsafe { command.pre_exec(prepare) };
 }
 
