@@ -345,6 +345,12 @@ pub struct RuleCount {
     pub roles: Vec<String>,
     /// Packets.
     pub packets: u64,
+    /// Since when it is counted for, over restarts and reboots: RFC 3339, UTC.
+    #[serde(default)]
+    pub since: Option<String>,
+    /// When it last let a packet in, to the minute, likewise; `None` where it did not since then.
+    #[serde(default)]
+    pub last_used: Option<String>,
 }
 
 /// Packets that came in by one interface.

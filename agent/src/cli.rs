@@ -56,11 +56,18 @@ pub(crate) enum Command {
     Unblock(commands::block::UnblockOptions),
     /// Show the block-list, and how long each prefix is blocked still.
     Blocked,
+    /// Write the dropped packets themselves, with the reason of each as its comment, for Wireshark and tcpdump.
+    Capture(commands::capture::Options),
     /// Say what the program would do with a packet, and why: by which rule, from which printed row. Nothing is sent, and nothing is
     /// counted or remembered of it.
     Explain(commands::explain::Options),
-    /// Show the counters by reason, rule and dropped port, again every second.
+    /// Show packets and drops as they move, by reason, rule, port and source, on a screen with keys; as text in a pipe.
     Watch(commands::watch::Options),
+    /// Show the rules that let the most packets in.
+    Top(commands::usage::TopOptions),
+    /// Show the rows of the live roles that let nothing in, and since when: a hint for what may be closed. Times are exact to
+    /// the minute; where rows share a port, a packet counts for all of them.
+    Unused(commands::usage::UnusedOptions),
     /// Print packets as they are dropped (in audit mode: would be): a sample, as each CPU's rate is limited.
     Events(commands::events::Options),
     /// Open the box: take the firewall off all interfaces, with or without a running agent.

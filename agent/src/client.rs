@@ -74,6 +74,27 @@ impl Client {
         Ok(Lines { body: response.into_body(), rest: Vec::new() })
     }
 
+    /// The pieces of an answer that is no JSON, as they come.
+    ///
+    /// # Errors
+    /// As [`Client::get`].
+    pub async fn bytes(&self, path: &str) -> Result<Pieces> {
+        let response = self.send(Method::GET, path, Bytes::new()).await?;
+        if !response.status().is_success() {
+            return Err(refusal(response).await);
+        }
+        Ok(Pieces(response.into_body()))
+    }
+
+    /// A path with parameters.
+    ///
+    /// # Errors
+    /// Where a parameter is no plain value.
+    pub fn query(&self, path: &str, parameters: &impl Serialize) -> Result<String> {
+        let query = serde_urlencoded::to_string(parameters).context("writing the request")?;
+        Ok(if query.is_empty() { path.to_owned() } else { format!("{path}?{query}") })
+    }
+
     async fn send(&self, method: Method, path: &str, body: Bytes) -> Result<Response<Incoming>> {
         let stream = UnixStream::connect(&self.socket).await.map_err(|error| self.unreachable(&error))?;
         let (mut sender, connection) =
@@ -109,6 +130,32 @@ impl Client {
     }
 }
 
+/// The pieces of an answer, as they come.
+pub struct Pieces(Incoming);
+
+impl Pieces {
+    /// The next piece; `None` at its end.
+    ///
+    /// # Errors
+    /// Where the connection breaks.
+    pub async fn next(&mut self) -> Result<Option<Bytes>> {
+        loop {
+            let Some(frame) = self.0.frame().await else { return Ok(None) };
+            if let Ok(data) = frame.map_err(|_| ended())?.into_data() {
+                return Ok(Some(data));
+            }
+        }
+    }
+}
+
+/// What a stream says that breaks off.
+fn ended() -> Problem {
+    Problem::new(
+        "the agent has ended, or no longer speaks to this client: it reads too slowly, or may not any more",
+        "`lyncwall status` says whether another one runs; its rules may still be in force",
+    )
+}
+
 /// The lines of a stream, as they come.
 pub struct Lines {
     body: Incoming,
@@ -130,13 +177,7 @@ impl Lines {
             match self.body.frame().await {
                 None => return Ok(None),
                 // An agent that ends does not end its streams.
-                Some(Err(_)) => {
-                    return Err(Problem::new(
-                        "the agent has ended, or no longer speaks to this client: it reads too slowly, or may not any more",
-                        "`lyncwall status` says whether another one runs; its rules may still be in force",
-                    )
-                    .into());
-                }
+                Some(Err(_)) => return Err(ended().into()),
                 Some(Ok(frame)) => {
                     if let Some(data) = frame.data_ref() {
                         self.rest.extend_from_slice(data);

@@ -1,6 +1,7 @@
 //! The commands, one file each: its options and what it does.
 
 pub(crate) mod block;
+pub(crate) mod capture;
 pub(crate) mod catalogue;
 pub(crate) mod check;
 pub(crate) mod confirm;
@@ -15,6 +16,7 @@ pub(crate) mod run;
 pub(crate) mod show;
 pub(crate) mod status;
 pub(crate) mod switch;
+pub(crate) mod usage;
 pub(crate) mod watch;
 
 use lyncwall::api::TargetState;

@@ -12,6 +12,7 @@ mod report;
 mod store;
 mod takeover;
 mod traffic;
+mod usage;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -33,6 +34,7 @@ use crate::services::Services;
 use confirm::{Waiting, resume};
 use failover::Takeover;
 use traffic::Traffic;
+use usage::Usage;
 
 pub use changes::{ChangeKind, ChangeResult, Changes};
 pub use store::Store;
@@ -57,6 +59,8 @@ pub struct Firewall {
     addresses: Vec<IpAddr>,
     /// While connections are picked up that came over with an address.
     takeover: Option<Takeover>,
+    /// Which rules are used.
+    usage: Usage,
 }
 
 /// The tables that depend on the machine, and not on the configuration alone.
@@ -141,6 +145,10 @@ impl Firewall {
         let services = Arc::new(Services::of(&plan.catalogue));
         let settings = memory.settings.under(&memory.file, &plan);
         let targets = Vec::new();
+        let mut usage = Usage::open(store.directory());
+        if fresh {
+            usage.begin_again();
+        }
         let mut firewall = Self {
             plan,
             services,
@@ -153,6 +161,7 @@ impl Firewall {
             locator: None,
             addresses: machine.addresses.clone(),
             takeover: None,
+            usage,
         };
         let blocked = if fresh { firewall.block_again() } else { Ok(()) };
         match blocked.and_then(|()| firewall.enforce(&machine, &settings)) {
@@ -163,6 +172,7 @@ impl Firewall {
                 if firewall.before.is_none() {
                     firewall.keep(!replaced);
                 }
+                firewall.note_usage();
                 Ok((firewall, ready))
             }
             Err(error) if fresh => Err(removed(firewall.datapath, error)),
@@ -297,7 +307,8 @@ impl Firewall {
     ///
     /// # Errors
     /// As [`Firewall::remove`].
-    pub fn detach(self) -> Result<Detached> {
+    pub fn detach(mut self) -> Result<Detached> {
+        self.note_usage();
         let directory = self.store.directory().to_owned();
         let detached = self.datapath.remove()?;
         // The box is open either way.

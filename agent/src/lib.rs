@@ -11,7 +11,6 @@ pub mod exposure;
 pub mod firewall;
 pub mod frame;
 pub mod machine;
-pub mod meaning;
 pub mod metrics;
 pub mod net;
 mod netlink;

@@ -11,8 +11,8 @@ use lyncwall::client::Client;
 
 use crate::cli::{Cli, Command};
 use crate::commands::{
-    block, catalogue, check, confirm, detach, doctor, events, explain, mode, preview, roles, show, status,
-    switch, watch,
+    block, capture, catalogue, check, confirm, detach, doctor, events, explain, mode, preview, roles, show,
+    status, switch, usage, watch,
 };
 use crate::output::Output;
 
@@ -45,7 +45,10 @@ async fn run(cli: Cli, output: &Output) -> anyhow::Result<()> {
         Command::Block(options) => block::block(options, &client, output).await,
         Command::Unblock(options) => block::unblock(options, &client, output).await,
         Command::Blocked => block::list(&client, output).await,
+        Command::Capture(options) => capture::run(&options, &client, output).await,
         Command::Explain(options) => explain::run(options, &client, output).await,
+        Command::Top(options) => usage::top(&options, &client, output).await,
+        Command::Unused(options) => usage::unused(&options, &client, output).await,
         Command::Watch(options) => watch::run(&options, &client, output).await,
         Command::Events(options) => events::run(&options, &client, output).await,
         Command::Detach => detach::run(&client, &cli.pin_dir, &cli.state_dir, output).await,

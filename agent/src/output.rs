@@ -86,7 +86,7 @@ impl Output {
     /// One line of text.
     pub(crate) fn line(&self, line: &str) -> anyhow::Result<()> {
         self.begun.set(true);
-        print(&format!("{line}\n"))
+        print(format!("{line}\n"))
     }
 
     /// A table under a heading, apart from what came before; nothing where the table is empty.
@@ -106,6 +106,16 @@ impl Output {
         say(&format!("{} {text}", Style::of(&io::stderr()).error("warning:")));
     }
 
+    /// Something that was done, beside the data: on stderr.
+    pub(crate) fn say(&self, text: &str) {
+        say(text);
+    }
+
+    /// Data that is no text.
+    pub(crate) fn bytes(&self, bytes: &[u8]) -> anyhow::Result<()> {
+        print(bytes)
+    }
+
     /// Clears the screen of a terminal; an empty line elsewhere.
     pub(crate) fn clear(&self) -> anyhow::Result<()> {
         self.begun.set(false);
@@ -114,7 +124,7 @@ impl Output {
 
     /// A table alone.
     pub(crate) fn table(&self, table: &Table) -> anyhow::Result<()> {
-        print(&table.lines(self.style))
+        print(table.lines(self.style))
     }
 }
 
@@ -207,9 +217,9 @@ impl fmt::Display for ReaderGone {
 
 impl std::error::Error for ReaderGone {}
 
-fn print(text: &str) -> anyhow::Result<()> {
+fn print(text: impl AsRef<[u8]>) -> anyhow::Result<()> {
     let mut stdout = io::stdout().lock();
-    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+    match stdout.write_all(text.as_ref()).and_then(|()| stdout.flush()) {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Err(ReaderGone.into()),
         done => Ok(done?),
     }

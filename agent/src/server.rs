@@ -29,7 +29,7 @@ pub use routes::openapi;
 /// Events that a slow client may lag behind before it loses some.
 const BACKLOG: usize = 1024;
 
-/// How often is cleared away what has run out: on the block-list, and of a takeover.
+/// How often is cleared away what has run out, on the block-list and of a takeover, and looked at which rules are used.
 const SWEEP: Duration = Duration::from_secs(60);
 /// How long further changes of the machine are left to come together after one was followed.
 const SETTLE: Duration = Duration::from_millis(50);
@@ -204,6 +204,7 @@ impl Daemon {
             loop {
                 tokio::time::sleep(SWEEP).await;
                 let swept = daemon.with(|firewall| {
+                    firewall.note_usage();
                     firewall.end_takeover()?;
                     firewall.forget_expired()
                 });
@@ -309,6 +310,7 @@ impl Daemon {
         tokio::spawn(async move {
             let retired = daemon.with(|firewall| {
                 firewall.retire();
+                firewall.note_usage();
                 Ok(())
             });
             if let Err(error) = retired.await {

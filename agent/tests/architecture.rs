@@ -89,6 +89,39 @@ fn the_tests_that_show_a_promise_exist() {
 }
 
 #[test]
+fn only_the_printer_and_the_terminal_of_watch_write() {
+    let folder = repository().join("agent/src");
+    let mut writers = BTreeSet::new();
+    let mut folders = vec![folder.clone()];
+    while let Some(next) = folders.pop() {
+        for entry in fs::read_dir(next).expect("a folder that can be read") {
+            let path = entry.expect("a folder that can be read").path();
+            if path.is_dir() {
+                folders.push(path);
+                continue;
+            }
+            let text = fs::read_to_string(&path).expect("a source that can be read");
+            // Whether it is a terminal may be asked anywhere.
+            let text = text.replace("io::stdout().is_terminal()", "");
+            if ["io::stdout()", "println!(", "print!(", "io::stderr()"].iter().any(|way| text.contains(way)) {
+                writers.insert(path.strip_prefix(&folder).expect("inside").display().to_string());
+            }
+        }
+    }
+    assert_eq!(
+        writers.iter().map(String::as_str).collect::<Vec<_>>(),
+        ["commands/watch/terminal.rs", "output.rs"]
+    );
+    for pure in ["model.rs", "model/rows.rs", "screen.rs", "keys.rs"] {
+        let text =
+            fs::read_to_string(folder.join("commands/watch").join(pure)).expect("a source that can be read");
+        for way in ["std::io", "std::fs", "tokio", "Client"] {
+            assert!(!text.contains(way), "{pure} does I/O: {way}");
+        }
+    }
+}
+
+#[test]
 fn the_files_of_the_code_map_exist() {
     let text = section("Code map");
     let rows = rows(&text);

@@ -27,7 +27,7 @@ impl Action {
 }
 
 macro_rules! reasons {
-    ($($(#[$doc:meta])* $variant:ident = $value:literal, $name:literal, $action:ident;)*) => {
+    ($($(#[doc = $doc:literal])* $variant:ident = $value:literal, $name:literal, $action:ident;)*) => {
         /// The one code that says why a packet got its verdict: a row of the verdict table in ARCHITECTURE.md.
         ///
         /// Values are part of the map layout: new ones are added at the end, and one that goes raises
@@ -35,7 +35,7 @@ macro_rules! reasons {
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
         #[repr(u8)]
         pub enum Reason {
-            $($(#[$doc])* $variant = $value,)*
+            $($(#[doc = $doc])* $variant = $value,)*
         }
 
         impl Reason {
@@ -46,6 +46,12 @@ macro_rules! reasons {
             #[must_use]
             pub const fn name(self) -> &'static str {
                 match self { $(Self::$variant => $name,)* }
+            }
+
+            /// What it means, in a sentence: its line in this file.
+            #[must_use]
+            pub const fn meaning(self) -> &'static str {
+                match self { $(Self::$variant => concat!($($doc),*).trim_ascii(),)* }
             }
 
             /// What enforcing does to a packet with this reason. [`Reason::Unmatched`] passes where the zone
@@ -166,6 +172,8 @@ mod tests {
         for (position, reason) in Reason::ALL.iter().enumerate() {
             assert_eq!(usize::from(*reason as u8), position);
             assert_eq!(Reason::from_value(*reason as u8), Some(*reason));
+            let meaning = reason.meaning();
+            assert!(meaning.ends_with('.') && !meaning.starts_with(' '), "{reason}: {meaning:?}");
             assert_eq!(Reason::ALL.iter().filter(|other| other.name() == reason.name()).count(), 1);
         }
         assert!(Reason::ALL.len() <= crate::abi::REASONS, "the counters have no room for another reason");

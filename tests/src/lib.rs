@@ -10,6 +10,7 @@ pub mod packet;
 pub mod policy;
 pub mod prerequisites;
 pub mod programs;
+pub mod pty;
 pub mod run;
 pub mod scene;
 mod sys;

@@ -12,7 +12,7 @@ use aya_obj::generated::{bpf_attach_type, bpf_attr, bpf_cmd, bpf_insn, bpf_prog_
 use nix::libc;
 use nix::sched::{CloneFlags, setns};
 use nix::sys::prctl::set_pdeathsig;
-use nix::sys::signal::Signal;
+use nix::sys::signal::{SigHandler, Signal, signal};
 
 /// Makes `command`'s child enter the network namespace, and die when the thread that spawned it ends.
 pub(crate) fn enter_before_exec(command: &mut Command, namespace: Arc<OwnedFd>) {
@@ -23,6 +23,28 @@ pub(crate) fn enter_before_exec(command: &mut Command, namespace: Arc<OwnedFd>) 
     };
     // SAFETY: between fork and exec `prepare` makes two system calls and neither allocates nor locks.
     unsafe { command.pre_exec(prepare) };
+}
+
+/// Makes `command`'s child lead a session whose terminal is its standard input.
+pub(crate) fn take_terminal_before_exec(command: &mut Command) {
+    let prepare = || {
+        nix::unistd::setsid()?;
+        // SAFETY: the call takes a number, no pointer.
+        check(unsafe { libc::ioctl(libc::STDIN_FILENO, libc::TIOCSCTTY, 0) })?;
+        // Tests that a shell started in the background ignore it, and so would the child.
+        // SAFETY: no handler of this program is named.
+        unsafe { signal(Signal::SIGINT, SigHandler::SigDfl) }?;
+        Ok(())
+    };
+    // SAFETY: between fork and exec `prepare` makes system calls alone and neither allocates nor locks.
+    unsafe { command.pre_exec(prepare) };
+}
+
+/// Says how large a terminal is; who runs in it gets SIGWINCH.
+pub(crate) fn set_terminal_size(terminal: BorrowedFd<'_>, size: &libc::winsize) -> io::Result<()> {
+    // SAFETY: the pointer is that of `size`, which outlives the call.
+    check(unsafe { libc::ioctl(terminal.as_raw_fd(), libc::TIOCSWINSZ, &raw const *size) })?;
+    Ok(())
 }
 
 /// Binds a packet socket to an interface, for frames of every EtherType.

@@ -1,7 +1,7 @@
 //! `lyncwall events`.
 
 use clap::Args;
-use lyncwall::api::Event;
+use lyncwall::api::{Event, Line, Wanted};
 use lyncwall::client::Client;
 
 use crate::output::Output;
@@ -11,10 +11,42 @@ pub(crate) struct Options {
     /// End after so many events.
     #[arg(long, short = 'n', value_name = "NUMBER")]
     count: Option<u64>,
+    #[command(flatten)]
+    filter: FilterOptions,
+}
+
+/// Which packets are wanted. Each may list several with commas, one of which is enough; what is said must all hold.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct FilterOptions {
+    /// Only for these reasons, as closed,source.
+    #[arg(long, value_name = "REASONS")]
+    reason: Option<String>,
+    /// Only from these addresses or prefixes.
+    #[arg(long, value_name = "PREFIXES")]
+    from: Option<String>,
+    /// Only to these ports, as 5061, tcp/5061 or 49152-65535.
+    #[arg(long, value_name = "PORTS")]
+    port: Option<String>,
+    /// Only where one of these rules is open, if not to everybody: as "director tcp 5061", or "tcp 5061" for any target.
+    #[arg(long, value_name = "RULES")]
+    rule: Option<String>,
+    /// Only to these targets.
+    #[arg(long, value_name = "TARGETS")]
+    target: Option<String>,
+    /// Only by these interfaces.
+    #[arg(long = "in", value_name = "INTERFACES")]
+    interface: Option<String>,
+}
+
+impl FilterOptions {
+    pub(super) fn wanted(&self) -> Wanted {
+        let Self { reason, from, port, rule, target, interface } = self.clone();
+        Wanted { reason, from, port, rule, target, interface }
+    }
 }
 
 pub(crate) async fn run(options: &Options, client: &Client, output: &Output) -> anyhow::Result<()> {
-    let mut lines = client.lines("/v1/events").await?;
+    let mut lines = client.lines(&client.query("/v1/events", &options.filter.wanted())?).await?;
     let mut seen = 0;
     while options.count.is_none_or(|count| seen < count) {
         let Some(line) = lines.next().await? else { break };
@@ -23,10 +55,11 @@ pub(crate) async fn run(options: &Options, client: &Client, output: &Output) -> 
             output.line(&line)?;
             continue;
         }
-        match serde_json::from_str(&line) {
-            Ok(event) => output.line(&text(&event))?,
-            // How many were lost because this client was slow.
-            Err(_) => output.line(&line)?,
+        match serde_json::from_str(&line)? {
+            Line::Event(event) => output.line(&text(&event))?,
+            Line::Lost { lost } => {
+                output.warn(&format!("{lost} events were lost: they came faster than they were printed"));
+            }
         }
     }
     Ok(())
@@ -34,31 +67,42 @@ pub(crate) async fn run(options: &Options, client: &Client, output: &Output) -> 
 
 /// One event as a line: what happened, why, who to whom, and what that would have been.
 fn text(event: &Event) -> String {
-    // In audit mode: "pass" would read as if a rule let it in.
-    let action = if event.action == "pass" { "would-drop" } else { &event.action };
     let note = event.note.as_ref().map(|note| format!("  ({note})")).unwrap_or_default();
     format!(
-        "{} {action:<4} {:<18} {:<8} {}{note}",
+        "{} {:<4} {:<18} {:<8} {}{note}",
         clock(event.time),
+        action(event),
         event.reason,
         event.interface,
         summary(event)
     )
 }
 
-/// Who to whom, and what that would have been.
-pub(crate) fn summary(event: &Event) -> String {
+/// What became of it. In audit mode: "pass" would read as if a rule let it in.
+pub(super) fn action(event: &Event) -> &str {
+    if event.action == "pass" { "would-drop" } else { &event.action }
+}
+
+/// Who to whom, with VLANs, and what that would have been.
+pub(super) fn summary(event: &Event) -> String {
+    let tags: String = event.vlan.iter().map(|vlan| format!("vlan {vlan} ")).collect();
+    let service = event.service.as_ref().map(|service| format!("  {service}")).unwrap_or_default();
+    format!("{tags}{}{service}", packet(event))
+}
+
+/// Who to whom.
+pub(super) fn packet(event: &Event) -> String {
     let end = |address: &Option<String>, port: Option<u16>| match (address, port) {
         (None, _) => "?".to_owned(),
         (Some(address), None) => address.clone(),
         (Some(address), Some(port)) if address.contains(':') => format!("[{address}]:{port}"),
         (Some(address), Some(port)) => format!("{address}:{port}"),
     };
-    let mut text: String = event.vlan.iter().map(|vlan| format!("vlan {vlan} ")).collect();
+    let mut text;
     if let Some(ether_type) = &event.ether_type {
-        text += &format!("EtherType {ether_type}");
+        text = format!("EtherType {ether_type}");
     } else {
-        text += &format!(
+        text = format!(
             "{} {} > {}",
             event.protocol.as_deref().unwrap_or("ip"),
             end(&event.source, event.source_port),
@@ -71,14 +115,11 @@ pub(crate) fn summary(event: &Event) -> String {
     if let Some([kind, code]) = event.icmp {
         text += &format!(" type {kind} code {code}");
     }
-    if let Some(service) = &event.service {
-        text += &format!("  {service}");
-    }
     text
 }
 
 /// The time of day in UTC.
-fn clock(time: f64) -> String {
+pub(super) fn clock(time: f64) -> String {
     let milliseconds = (time * 1000.0) as u64;
     let (seconds, milliseconds) = (milliseconds / 1000 % 86_400, milliseconds % 1000);
     format!("{:02}:{:02}:{:02}.{milliseconds:03}Z", seconds / 3600, seconds / 60 % 60, seconds % 60)

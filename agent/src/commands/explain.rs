@@ -12,7 +12,7 @@ use lyncwall::client::Client;
 use lyncwall::problem::Problem;
 use serde::Serialize;
 
-use super::events::summary;
+use super::events::{action, summary};
 use crate::output::{Output, Table};
 
 #[derive(Debug, Args)]
@@ -126,7 +126,12 @@ async fn packets(path: &std::path::Path, options: &Options, client: &Client, out
             continue;
         }
         for Explanation { event, meaning, .. } in &explained.verdicts {
-            output.line(&format!("{number:>5}  {}: {meaning}", summary(event)))?;
+            let done = action(event);
+            output.line(&format!(
+                "{number:>5}  {done:<4} {:<18} {}  {meaning}",
+                event.reason,
+                summary(event)
+            ))?;
         }
     }
     Ok(())
@@ -142,7 +147,7 @@ pub(crate) fn show(explanation: &Explanation, output: &Output) -> Result<()> {
         ("pass", _) => "passes".to_owned(),
         _ => "is dropped".to_owned(),
     };
-    say("verdict", format!("{done}: {}, {}", event.reason, explanation.meaning));
+    say("verdict", format!("{done}: {}. {}", event.reason, explanation.meaning));
     let vlan: String = event.vlan.iter().map(|id| format!(", VLAN {id}")).collect();
     let zone = event.zone.as_ref().map(|zone| format!(", zone {zone}")).unwrap_or_default();
     say("comes in by", format!("{}{vlan}{zone}", event.interface));

@@ -89,7 +89,8 @@ async fn reload_on(hangup: &mut Signal, daemon: &Daemon) {
 }
 
 fn end(daemon: Daemon) -> Result<()> {
-    let Some(firewall) = daemon.into_firewall() else { return Ok(()) };
+    let Some(mut firewall) = daemon.into_firewall() else { return Ok(()) };
+    firewall.note_usage();
     match firewall.on_exit() {
         OnExit::Keep => tracing::info!("the rules stay in force; `lyncwall detach` opens the box"),
         OnExit::Detach => {

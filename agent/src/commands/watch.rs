@@ -1,138 +1,161 @@
-//! `lyncwall watch`.
+//! `lyncwall watch`: the counters as they move, on a terminal or for a pipe.
 
-use std::collections::HashMap;
+mod keys;
+mod model;
+mod plain;
+mod screen;
+mod terminal;
+
+use std::io::IsTerminal as _;
 use std::time::{Duration, Instant};
 
+use anyhow::{Context as _, Result};
 use clap::Args;
-use lyncwall::api::{Counters, RuleCount};
+use crossterm::event::{Event as Input, EventStream, KeyEventKind};
+use lyncwall::api::{Counters, Status};
 use lyncwall::client::Client;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
+use tokio::time::MissedTickBehavior;
+use tokio_stream::StreamExt as _;
 
-use crate::output::{Output, Table};
+use crate::output::Output;
+use keys::Action;
+use model::{Model, News};
+use screen::Look;
+use terminal::Terminal;
+
+pub(super) use model::rule_name;
+
+/// How often a screen is drawn for drops alone.
+const FLICKER: Duration = Duration::from_millis(200);
+/// How long after the agent has ended it is asked again for its drops.
+const AGAIN: Duration = Duration::from_secs(1);
+/// Drops that wait to be looked at.
+const QUEUE: usize = 1024;
 
 #[derive(Debug, Args)]
 pub(crate) struct Options {
     /// Seconds between two looks.
     #[arg(long, value_name = "SECONDS", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=3600))]
     interval: u64,
+    /// Print the counters as text, again and again, also on a terminal. So it is without a terminal, where TERM is dumb, and
+    /// with -n.
+    #[arg(long)]
+    plain: bool,
     /// End after so many looks; 1 prints the counters once.
     #[arg(long, short = 'n', value_name = "NUMBER")]
     count: Option<u64>,
-    /// Ports to show, those with the most drops first.
+    /// Ports to print, those with the most drops first; the screen shows all.
     #[arg(long, value_name = "NUMBER", default_value_t = 10)]
     ports: usize,
 }
 
-pub(crate) async fn run(options: &Options, client: &Client, output: &Output) -> anyhow::Result<()> {
-    let mut before: Option<(Instant, Rates)> = None;
-    let mut looks = 0;
+pub(crate) async fn run(options: &Options, client: &Client, output: &Output) -> Result<()> {
+    if options.plain || options.count.is_some() || output.json() || !has_screen() {
+        return plain::run(options, client, output).await;
+    }
+    // Where nobody answers at the start, that is the answer.
+    let first = look(client).await?;
+    show(options, client, first).await
+}
+
+/// Whether there is a terminal that can be drawn on, and keys to read.
+fn has_screen() -> bool {
+    let terminal = std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
+    terminal && std::env::var_os("TERM").is_some_and(|term| !term.is_empty() && term != "dumb")
+}
+
+async fn look(client: &Client) -> Result<(Status, Counters)> {
+    Ok((client.get("/v1/status").await?, client.get("/v1/counters").await?))
+}
+
+/// Shows the screen until somebody has enough.
+async fn show(options: &Options, client: &Client, first: (Status, Counters)) -> Result<()> {
+    let mut terminate = signal(SignalKind::terminate()).context("waiting for signals")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("waiting for signals")?;
+    let mut hangup = signal(SignalKind::hangup()).context("waiting for signals")?;
+    let mut goes_on = signal(SignalKind::from_raw(CONT)).context("waiting for signals")?;
+    let style = Look::of_the_terminal();
+    let mut model = Model::new();
+    model.take(News::Look(Box::new(first.0), Box::new(first.1)), Instant::now());
+    let mut terminal = Terminal::take()?;
+    let mut input = EventStream::new();
+    let (sender, mut news) = mpsc::channel(QUEUE);
+    tokio::spawn(look_again(client.clone(), Duration::from_secs(options.interval), sender.clone()));
+    tokio::spawn(hear_of_drops(client.clone(), sender));
     loop {
-        let counters: Counters = client.get("/v1/counters").await?;
-        let now = Instant::now();
-        let rates = Rates::of(&counters);
-        if output.json() {
-            output.line(&serde_json::to_string(&counters)?)?;
-        } else {
-            if looks > 0 {
-                output.clear()?;
+        terminal.draw(|frame| screen::draw(frame, &model, style))?;
+        tokio::select! {
+            pressed = input.next() => match pressed.context("the terminal ended")?.context("reading the terminal")? {
+                Input::Key(key) if key.kind == KeyEventKind::Press => match keys::action(key, model.typing) {
+                    Some(Action::Quit) => return Ok(()),
+                    Some(Action::Suspend) => terminal.suspend()?,
+                    Some(Action::Redraw) => terminal.refresh()?,
+                    Some(action) => model.press(action),
+                    None => {}
+                },
+                // The next draw asks for the size.
+                _ => {}
+            },
+            Some(new) = news.recv() => {
+                let waits = matches!(new, News::Drop(_) | News::Lost(_));
+                model.take(new, Instant::now());
+                if waits {
+                    tokio::time::sleep(FLICKER).await;
+                }
+                while let Ok(new) = news.try_recv() {
+                    model.take(new, Instant::now());
+                }
             }
-            let last = before.as_ref().map(|(then, rates)| (now.duration_since(*then), rates));
-            show(&counters, &rates, last, options.ports, output)?;
+            _ = goes_on.recv() => terminal.refresh()?,
+            _ = terminate.recv() => return Ok(()),
+            _ = interrupt.recv() => return Ok(()),
+            _ = hangup.recv() => return Ok(()),
         }
-        looks += 1;
-        if options.count.is_some_and(|count| looks >= count) {
-            return Ok(());
-        }
-        before = Some((now, rates));
-        tokio::time::sleep(Duration::from_secs(options.interval)).await;
     }
 }
 
-/// All counts by what they count.
-struct Rates(HashMap<String, u64>);
+/// SIGCONT, which tokio has no name for.
+const CONT: i32 = nix::libc::SIGCONT;
 
-impl Rates {
-    fn of(counters: &Counters) -> Self {
-        let reasons = counters
-            .reasons
-            .iter()
-            .map(|count| (format!("{} {}", count.reason, count.action), count.packets));
-        let rules = counters.rules.iter().map(|rule| (name(rule), rule.packets));
-        let ports = counters
-            .ports
-            .iter()
-            .map(|count| (format!("drop {} {}", count.transport, count.port), count.packets));
-        Self(reasons.chain(rules).chain(ports).collect())
-    }
-
-    /// Packets a second since the last look.
-    fn rate(&self, key: &str, last: Option<(Duration, &Self)>) -> String {
-        let Some((elapsed, before)) = last else { return String::new() };
-        let now = self.0.get(key).copied().unwrap_or_default();
-        let then = before.0.get(key).copied().unwrap_or_default();
-        format!("{:.0}/s", now.wrapping_sub(then) as f64 / elapsed.as_secs_f64())
-    }
-}
-
-fn show(
-    counters: &Counters,
-    rates: &Rates,
-    last: Option<(Duration, &Rates)>,
-    ports: usize,
-    output: &Output,
-) -> anyhow::Result<()> {
-    output.line(&format!(
-        "generation {}, packets since the first start after a boot or a detach",
-        counters.generation
-    ))?;
-
-    let mut table = Table::new(["reason", "action", "packets", ""]);
-    for count in &counters.reasons {
-        let rate = rates.rate(&format!("{} {}", count.reason, count.action), last);
-        table.row([count.reason.clone(), count.action.clone(), count.packets.to_string(), rate]);
-    }
-    output.section("By reason", &table)?;
-
-    let mut rules: Vec<&RuleCount> = counters.rules.iter().collect();
-    rules.sort_by_key(|rule| std::cmp::Reverse(rule.packets));
-    let mut table = Table::new(["rule", "service", "packets", ""]);
-    for rule in rules.iter().filter(|rule| rule.packets > 0) {
-        table.row([
-            name(rule),
-            rule.service.clone(),
-            rule.packets.to_string(),
-            rates.rate(&name(rule), last),
-        ]);
-    }
-    output.section("By rule", &table)?;
-    let unused = rules.iter().filter(|rule| rule.packets == 0).count();
-    if unused > 0 {
-        output.line(&format!("  rules that have let nothing in so far: {unused}"))?;
-    }
-
-    let mut dropped: Vec<_> = counters.ports.iter().collect();
-    dropped.sort_by_key(|count| std::cmp::Reverse(count.packets));
-    let mut table = Table::new(["port", "service", "dropped", ""]);
-    for count in dropped.iter().take(ports) {
-        let port = format!("{} {}", count.transport, count.port);
-        let rate = rates.rate(&format!("drop {port}"), last);
-        table.row([port, count.service.clone(), count.packets.to_string(), rate]);
-    }
-    output.section("By dropped port", &table)?;
-    if dropped.len() > ports {
-        output.line(&format!("  and {} more ports", dropped.len() - ports))?;
-    }
-    if counters.events_lost > 0 {
-        output.line(&format!("{} drops had no event, because of the rate limit", counters.events_lost))?;
-    }
-    Ok(())
-}
-
-fn name(rule: &RuleCount) -> String {
-    match (&rule.target, &rule.allow) {
-        (_, Some(allow)) => format!("allow {allow}"),
-        (Some(target), None) => {
-            format!("{target} {} {}", rule.transport.as_deref().unwrap_or_default(), rule.ports)
+/// Looks again and again, whatever becomes of the agent, until nobody listens.
+async fn look_again(client: Client, interval: Duration, news: mpsc::Sender<News>) {
+    let mut ticks = tokio::time::interval(interval);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    ticks.tick().await;
+    loop {
+        ticks.tick().await;
+        let new = match look(&client).await {
+            Ok((status, counters)) => News::Look(Box::new(status), Box::new(counters)),
+            Err(error) => News::Gone(format!("{error:#}")),
+        };
+        if news.send(new).await.is_err() {
+            return;
         }
-        (None, None) => rule.ports.clone(),
     }
+}
+
+/// Follows the drops of one agent after the other, until nobody listens.
+async fn hear_of_drops(client: Client, news: mpsc::Sender<News>) {
+    while !news.is_closed() {
+        if let Ok(mut lines) = client.lines("/v1/events").await {
+            while let Ok(Some(line)) = lines.next().await {
+                let Some(new) = heard(&line) else { continue };
+                if news.send(new).await.is_err() {
+                    return;
+                }
+            }
+        }
+        tokio::time::sleep(AGAIN).await;
+    }
+}
+
+/// A line of the stream; `None` for what only a later agent says.
+fn heard(line: &str) -> Option<News> {
+    if let Ok(event) = serde_json::from_str(line) {
+        return Some(News::Drop(event));
+    }
+    let lost: serde_json::Value = serde_json::from_str(line).ok()?;
+    Some(News::Lost(lost.get("lost")?.as_u64()?))
 }

@@ -12,7 +12,6 @@ use crate::config::{self, Mode};
 use crate::datapath::Explanation;
 use crate::events::{self, Names, Observed};
 use crate::frame::{self, Payload};
-use crate::meaning::meaning;
 use crate::policy::{Identity, Located, Ports};
 use crate::problem::{Problem, Problems};
 
@@ -104,7 +103,7 @@ impl Firewall {
         api::Explanation {
             judged: told.judged.name().to_owned(),
             generation,
-            meaning: meaning(told.reason).to_owned(),
+            meaning: told.reason.meaning().to_owned(),
             roles,
             rule,
             allow,

@@ -117,8 +117,9 @@ impl Firewall {
     ///
     /// # Errors
     /// Where a map cannot be read.
-    pub fn counters(&self) -> Result<api::Counters> {
+    pub fn counters(&mut self) -> Result<api::Counters> {
         let counters = self.datapath.counters()?;
+        self.look_at(&counters.rules);
         let reasons =
             counters.reasons.iter().filter(|(.., packets)| *packets != 0).map(|(reason, action, packets)| {
                 api::ReasonCount { reason: reason.to_string(), action: action.to_string(), packets: *packets }
@@ -199,6 +200,7 @@ impl Firewall {
     }
 
     fn rule(&self, identity: &Identity, packets: u64) -> api::RuleCount {
+        let (since, last_used) = self.usage.of(identity);
         match identity {
             Identity::Rule { target, transport, first, last, rows } => api::RuleCount {
                 target: Some(target.clone()),
@@ -209,6 +211,8 @@ impl Firewall {
                 rows: rows.clone(),
                 roles: self.roles_with(target, rows),
                 packets,
+                since,
+                last_used,
             },
             Identity::Allow { name, .. } => api::RuleCount {
                 target: None,
@@ -219,6 +223,8 @@ impl Firewall {
                 rows: Vec::new(),
                 roles: Vec::new(),
                 packets,
+                since,
+                last_used,
             },
         }
     }

@@ -18,7 +18,6 @@ use crate::api;
 use crate::datapath::{CapturedPacket, Captures, SHORTEST};
 use crate::events::{Filter, Names, Observed};
 use crate::firewall::Firewall;
-use crate::meaning::meaning;
 use crate::pcapng::Pcapng;
 use crate::problem::{Problem, Problems};
 
@@ -176,14 +175,14 @@ fn comment(event: &api::Event, reason: Option<Reason>) -> String {
     let done = if event.action == "pass" { "would be dropped" } else { "dropped" };
     let mut text = format!("{done}: {}", event.reason);
     if let Some(reason) = reason {
-        text += &format!(", {}", meaning(reason));
+        text += &format!(". {}", reason.meaning());
     }
     for (what, value) in [("target", &event.target), ("service", &event.service), ("note", &event.note)] {
         if let Some(value) = value {
-            text += &format!("; {what}: {value}");
+            text += &format!(" {what}: {value};");
         }
     }
-    text
+    text.trim_end_matches(';').to_owned()
 }
 
 /// Time since 1970 of a moment in nanoseconds of the monotonic clock.

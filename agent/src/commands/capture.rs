@@ -1,0 +1,139 @@
+//! `lyncwall capture`.
+
+use std::fs::File;
+use std::io::{self, IsTerminal as _, Write};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use clap::Args;
+use lyncwall::api::{Capture, Counters};
+use lyncwall::client::Client;
+use lyncwall::problem::Problem;
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::events::FilterOptions;
+use crate::output::Output;
+
+/// The longest file where nothing is said, in MiB.
+const MEBIBYTES: u64 = 100;
+
+#[derive(Debug, Args)]
+pub(crate) struct Options {
+    /// Capture what is dropped; in audit mode, what would be. Said or not: nothing else can be captured so far.
+    #[arg(long = "drops")]
+    _drops: bool,
+    /// The pcapng file to write, over an older one of that name; `-` is stdout, for tcpdump or Wireshark in a pipe.
+    #[arg(long, short = 'w', value_name = "FILE")]
+    write: PathBuf,
+    /// Bytes of each packet, from 14 on; all of it where nothing is said.
+    #[arg(long, short = 's', value_name = "BYTES", value_parser = clap::value_parser!(u16).range(14..))]
+    snap: Option<u16>,
+    /// End after so many packets.
+    #[arg(long, short = 'n', value_name = "NUMBER", value_parser = clap::value_parser!(u64).range(1..))]
+    count: Option<u64>,
+    /// End after this time, as 60s or 2h, at most a day [default: 1h]
+    #[arg(long = "for", value_name = "TIME", value_parser = humantime::parse_duration)]
+    time: Option<Duration>,
+    /// End before the file is longer than this, in MiB. Stdout has no such end.
+    #[arg(long, value_name = "MEBIBYTES", default_value_t = MEBIBYTES, value_parser = clap::value_parser!(u64).range(1..))]
+    max_size: u64,
+    #[command(flatten)]
+    filter: FilterOptions,
+}
+
+pub(crate) async fn run(options: &Options, client: &Client, output: &Output) -> Result<()> {
+    let stdout = options.write == Path::new("-");
+    if stdout && io::stdout().is_terminal() {
+        let fix = "write to a file, or pipe it, as `lyncwall capture -w - | tcpdump -r -`";
+        return Err(Problem::new("a capture is nothing for a terminal", fix).into());
+    }
+    let lost = |counters: &Counters| counters.captures_lost;
+    let before = lost(&client.get("/v1/counters").await?);
+    let asked = asked(options)?;
+    let mut body = client.bytes(&client.query("/v1/capture", &asked)?).await?;
+    let unmade = |error: io::Error| {
+        Problem::new(format!("{}: {error}", options.write.display()), "name another file by -w")
+    };
+    let file = if stdout { None } else { Some(File::create(&options.write).map_err(unmade)?) };
+    let most = if stdout { u64::MAX } else { options.max_size << 20 };
+    let mut blocks = Blocks { file, output, rest: Vec::new(), written: 0, packets: 0, most };
+    let mut interrupted = signal(SignalKind::interrupt()).context("waiting for ^C")?;
+    let mut terminated = signal(SignalKind::terminate()).context("waiting for SIGTERM")?;
+    loop {
+        tokio::select! {
+            _ = interrupted.recv() => break,
+            _ = terminated.recv() => break,
+            piece = body.next() => match piece? {
+                Some(piece) if blocks.write(&piece)? => {}
+                Some(_) => {
+                    output.warn(&format!("the file has {} MiB: see --max-size", options.max_size));
+                    break;
+                }
+                None => break,
+            },
+        }
+    }
+    drop(body);
+    let lost = lost(&client.get("/v1/counters").await?).saturating_sub(before);
+    let place = if stdout { String::new() } else { format!(" in {}", options.write.display()) };
+    output.say(&format!("{} packets{place}", blocks.packets));
+    if lost > 0 {
+        output.warn(&format!("{lost} more were dropped and not captured: they came too fast"));
+    }
+    Ok(())
+}
+
+fn asked(options: &Options) -> Result<Capture, Problem> {
+    let seconds = match options.time {
+        Some(time) if time < Duration::from_secs(1) || time > Duration::from_secs(86_400) => {
+            return Err(Problem::new("that is no time to capture for", "take 1s to 1day"));
+        }
+        time => time.map(|time| time.as_secs()),
+    };
+    let lyncwall::api::Wanted { reason, from, port, rule, target, interface } = options.filter.wanted();
+    let (snap, count) = (options.snap, options.count);
+    Ok(Capture { snap, count, seconds, reason, from, port, rule, target, interface })
+}
+
+/// Writes whole blocks of a pcapng file only, so that it can be read wherever it ends.
+struct Blocks<'a> {
+    /// Stdout where there is none.
+    file: Option<File>,
+    output: &'a Output,
+    rest: Vec<u8>,
+    written: u64,
+    packets: u64,
+    /// Bytes.
+    most: u64,
+}
+
+impl Blocks<'_> {
+    /// The type of an enhanced packet block (draft-ietf-opsawg-pcapng, 4.3).
+    const PACKET: u32 = 6;
+
+    /// Takes some bytes; false where there is no more room.
+    fn write(&mut self, piece: &[u8]) -> Result<bool> {
+        self.rest.extend_from_slice(piece);
+        // Each block begins with its type and its length, in the byte order of the machine that wrote it: this one.
+        while let Some(([kind, length], _)) = self.rest.as_chunks::<4>().0.split_first_chunk::<2>() {
+            let (kind, length) = (u32::from_ne_bytes(*kind), u32::from_ne_bytes(*length) as usize);
+            anyhow::ensure!(length >= 12, "the agent sent a block of {length} bytes");
+            if self.rest.len() < length {
+                break;
+            }
+            if self.written + length as u64 > self.most {
+                return Ok(false);
+            }
+            let block = &self.rest[..length];
+            match &mut self.file {
+                Some(file) => file.write_all(block).context("writing the capture")?,
+                None => self.output.bytes(block)?,
+            }
+            self.rest.drain(..length);
+            self.written += length as u64;
+            self.packets += u64::from(kind == Self::PACKET);
+        }
+        Ok(true)
+    }
+}

@@ -1,0 +1,339 @@
+//! `lyncwall top` and `lyncwall unused`: which rules and rows carry packets, and which have not for long.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::{Duration, SystemTime};
+
+use anyhow::Result;
+use clap::Args;
+use lyncwall::api::{Counters, RuleCount, Status};
+use lyncwall::catalogue::{BUILT_IN, Catalogue};
+use lyncwall::client::Client;
+use lyncwall::plan::Plan;
+use lyncwall::problem::Problem;
+use serde::Serialize;
+
+use super::switch::seconds;
+use super::watch::rule_name;
+use crate::output::{Output, Table};
+
+#[derive(Debug, Args)]
+pub(crate) struct TopOptions {
+    /// Only the rules of this target.
+    #[arg(long, value_name = "TARGET")]
+    target: Option<String>,
+    /// So many rules.
+    #[arg(long, short = 'n', value_name = "NUMBER", default_value_t = 10)]
+    count: usize,
+    /// Count for this time, from 1s, and sort by the packets a second in it.
+    #[arg(long, value_name = "TIME", value_parser = seconds)]
+    over: Option<u64>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct UnusedOptions {
+    /// Only the rows of this target.
+    #[arg(long, value_name = "TARGET")]
+    target: Option<String>,
+    /// Name rows, too, that carried packets once, but none for this long, as `30d`.
+    #[arg(long = "for", value_name = "TIME", value_parser = seconds, default_value = "7d")]
+    time: u64,
+}
+
+/// A rule with its rate.
+#[derive(Debug, Serialize)]
+struct Busy<'a> {
+    #[serde(flatten)]
+    rule: &'a RuleCount,
+    /// Packets a second; `None` where nobody asked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rate: Option<f64>,
+}
+
+pub(crate) async fn top(options: &TopOptions, client: &Client, output: &Output) -> Result<()> {
+    known(options.target.as_deref(), client).await?;
+    let before: Option<Counters> = match options.over {
+        Some(_) => Some(client.get("/v1/counters").await?),
+        None => None,
+    };
+    if let Some(time) = options.over {
+        tokio::time::sleep(Duration::from_secs(time)).await;
+    }
+    let counters: Counters = client.get("/v1/counters").await?;
+    let rate = |rule: &RuleCount| {
+        let (before, time) = (before.as_ref()?, options.over?);
+        let same = |known: &&RuleCount| {
+            (&known.target, &known.allow, &known.transport, &known.ports, &known.rows)
+                == (&rule.target, &rule.allow, &rule.transport, &rule.ports, &rule.rows)
+        };
+        let then = before.rules.iter().find(same).map_or(0, |known| known.packets);
+        Some(rule.packets.saturating_sub(then) as f64 / time as f64)
+    };
+    let rules = of_target(&counters, options.target.as_deref());
+    let mut busy: Vec<Busy<'_>> = rules.map(|rule| Busy { rule, rate: rate(rule) }).collect();
+    busy.retain(|busy| busy.rule.packets > 0);
+    busy.sort_by(|one, other| {
+        let rates = other.rate.unwrap_or_default().total_cmp(&one.rate.unwrap_or_default());
+        rates.then(other.rule.packets.cmp(&one.rule.packets))
+    });
+    busy.truncate(options.count);
+    if output.json() {
+        return output.value(&busy);
+    }
+    if busy.is_empty() {
+        return output.line("no rule has let a packet in so far");
+    }
+    let now = SystemTime::now();
+    let mut table = Table::new(["rule", "roles", "service", "packets", "", "last"]);
+    for Busy { rule, rate } in busy {
+        table.row([
+            rule_name(rule),
+            rule.roles.join(" "),
+            rule.service.clone(),
+            rule.packets.to_string(),
+            rate.map(|rate| format!("{rate:.1}/s")).unwrap_or_default(),
+            rule.last_used.as_deref().map(|time| ago(time, now)).unwrap_or_default(),
+        ]);
+    }
+    output.table(&table)
+}
+
+/// A row of the catalogue, or an `[[allow]]` rule, in a target.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+struct Usage {
+    /// `None` for an `[[allow]]` rule.
+    target: Option<String>,
+    /// The row's id; the name of an `[[allow]]` rule.
+    row: String,
+    /// The roles that have it.
+    roles: Vec<String>,
+    /// As `tcp 443`.
+    ports: Vec<String>,
+    /// What is printed: protocol, name, table and row.
+    printed: String,
+    /// Since when all of its rules are counted for: RFC 3339, UTC.
+    since: Option<String>,
+    /// When one of them last let a packet in; `None` where none did since then.
+    last_used: Option<String>,
+}
+
+/// What `unused --json` says.
+#[derive(Debug, Serialize)]
+struct Unused {
+    /// Rows that carried nothing since they are counted for, those first that are counted for longest.
+    never: Vec<Usage>,
+    /// Rows that carried nothing for the time that was asked for, those first that are silent longest.
+    silent: Vec<Usage>,
+}
+
+pub(crate) async fn unused(options: &UnusedOptions, client: &Client, output: &Output) -> Result<()> {
+    let status = known(options.target.as_deref(), client).await?;
+    let counters: Counters = client.get("/v1/counters").await?;
+    let rows = usages(of_target(&counters, options.target.as_deref()), &catalogue(&status)?);
+    let now = SystemTime::now();
+    let unused = Unused::of(rows, now, Duration::from_secs(options.time));
+    if output.json() {
+        return output.value(&unused);
+    }
+    if unused.never.is_empty() && unused.silent.is_empty() {
+        return output.line("all rows of the live roles carried packets");
+    }
+    let table = |rows: &[Usage], heading, time: fn(&Usage) -> Option<&str>| {
+        let mut table = Table::new(["target", "row", "roles", "ports", "printed", heading]);
+        for usage in rows {
+            table.row([
+                usage.target.clone().unwrap_or_else(|| "allow".to_owned()),
+                usage.row.clone(),
+                usage.roles.join(" "),
+                usage.ports.join(", "),
+                usage.printed.clone(),
+                time(usage).map(|time| ago(time, now)).unwrap_or_default(),
+            ]);
+        }
+        table
+    };
+    let never = table(&unused.never, "no packet since", |usage| usage.since.as_deref());
+    output.section("Never used", &never)?;
+    let silent = table(&unused.silent, "last packet", |usage| usage.last_used.as_deref());
+    output.section("Silent", &silent)?;
+    output.line("")?;
+    output.line(
+        "A hint, not a proof: wait for a backup, a failover, the end of a quarter. To close a row, take its role away by \
+         `lyncwall switch`, its id out of `optional`, or its [[allow]] rule out of the file; to narrow it, give the \
+         target other ports for it by `overrides = { \"ROW\" = PORT }`.",
+    )
+}
+
+impl Unused {
+    fn of(rows: Vec<Usage>, now: SystemTime, time: Duration) -> Self {
+        let (mut never, mut silent) = (Vec::new(), Vec::new());
+        for usage in rows {
+            match usage.last_used.as_deref() {
+                None => never.push(usage),
+                Some(last) if age(last, now).is_some_and(|age| age >= time) => silent.push(usage),
+                Some(_) => {}
+            }
+        }
+        // RFC 3339 in UTC sorts as the times do.
+        never.sort_by(|one, other| one.since.cmp(&other.since));
+        silent.sort_by(|one, other| one.last_used.cmp(&other.last_used));
+        Self { never, silent }
+    }
+}
+
+/// The status, where it knows the target.
+async fn known(target: Option<&str>, client: &Client) -> Result<Status> {
+    let status: Status = client.get("/v1/status").await?;
+    match target {
+        Some(wanted) if status.targets.iter().all(|known| known.name != wanted) => {
+            let names: Vec<&str> = status.targets.iter().map(|known| &*known.name).collect();
+            let problem = Problem::new(
+                format!("there is no target {wanted}"),
+                format!("name one of {}", names.join(", ")),
+            );
+            Err(problem.into())
+        }
+        Some(_) | None => Ok(status),
+    }
+}
+
+fn of_target<'a>(counters: &'a Counters, target: Option<&str>) -> impl Iterator<Item = &'a RuleCount> {
+    counters.rules.iter().filter(move |rule| target.is_none() || rule.target.as_deref() == target)
+}
+
+/// The catalogue with the configuration's own roles; where the file cannot be read any more, the built-in one.
+fn catalogue(status: &Status) -> Result<Catalogue> {
+    match Plan::read(&status.config) {
+        Ok(plan) => Ok(plan.catalogue),
+        Err(_) => Ok(Catalogue::load(BUILT_IN, Path::new(""))?),
+    }
+}
+
+/// The usage of each row in each target. A rule counts for all of its rows: where two rows print the same port, a packet to
+/// it may be of either.
+fn usages<'a>(rules: impl Iterator<Item = &'a RuleCount>, catalogue: &Catalogue) -> Vec<Usage> {
+    let mut usages: BTreeMap<(Option<String>, String), Usage> = BTreeMap::new();
+    for rule in rules {
+        let allow = rule.allow.iter().cloned();
+        for row in rule.rows.iter().cloned().chain(allow) {
+            let known = catalogue.row(&row).filter(|_| rule.allow.is_none());
+            let has = |role: &&String| {
+                let role = catalogue.role(role);
+                role.is_none_or(|role| role.rows.iter().any(|known| known.as_str() == row))
+            };
+            let printed = known.map(|row| {
+                let number = row.printed.row.map(|number| format!(" {number}")).unwrap_or_default();
+                format!("{} {}: {}{number}", row.application, row.name(), row.printed.table)
+            });
+            let usage = usages.entry((rule.target.clone(), row.clone())).or_insert_with(|| Usage {
+                target: rule.target.clone(),
+                row: row.clone(),
+                roles: rule.roles.iter().filter(has).cloned().collect(),
+                ports: Vec::new(),
+                printed: printed.unwrap_or_default().trim().to_owned(),
+                since: None,
+                last_used: None,
+            });
+            if let Some(transport) = &rule.transport {
+                usage.ports.push(format!("{transport} {}", rule.ports));
+            }
+            usage.since = usage.since.take().max(rule.since.clone());
+            usage.last_used = usage.last_used.take().max(rule.last_used.clone());
+        }
+    }
+    usages.into_values().collect()
+}
+
+/// How long ago a time was; `None` for what is no time.
+fn age(time: &str, now: SystemTime) -> Option<Duration> {
+    Some(now.duration_since(humantime::parse_rfc3339(time).ok()?).unwrap_or_default())
+}
+
+/// How long ago that was, to the greatest unit.
+fn ago(time: &str, now: SystemTime) -> String {
+    let Some(age) = age(time, now) else { return time.to_owned() };
+    let minutes = age.as_secs() / 60;
+    let told = |number: u64, unit: &str| format!("{number} {unit}{} ago", if number == 1 { "" } else { "s" });
+    match minutes {
+        0 => "less than a minute ago".to_owned(),
+        1..60 => told(minutes, "minute"),
+        60..1440 => told(minutes / 60, "hour"),
+        _ => told(minutes / 1440, "day"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+    use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+    use lyncwall::api::RuleCount;
+    use lyncwall::catalogue::{BUILT_IN, Catalogue};
+
+    use super::{Unused, ago, usages};
+
+    fn at(days: u64) -> SystemTime {
+        UNIX_EPOCH + Duration::from_secs(86_400 * days)
+    }
+
+    fn rule(ports: &str, rows: &[&str], since: u64, last: Option<u64>) -> RuleCount {
+        let time = |days| humantime::format_rfc3339_seconds(at(days)).to_string();
+        RuleCount {
+            target: Some("host".to_owned()),
+            allow: None,
+            transport: Some("tcp".to_owned()),
+            ports: ports.to_owned(),
+            service: String::new(),
+            rows: rows.iter().map(ToString::to_string).collect(),
+            roles: vec!["director".to_owned()],
+            packets: 0,
+            since: Some(time(since)),
+            last_used: last.map(time),
+        }
+    }
+
+    #[test]
+    fn a_row_is_unused_where_none_of_its_rules_carried_anything() {
+        let catalogue = Catalogue::load(BUILT_IN, Path::new("")).expect("the built-in catalogue");
+        let rules = [
+            rule("443", &["director.01"], 1, None),
+            rule("80", &["director.01", "director.02"], 5, Some(20)),
+            rule("5061", &["director.03"], 9, None),
+            rule("5070", &["director.03"], 7, None),
+            rule("444", &["director.04"], 2, None),
+            rule("8080", &["director.05"], 1, Some(99)),
+        ];
+        let told = |time| {
+            let rows = usages(rules.iter(), &catalogue);
+            let Unused { never, silent } = Unused::of(rows, at(100), time);
+            [never, silent].map(|rows| rows.into_iter().map(|usage| usage.row).collect::<Vec<_>>())
+        };
+        assert_eq!(
+            told(Duration::from_secs(7 * 86_400)),
+            [vec!["director.04", "director.03"], vec!["director.01", "director.02"]]
+        );
+        assert_eq!(told(Duration::from_secs(80 * 86_400 + 1))[1], [""; 0]);
+        let rows = usages(rules.iter(), &catalogue);
+        let row = rows.iter().find(|usage| usage.row == "director.03").expect("the row");
+        assert_eq!(row.ports, ["tcp 5061", "tcp 5070"]);
+        assert_eq!(row.since.as_deref(), Some("1970-01-10T00:00:00Z"), "none of both since the younger one");
+        assert!(!row.printed.is_empty());
+    }
+
+    #[test]
+    fn times_are_told_by_their_greatest_unit() {
+        let times = [
+            ("1970-01-01T00:00:01Z", "1 day ago"),
+            ("1970-01-01T23:58:00Z", "2 minutes ago"),
+            ("1970-01-01T01:00:00Z", "23 hours ago"),
+            ("1970-01-02T00:00:00Z", "less than a minute ago"),
+            ("1970-01-02T00:00:59Z", "less than a minute ago"),
+            ("soon", "soon"),
+        ];
+        for (time, expected) in times {
+            let now = UNIX_EPOCH + Duration::from_secs(86_401);
+            assert_eq!(ago(time, now), expected, "{time}");
+        }
+        assert_eq!(ago("1970-01-01T00:00:00Z", at(12)), "12 days ago");
+    }
+}

@@ -1,0 +1,436 @@
+//! What `watch` knows and shows: samples of the agent's answers become totals, rates and rows. No I/O.
+
+mod rows;
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::time::Instant;
+
+use lyncwall::api::{Counters, Event, RuleCount, Status};
+use lyncwall::config::Mode;
+use lyncwall_common::reason::{Action, Reason};
+
+use super::keys::Action as Key;
+pub(super) use rows::{Column, Row, Subject, Value};
+
+/// Samples that the sparklines show at most.
+const HISTORY: usize = 512;
+/// Drops in the list.
+const DROPS: usize = 500;
+/// Sources, and ports of them, that are told apart; more are not listed, so that a flood of forged ones costs no memory.
+const SOURCES: usize = 4096;
+
+/// What comes from the agent.
+pub(super) enum News {
+    /// It answered.
+    Look(Box<Status>, Box<Counters>),
+    /// It did not, and why.
+    Gone(String),
+    /// A drop, or what would have been one.
+    Drop(Box<Event>),
+    /// So many drops were not told, as they came too fast.
+    Lost(u64),
+}
+
+/// A list of the screen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Pane {
+    /// Counts by reason.
+    Reasons,
+    /// Counts by rule.
+    Rules,
+    /// Drops by destination port.
+    Ports,
+    /// Sampled drops by source.
+    Sources,
+    /// Sampled drops.
+    Drops,
+}
+
+impl Pane {
+    /// In the order of their keys, from 1.
+    pub(super) const ALL: [Self; 5] = [Self::Reasons, Self::Rules, Self::Ports, Self::Sources, Self::Drops];
+
+    /// Its name on the screen.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Reasons => "Reasons",
+            Self::Rules => "Rules",
+            Self::Ports => "Ports",
+            Self::Sources => "Sources",
+            Self::Drops => "Drops",
+        }
+    }
+
+    /// What has to be said of its numbers.
+    pub(super) fn note(self) -> &'static str {
+        match self {
+            Self::Reasons | Self::Rules => "packets since the first start after a boot or a detach",
+            Self::Ports => "packets dropped; reasons from a sample of them",
+            Self::Sources => "from a sample of the drops since watch began",
+            Self::Drops => "a sample, the latest first",
+        }
+    }
+}
+
+/// How a list is sorted.
+#[derive(Debug, Clone, Copy)]
+struct Order {
+    column: usize,
+    reverse: bool,
+}
+
+/// Lines about one thing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Detail {
+    /// What it is.
+    pub(super) title: String,
+    /// What is known of it: name and value.
+    pub(super) lines: Vec<(String, String)>,
+}
+
+/// What was seen of a source, or of a port, in the sample.
+#[derive(Debug, Clone, Default)]
+struct Sampled {
+    packets: u64,
+    last: f64,
+    reasons: BTreeMap<String, u64>,
+    /// Destination ports, as `tcp 3389`.
+    ports: BTreeMap<String, u64>,
+}
+
+impl Sampled {
+    fn add(&mut self, event: &Event) {
+        self.packets += 1;
+        self.last = event.time;
+        *self.reasons.entry(event.reason.clone()).or_default() += 1;
+        if let Some(port) = port_of(event)
+            && (self.ports.len() < 64 || self.ports.contains_key(&port))
+        {
+            *self.ports.entry(port).or_default() += 1;
+        }
+    }
+
+    /// The reasons, those seen most first: `closed 12, source 1`.
+    fn reasons(&self) -> String {
+        most(&self.reasons)
+    }
+}
+
+/// Names with their counts, the greatest first.
+fn most(counts: &BTreeMap<String, u64>) -> String {
+    let mut counts: Vec<_> = counts.iter().collect();
+    counts.sort_by_key(|(_, count)| std::cmp::Reverse(**count));
+    counts.iter().map(|(name, count)| format!("{name} {count}")).collect::<Vec<_>>().join(", ")
+}
+
+/// The destination port of a drop.
+fn port_of(event: &Event) -> Option<String> {
+    Some(format!("{} {}", event.protocol.as_deref()?, event.destination_port?))
+}
+
+/// All counts of one sample, by what they count.
+#[derive(Debug, Default)]
+struct Counts(HashMap<String, u64>);
+
+/// All that `watch` knows, and how it is looked at.
+pub(super) struct Model {
+    pub(super) status: Option<Status>,
+    counters: Option<Counters>,
+    counts: Counts,
+    before: Option<(Counts, f64)>,
+    sampled_at: Option<Instant>,
+    pub(super) passed: VecDeque<u64>,
+    pub(super) dropped: VecDeque<u64>,
+    drops: VecDeque<(u64, Event)>,
+    told: u64,
+    /// Drops that were not told.
+    pub(super) lost: u64,
+    sources: HashMap<String, Sampled>,
+    ports: HashMap<String, Sampled>,
+    /// Why the agent does not answer.
+    pub(super) gone: Option<String>,
+    pub(super) pane: Pane,
+    orders: [Order; Pane::ALL.len()],
+    pub(super) filter: String,
+    pub(super) typing: bool,
+    pub(super) paused: bool,
+    selected: Option<Subject>,
+    pub(super) detail: Option<Detail>,
+    pub(super) help: bool,
+}
+
+impl Model {
+    /// Nothing known yet.
+    pub(super) fn new() -> Self {
+        let order = |column| Order { column, reverse: false };
+        Self {
+            status: None,
+            counters: None,
+            counts: Counts::default(),
+            before: None,
+            sampled_at: None,
+            passed: VecDeque::new(),
+            dropped: VecDeque::new(),
+            drops: VecDeque::new(),
+            told: 0,
+            lost: 0,
+            sources: HashMap::new(),
+            ports: HashMap::new(),
+            gone: None,
+            pane: Pane::Reasons,
+            orders: [order(2), order(4), order(1), order(1), order(0)],
+            filter: String::new(),
+            typing: false,
+            paused: false,
+            selected: None,
+            detail: None,
+            help: false,
+        }
+    }
+
+    /// Takes in what came at `now`. While the screen is paused, only whether the agent answers.
+    pub(super) fn take(&mut self, news: News, now: Instant) {
+        match news {
+            News::Gone(why) => self.gone = Some(why),
+            News::Look(status, counters) => {
+                self.gone = None;
+                if !self.paused {
+                    self.look(*status, *counters, now);
+                }
+            }
+            News::Drop(event) if !self.paused => self.drop(*event),
+            News::Lost(lost) if !self.paused => self.lost += lost,
+            News::Drop(_) | News::Lost(_) => {}
+        }
+    }
+
+    fn look(&mut self, status: Status, counters: Counters, now: Instant) {
+        let counts = Counts::of(&counters);
+        if let Some(then) = self.sampled_at {
+            let elapsed = now.duration_since(then).as_secs_f64().max(0.001);
+            self.before = Some((std::mem::take(&mut self.counts), elapsed));
+        }
+        (self.counts, self.sampled_at) = (counts, Some(now));
+        (self.status, self.counters) = (Some(status), Some(counters));
+        for (action, history) in [(Action::Pass, 0), (Action::Drop, 1)] {
+            let Some(rate) = self.rate(&total_key(action)) else { continue };
+            let history = if history == 0 { &mut self.passed } else { &mut self.dropped };
+            history.push_back(rate.round() as u64);
+            if history.len() > HISTORY {
+                history.pop_front();
+            }
+        }
+    }
+
+    fn drop(&mut self, event: Event) {
+        if let Some(source) = &event.source {
+            add(&mut self.sources, source, &event);
+        }
+        if let Some(port) = port_of(&event) {
+            add(&mut self.ports, &port, &event);
+        }
+        self.told += 1;
+        self.drops.push_back((self.told, event));
+        if self.drops.len() > DROPS {
+            self.drops.pop_front();
+        }
+    }
+
+    /// All packets with an action, by the counters themselves.
+    pub(super) fn total(&self, action: Action) -> u64 {
+        self.counts.0.get(&total_key(action)).copied().unwrap_or_default()
+    }
+
+    /// What audit mode let in of that, and enforcing would have dropped.
+    pub(super) fn would_have_dropped(&self) -> u64 {
+        let counters = self.counters.iter().flat_map(|counters| &counters.reasons);
+        let audit = self.audit_of_the_rest();
+        let would = counters.filter(|count| action(&count.reason, &count.action, audit) == WOULD_DROP);
+        would.map(|count| count.packets).sum()
+    }
+
+    fn audit_of_the_rest(&self) -> bool {
+        self.status.as_ref().is_some_and(|status| status.mode == Mode::Audit)
+    }
+
+    /// Packets a second between the last two samples; `None` before there are two.
+    pub(super) fn rate(&self, key: &str) -> Option<f64> {
+        let (before, elapsed) = self.before.as_ref()?;
+        let now = self.counts.0.get(key).copied().unwrap_or_default();
+        let then = before.0.get(key).copied().unwrap_or_default();
+        // Less than before: the maps are new, and count from 0.
+        Some(now.checked_sub(then).unwrap_or(now) as f64 / elapsed)
+    }
+
+    /// The same of all packets with an action.
+    pub(super) fn total_rate(&self, action: Action) -> Option<f64> {
+        self.rate(&total_key(action))
+    }
+
+    /// The rows of the list that is shown: filtered and sorted.
+    pub(super) fn rows(&self) -> Vec<Row> {
+        let mut rows = match self.pane {
+            Pane::Reasons => self.reason_rows(),
+            Pane::Rules => self.rule_rows(),
+            Pane::Ports => self.port_rows(),
+            Pane::Sources => self.source_rows(),
+            Pane::Drops => self.drop_rows(),
+        };
+        let wanted = self.filter.to_lowercase();
+        rows.retain(|row| wanted.is_empty() || row.text().to_lowercase().contains(&wanted));
+        let Order { column, reverse } = self.order();
+        rows.sort_by(|one, other| {
+            let order = one.values[column].in_order(&other.values[column]);
+            if reverse { order.reverse() } else { order }
+        });
+        rows
+    }
+
+    /// The columns of the list that is shown.
+    pub(super) fn columns(&self) -> &'static [Column] {
+        rows::columns(self.pane)
+    }
+
+    /// The column that is sorted by, and whether the other way about.
+    pub(super) fn sorted(&self) -> (usize, bool) {
+        (self.order().column, self.order().reverse)
+    }
+
+    fn order(&self) -> Order {
+        self.orders[self.pane as usize]
+    }
+
+    /// The place of the row that is selected: the first one where it is gone.
+    pub(super) fn selected(&self, rows: &[Row]) -> Option<usize> {
+        let place = rows.iter().position(|row| Some(&row.subject) == self.selected.as_ref());
+        place.or((!rows.is_empty()).then_some(0))
+    }
+
+    /// Does what a key says that concerns nothing but the model.
+    pub(super) fn press(&mut self, key: Key) {
+        match key {
+            Key::Pane(number) => self.go(Pane::ALL[number]),
+            Key::NextPane => self.go(Pane::ALL[(self.pane as usize + 1) % Pane::ALL.len()]),
+            Key::PreviousPane => {
+                self.go(Pane::ALL[(self.pane as usize + Pane::ALL.len() - 1) % Pane::ALL.len()]);
+            }
+            Key::Move(by) => self.step(by),
+            Key::Sort => {
+                let columns = self.columns().len();
+                let order = &mut self.orders[self.pane as usize];
+                *order = Order { column: (order.column + 1) % columns, reverse: false };
+            }
+            Key::Reverse => {
+                let order = &mut self.orders[self.pane as usize];
+                order.reverse = !order.reverse;
+            }
+            Key::Filter => {
+                self.typing = true;
+                (self.detail, self.help) = (None, false);
+            }
+            Key::Type(letter) => self.filter.push(letter),
+            Key::Erase => {
+                self.filter.pop();
+            }
+            Key::Enter if self.typing => self.typing = false,
+            Key::Enter if self.detail.is_some() || self.help => (self.detail, self.help) = (None, false),
+            Key::Enter => {
+                let rows = self.rows();
+                let subject = self.selected(&rows).map(|place| rows[place].subject.clone());
+                self.detail = subject.map(|subject| self.explanation(&subject));
+            }
+            Key::Escape if self.detail.is_some() || self.help => (self.detail, self.help) = (None, false),
+            Key::Escape => {
+                self.filter.clear();
+                self.typing = false;
+            }
+            Key::Pause => self.paused = !self.paused,
+            Key::Help => (self.detail, self.help) = (None, !self.help),
+            Key::Quit | Key::Suspend | Key::Redraw => {}
+        }
+    }
+
+    fn go(&mut self, pane: Pane) {
+        (self.detail, self.help) = (None, false);
+        if self.pane != pane {
+            (self.pane, self.selected) = (pane, None);
+        }
+    }
+
+    fn step(&mut self, by: isize) {
+        let rows = self.rows();
+        let Some(place) = self.selected(&rows) else { return };
+        let place = place.saturating_add_signed(by).min(rows.len() - 1);
+        self.selected = Some(rows[place].subject.clone());
+    }
+}
+
+/// What is seen of a thing, where there is room for it.
+fn add(sampled: &mut HashMap<String, Sampled>, name: &str, event: &Event) {
+    if sampled.len() < SOURCES || sampled.contains_key(name) {
+        sampled.entry(name.to_owned()).or_default().add(event);
+    }
+}
+
+/// What is said of packets that audit mode lets in, and that enforcing drops.
+const WOULD_DROP: &str = "would-drop";
+
+/// What became of packets with this reason. `audit` is the mode of what has no target, which a zone may let pass as well.
+fn action(reason: &str, action: &str, audit: bool) -> &'static str {
+    let known = Reason::ALL.iter().find(|known| known.name() == reason);
+    match known.map(|known| (known, known.action())) {
+        _ if action == Action::Drop.name() => Action::Drop.name(),
+        Some((Reason::Unmatched, _)) if !audit => Action::Pass.name(),
+        Some((_, Action::Drop)) => WOULD_DROP,
+        _ => Action::Pass.name(),
+    }
+}
+
+fn total_key(action: Action) -> String {
+    format!("total {action}")
+}
+
+fn reason_key(reason: &str, action: &str) -> String {
+    format!("reason {reason} {action}")
+}
+
+fn rule_key(rule: &RuleCount) -> String {
+    format!("rule {} {}", rule_name(rule), rule.rows.join(" "))
+}
+
+fn port_key(port: &str) -> String {
+    format!("port {port}")
+}
+
+/// A rule as people name it: its target and ports, or the name of an `[[allow]]` rule.
+pub(in crate::commands) fn rule_name(rule: &RuleCount) -> String {
+    match (&rule.target, &rule.allow) {
+        (_, Some(allow)) => format!("allow {allow}"),
+        (Some(target), None) => format!("{target} {}", rule_ports(rule)),
+        (None, None) => rule.ports.clone(),
+    }
+}
+
+/// The ports of a rule, as `tcp 443`.
+fn rule_ports(rule: &RuleCount) -> String {
+    format!("{} {}", rule.transport.as_deref().unwrap_or_default(), rule.ports).trim().to_owned()
+}
+
+impl Counts {
+    fn of(counters: &Counters) -> Self {
+        let mut counts = HashMap::new();
+        for count in &counters.reasons {
+            *counts.entry(format!("total {}", count.action)).or_default() += count.packets;
+            counts.insert(reason_key(&count.reason, &count.action), count.packets);
+        }
+        counts.extend(counters.rules.iter().map(|rule| (rule_key(rule), rule.packets)));
+        let ports = counters.ports.iter();
+        counts.extend(
+            ports.map(|count| (port_key(&format!("{} {}", count.transport, count.port)), count.packets)),
+        );
+        Self(counts)
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests;

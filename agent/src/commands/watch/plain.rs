@@ -1,0 +1,184 @@
+//! The counters as text or as lines of JSON, for a pipe or a terminal that cannot be drawn on.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant, SystemTime};
+
+use lyncwall::api::{BlockList, Counters, Flows, Interface, RuleCount, Status, TargetState, Waiting};
+use lyncwall::client::Client;
+use lyncwall::config::Mode;
+use serde::Serialize;
+
+use super::Options;
+use super::model::rule_name;
+use crate::output::{Output, Table};
+
+/// A look as JSON: the counters, and what of the status moves.
+#[derive(Serialize)]
+struct Line<'a> {
+    /// RFC 3339, UTC.
+    time: String,
+    #[serde(flatten)]
+    counters: &'a Counters,
+    /// All packets, by the counters of this look.
+    passed: u64,
+    dropped: u64,
+    mode: Mode,
+    targets: Vec<TargetState>,
+    waiting: &'a Option<Waiting>,
+    interfaces: &'a [Interface],
+    flows: &'a Flows,
+    blocked: &'a BlockList,
+}
+
+/// Prints look after look. An agent that ends after the first one is waited for.
+pub(super) async fn run(options: &Options, client: &Client, output: &Output) -> anyhow::Result<()> {
+    let mut before: Option<(Instant, Rates)> = None;
+    let mut looks = 0;
+    let mut gone = false;
+    loop {
+        let looked = super::look(client).await;
+        let now = Instant::now();
+        match looked {
+            Ok((status, counters)) => {
+                gone = false;
+                let rates = Rates::of(&counters);
+                if output.json() {
+                    output.line(&serde_json::to_string(&Line::of(&status, &counters))?)?;
+                } else {
+                    if looks > 0 {
+                        output.clear()?;
+                    }
+                    let last = before.as_ref().map(|(then, rates)| (now.duration_since(*then), rates));
+                    show((&status, &counters), &rates, last, options.ports, output)?;
+                }
+                looks += 1;
+                before = Some((now, rates));
+            }
+            Err(error) if looks == 0 => return Err(error),
+            Err(error) if !gone => {
+                gone = true;
+                output
+                    .warn(&format!("the agent does not answer, its rules stay in force; waiting: {error:#}"));
+            }
+            Err(_) => {}
+        }
+        if options.count.is_some_and(|count| looks >= count) {
+            return Ok(());
+        }
+        tokio::time::sleep(Duration::from_secs(options.interval)).await;
+    }
+}
+
+impl<'a> Line<'a> {
+    fn of(status: &'a Status, counters: &'a Counters) -> Self {
+        let target = |target: &lyncwall::api::Target| TargetState {
+            target: target.name.clone(),
+            roles: target.roles.clone(),
+            mode: target.mode,
+        };
+        Self {
+            time: humantime::format_rfc3339_millis(SystemTime::now()).to_string(),
+            counters,
+            passed: total(counters, "pass"),
+            dropped: total(counters, "drop"),
+            mode: status.mode,
+            targets: status.targets.iter().map(target).collect(),
+            waiting: &status.waiting,
+            interfaces: &status.interfaces,
+            flows: &status.flows,
+            blocked: &status.blocked,
+        }
+    }
+}
+
+/// All packets with an action.
+fn total(counters: &Counters, action: &str) -> u64 {
+    counters.reasons.iter().filter(|count| count.action == action).map(|count| count.packets).sum()
+}
+
+/// All counts by what they count.
+struct Rates(HashMap<String, u64>);
+
+impl Rates {
+    fn of(counters: &Counters) -> Self {
+        let reasons = counters
+            .reasons
+            .iter()
+            .map(|count| (format!("{} {}", count.reason, count.action), count.packets));
+        let rules = counters.rules.iter().map(|rule| (rule_name(rule), rule.packets));
+        let ports = counters
+            .ports
+            .iter()
+            .map(|count| (format!("drop {} {}", count.transport, count.port), count.packets));
+        Self(reasons.chain(rules).chain(ports).collect())
+    }
+
+    /// Packets a second since the last look.
+    fn rate(&self, key: &str, last: Option<(Duration, &Self)>) -> String {
+        let Some((elapsed, before)) = last else { return String::new() };
+        let now = self.0.get(key).copied().unwrap_or_default();
+        let then = before.0.get(key).copied().unwrap_or_default();
+        // Less than before: the maps are new, and count from 0.
+        format!("{:.0}/s", now.checked_sub(then).unwrap_or(now) as f64 / elapsed.as_secs_f64())
+    }
+}
+
+fn show(
+    (status, counters): (&Status, &Counters),
+    rates: &Rates,
+    last: Option<(Duration, &Rates)>,
+    ports: usize,
+    output: &Output,
+) -> anyhow::Result<()> {
+    let modes = status.targets.iter().map(|target| (&*target.name, target.mode));
+    output.line(&format!(
+        "generation {}, {}; {} passed, {} dropped since the first start after a boot or a detach",
+        counters.generation,
+        crate::commands::mode(status.mode, modes),
+        total(counters, "pass"),
+        total(counters, "drop"),
+    ))?;
+
+    let mut table = Table::new(["reason", "action", "packets", ""]);
+    for count in &counters.reasons {
+        let rate = rates.rate(&format!("{} {}", count.reason, count.action), last);
+        table.row([count.reason.clone(), count.action.clone(), count.packets.to_string(), rate]);
+    }
+    output.section("By reason", &table)?;
+
+    let mut rules: Vec<&RuleCount> = counters.rules.iter().collect();
+    rules.sort_by_key(|rule| std::cmp::Reverse(rule.packets));
+    let mut table = Table::new(["rule", "service", "packets", ""]);
+    for rule in rules.iter().filter(|rule| rule.packets > 0) {
+        table.row([
+            rule_name(rule),
+            rule.service.clone(),
+            rule.packets.to_string(),
+            rates.rate(&rule_name(rule), last),
+        ]);
+    }
+    output.section("By rule", &table)?;
+    let unused = rules.iter().filter(|rule| rule.packets == 0).count();
+    if unused > 0 {
+        output.line(&format!(
+            "  rules that have let nothing in so far: {unused}; `lyncwall unused` names them"
+        ))?;
+    }
+
+    let mut dropped: Vec<_> = counters.ports.iter().collect();
+    dropped.sort_by_key(|count| std::cmp::Reverse(count.packets));
+    let mut table = Table::new(["port", "service", "dropped", ""]);
+    for count in dropped.iter().take(ports) {
+        let port = format!("{} {}", count.transport, count.port);
+        let rate = rates.rate(&format!("drop {port}"), last);
+        table.row([port, count.service.clone(), count.packets.to_string(), rate]);
+    }
+    output.section("By dropped port", &table)?;
+    if dropped.len() > ports {
+        output.line(&format!("  and {} more ports", dropped.len() - ports))?;
+    }
+    if counters.events_lost > 0 {
+        output.line(&format!("{} drops had no event, because of the rate limit", counters.events_lost))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,299 @@
+//! Since when each rule has been counted for, and when it last let a packet in: a hint at what nobody needs. It is kept in
+//! a file of the state directory and not beside the maps: there is room for 1 MiB, which no switch may fail for, and a
+//! reboot takes it.
+
+use std::collections::HashMap;
+use std::fs;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context as _, Result};
+use lyncwall_common::abi::PortTransport;
+use serde::{Deserialize, Serialize};
+
+use super::Firewall;
+use super::store::replace;
+use crate::policy::Identity;
+
+const FILE: &str = "usage.json";
+/// Rules that hold no longer are forgotten beyond so many, those first that went first.
+const KEPT: usize = 4096;
+
+/// What is known of all rules that hold, and of those that did.
+#[derive(Debug)]
+pub(super) struct Usage {
+    file: PathBuf,
+    rules: HashMap<Identity, Seen>,
+    /// What the file does not say yet.
+    unwritten: bool,
+}
+
+/// What is known of one rule. Times are seconds since 1970 (UTC).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Seen {
+    /// When it was looked at first.
+    since: u64,
+    /// The first look that found more packets than the one before it; `None` where none ever did.
+    last: Option<u64>,
+    /// What the last look found.
+    packets: u64,
+    /// When it held last.
+    held: u64,
+}
+
+/// A rule in the file.
+#[derive(Debug, Serialize, Deserialize)]
+struct Written {
+    rule: Named,
+    since: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    last: Option<u64>,
+    packets: u64,
+    held: u64,
+}
+
+/// An [`Identity`] in the file.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(untagged)]
+enum Named {
+    Rule { target: String, transport: String, first: u16, last: u16, rows: Vec<String> },
+    Allow { allow: String, definition: u64 },
+}
+
+impl Usage {
+    /// What the file in the state directory says. What cannot be read is said in the log and taken for nothing: nothing is
+    /// judged by it.
+    pub(super) fn open(directory: &Path) -> Self {
+        let file = directory.join(FILE);
+        let rules = read(&file).unwrap_or_else(|error| {
+            tracing::warn!("{}: {error:#}; the usage of rules is counted from now on", file.display());
+            HashMap::new()
+        });
+        Self { file, rules, unwritten: false }
+    }
+
+    /// The counters begin at 0 again: the maps are new.
+    pub(super) fn begin_again(&mut self) {
+        for seen in self.rules.values_mut() {
+            seen.packets = 0;
+        }
+    }
+
+    /// Looks at all counters: what they count for, how far they are, and whether the rule holds now.
+    pub(super) fn look<'a>(
+        &mut self,
+        now: SystemTime,
+        counters: impl IntoIterator<Item = (&'a Identity, u64, bool)>,
+    ) {
+        let now = seconds(now);
+        for (identity, packets, holds) in counters {
+            let moved = |before: u64| packets != before && packets != 0;
+            match self.rules.get_mut(identity) {
+                Some(seen) => {
+                    if moved(seen.packets) {
+                        seen.last = Some(now);
+                    }
+                    self.unwritten |= seen.packets != packets;
+                    seen.packets = packets;
+                    if holds {
+                        seen.held = now;
+                    }
+                }
+                None if holds => {
+                    let last = moved(0).then_some(now);
+                    self.rules.insert(identity.clone(), Seen { since: now, last, packets, held: now });
+                    self.unwritten = true;
+                }
+                None => {}
+            }
+        }
+    }
+
+    /// Since when a rule is counted for, and when it last let a packet in.
+    pub(super) fn of(&self, identity: &Identity) -> (Option<String>, Option<String>) {
+        let Some(seen) = self.rules.get(identity) else { return (None, None) };
+        (Some(rfc3339(seen.since)), seen.last.map(rfc3339))
+    }
+
+    /// Writes down what is new.
+    pub(super) fn write(&mut self) -> Result<()> {
+        if !self.unwritten {
+            return Ok(());
+        }
+        self.forget();
+        let mut rules: Vec<(&Identity, &Seen)> = self.rules.iter().collect();
+        rules.sort_by_key(|(identity, _)| *identity);
+        let written: Vec<Written> =
+            rules.into_iter().map(|(identity, seen)| Written::of(identity, *seen)).collect();
+        let text = serde_json::to_vec(&written).context("writing the usage of rules down")?;
+        replace(&self.file, &text).with_context(|| format!("writing {}", self.file.display()))?;
+        self.unwritten = false;
+        Ok(())
+    }
+
+    /// Forgets of the rules that hold no longer those that went first, where they are too many.
+    fn forget(&mut self) {
+        let newest = self.rules.values().map(|seen| seen.held).max().unwrap_or_default();
+        let mut gone: Vec<u64> =
+            self.rules.values().map(|seen| seen.held).filter(|held| *held < newest).collect();
+        if gone.len() > KEPT {
+            gone.sort_unstable();
+            let oldest = gone[gone.len() - KEPT];
+            self.rules.retain(|_, seen| seen.held >= oldest);
+        }
+    }
+}
+
+impl Firewall {
+    /// Looks at which rules have let packets in since it was looked last, and writes that down. To be called once a minute,
+    /// after each change and before the end.
+    pub fn note_usage(&mut self) {
+        let noted = self.look_at_usage().and_then(|()| self.usage.write());
+        if let Err(error) = noted {
+            tracing::warn!("which rules are used is not written down: {error:#}");
+        }
+    }
+
+    /// The same without writing.
+    pub(super) fn look_at_usage(&mut self) -> Result<()> {
+        let packets = self.datapath.counters()?.rules;
+        self.look_at(&packets);
+        Ok(())
+    }
+
+    /// Looks at counters that were read already.
+    pub(super) fn look_at(&mut self, packets: &[u64]) {
+        let memory = &self.memory;
+        let live: std::collections::BTreeSet<u32> = memory.counters.live().collect();
+        let all = (0..).map_while(|counter| Some((counter, memory.counters.label(counter)?)));
+        let all = all.map(|(counter, identity)| {
+            let before = memory.counted_before.get(&counter).copied().unwrap_or_default();
+            let now = packets.get(counter as usize).copied().unwrap_or_default();
+            (identity, now.wrapping_sub(before), live.contains(&counter))
+        });
+        self.usage.look(SystemTime::now(), all);
+    }
+}
+
+impl Written {
+    fn of(identity: &Identity, Seen { since, last, packets, held }: Seen) -> Self {
+        let rule = match identity.clone() {
+            Identity::Rule { target, transport, first, last, rows } => {
+                Named::Rule { target, transport: transport.name().to_owned(), first, last, rows }
+            }
+            Identity::Allow { name, definition } => Named::Allow { allow: name, definition },
+        };
+        Self { rule, since, last, packets, held }
+    }
+
+    fn read(self) -> Result<(Identity, Seen)> {
+        let identity = match self.rule {
+            Named::Rule { target, transport, first, last, rows } => {
+                let known = PortTransport::ALL.into_iter().find(|known| known.name() == transport);
+                let transport = known.with_context(|| format!("the transport `{transport}`"))?;
+                Identity::Rule { target, transport, first, last, rows }
+            }
+            Named::Allow { allow, definition } => Identity::Allow { name: allow, definition },
+        };
+        let Self { since, last, packets, held, .. } = self;
+        Ok((identity, Seen { since, last, packets, held }))
+    }
+}
+
+fn read(file: &Path) -> Result<HashMap<Identity, Seen>> {
+    let text = match fs::read(file) {
+        Ok(text) => text,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(HashMap::new()),
+        Err(error) => return Err(error.into()),
+    };
+    serde_json::from_slice::<Vec<Written>>(&text)?.into_iter().map(Written::read).collect()
+}
+
+fn seconds(time: SystemTime) -> u64 {
+    time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
+}
+
+fn rfc3339(seconds: u64) -> String {
+    humantime::format_rfc3339_seconds(UNIX_EPOCH + Duration::from_secs(seconds)).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+    use lyncwall_common::abi::PortTransport;
+
+    use super::Usage;
+    use crate::policy::Identity;
+
+    fn rule(port: u16) -> Identity {
+        let (target, rows) = ("host".to_owned(), vec!["server.01".to_owned()]);
+        Identity::Rule { target, transport: PortTransport::Tcp, first: port, last: port, rows }
+    }
+
+    fn at(minutes: u64) -> SystemTime {
+        UNIX_EPOCH + Duration::from_secs(60 * minutes)
+    }
+
+    /// What is said of a rule, both in minutes since 1970.
+    fn told(usage: &Usage, identity: &Identity) -> (Option<u64>, Option<u64>) {
+        let minutes = |text: Option<String>| {
+            let time = humantime::parse_rfc3339(&text?).expect("a time");
+            Some(time.duration_since(UNIX_EPOCH).expect("after 1970").as_secs() / 60)
+        };
+        let (since, last) = usage.of(identity);
+        (minutes(since), minutes(last))
+    }
+
+    #[test]
+    fn a_rule_is_silent_since_its_counter_moved_last() {
+        let directory = std::env::temp_dir().join(format!("lyncwall-usage-{}", std::process::id()));
+        let (https, sip, gone) = (rule(443), rule(5061), rule(80));
+        let allow = Identity::Allow { name: "vrrp".to_owned(), definition: u64::MAX };
+        let mut usage = Usage::open(&directory);
+        usage.look(at(1), [(&https, 0, true), (&sip, 7, true), (&allow, 0, true), (&gone, 3, false)]);
+        assert_eq!(told(&usage, &https), (Some(1), None));
+        assert_eq!(
+            told(&usage, &sip),
+            (Some(1), Some(1)),
+            "it was counted for by an agent that kept no times"
+        );
+        assert_eq!(told(&usage, &gone), (None, None), "it does not hold");
+        usage.look(at(2), [(&https, 1, true), (&sip, 7, true), (&allow, 0, true)]);
+        usage.look(at(9), [(&https, 1, true), (&sip, 9, false), (&allow, 0, true)]);
+        assert_eq!(told(&usage, &https), (Some(1), Some(2)));
+        assert_eq!(told(&usage, &sip), (Some(1), Some(9)), "it went with packets that no look had seen");
+        usage.write().expect("a file");
+
+        // The next agent finds the same maps; after a boot they are new.
+        let mut usage = Usage::open(&directory);
+        usage.look(at(20), [(&https, 1, true), (&allow, 0, true)]);
+        assert_eq!(told(&usage, &https), (Some(1), Some(2)));
+        assert_eq!(told(&usage, &allow), (Some(1), None));
+        usage.begin_again();
+        usage.look(at(30), [(&https, 1, true), (&allow, 0, true)]);
+        assert_eq!(told(&usage, &https), (Some(1), Some(30)), "the counter began again and moved");
+        usage.begin_again();
+        usage.look(at(40), [(&https, 0, true)]);
+        assert_eq!(told(&usage, &https), (Some(1), Some(30)), "it began again and did not move");
+
+        std::fs::write(directory.join(super::FILE), "{").expect("damage");
+        assert_eq!(told(&Usage::open(&directory), &https), (None, None));
+        std::fs::remove_dir_all(&directory).expect("no directory");
+    }
+
+    #[test]
+    fn of_rules_that_went_only_the_latest_are_remembered() {
+        let directory = std::env::temp_dir().join(format!("lyncwall-usage-many-{}", std::process::id()));
+        let mut usage = Usage::open(&directory);
+        for port in 1..=6000 {
+            usage.look(at(u64::from(port)), [(&rule(port), 0, true)]);
+        }
+        usage.write().expect("a file");
+        let usage = Usage::open(&directory);
+        let known: Vec<u16> = (1..=6000).filter(|port| usage.of(&rule(*port)).0.is_some()).collect();
+        assert_eq!(known, (6000 - super::KEPT as u16..=6000).collect::<Vec<_>>());
+        std::fs::remove_dir_all(&directory).expect("no directory");
+    }
+}
