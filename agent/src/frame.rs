@@ -117,30 +117,30 @@ mod tests {
     use std::net::IpAddr;
 
     use lyncwall_common::abi::PortTransport;
-    use lyncwall_common::parse::{Headers, Parsed, parse};
+    use lyncwall_common::parse::{Headers, parse};
 
     use super::{ACK, Payload, SYN, build};
 
-    fn read(from: &str, to: &str, payload: Payload, vlan: &[u16]) -> (Parsed, Headers) {
+    fn read(from: &str, to: &str, payload: Payload, vlan: &[u16]) -> Headers {
         let [from, to] = [from, to].map(|address| address.parse::<IpAddr>().expect("an address"));
         let frame = build(from, to, payload, vlan).expect("a frame");
         let mut headers = Headers::UNREAD;
-        (parse(&frame[..], &mut headers), headers)
+        let _kind = parse(&frame[..], &mut headers);
+        headers
     }
 
     #[test]
     fn the_programs_parser_reads_what_is_built() {
-        let (_, headers) =
-            read("192.0.2.1", "198.51.100.1", Payload::Tcp(40_000, 5061, SYN | ACK), &[7, 100]);
+        let headers = read("192.0.2.1", "198.51.100.1", Payload::Tcp(40_000, 5061, SYN | ACK), &[7, 100]);
         assert_eq!(headers.ports, Some(PortTransport::Tcp));
         assert_eq!((headers.source_port.number(), headers.destination_port.number()), (40_000, 5061));
         assert_eq!((headers.flags, headers.vlan.map(|tag| tag & 0xfff)), (SYN | ACK, [7, 100]));
-        let (_, headers) = read("2001:db8::1", "2001:db8::2", Payload::Udp(500, 3478), &[]);
+        let headers = read("2001:db8::1", "2001:db8::2", Payload::Udp(500, 3478), &[]);
         assert_eq!(headers.ports, Some(PortTransport::Udp));
         assert_eq!(headers.destination_port.number(), 3478);
-        let (_, headers) = read("2001:db8::1", "ff02::1", Payload::Icmp([134, 0], [0; 4]), &[]);
+        let headers = read("2001:db8::1", "ff02::1", Payload::Icmp([134, 0], [0; 4]), &[]);
         assert_eq!((headers.protocol, headers.flags), (58, 134));
-        let (_, headers) = read("192.0.2.1", "224.0.0.18", Payload::Other(112), &[]);
+        let headers = read("192.0.2.1", "224.0.0.18", Payload::Other(112), &[]);
         assert_eq!(headers.protocol, 112);
     }
 }

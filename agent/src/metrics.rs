@@ -14,7 +14,7 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
-use crate::api::{Counters, RuleCount, Status};
+use crate::api::{Counters, InterfaceCount, RuleCount, Status};
 use crate::config::Mode;
 use crate::firewall::{ChangeKind, ChangeResult, Changes};
 
@@ -128,6 +128,14 @@ impl Snapshot {
             "lyncwall_rule_packets",
             "Packets that a rule of a role, or an allow rule, let in",
             rules.iter().map(|rule| (rule.labels(), rule.packets)),
+        )?;
+        let by_action = |on: &InterfaceCount| [("pass", on.passed), ("drop", on.dropped)];
+        families.counter(
+            "lyncwall_interface_packets",
+            "Packets judged, by the interface they came in by and by what became of them",
+            counters.interfaces.iter().flat_map(|on| {
+                by_action(on).map(|(action, n)| (vec![("interface", &*on.name), ("action", action)], n))
+            }),
         )
     }
 
@@ -158,6 +166,11 @@ impl Snapshot {
             "lyncwall_events_lost",
             "Drops that got no event, because of the rate limit or a full buffer",
             one(counters.events_lost),
+        )?;
+        families.counter(
+            "lyncwall_captures_lost",
+            "Drops that were to be captured and were not, because of the rate limit or a full buffer",
+            one(counters.captures_lost),
         )?;
         families.counter(
             "lyncwall_fragments_lost",

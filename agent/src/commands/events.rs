@@ -84,7 +84,7 @@ pub(super) fn action(event: &Event) -> &str {
 }
 
 /// Who to whom, with VLANs, and what that would have been.
-pub(super) fn summary(event: &Event) -> String {
+pub(crate) fn summary(event: &Event) -> String {
     let tags: String = event.vlan.iter().map(|vlan| format!("vlan {vlan} ")).collect();
     let service = event.service.as_ref().map(|service| format!("  {service}")).unwrap_or_default();
     format!("{tags}{}{service}", packet(event))

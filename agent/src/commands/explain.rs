@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::Args;
-use lyncwall::api::{Explain, Explained, ExplainedGroup, ExplainedRow, Explanation, Status};
+use lyncwall::api::{Event, Explain, Explained, ExplainedGroup, ExplainedRow, Explanation, Status};
 use lyncwall::client::Client;
 use lyncwall::problem::Problem;
 use serde::Serialize;
@@ -138,41 +138,61 @@ async fn packets(path: &std::path::Path, options: &Options, client: &Client, out
 }
 
 /// One verdict with all that is known of it.
-pub(crate) fn show(explanation: &Explanation, output: &Output) -> Result<()> {
-    let event = &explanation.event;
+fn show(explanation: &Explanation, output: &Output) -> Result<()> {
     let mut table = Table::plain();
-    let mut say = |name: &str, text: String| table.row([name.to_owned(), text]);
+    for (name, text) in facts(explanation) {
+        table.row([name.to_owned(), text]);
+    }
+    output.section(&summary(&explanation.event), &table)
+}
+
+/// All that is known of a verdict but the packet itself: what it is of, and the fact.
+pub(crate) fn facts(explanation: &Explanation) -> Vec<(&'static str, String)> {
+    let event = &explanation.event;
+    let mut facts = Vec::new();
     let done = match (&*event.action, &*explanation.judged) {
-        ("pass", "drop") => "passes, and would be dropped if enforced".to_owned(),
-        ("pass", _) => "passes".to_owned(),
-        _ => "is dropped".to_owned(),
+        ("pass", "drop") => "passes, and would be dropped if enforced",
+        ("pass", _) => "passes",
+        _ => "is dropped",
     };
-    say("verdict", format!("{done}: {}. {}", event.reason, explanation.meaning));
+    facts.push(("verdict", format!("{done}: {}. {}", event.reason, explanation.meaning)));
     let vlan: String = event.vlan.iter().map(|id| format!(", VLAN {id}")).collect();
     let zone = event.zone.as_ref().map(|zone| format!(", zone {zone}")).unwrap_or_default();
-    say("comes in by", format!("{}{vlan}{zone}", event.interface));
+    facts.push(("comes in by", format!("{}{vlan}{zone}", event.interface)));
+    let roles = explanation.roles.join(", ");
     match &event.target {
-        Some(target) if explanation.roles.is_empty() => say("goes to", target.clone()),
-        Some(target) => say("goes to", format!("{target}: {}", explanation.roles.join(", "))),
-        None if event.protocol.is_some() => say("goes to", "no target".to_owned()),
+        Some(target) if roles.is_empty() => facts.push(("goes to", target.clone())),
+        Some(target) => facts.push(("goes to", format!("{target}: {roles}"))),
+        None if event.protocol.is_some() => facts.push(("goes to", "no target".to_owned())),
         None => {}
     }
-    if let Some(allow) = &explanation.allow {
-        say("rule", format!("[[allow]] {allow}"));
-    }
+    facts.extend(explanation.allow.iter().map(|name| ("rule", format!("[[allow]] {name}"))));
     if let Some(rule) = &explanation.rule {
-        let from = if rule.groups.is_empty() {
-            "anybody".to_owned()
-        } else {
-            rule.groups.iter().map(group).collect::<Vec<_>>().join(" and ")
-        };
-        say("rule", format!("{} {}, open to {from}", rule.transport, rule.ports));
-        rule.rows.iter().for_each(|row| printed("row", row, &mut say));
+        let groups: Vec<String> = rule.groups.iter().map(group).collect();
+        let from = if groups.is_empty() { "anybody".to_owned() } else { groups.join(" and ") };
+        facts.push(("rule", format!("{} {}, open to {from}", rule.transport, rule.ports)));
+        rule.rows.iter().for_each(|row| printed("row", row, &mut facts));
     }
-    explanation.elsewhere.iter().for_each(|row| printed("not opened", row, &mut say));
-    explanation.notes.iter().for_each(|note| say("note", note.clone()));
-    say("generation", explanation.generation.to_string());
-    output.section(&summary(event), &table)
+    explanation.elsewhere.iter().for_each(|row| printed("not opened", row, &mut facts));
+    facts.extend(explanation.notes.iter().map(|note| ("note", note.clone())));
+    facts.push(("generation", explanation.generation.to_string()));
+    facts
+}
+
+/// The question that an event answers.
+pub(crate) fn question(event: &Event) -> Explain {
+    Explain {
+        interface: Some(event.interface.clone()),
+        frame: None,
+        from: event.source.clone(),
+        to: event.destination.clone(),
+        protocol: event.protocol.clone(),
+        port: event.destination_port,
+        source_port: event.source_port,
+        tcp_flags: event.tcp_flags.clone(),
+        icmp: event.icmp,
+        vlan: event.vlan.clone(),
+    }
 }
 
 fn group(group: &ExplainedGroup) -> String {
@@ -181,18 +201,18 @@ fn group(group: &ExplainedGroup) -> String {
     format!("{}{holds}, {matches}", group.name)
 }
 
-fn printed(name: &str, row: &ExplainedRow, say: &mut impl FnMut(&str, String)) {
+fn printed(name: &'static str, row: &ExplainedRow, facts: &mut Vec<(&'static str, String)>) {
     let why = row.why.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
-    say(name, format!("{} {}{why}", row.id, row.service));
+    facts.push((name, format!("{} {}{why}", row.id, row.service)));
     if row.printed.is_empty() {
         return;
     }
-    say("printed", row.table.clone());
+    facts.push(("printed", row.table.clone()));
     let titles: BTreeSet<&str> = row.printed.iter().map(|printed| &*printed.title).collect();
     for title in titles {
         let places = row.printed.iter().filter(|printed| printed.title == title);
         let lines: Vec<String> =
             places.map(|printed| format!("{} line {}", printed.language, printed.line)).collect();
-        say("", format!("{title}: {}", lines.join(", ")));
+        facts.push(("", format!("{title}: {}", lines.join(", "))));
     }
 }

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result};
 use clap::Args;
 use crossterm::event::{Event as Input, EventStream, KeyEventKind};
-use lyncwall::api::{Counters, Status};
+use lyncwall::api::{Counters, Explain, Explained, Status};
 use lyncwall::client::Client;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
@@ -83,7 +83,7 @@ async fn show(options: &Options, client: &Client, first: (Status, Counters)) -> 
     let mut input = EventStream::new();
     let (sender, mut news) = mpsc::channel(QUEUE);
     tokio::spawn(look_again(client.clone(), Duration::from_secs(options.interval), sender.clone()));
-    tokio::spawn(hear_of_drops(client.clone(), sender));
+    tokio::spawn(hear_of_drops(client.clone(), sender.clone()));
     loop {
         terminal.draw(|frame| screen::draw(frame, &model, style))?;
         tokio::select! {
@@ -92,7 +92,12 @@ async fn show(options: &Options, client: &Client, first: (Status, Counters)) -> 
                     Some(Action::Quit) => return Ok(()),
                     Some(Action::Suspend) => terminal.suspend()?,
                     Some(Action::Redraw) => terminal.refresh()?,
-                    Some(action) => model.press(action),
+                    Some(action) => {
+                        model.press(action);
+                        if let Some((drop, question)) = model.asks() {
+                            tokio::spawn(ask(client.clone(), drop, question, sender.clone()));
+                        }
+                    }
                     None => {}
                 },
                 // The next draw asks for the size.
@@ -118,6 +123,15 @@ async fn show(options: &Options, client: &Client, first: (Status, Counters)) -> 
 
 /// SIGCONT, which tokio has no name for.
 const CONT: i32 = nix::libc::SIGCONT;
+
+/// Asks what the program would make of a drop now.
+async fn ask(client: Client, drop: u64, question: Explain, news: mpsc::Sender<News>) {
+    let answer = client.post::<Explained>("/v1/explain", &question).await;
+    let told = answer.map(|explained| explained.verdicts.into_iter().next());
+    let told = told.map_err(|error| format!("{error:#}"));
+    // Nobody may be looking any more.
+    news.send(News::Explained(drop, Box::new(told))).await.ok();
+}
 
 /// Looks again and again, whatever becomes of the agent, until nobody listens.
 async fn look_again(client: Client, interval: Duration, news: mpsc::Sender<News>) {

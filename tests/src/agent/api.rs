@@ -163,7 +163,15 @@ impl Api {
     /// # Errors
     /// As [`Api::status`].
     pub fn events(&self) -> Result<Events<'_>> {
-        let lines = self.runtime.block_on(self.client.lines("/v1/events"))?;
+        self.events_where("")
+    }
+
+    /// Events from now on that some parameters ask for, as `reason=closed&port=5061`.
+    ///
+    /// # Errors
+    /// As [`Api::status`].
+    pub fn events_where(&self, query: &str) -> Result<Events<'_>> {
+        let lines = self.runtime.block_on(self.client.lines(&format!("/v1/events?{query}")))?;
         Ok(Events { api: self, lines })
     }
 }

@@ -1,3 +1,5 @@
 //! What people see of packets: explanations, events, captured drops, log lines.
 
+mod capture;
+mod events;
 mod explain;

@@ -5,11 +5,12 @@ mod rows;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::time::Instant;
 
-use lyncwall::api::{Counters, Event, RuleCount, Status};
+use lyncwall::api::{Counters, Event, Explain, Explanation, RuleCount, Status};
 use lyncwall::config::Mode;
 use lyncwall_common::reason::{Action, Reason};
 
 use super::keys::Action as Key;
+use crate::commands::explain::question;
 pub(super) use rows::{Column, Row, Subject, Value};
 
 /// Samples that the sparklines show at most.
@@ -27,6 +28,8 @@ pub(super) enum News {
     Gone(String),
     /// A drop, or what would have been one.
     Drop(Box<Event>),
+    /// What the program would make of the drop with this number now, or why that cannot be said.
+    Explained(u64, Box<Result<Option<Explanation>, String>>),
     /// So many drops were not told, as they came too fast.
     Lost(u64),
 }
@@ -156,6 +159,10 @@ pub(super) struct Model {
     pub(super) paused: bool,
     selected: Option<Subject>,
     pub(super) detail: Option<Detail>,
+    /// The drop that was opened, until it is explained.
+    opened: Option<u64>,
+    /// That it is to be explained.
+    asked: Option<(u64, Explain)>,
     pub(super) help: bool,
 }
 
@@ -184,6 +191,8 @@ impl Model {
             paused: false,
             selected: None,
             detail: None,
+            opened: None,
+            asked: None,
             help: false,
         }
     }
@@ -200,6 +209,7 @@ impl Model {
             }
             News::Drop(event) if !self.paused => self.drop(*event),
             News::Lost(lost) if !self.paused => self.lost += lost,
+            News::Explained(drop, told) => self.explained(drop, *told),
             News::Drop(_) | News::Lost(_) => {}
         }
     }
@@ -220,6 +230,11 @@ impl Model {
                 history.pop_front();
             }
         }
+    }
+
+    /// What is to be asked of the agent, once.
+    pub(super) fn asks(&mut self) -> Option<(u64, Explain)> {
+        self.asked.take()
     }
 
     fn drop(&mut self, event: Event) {
@@ -337,7 +352,14 @@ impl Model {
             Key::Enter => {
                 let rows = self.rows();
                 let subject = self.selected(&rows).map(|place| rows[place].subject.clone());
-                self.detail = subject.map(|subject| self.explanation(&subject));
+                self.detail = subject.as_ref().map(|subject| self.explanation(subject));
+                self.opened = None;
+                if let Some(Subject::Drop(number)) = subject
+                    && let Some(event) = self.dropped_as(number)
+                {
+                    self.asked = event.protocol.is_some().then(|| (number, question(event)));
+                    self.opened = Some(number);
+                }
             }
             Key::Escape if self.detail.is_some() || self.help => (self.detail, self.help) = (None, false),
             Key::Escape => {

@@ -2,12 +2,12 @@
 
 use std::cmp::Ordering;
 
-use lyncwall::api::{Event, RuleCount};
+use lyncwall::api::{Event, Explanation, RuleCount};
 use lyncwall_common::reason::Reason;
 use ratatui::layout::Constraint;
 
 use super::{Detail, Model, Pane, Sampled, action, port_key, reason_key, rule_key, rule_name, rule_ports};
-use crate::commands::events;
+use crate::commands::{events, explain};
 
 /// A column of a list.
 pub(in super::super) struct Column {
@@ -261,7 +261,47 @@ impl Model {
             .collect()
     }
 
-    /// What is known of what a row is about. This is where an answer of the agent would be put: what it says of a packet.
+    /// The drop with this number, while it is in the list.
+    pub(super) fn dropped_as(&self, number: u64) -> Option<&Event> {
+        self.drops.iter().find(|(known, _)| *known == number).map(|(_, event)| event)
+    }
+
+    /// Takes the program's own answer over a drop, where that is still what is looked at.
+    pub(super) fn explained(&mut self, drop: u64, told: Result<Option<Explanation>, String>) {
+        let event = self.dropped_as(drop).cloned();
+        let (Some(detail), Some(event), Some(opened)) = (&mut self.detail, event, self.opened) else {
+            return;
+        };
+        if opened != drop {
+            return;
+        }
+        match told {
+            Ok(Some(explanation)) => {
+                detail.lines = vec![
+                    line(
+                        "time",
+                        format!(
+                            "{}, {} for {}",
+                            events::clock(event.time),
+                            events::action(&event),
+                            event.reason
+                        ),
+                    ),
+                    line("packet", format!("{}, {} bytes", events::summary(&event), event.length)),
+                ];
+                let facts = explain::facts(&explanation).into_iter();
+                detail
+                    .lines
+                    .extend(facts.map(|(name, fact)| {
+                        line(if name == "verdict" { "verdict now" } else { name }, fact)
+                    }));
+            }
+            Ok(None) => {}
+            Err(why) => detail.lines.push(line("verdict now", why)),
+        }
+    }
+
+    /// What is known of what a row is about; of a drop, until the agent has told more of it.
     pub(super) fn explanation(&self, subject: &Subject) -> Detail {
         match subject {
             Subject::Reason(reason, action) => self.about_reason(reason, action),
@@ -277,8 +317,8 @@ impl Model {
                 let title = format!("Drops of {source} (sampled)");
                 self.about_sampled(title, sampled, |event| event.source.as_ref() == Some(source))
             }
-            Subject::Drop(number) => match self.drops.iter().find(|(known, _)| known == number) {
-                Some((_, event)) => about_drop(event),
+            Subject::Drop(number) => match self.dropped_as(*number) {
+                Some(event) => about_drop(event),
                 None => {
                     Detail { title: "A drop that is no longer in the list".to_owned(), lines: Vec::new() }
                 }

@@ -88,6 +88,8 @@ pub(in super::super) fn counters(allowed: u64, rdp: u64, smb: u64) -> Counters {
         reasons: vec![reason("allowed", "pass", allowed), reason("closed", "drop", rdp + smb)],
         rules: vec![rule("80", 0), rule("443", allowed)],
         ports: vec![port(3389, rdp), port(445, smb)],
+        interfaces: Vec::new(),
+        captures_lost: 0,
         events_lost: 0,
         fragments_lost: 0,
     };
@@ -102,6 +104,9 @@ pub(in super::super) fn drop_of(source: &str, port: u16, reason: &str) -> Event 
         action: "drop".to_owned(),
         reason: reason.to_owned(),
         interface: "eth0".to_owned(),
+        zone: None,
+        target: None,
+        rule: None,
         vlan: Vec::new(),
         ether_type: None,
         source: Some(source.to_owned()),
@@ -113,6 +118,7 @@ pub(in super::super) fn drop_of(source: &str, port: u16, reason: &str) -> Event 
         tcp_flags: Some("SYN".to_owned()),
         icmp: None,
         length: 74,
+        note: None,
     }
 }
 
