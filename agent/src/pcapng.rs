@@ -5,7 +5,6 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use pcap_file::DataLink;
 use pcap_file::pcapng::PcapNgBlock as _;
 use pcap_file::pcapng::PcapNgWriter;
 use pcap_file::pcapng::blocks::enhanced_packet::{EnhancedPacketBlock, EnhancedPacketOption};
@@ -13,11 +12,12 @@ use pcap_file::pcapng::blocks::interface_description::{
     InterfaceDescriptionBlock, InterfaceDescriptionOption,
 };
 use pcap_file::pcapng::blocks::section_header::{SectionHeaderBlock, SectionHeaderOption};
+use pcap_file::{DataLink, Endianness};
 
 /// Timestamps are in units of 10 to the minus this many seconds.
 const NANOSECONDS: u8 = 9;
 
-/// Makes the bytes of a file.
+/// Makes the bytes of a file, in the byte order of this machine.
 pub struct Pcapng {
     writer: PcapNgWriter<Vec<u8>>,
     interfaces: HashMap<String, u32>,
@@ -32,6 +32,7 @@ impl Pcapng {
     pub fn new(snap: u32) -> Result<Self> {
         let name = concat!("lyncwall ", env!("CARGO_PKG_VERSION"));
         let section = SectionHeaderBlock {
+            endianness: Endianness::native(),
             options: vec![SectionHeaderOption::UserApplication(Cow::Borrowed(name))],
             ..SectionHeaderBlock::default()
         };

@@ -111,6 +111,8 @@ struct Blocks<'a> {
 impl Blocks<'_> {
     /// The type of an enhanced packet block (draft-ietf-opsawg-pcapng, 4.3).
     const PACKET: u32 = 6;
+    /// Longer than any packet with its comment, in bytes.
+    const LONGEST: usize = 1 << 20;
 
     /// Takes some bytes; false where there is no more room.
     fn write(&mut self, piece: &[u8]) -> Result<bool> {
@@ -118,7 +120,10 @@ impl Blocks<'_> {
         // Each block begins with its type and its length, in the byte order of the machine that wrote it: this one.
         while let Some(([kind, length], _)) = self.rest.as_chunks::<4>().0.split_first_chunk::<2>() {
             let (kind, length) = (u32::from_ne_bytes(*kind), u32::from_ne_bytes(*length) as usize);
-            anyhow::ensure!(length >= 12, "the agent sent a block of {length} bytes");
+            anyhow::ensure!(
+                (12..=Self::LONGEST).contains(&length),
+                "the agent sent a block of {length} bytes"
+            );
             if self.rest.len() < length {
                 break;
             }
