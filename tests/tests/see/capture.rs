@@ -88,13 +88,12 @@ fn it_streams_to_tcpdump_and_ends_with_it() {
     let mut capture =
         capture.args(["capture", "-w", "-", "-s", "64"]).stdout(Stdio::piped()).spawn().expect("a capture");
     let stream = capture.stdout.take().expect("a pipe");
-    let mut tcpdump = std::process::Command::new("tcpdump");
-    let mut tcpdump = tcpdump
-        .args(["-n", "-l", "-c", "2", "-r", "-", "udp port 5060"])
-        .stdin(stream)
-        .stdout(listing)
-        .spawn()
-        .expect("tcpdump");
+    // The command would keep the other end of the pipe.
+    let mut tcpdump = {
+        let mut command = std::process::Command::new("tcpdump");
+        command.args(["-n", "-l", "-c", "2", "-r", "-", "udp port 5060"]).stdin(stream).stdout(listing);
+        command.spawn().expect("tcpdump")
+    };
     wait_until_capturing(&agent, 1);
     let wire = FrameSocket::open(&scene.pair.client, Pair::CLIENT_LINK).expect("a socket");
     // Another one has to wait, and the first goes on.
