@@ -313,7 +313,7 @@ pub(crate) fn stamp(map: &Array<FlowPorts>, transport: PortTransport, port: NetP
 /// reads. `what.captured` is at most the length of the frame.
 #[inline(always)]
 pub(crate) fn output(context: Context<'_>, map: &PerfEventArray<Captured>, what: &mut Captured) -> bool {
-    let flags = u64::from(what.captured) << 32 | u64::from(BPF_F_CURRENT_CPU);
+    let flags = u64::from(what.captured) << 32 | BPF_F_CURRENT_CPU;
     let (map, size) = (core::ptr::from_ref(map).cast_mut().cast(), size_of::<Captured>() as u64);
     let what = core::ptr::from_mut(what).cast();
     // SAFETY: the context that the kernel handed in, a map, and as many bytes as there are behind the pointer. The upper half of

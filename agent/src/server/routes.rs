@@ -229,7 +229,7 @@ async fn status(State(daemon): State<Daemon>) -> Answer<api::Status> {
 /// Counts since the maps were made.
 #[utoipa::path(get, path = "/v1/counters", responses((status = 200, description = "Counts, in packets", body = api::Counters), Refused))]
 async fn counters(State(daemon): State<Daemon>) -> Answer<api::Counters> {
-    Ok(Json(daemon.with(|firewall| firewall.counters()).await?))
+    Ok(Json(daemon.with(Firewall::counters).await?))
 }
 
 /// What a change would do.

@@ -16,9 +16,9 @@ pub struct Event {
     pub ifindex: u32,
     /// Length of the frame in bytes.
     pub length: u32,
-    /// [`Reason`](crate::reason::Reason).
+    /// [`Reason`].
     pub reason: u8,
-    /// [`Action`](crate::reason::Action): audit mode reports what it would have dropped.
+    /// [`Action`]: audit mode reports what it would have dropped.
     pub action: u8,
     /// The slot that judged.
     pub slot: u8,
@@ -53,9 +53,9 @@ pub struct Captured {
     pub ifindex: u32,
     /// Length of the frame in bytes.
     pub length: u32,
-    /// [`Reason`](crate::reason::Reason).
+    /// [`Reason`].
     pub reason: u8,
-    /// [`Action`](crate::reason::Action): audit mode captures what it would have dropped.
+    /// [`Action`]: audit mode captures what it would have dropped.
     pub action: u8,
     /// The slot that judged.
     pub slot: u8,

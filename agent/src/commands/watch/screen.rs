@@ -191,10 +191,10 @@ fn remark(model: &Model) -> Line<'static> {
     let would = model.would_have_dropped();
     match model.pane {
         Pane::Sources | Pane::Drops if model.lost > 0 => {
-            text += &format!("; {} more were not told", model.lost)
+            text += &format!("; {} more were not told", model.lost);
         }
         Pane::Reasons if would > 0 => {
-            text = format!("would-drop: {would} passed in audit mode, enforcing drops them")
+            text = format!("would-drop: {would} passed in audit mode, enforcing drops them");
         }
         _ => {}
     }
