@@ -16,6 +16,7 @@ use super::Style;
 
 /// What becomes of log lines.
 #[derive(Debug, Clone, Copy, Args)]
+#[group(skip)]
 pub(crate) struct Options {
     /// Where log lines go: the journal where systemd connected stderr to it, else stderr.
     #[arg(long, value_name = "WHERE")]
