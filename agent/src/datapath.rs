@@ -17,6 +17,7 @@ mod install;
 mod interfaces;
 mod links;
 mod load;
+mod log;
 mod pinned;
 mod pins;
 mod prefixes;
@@ -34,6 +35,7 @@ use anyhow::{Context as _, Result};
 use aya::Ebpf;
 use aya::maps::{MapData, PerfEventArray, RingBuf};
 use aya::programs::{Program, SchedClassifier, Xdp};
+use aya_log::EbpfLogger;
 use aya_obj::Object;
 use lyncwall_common::abi::{Capture, FLOWS, PortTransport, map, program};
 
@@ -46,6 +48,7 @@ pub use flows::{FlowFill, KnownFlows};
 pub use install::{Hold, LiveGeneration};
 pub use interfaces::Mode;
 pub use links::{Attach, Attached, Examined};
+pub use log::{LogLevel, ProgramLog, TARGET as LOG_TARGET};
 pub use pins::Detached;
 pub use probe::{Answer, Feature, Features, Id as FeatureId, Machine, MemoryLimit};
 
@@ -76,6 +79,7 @@ pub struct Datapath {
     flows: FlowMaps,
     events: Option<RingBuf<MapData>>,
     captures: PerfEventArray<MapData>,
+    lines: Option<EbpfLogger<log::Forward>>,
     /// For what is explained; loaded when that is asked for.
     explainer: Option<Explainer>,
     /// The BPF object, to load that from.
@@ -144,14 +148,15 @@ impl Datapath {
     /// system, another agent in the same directory, pinned maps of another version. A first start that fails leaves
     /// no pins behind.
     pub fn open(object: &[u8], pin_dir: &Path) -> Result<Self> {
-        Self::open_with_room(object, pin_dir, FLOWS)
+        Self::open_with(object, pin_dir, FLOWS, LogLevel::Off)
     }
 
-    /// The same with room for `flows` in each table of flows that is not there yet.
+    /// The same with room for `flows` in each table of flows that is not there yet, and with programs that write these lines into
+    /// the log.
     ///
     /// # Errors
     /// As [`Datapath::open`].
-    pub fn open_with_room(object: &[u8], pin_dir: &Path, flows: u32) -> Result<Self> {
+    pub fn open_with(object: &[u8], pin_dir: &Path, flows: u32, log: LogLevel) -> Result<Self> {
         let parsed = Object::parse(object).context("reading the BPF object")?;
         let features = probe::preflight(pin_dir)?;
 
@@ -159,7 +164,8 @@ impl Datapath {
         let adopted = pins.prepare(&parsed)?;
         let start = Instant::now();
         let hz = probe::ticks_per_second()?;
-        let (mut ebpf, program) = load::load(object, pins.path(), hz, flows)?;
+        let (mut ebpf, program) =
+            load::load(object, pins.path(), hz, flows, log).with_context(|| loading(log))?;
         let load_time = start.elapsed();
         let control = control::Control::take(&mut ebpf)?;
         let mut datapath = Self {
@@ -174,6 +180,7 @@ impl Datapath {
             flows: FlowMaps::take(&mut ebpf)?,
             events: Some(load::take(&mut ebpf, map::EVENTS)?),
             captures: load::take(&mut ebpf, map::CAPTURES)?,
+            lines: log::take(&mut ebpf, log)?,
             explainer: None,
             object: object.to_vec(),
             state: StateMap::take(&mut ebpf)?,
@@ -392,6 +399,17 @@ impl Datapath {
         Events::new(self.events.take().context("the events have a reader already")?)
     }
 
+    /// The lines that the programs write into the log; `None` where none were asked for, and where they have a reader already.
+    ///
+    /// # Panics
+    /// Outside a tokio runtime.
+    ///
+    /// # Errors
+    /// Where the buffer cannot be waited for.
+    pub fn program_log(&mut self) -> Result<Option<ProgramLog>> {
+        self.lines.take().map(ProgramLog::new).transpose()
+    }
+
     /// Dropped packets, from now on and for as long as [`Datapath::go_on_capturing`] says so. There is one reader: whoever opens a
     /// second stream takes them from the first.
     ///
@@ -520,6 +538,14 @@ impl Datapath {
             Some(pins) => pins.remove(),
             None => Ok(Detached::default()),
         }
+    }
+}
+
+/// What is done, for an error.
+fn loading(log: LogLevel) -> String {
+    match log {
+        LogLevel::Off => "loading the programs".to_owned(),
+        level => format!("loading the programs with log lines of level {}", level.name()),
     }
 }
 

@@ -25,7 +25,7 @@ use lyncwall_common::abi::{Generation, TargetTable};
 use serde::{Deserialize, Serialize};
 
 use crate::config::{self, OnExit};
-use crate::datapath::{Attach, Attached, Datapath, Detached, Events, Hold, Mode};
+use crate::datapath::{Attach, Attached, Datapath, Detached, Events, Hold, LogLevel, Mode, ProgramLog};
 use crate::machine;
 use crate::plan::{Machine, Plan, Settings};
 use crate::policy::{Compiled, CounterBook, Input, Locator, TargetInput, compile};
@@ -109,7 +109,8 @@ struct Memory {
 
 impl Firewall {
     /// Loads the program, or adopts what an earlier agent left, and enforces `plan`. `ready` is called before the wire is
-    /// touched, once nothing that can be seen beforehand stands in the way, and may stop the start there.
+    /// touched, once nothing that can be seen beforehand stands in the way, and may stop the start there. `log` says which lines the
+    /// program writes.
     ///
     /// # Errors
     /// [`Problems`] for what the user can mend. Nothing has changed on the wire then: an earlier agent's policy goes on
@@ -119,11 +120,12 @@ impl Firewall {
         object: &[u8],
         pin_dir: &Path,
         store: Store,
+        log: LogLevel,
         ready: impl FnOnce() -> Result<T>,
     ) -> Result<(Self, T)> {
         let looked = machine::look(&plan.config);
         let (machine, ready, mut datapath) =
-            match (looked, Datapath::open_with_room(object, pin_dir, plan.config.flows.size)) {
+            match (looked, Datapath::open_with(object, pin_dir, plan.config.flows.size, log)) {
                 (Ok(machine), Ok(datapath)) => match ready() {
                     Ok(ready) => (machine, ready, datapath),
                     Err(error) => return Err(given_up(datapath, error)),
@@ -262,6 +264,14 @@ impl Firewall {
     /// Where they have a reader already.
     pub fn events(&mut self) -> Result<Events> {
         self.datapath.events()
+    }
+
+    /// The lines that the programs write into the log; `None` where none were asked for.
+    ///
+    /// # Errors
+    /// Where they cannot be waited for.
+    pub fn program_log(&mut self) -> Result<Option<ProgramLog>> {
+        self.datapath.program_log()
     }
 
     /// Services by port, as events are told with.

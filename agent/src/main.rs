@@ -14,7 +14,7 @@ use crate::commands::{
     block, capture, catalogue, check, confirm, detach, doctor, events, explain, mode, preview, roles, show,
     status, switch, usage, watch,
 };
-use crate::output::Output;
+use crate::output::{Output, log};
 
 fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
@@ -22,7 +22,10 @@ fn main() -> ExitCode {
         Err(usage) => return output::usage(&usage),
     };
     let output = Output::new(cli.json);
-    output::log();
+    match &cli.command {
+        Command::Run(options) => log::start(&options.log),
+        _ => log::start(&log::Options::STDERR),
+    }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let done = runtime.map_err(anyhow::Error::from).and_then(|runtime| runtime.block_on(run(cli, &output)));
     output::exit(done)

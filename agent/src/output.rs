@@ -1,5 +1,7 @@
 //! The only place that prints: data on stdout, messages on stderr.
 
+pub(crate) mod log;
+
 use std::cell::Cell;
 use std::fmt;
 use std::io::{self, IsTerminal, Write};
@@ -7,8 +9,6 @@ use std::process::ExitCode;
 
 use lyncwall::problem::Problems;
 use serde::Serialize;
-use tracing_subscriber::EnvFilter;
-use tracing_subscriber::filter::LevelFilter;
 
 /// Ends the program: 0 for done, 1 for the user's mistakes, 2 for anything else. Says what went wrong, once.
 pub(crate) fn exit(done: anyhow::Result<()>) -> ExitCode {
@@ -47,17 +47,6 @@ pub(crate) fn usage(message: &clap::Error) -> ExitCode {
     // Nobody is left to tell when printing this fails.
     message.print().ok();
     if message.use_stderr() { ExitCode::from(1) } else { ExitCode::SUCCESS }
-}
-
-/// Sends log lines to stderr. `RUST_LOG` chooses which; without it those of level INFO and above.
-pub(crate) fn log() {
-    let filter = EnvFilter::builder().with_default_directive(LevelFilter::INFO.into()).from_env_lossy();
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_target(false)
-        .with_ansi(Style::of(&io::stderr()).colour)
-        .with_writer(io::stderr)
-        .init();
 }
 
 /// Prints data in the form that was asked for.

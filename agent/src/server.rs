@@ -84,6 +84,13 @@ impl Daemon {
     /// Outside a tokio runtime.
     pub fn new(mut firewall: Firewall) -> Result<Self> {
         let mut stream = firewall.events()?;
+        if let Some(lines) = firewall.program_log()? {
+            tokio::spawn(async move {
+                if let Err(error) = lines.follow().await {
+                    tracing::error!("no more lines of the program: {error:#}");
+                }
+            });
+        }
         let (events, _) = broadcast::channel(BACKLOG);
         let names = Arc::new(Mutex::new(names(&firewall)));
         let (access, metrics) = (Access::of(firewall.api()), firewall.metrics().to_vec());

@@ -16,8 +16,8 @@ mod zones;
 
 pub use blocked::{BlockRecord, MAX_BLOCKED, Until};
 pub use counters::{
-    Bucket, COUNTER_BLOCK, CounterBlock, CpuRecord, INTERFACE_CELLS, PORT_DROP_BLOCKS, REASONS, RULE_BLOCKS,
-    interface_cell, port_drop_cell,
+    Bucket, COUNTER_BLOCK, CounterBlock, CpuRecord, INTERFACE_CELLS, Lost, PORT_DROP_BLOCKS, REASONS,
+    RULE_BLOCKS, WARNINGS, interface_cell, port_drop_cell,
 };
 pub use events::{Captured, Event, Explained, FragmentKey, FragmentRecord, SNAP_LENGTH};
 pub use flows::{FLOWS, Flow, FlowKeyV4, FlowKeyV6, FlowPorts, FlowState, FlowTimes, LONGEST_FLOW};
@@ -93,6 +93,8 @@ pub mod map {
     pub const EVENTS: &str = "EVENTS";
     /// Perf buffers, one per CPU: [`Captured`](super::Captured) and the bytes of a packet. Not pinned: each agent has its own.
     pub const CAPTURES: &str = "CAPTURES";
+    /// Ring buffer of log lines, made by the crate `aya-log-ebpf`. Not pinned: each agent reads those of the programs it loaded.
+    pub const LOGS: &str = "AYA_LOGS";
     /// The agent's own memory between two agents; the program does not read it.
     pub const STATE: &str = "STATE";
 }
@@ -112,6 +114,9 @@ pub mod program {
     pub const EXPLAIN: &str = "explain";
     /// `u32`: the interface that frames seem to come in by, where the object is loaded for [`EXPLAIN`]; 0 elsewhere.
     pub const EXPLAINED: &str = "EXPLAINED";
+    /// `u8`, of the crate `aya-log-ebpf`: the least severe level of log lines that are written, 1 for errors to 5 for traces, and 0
+    /// for none. Set by the loader; the verifier knows it, and takes lines of other levels out of the programs.
+    pub const LOG_LEVEL: &str = "AYA_LOG_LEVEL";
     /// `u64`: ticks (jiffies) per second of this kernel. Set by the loader.
     pub const HZ: &str = "HZ";
 }

@@ -10,10 +10,10 @@ use lyncwall_common::{
     abi::{
         AllowKey, AllowTable, BlockRecord, Bucket, Captured, Class, Control, CounterBlock, CpuRecord, Event,
         Explained, FLOWS, Flow, FlowKeyV4, FlowKeyV6, FlowPorts, FlowTimes, FragmentKey, FragmentRecord,
-        Generation, Limit, Live, MAX_BLOCKED, MAX_POLICIES, MAX_PREFIXES, MAX_SOURCES, NetPort,
+        Generation, Limit, Live, Lost, MAX_BLOCKED, MAX_POLICIES, MAX_PREFIXES, MAX_SOURCES, NetPort,
         OPENING_SOURCES, OpeningKey, PORT_DROP_BLOCKS, PolicyTable, PortSet, PortTransport, RULE_BLOCKS,
         SLOTS, STATE_BYTES, STATE_ELEMENTS, SourceRecord, SourceV4, SourceV6, Target, TargetTable, Until,
-        VLAN_TABLES, VlanTable, interface_cell, policy_index, port_drop_cell, vlans_index,
+        VLAN_TABLES, VlanTable, WARNINGS, interface_cell, policy_index, port_drop_cell, vlans_index,
     },
     decide::{ICMP_ECHO_RATE, ICMP_ERROR_RATE, Judging, Rate, Rules, Tables},
     fields::{Address, Place},
@@ -93,6 +93,9 @@ fn rehearses() -> bool {
 
 /// Drops of each reason that each CPU reports, per second.
 const EVENT_RATE: u64 = 100;
+
+/// Lines of the log about what is lost that each CPU writes, per second.
+const WARNING_RATE: u64 = 1;
 
 /// Packets that each CPU hands to a capture, per second.
 const CAPTURE_RATE: u64 = 10_000;
@@ -181,23 +184,33 @@ impl<C: Passage> Kernel<C> {
     }
 }
 
-/// Hands a packet to whoever captures; counts it as lost where there is no room.
+/// Hands a packet to whoever captures; counts it as lost where there is no room, and returns false.
 #[inline(always)]
-pub(crate) fn capture(context: Context<'_>, what: &mut Captured) {
-    if !raw::output(context, &CAPTURES, what) {
+pub(crate) fn capture(context: Context<'_>, what: &mut Captured) -> bool {
+    let handed = raw::output(context, &CAPTURES, what);
+    if !handed {
         with_cpu(|cpu| cpu.captures_lost += 1);
     }
+    handed
 }
 
-/// Puts an event, every field of which `fill` sets, into the ring buffer; counts it as lost where that is full.
+/// Puts an event, every field of which `fill` sets, into the ring buffer; counts it as lost where that is full, and returns false.
 #[inline(always)]
-pub(crate) fn send(reason: u8, fill: impl FnOnce(&mut Event)) {
+pub(crate) fn send(reason: u8, fill: impl FnOnce(&mut Event)) -> bool {
     let Some(mut entry) = EVENTS.reserve::<Event>(0) else {
         with_cpu(|cpu| cpu.events_lost[reason as usize] += 1);
-        return;
+        return false;
     };
     fill(raw::event(&mut entry));
     entry.submit(0);
+    true
+}
+
+/// True where this CPU may write one more line of the log about what is lost.
+#[inline(always)]
+pub(crate) fn may_warn() -> bool {
+    PerCpu::of(&CPU, 0)
+        .is_some_and(|cpu| cpu.with(|cpu| cpu.events[WARNINGS].take(now(), HZ.load(), WARNING_RATE)))
 }
 
 #[inline(always)]
@@ -478,6 +491,9 @@ fn add_flow<K>(flows: &LruHashMap<K, Flow>, key: &K, flow: Flow) {
     match flows.insert(key, flow, BPF_NOEXIST.into()) {
         Ok(()) => with_cpu(|cpu| cpu.flows_added += 1),
         Err(error) if error == -EEXIST => {}
-        Err(_) => with_cpu(|cpu| cpu.flows_lost += 1),
+        Err(_) => {
+            with_cpu(|cpu| cpu.flows_lost += 1);
+            once::log_lost(Lost::Flow);
+        }
     }
 }

@@ -4,8 +4,13 @@
 //! What is here is long for the verifier and rare on the wire.
 
 use aya_ebpf::bindings::xdp_md;
+use aya_log_ebpf::{
+    debug,
+    macro_support::{Level, level_enabled},
+    warn,
+};
 use lyncwall_common::{
-    abi::{Captured, Features, NetPort, PortTransport},
+    abi::{Captured, Features, Lost, NetPort, PortTransport},
     decide::{self, Judging},
     fields::Place,
     flow::{self, Carried, Ends},
@@ -26,7 +31,7 @@ use crate::{
 extern "C" fn once_report(context: *mut xdp_md, what: u32, length: u32) -> u32 {
     let context = Context::of_kernel(context);
     let frame = Frame::<false>::of(context);
-    maps::send(what as u8, |event| {
+    let sent = maps::send(what as u8, |event| {
         event.jiffies = now();
         event.ifindex = frame.ifindex();
         event.length = length;
@@ -41,6 +46,10 @@ extern "C" fn once_report(context: *mut xdp_md, what: u32, length: u32) -> u32 {
         }
         event.captured = captured as u8;
     });
+    log_verdict(what, frame.ifindex(), length);
+    if !sent {
+        log_lost(Lost::Event);
+    }
     0
 }
 
@@ -60,7 +69,9 @@ extern "C" fn once_capture(context: *mut xdp_md, what: u32, length: u32, wanted:
     let (time, ifindex) = (monotonic(), frame.ifindex());
     let captured = length.min(wanted);
     let mut what = Captured { time, ifindex, length, reason, action, slot, reserved, captured };
-    maps::capture(context, &mut what);
+    if !maps::capture(context, &mut what) {
+        log_lost(Lost::Capture);
+    }
     0
 }
 
@@ -69,6 +80,54 @@ extern "C" fn once_capture(context: *mut xdp_md, what: u32, length: u32, wanted:
 pub(crate) fn capture(context: Context<'_>, [reason, action, slot]: [u8; 3], length: u32, wanted: u32) {
     once_capture(context.to_kernel(), u32::from_le_bytes([reason, action, slot, 0]), length, wanted);
 }
+
+/// Writes a line of the log; see [`log_verdict`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn once_log_verdict(what: u32, ifindex: u32, length: u32) -> u32 {
+    let [reason, action, ..] = what.to_le_bytes().map(u32::from);
+    debug!(
+        (),
+        target: TARGET,
+        "packet reason={} action={} ifindex={} length={}",
+        reason,
+        action,
+        ifindex,
+        length
+    );
+    0
+}
+
+/// Writes a line of the log about a packet that is reported, where lines of this level are asked for. Where they are not, the
+/// verifier knows it and takes the call out of the program: see `abi::program::LOG_LEVEL`.
+#[inline(always)]
+fn log_verdict(what: u32, ifindex: u32, length: u32) {
+    if level_enabled(Level::Debug) {
+        once_log_verdict(what, ifindex, length);
+    }
+}
+
+/// Writes a line of the log; see [`log_lost`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn once_log_lost(what: u32) -> u32 {
+    if maps::may_warn() {
+        warn!((), target: TARGET, "lost what={}", what);
+    }
+    0
+}
+
+/// Writes a line of the log about something that is lost, where lines of this level are asked for: one a second on each CPU, as
+/// the counters have all of it.
+#[inline(always)]
+pub(crate) fn log_lost(what: Lost) {
+    if level_enabled(Level::Warn) {
+        once_log_lost(what as u32);
+    }
+}
+
+/// The target of all lines.
+const TARGET: &str = "bpf";
 
 /// Looks at IPv4 options; see [`options`].
 #[unsafe(no_mangle)]

@@ -1,10 +1,11 @@
 //! What this kernel has, asked by trying. Versions are no answer: distributions carry features back.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io;
-use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
 
-use anyhow::{Context as _, Error, Result};
+use anyhow::{Context as _, Error, Result, ensure};
 use aya::programs::Xdp;
 use aya_obj::generated::{BPF_F_XDP_HAS_FRAGS, bpf_attach_type, bpf_insn, bpf_prog_type};
 use nix::libc;
@@ -47,6 +48,33 @@ pub fn verified_instructions(program: &Xdp) -> Result<Option<u32>> {
     let text = fs::read_to_string(format!("/proc/self/fdinfo/{descriptor}"))?;
     let count = text.lines().find_map(|line| line.strip_prefix("verified_insns:"));
     Ok(count.map(|count| count.trim().parse()).transpose()?)
+}
+
+/// What the verifier left of a program.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Translated {
+    /// How many instructions.
+    pub instructions: usize,
+    /// The kernel's numbers of the maps that instructions load. The kernel holds on to others as well, those of instructions that the
+    /// verifier took out.
+    pub maps: BTreeSet<u32>,
+}
+
+/// What the verifier left of a loaded program.
+///
+/// # Errors
+/// Where the kernel does not tell.
+pub fn translated(program: BorrowedFd<'_>) -> Result<Translated> {
+    /// A load of 64 bits that the instruction and the next one have in them.
+    const LOAD_IMMEDIATE: u8 = 0x18;
+    /// In the upper half of the second byte: that this is a map, or a place in its values.
+    const MAPS: [u8; 2] = [1, 2];
+    let instructions = sys::translated(program).context("asking for the instructions of a program")?;
+    ensure!(instructions.iter().any(|bytes| bytes[0] != 0), "the kernel does not show instructions");
+    let maps =
+        instructions.iter().filter(|bytes| bytes[0] == LOAD_IMMEDIATE && MAPS.contains(&(bytes[1] >> 4)));
+    let maps = maps.map(|&[_, _, _, _, number @ ..]| u32::from_ne_bytes(number)).collect();
+    Ok(Translated { instructions: instructions.len(), maps })
 }
 
 /// Whether it attaches traffic-control programs by links (tcx; mainline: from 6.6 on).

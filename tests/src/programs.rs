@@ -27,8 +27,8 @@ use crate::traffic::eventually;
 /// Each program with its package, one in a line.
 const LIST: &str = include_str!("../programs.tsv");
 
-/// Where Debian has programs for administrators, which not every `PATH` names.
-const FURTHER_FOLDERS: [&str; 2] = ["/usr/sbin", "/sbin"];
+/// Where Debian has programs for administrators, which not every `PATH` names, and systemd its own.
+const FURTHER_FOLDERS: [&str; 3] = ["/usr/sbin", "/sbin", "/lib/systemd"];
 
 /// A program that runs in a namespace, in the foreground. Dropping it kills it and what it started, as its process
 /// group; after a panic that also prints what it wrote.

@@ -8,7 +8,7 @@ use std::os::unix::process::CommandExt;
 use std::process::Command;
 use std::sync::Arc;
 
-use aya_obj::generated::{bpf_attach_type, bpf_attr, bpf_cmd, bpf_insn, bpf_prog_type};
+use aya_obj::generated::{bpf_attach_type, bpf_attr, bpf_cmd, bpf_insn, bpf_prog_info, bpf_prog_type};
 use nix::libc;
 use nix::sched::{CloneFlags, setns};
 use nix::sys::prctl::set_pdeathsig;
@@ -223,12 +223,45 @@ pub(crate) fn link_create(
     bpf(bpf_cmd::BPF_LINK_CREATE, &mut attr)
 }
 
+/// The instructions of a loaded program, as the verifier left them: eight bytes each. Those that load a map have its number.
+///
+/// # Errors
+/// Those of bpf(2).
+pub(crate) fn translated(program: BorrowedFd<'_>) -> io::Result<Vec<[u8; 8]>> {
+    // SAFETY: plain integers, of which all zeroes are a value.
+    let mut info = unsafe { zeroed::<bpf_prog_info>() };
+    program_info(program, &mut info)?;
+    let mut instructions = vec![[0; 8]; info.xlated_prog_len as usize / 8];
+    // SAFETY: as above.
+    let mut wanted = unsafe { zeroed::<bpf_prog_info>() };
+    wanted.xlated_prog_len = info.xlated_prog_len;
+    wanted.xlated_prog_insns = instructions.as_mut_ptr() as u64;
+    program_info(program, &mut wanted)?;
+    Ok(instructions)
+}
+
+/// Has the kernel fill `info`, with what its pointers ask for, which must live across the call.
+fn program_info(program: BorrowedFd<'_>, info: &mut bpf_prog_info) -> io::Result<()> {
+    // SAFETY: as in `load_program`.
+    let mut attr = unsafe { zeroed::<bpf_attr>() };
+    attr.info.bpf_fd = program.as_raw_fd().cast_unsigned();
+    attr.info.info_len = size_of::<bpf_prog_info>() as u32;
+    attr.info.info = &raw mut *info as u64;
+    call(bpf_cmd::BPF_OBJ_GET_INFO_BY_FD, &mut attr)?;
+    Ok(())
+}
+
 /// A command of bpf(2) that answers with a new descriptor.
 fn bpf(command: bpf_cmd, attr: &mut bpf_attr) -> io::Result<OwnedFd> {
+    let descriptor = call(command, attr)?;
+    // SAFETY: the callers' commands answer with a new descriptor that nobody else owns.
+    Ok(unsafe { OwnedFd::from_raw_fd(descriptor) })
+}
+
+/// Any command of bpf(2).
+fn call(command: bpf_cmd, attr: &mut bpf_attr) -> io::Result<libc::c_int> {
     let length = size_of::<bpf_attr>();
     // SAFETY: `attr` is a whole `bpf_attr`, and the callers' pointers in it live across the call.
     let result = unsafe { libc::syscall(libc::SYS_bpf, command as libc::c_long, &raw mut *attr, length) };
-    let descriptor = check(result as libc::c_int)?;
-    // SAFETY: both commands answer with a new descriptor that nobody else owns.
-    Ok(unsafe { OwnedFd::from_raw_fd(descriptor) })
+    check(result as libc::c_int)
 }

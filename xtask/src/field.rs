@@ -16,7 +16,7 @@ pub(crate) fn programs() -> Vec<Program> {
 /// True where the tests find it: also where only `PATH` of an administrator has it.
 pub(crate) fn is_installed(program: &Program) -> bool {
     program.find().is_some()
-        || ["/usr/sbin", "/sbin"].iter().any(|at| Path::new(at).join(program.name).is_file())
+        || ["/usr/sbin", "/sbin", "/lib/systemd"].iter().any(|at| Path::new(at).join(program.name).is_file())
 }
 
 /// What is missing and the command that brings it; `None` where all is there.

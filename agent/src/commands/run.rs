@@ -14,11 +14,15 @@ use lyncwall::server::{Daemon, Socket, serve};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::check::ConfigOption;
+use crate::output::log;
 
 #[derive(Debug, Args)]
 pub(crate) struct Options {
     #[command(flatten)]
     config: ConfigOption,
+
+    #[command(flatten)]
+    pub(crate) log: log::Options,
 }
 
 pub(crate) async fn run(options: &Options, socket: &Path, pin_dir: &Path, state_dir: &Path) -> Result<()> {
@@ -35,7 +39,9 @@ pub(crate) async fn run(options: &Options, socket: &Path, pin_dir: &Path, state_
     let store = Store::open(state_dir);
     let metrics = plan.config.metrics.clone();
     let (firewall, bound) =
-        Firewall::start(plan, object::require()?, pin_dir, store, || Socket::bind(socket, &metrics))?;
+        Firewall::start(plan, object::require()?, pin_dir, store, options.log.program(), || {
+            Socket::bind(socket, &metrics)
+        })?;
     let status = firewall.status()?;
     tracing::info!(
         generation = status.generation,

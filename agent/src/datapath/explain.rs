@@ -9,6 +9,7 @@ use lyncwall_common::abi::{self, program};
 use lyncwall_common::reason::{Action, Reason};
 
 use super::load;
+use super::log::{self, LogLevel};
 use crate::problem::Problem;
 
 /// The least frame of a test run: an Ethernet header.
@@ -46,6 +47,7 @@ impl Explainer {
             .default_map_pin_directory(pin_dir)
             .override_global(program::HZ, &hz, true)
             .override_global(program::EXPLAINED, &ifindex, true);
+        log::ask_for(&mut loader, LogLevel::Off);
         let mut ebpf = loader.load(object).context("loading the BPF object a second time")?;
         let loaded = load::xdp(&mut ebpf, program::EXPLAIN)?.load();
         loaded.map_err(|error| {

@@ -8,16 +8,25 @@ use aya::programs::{Program, ProgramError, SchedClassifier, Xdp};
 use aya::{Ebpf, EbpfLoader};
 use lyncwall_common::abi::{map, program};
 
+use super::log::{self, LogLevel};
+
 /// Lines of a verifier's log that say why it refused.
 const LOG_LINES: usize = 12;
 
 /// Creates the maps that are not pinned below `pin_dir` yet and pins them there, takes those that are, and loads the
 /// programs. Returns the name of the XDP program that the kernel took. `hz` is in ticks a second, `flows` the room of a table of
-/// flows that is made.
-pub(super) fn load(object: &[u8], pin_dir: &Path, hz: u64, flows: u32) -> Result<(Ebpf, &'static str)> {
+/// flows that is made, `log` which lines the programs write.
+pub(super) fn load(
+    object: &[u8],
+    pin_dir: &Path,
+    hz: u64,
+    flows: u32,
+    log: LogLevel,
+) -> Result<(Ebpf, &'static str)> {
     let mut loader = EbpfLoader::new();
     // Nothing in the object is relocated against the kernel's own types; the verifier alone uses them.
     loader.btf(None).default_map_pin_directory(pin_dir).override_global(program::HZ, &hz, true);
+    log::ask_for(&mut loader, log);
     for name in [map::FLOWS_V4, map::FLOWS_V6] {
         loader.map_max_entries(name, flows);
     }

@@ -14,6 +14,7 @@ use std::sync::atomic::{AtomicU8, AtomicU64};
 use aya::Pod;
 use aya::maps::perf::PerfEventArrayBuffer;
 use aya::maps::{MapData, RingBuf};
+use aya_log::EbpfLogger;
 use aya_obj::generated::{
     bpf_attach_type, bpf_attr, bpf_cmd, bpf_link_info, bpf_link_type, bpf_map_type, bpf_prog_info,
     bpf_prog_type,
@@ -345,6 +346,16 @@ pub(super) fn wait_for_running_programs() -> io::Result<()> {
 pub(super) fn watch(ring: RingBuf<MapData>) -> io::Result<AsyncFd<RingBuf<MapData>>> {
     // SAFETY: the ring owns its descriptor, gives the same one each time, and closes it only when it is dropped.
     let watched = unsafe { AsyncFd::register_with_interest(ring, Interest::READABLE) };
+    watched.map_err(Into::into)
+}
+
+/// The same for the ring buffer of log lines.
+///
+/// # Panics
+/// Outside a tokio runtime.
+pub(super) fn watch_log<T>(lines: EbpfLogger<T>) -> io::Result<AsyncFd<EbpfLogger<T>>> {
+    // SAFETY: as above, of the ring in it.
+    let watched = unsafe { AsyncFd::register_with_interest(lines, Interest::READABLE) };
     watched.map_err(Into::into)
 }
 

@@ -1,9 +1,44 @@
 //! Counters and token buckets: per CPU, added to without locks, summed by the agent.
 
 use super::{NetPort, PortTransport};
+use crate::reason::Reason;
 
 /// Room for reasons in [`CpuRecord`]: any `u8`, so that the verifier sees no index out of range.
 pub const REASONS: usize = 256;
+
+/// The bucket among [`CpuRecord::events`] for log lines about what is [`Lost`]: that of a reason that there is not.
+pub const WARNINGS: usize = REASONS - 1;
+
+const _: () = assert!(Reason::ALL.len() < WARNINGS);
+
+/// What may get lost, as log lines of the program have it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Lost {
+    /// An event.
+    Event = 0,
+    /// A packet that was to be captured.
+    Capture = 1,
+    /// A flow that was to be added.
+    Flow = 2,
+}
+
+impl Lost {
+    /// All, by value.
+    pub const ALL: [Self; 3] = [Self::Event, Self::Capture, Self::Flow];
+
+    /// In words.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Event => "an event: nobody reads them fast enough",
+            Self::Capture => "a packet that was to be captured: nobody reads them fast enough",
+            Self::Flow => {
+                "a flow: its table takes no more, and replies to what this side opened may be dropped"
+            }
+        }
+    }
+}
 
 /// Cells in [`CpuRecord`] for interfaces: their numbers modulo this.
 pub const INTERFACE_CELLS: usize = 256;

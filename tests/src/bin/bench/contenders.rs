@@ -9,11 +9,11 @@ use aya::Ebpf;
 use aya::maps::Array;
 use aya::programs::{Program, Xdp};
 use lyncwall::config::{Address, Allow, AllowWhat, Management, Mode, Transport};
-use lyncwall::datapath::Datapath;
+use lyncwall::datapath::{Datapath, LogLevel};
 use lyncwall::net::PortRange;
 use lyncwall::policy::{Compiled, CounterBook, Input, Rule, TargetInput, ZoneInput, compile};
 use lyncwall::problem::Problems;
-use lyncwall_common::abi::{FlowTimes, NetPort, PortTransport};
+use lyncwall_common::abi::{FLOWS, FlowTimes, NetPort, PortTransport};
 use lyncwall_tests::bpffs::Bpffs;
 use lyncwall_tests::netns::Pair;
 use lyncwall_tests::packet::{Tcp, Udp, Vlan, ip};
@@ -147,11 +147,11 @@ impl Contenders {
 
 impl Variant {
     fn load(policy: Policy, bpffs: &Bpffs, number: usize) -> Result<Self> {
-        let Policy { name, expected, compiled } = policy;
+        let Policy { name, expected, compiled, log } = policy;
         let compiled = compiled?;
         let object = lyncwall::object::require().map_err(Problems::from)?;
         let directory = bpffs.path().join(format!("bench{number}"));
-        let mut datapath = Datapath::open(object, &directory)?;
+        let mut datapath = Datapath::open_with(object, &directory, FLOWS, log)?;
         datapath.install(&compiled)?;
         datapath.set_management(&compiled.management)?;
         Ok(Self { name, expected, compiled, datapath })
@@ -163,6 +163,8 @@ struct Policy {
     name: &'static str,
     expected: [Option<Action>; 5],
     compiled: Result<Compiled>,
+    /// Which lines the program writes into the log. Nobody reads them here, so the buffer is full most of the time.
+    log: LogLevel,
 }
 
 fn policies() -> Vec<Policy> {
@@ -173,7 +175,7 @@ fn policies() -> Vec<Policy> {
     forty_thousand.extend(rules(10_000, 49_959));
     let filtered = FILTERED.map(Some);
     let tcp_only = [filtered[0], None, None, filtered[3], filtered[4]];
-    let policy = |name, expected, compiled| Policy { name, expected, compiled };
+    let policy = |name, expected, compiled| Policy { name, expected, compiled, log: LogLevel::Off };
     vec![
         policy(LYNCWALL, filtered, compiled(&forty, &[], Mode::Enforce)),
         policy("… with 4 allow rules", filtered, compiled(&forty, &allow_rules(), Mode::Enforce)),
@@ -181,6 +183,10 @@ fn policies() -> Vec<Policy> {
         policy("… with 1 open port", tcp_only, compiled(&only_443, &[], Mode::Enforce)),
         policy("… with 40,000 open ports", filtered, compiled(&forty_thousand, &[], Mode::Enforce)),
         policy("… in audit mode", [Some(Action::Pass); 5], compiled(&forty, &[], Mode::Audit)),
+        Policy {
+            log: LogLevel::Debug,
+            ..policy("… with log lines", filtered, compiled(&forty, &[], Mode::Enforce))
+        },
     ]
 }
 
