@@ -32,13 +32,11 @@ fn start(scene: &mut Scene, folder: &Folder, settings: &str, options: &str) -> (
     scene.start(&Config::roles(&["reverse-proxy"])).expect("an agent")
 }
 
-/// Sends openings to a port that is closed, and waits until the program has counted that many drops in all.
-fn knock(scene: &Scene, api: &Api, times: u64, all: u64) {
+/// Sends an opening to a port that is closed, and waits until the program has counted that many drops in all.
+fn knock(scene: &Scene, api: &Api, all: u64) {
     let wire = FrameSocket::open(&scene.pair.client, Pair::CLIENT_LINK).expect("a wire");
     let frame = Pair::frame_v4().with(Tcp::syn(40_000, 3389)).build();
-    for _ in 0..times {
-        wire.send(&frame).expect("a frame that is sent");
-    }
+    wire.send(&frame).expect("a frame that is sent");
     let counted = eventually(PATIENT, || api.counters().expect("counters").port("tcp", 3389) == all);
     assert!(counted, "{:?}", api.counters());
 }
@@ -61,7 +59,7 @@ fn json_lines_have_fields_and_those_of_the_program_come_where_they_are_asked_for
     let folder = Folder::new().expect("a folder");
     for (round, level, lines) in [(1, "off", 0), (2, "warn", 0), (3, "debug", 1)] {
         let (agent, api) = start(&mut scene, &folder, "", &format!("--log json --program-log {level}"));
-        knock(&scene, &api, 1, round);
+        knock(&scene, &api, round);
         if lines > 0 {
             agent.wait_for_log("\"closed\"").expect("a line of the program");
         }
@@ -92,14 +90,23 @@ fn a_flood_of_packets_makes_no_flood_of_lines() {
     let folder = Folder::new().expect("a folder");
     let (agent, api) = start(&mut scene, &folder, "", "--log json --program-log trace");
     let begin = Instant::now();
-    knock(&scene, &api, 20_000, 20_000);
+    let wire = FrameSocket::open(&scene.pair.client, Pair::CLIENT_LINK).expect("a wire");
+    let frame = Pair::frame_v4().with(Tcp::syn(40_000, 3389)).build();
+    let flooded = eventually(PATIENT, || {
+        for _ in 0..2_000 {
+            // The wire drops what does not fit its queue.
+            wire.send(&frame).ok();
+        }
+        api.counters().expect("counters").port("tcp", 3389) >= 20_000
+    });
+    assert!(flooded, "{:?}", api.counters());
     agent.wait_for_log("\"closed\"").expect("a line of the program");
     let log = objects(&agent.stop().expect("it ends").stderr);
     let lines = about_closed(&log).len() as u64;
     // As events: a hundred at once and a hundred a second, on each CPU.
     let cpus = aya::util::online_cpus().expect("the CPUs").len() as u64;
     let most = cpus * 100 * (begin.elapsed().as_secs() + 2);
-    println!("{lines} lines of 20,000 packets in {:?}, at most {most}", begin.elapsed());
+    println!("{lines} lines of at least 20,000 packets in {:?}, at most {most}", begin.elapsed());
     assert!((1..=most).contains(&lines) && lines < 20_000, "{lines}, at most {most}");
 }
 
@@ -145,7 +152,7 @@ fn the_journal_gets_lines_with_their_fields() {
         guarding["F_INTERFACES"].as_str().is_some_and(|text| text.contains(Pair::HOST_LINK)),
         "{guarding}"
     );
-    knock(&scene, &api, 1, 1);
+    knock(&scene, &api, 1);
     let dropped = || entries(&host).into_iter().find(|entry| entry["F_REASON"] == "closed");
     assert!(eventually(PATIENT, || dropped().is_some()), "{:?}", entries(&host));
     let dropped = dropped().expect("it is there");
