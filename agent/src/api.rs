@@ -362,7 +362,8 @@ pub struct InterfaceCount {
     pub passed: u64,
     /// Packets that were dropped.
     pub dropped: u64,
-    /// Other interfaces whose packets are counted here as well: the kernel's numbers of them are a multiple of 256 apart.
+    /// Other interfaces some of whose packets are counted here as well: the kernel's numbers of them are, or were, a multiple of
+    /// 256 apart.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub shared: Vec<String>,
 }

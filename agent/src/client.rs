@@ -2,6 +2,7 @@
 
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 use http_body_util::{BodyExt as _, Full};
@@ -15,6 +16,11 @@ use tokio::net::UnixStream;
 
 use crate::api::{Preview, Refusal, Switch};
 use crate::problem::{Problem, Problems};
+
+/// How long the agent may be too busy to be connected to.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// After it was.
+const AGAIN: Duration = Duration::from_millis(5);
 
 /// An agent, by its socket.
 #[derive(Debug, Clone)]
@@ -96,7 +102,7 @@ impl Client {
     }
 
     async fn send(&self, method: Method, path: &str, body: Bytes) -> Result<Response<Incoming>> {
-        let stream = UnixStream::connect(&self.socket).await.map_err(|error| self.unreachable(&error))?;
+        let stream = self.connect().await.map_err(|error| self.unreachable(&error))?;
         let (mut sender, connection) =
             http1::handshake(TokioIo::new(stream)).await.context("speaking to the agent")?;
         tokio::spawn(async move {
@@ -113,12 +119,27 @@ impl Client {
         sender.send_request(request).await.with_context(|| format!("waiting for {}", self.socket.display()))
     }
 
+    /// Connects, also where others stand in the way for a while.
+    async fn connect(&self) -> std::io::Result<UnixStream> {
+        let end = Instant::now() + PATIENCE;
+        loop {
+            match UnixStream::connect(&self.socket).await {
+                // The queue of those who wait to be accepted is full.
+                Err(error) if error.kind() == ErrorKind::WouldBlock && Instant::now() < end => {
+                    tokio::time::sleep(AGAIN).await;
+                }
+                connected => return connected,
+            }
+        }
+    }
+
     fn unreachable(&self, error: &std::io::Error) -> Problems {
         let socket = self.socket.display();
         let problem = match error.kind() {
             ErrorKind::NotFound | ErrorKind::ConnectionRefused => Problem::new(
                 format!("no agent serves {socket}"),
-                "start one with `lyncwall run`, or name its socket by --socket",
+                "start one with `lyncwall run`, or name its socket by --socket; whether an earlier one left its rules in force, `lyncwall \
+                 doctor` says",
             ),
             ErrorKind::PermissionDenied => Problem::new(
                 format!("{socket} may not be used by this user"),

@@ -81,7 +81,7 @@ pub struct Datapath {
     captures: PerfEventArray<MapData>,
     lines: Option<EbpfLogger<log::Forward>>,
     /// For what is explained; loaded when that is asked for.
-    explainer: Option<Explainer>,
+    explainers: Vec<Explainer>,
     /// The BPF object, to load that from.
     object: Vec<u8>,
     state: StateMap,
@@ -181,7 +181,7 @@ impl Datapath {
             events: Some(load::take(&mut ebpf, map::EVENTS)?),
             captures: load::take(&mut ebpf, map::CAPTURES)?,
             lines: log::take(&mut ebpf, log)?,
-            explainer: None,
+            explainers: Vec::new(),
             object: object.to_vec(),
             state: StateMap::take(&mut ebpf)?,
             ebpf,
@@ -443,11 +443,16 @@ impl Datapath {
     /// [`Problem`](crate::problem::Problem) for a frame below [`SHORTEST`] or above [`LONGEST`] bytes; where the kernel refuses the
     /// program or the run.
     pub fn explain(&mut self, ifindex: u32, frame: &[u8]) -> Result<Explanation> {
-        let explainer = match self.explainer.take() {
-            Some(loaded) if loaded.is_of(ifindex) => loaded,
-            _ => Explainer::load(&self.object, self.pins.path(), self.hz, ifindex)?,
-        };
-        self.explainer.insert(explainer).explain(frame)
+        if let Some(loaded) = self.explainers.iter().find(|loaded| loaded.is_of(ifindex)) {
+            return loaded.explain(frame);
+        }
+        if self.explainers.len() >= explain::KEPT {
+            self.explainers.remove(0);
+        }
+        let loaded = Explainer::load(&self.object, self.pins.path(), self.hz, ifindex)?;
+        let told = loaded.explain(frame);
+        self.explainers.push(loaded);
+        told
     }
 
     /// What [`Datapath::store_state`] stored last, by this agent or the one before; `None` where nothing was.

@@ -64,6 +64,8 @@ pub struct Daemon {
     exposed: Arc<tokio::sync::Mutex<Option<Exposition>>>,
     /// Requests of others than root come one after the other, so that root's never wait for more than one of them.
     turn: Arc<Semaphore>,
+    /// Taken in turn by whoever calls the firewall. A request whose client has gone leaves the queue.
+    gate: Arc<Semaphore>,
     /// Held by the capture that runs.
     capture: Arc<tokio::sync::Mutex<()>>,
 }
@@ -105,6 +107,7 @@ impl Daemon {
             figures: Arc::default(),
             exposed: Arc::default(),
             turn: Arc::new(Semaphore::new(1)),
+            gate: Arc::new(Semaphore::new(1)),
             capture: Arc::default(),
         };
         let reader = daemon.clone();
@@ -228,7 +231,11 @@ impl Daemon {
         call: impl FnOnce(&mut Firewall) -> Result<T> + Send + 'static,
     ) -> Result<T> {
         let daemon = self.clone();
+        // Nobody closes the semaphore.
+        let turn = Arc::clone(&self.gate).acquire_owned().await.context("the agent is about to end")?;
         tokio::task::spawn_blocking(move || {
+            // It goes on where nobody waits for it any more, and so do those behind it.
+            let _turn = turn;
             // A call that panicked left the kernel side as it was: a switch is one word.
             let mut firewall = daemon.firewall.lock().unwrap_or_else(PoisonError::into_inner);
             let firewall = firewall.as_mut().context("the box was opened, and the agent is about to end")?;

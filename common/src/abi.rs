@@ -19,7 +19,7 @@ pub use counters::{
     Bucket, COUNTER_BLOCK, CounterBlock, CpuRecord, INTERFACE_CELLS, Lost, PORT_DROP_BLOCKS, REASONS,
     RULE_BLOCKS, WARNINGS, interface_cell, port_drop_cell,
 };
-pub use events::{Captured, Event, Explained, FragmentKey, FragmentRecord, SNAP_LENGTH};
+pub use events::{Captured, Event, Explained, FragmentKey, FragmentRecord, LONGEST_CAPTURE, SNAP_LENGTH};
 pub use flows::{FLOWS, Flow, FlowKeyV4, FlowKeyV6, FlowPorts, FlowState, FlowTimes, LONGEST_FLOW};
 pub use limit::{Limit, OPENING_SOURCES, OpeningKey};
 pub use live::{Capture, Control, Features, Live, PortSet};

@@ -239,6 +239,15 @@ fn source_record(slot: u32, zone: u32, address: Address) -> SourceRecord {
     record.copied().unwrap_or_default().and(generation.sources_behind(zone))
 }
 
+/// The interface that a packet is judged to come in or go out by.
+#[inline(always)]
+fn seen_at<C: Passage>(context: C) -> u32 {
+    match EXPLAINED.load() {
+        0 => context.ifindex(),
+        explained => explained,
+    }
+}
+
 /// What came with a packet.
 pub(crate) trait Passage: Copy {
     /// The number of the interface that it comes in or goes out by.
@@ -248,10 +257,7 @@ pub(crate) trait Passage: Copy {
 impl Passage for Context<'_> {
     #[inline(always)]
     fn ifindex(self) -> u32 {
-        match EXPLAINED.load() {
-            0 => Context::ifindex(self),
-            explained => explained,
-        }
+        Context::ifindex(self)
     }
 }
 
@@ -298,7 +304,7 @@ impl<C: Passage> Rules for Kernel<C> {
 
     #[inline(always)]
     fn zone(&self, slot: u32, vlan: u16) -> Option<u32> {
-        let interface = GENERATIONS.get(slot)?.interface(self.context.ifindex())?;
+        let interface = GENERATIONS.get(slot)?.interface(seen_at(self.context))?;
         if vlan == 0 || interface.vlans == 0 {
             return Some(interface.zone.into());
         }
@@ -350,7 +356,7 @@ impl<C: Passage> Rules for Kernel<C> {
 impl Tables for Kernel<Context<'_>> {
     #[inline(always)]
     fn dhcp_client(&self, slot: u32) -> bool {
-        let ifindex = self.context.ifindex();
+        let ifindex = seen_at(self.context);
         GENERATIONS.get(slot).is_some_and(|generation| generation.is_dhcp_client(ifindex))
     }
 
@@ -400,10 +406,10 @@ impl Tables for Kernel<Context<'_>> {
                 Rate::IcmpError => (&mut cpu.icmp_errors, ICMP_ERROR_RATE),
                 Rate::IcmpEcho => (&mut cpu.icmp_echo, ICMP_ECHO_RATE),
             };
-            let before = *bucket;
-            let within = bucket.take(now(), HZ.load(), rate);
-            if rehearses() {
-                *bucket = before;
+            let mut after = *bucket;
+            let within = after.take(now(), HZ.load(), rate);
+            if !rehearses() {
+                *bucket = after;
             }
             within
         })

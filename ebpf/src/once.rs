@@ -10,7 +10,7 @@ use aya_log_ebpf::{
     warn,
 };
 use lyncwall_common::{
-    abi::{Captured, Features, Lost, NetPort, PortTransport},
+    abi::{Captured, Features, LONGEST_CAPTURE, Lost, NetPort, PortTransport},
     decide::{self, Judging},
     fields::Place,
     flow::{self, Carried, Ends},
@@ -67,7 +67,7 @@ extern "C" fn once_capture(context: *mut xdp_md, what: u32, length: u32, wanted:
     let frame = Frame::<false>::of(context);
     let [reason, action, slot, reserved] = what.to_le_bytes();
     let (time, ifindex) = (monotonic(), frame.ifindex());
-    let captured = length.min(wanted);
+    let captured = length.min(wanted).min(LONGEST_CAPTURE);
     let mut what = Captured { time, ifindex, length, reason, action, slot, reserved, captured };
     if !maps::capture(context, &mut what) {
         log_lost(Lost::Capture);

@@ -125,8 +125,8 @@ async fn packets(path: &std::path::Path, options: &Options, client: &Client, out
             output.line(&serde_json::to_string(&Numbered { packet: number, explained })?)?;
             continue;
         }
-        for Explanation { event, meaning, .. } in &explained.verdicts {
-            let done = action(event);
+        for Explanation { event, meaning, judged, .. } in &explained.verdicts {
+            let done = if event.action == *judged { judged } else { action(event) };
             output.line(&format!(
                 "{number:>5}  {done:<4} {:<18} {}  {meaning}",
                 event.reason,

@@ -34,7 +34,7 @@ pub(super) struct SharedControl {
     pub(super) capture: AtomicU64,
     /// The bytes of the [`PortSet`]s.
     pub(super) management: [[AtomicU8; size_of::<PortSet>()]; PortTransport::ALL.len()],
-    /// 1 while TCP connections are picked up in the middle.
+    /// Until when TCP connections are picked up in the middle, in jiffies; 0 for never.
     pub(super) learning: AtomicU64,
 }
 

@@ -107,7 +107,10 @@ fn nearest(name: &str) -> String {
     let likeness = |reason: &&Reason| strsim::jaro_winkler(name, reason.name());
     match Reason::ALL.iter().max_by(|a, b| likeness(a).total_cmp(&likeness(b))) {
         Some(reason) if likeness(&reason) > 0.75 => format!("did you mean `{reason}`?"),
-        _ => "`lyncwall watch` lists those that occur".to_owned(),
+        _ => {
+            let names: Vec<&str> = Reason::ALL.iter().map(|reason| reason.name()).collect();
+            format!("the reasons are {}", names.join(", "))
+        }
     }
 }
 

@@ -199,13 +199,66 @@ impl Firewall {
         if located.zone.is_none() && event.protocol.is_some() {
             notes.push("the interface was in no zone when the tables were made".to_owned());
         }
-        if told.reason == Reason::NoFlow {
-            notes.push("asked as an opening (SYN), the answer may be another".to_owned());
-        }
+        notes.extend(self.advice(event, told.reason, located));
         if self.before.is_some() {
             notes.push("a change waits to be confirmed, and judges until then".to_owned());
         }
         notes
+    }
+}
+
+impl Firewall {
+    /// What can be done about a drop.
+    fn advice(&self, event: &api::Event, reason: Reason, located: &Located) -> Vec<String> {
+        let file = self.plan.file.display();
+        let source = event.source.as_deref().unwrap_or_default();
+        match reason {
+            Reason::Source => located.rule.as_ref().map_or_else(Vec::new, |rule| {
+                let groups = rule.groups.join("` or `");
+                vec![format!("to let it in: add {source} to `{groups}` under [groups] in {file}, then `lyncwall reload`")]
+            }),
+            Reason::Closed | Reason::Protocol => {
+                let others: Vec<String> = self
+                    .plan
+                    .config
+                    .allow
+                    .iter()
+                    .filter(|rule| speaks_of(rule, event))
+                    .map(|rule| format!("[[allow]] {rule}: not for this source or target"))
+                    .collect();
+                if others.is_empty() {
+                    vec![format!("to let it in: a role with a row for it, or an [[allow]] rule in {file}, then `lyncwall reload`")]
+                } else {
+                    others
+                }
+            }
+            Reason::NoFlow => vec![
+                "no packet of this kind opens a connection: it is a stray one, or of a connection that has ended; an opening is \
+                 judged by itself"
+                    .to_owned(),
+            ],
+            Reason::Blocked => vec![format!("`lyncwall blocked` says by which prefix and for how long; `lyncwall unblock` ends it ({source})")],
+            Reason::Unmatched => {
+                let targets = self.plan.config.targets.iter().map(|target| target.name.to_string());
+                vec![format!("the targets are {}: `lyncwall status` has their addresses", targets.collect::<Vec<_>>().join(", "))]
+            }
+            _ => Vec::new(),
+        }
+    }
+}
+
+/// True where an `[[allow]]` rule is for the port or the protocol of a packet.
+fn speaks_of(rule: &config::Allow, event: &api::Event) -> bool {
+    match &rule.what {
+        config::AllowWhat::Ports { transport, ports } => event.destination_port.is_some_and(|port| {
+            let transport = match transport {
+                config::Transport::Tcp => "tcp",
+                config::Transport::Udp => "udp",
+                config::Transport::Both => event.protocol.as_deref().unwrap_or_default(),
+            };
+            event.protocol.as_deref() == Some(transport) && ports.iter().any(|range| range.contains(port))
+        }),
+        config::AllowWhat::Protocol(number) => event.protocol.as_deref() == Some(&*number.to_string()),
     }
 }
 

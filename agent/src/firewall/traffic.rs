@@ -1,7 +1,7 @@
 //! Packets by interface. The program counts by the kernel's number of an interface, modulo the number of cells; people ask
 //! by name, and an interface that is made again has another number.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use lyncwall_common::abi::interface_cell;
 use serde::{Deserialize, Serialize};
@@ -17,7 +17,7 @@ pub(super) struct Traffic {
     ended: BTreeMap<usize, Pair>,
 }
 
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 struct Counted {
     /// The kernel's number; 0 where there is none of that name now.
     ifindex: u32,
@@ -25,6 +25,9 @@ struct Counted {
     start: Pair,
     /// Packets under earlier numbers.
     earlier: Pair,
+    /// Others whose packets were counted in the same cell at the same time, so that some of theirs are here as well.
+    #[serde(default)]
+    shared: BTreeSet<String>,
 }
 
 impl Traffic {
@@ -44,12 +47,27 @@ impl Traffic {
                 (counted.ifindex, counted.start) = (0, Pair::default());
             }
         }
-        for (name, ifindex) in guarded {
-            let counted = self.named.entry(name.to_owned()).or_default();
-            if counted.ifindex == 0 {
-                // What was counted since it was attached, and before it was taken notice of, is its own.
-                let start = self.ended.get(&interface_cell(ifindex)).copied().unwrap_or_default();
-                (counted.ifindex, counted.start) = (ifindex, start);
+        for (name, ifindex) in &guarded {
+            if self.named.get(*name).is_some_and(|counted| counted.ifindex != 0) {
+                continue;
+            }
+            let cell = interface_cell(*ifindex);
+            let taken =
+                self.named.values().any(|other| other.ifindex != 0 && interface_cell(other.ifindex) == cell);
+            // What was counted since it was attached, and before it was taken notice of, is its own; but not where another is
+            // counted there, too.
+            let start =
+                if taken { at(cells, *ifindex) } else { self.ended.get(&cell).copied().unwrap_or_default() };
+            let counted = self.named.entry((*name).to_owned()).or_default();
+            (counted.ifindex, counted.start) = (*ifindex, start);
+        }
+        for (name, ifindex) in &guarded {
+            let others = guarded.iter().filter(|(other, number)| {
+                *other != name && interface_cell(**number) == interface_cell(*ifindex)
+            });
+            let others: Vec<String> = others.map(|(other, _)| (*other).to_owned()).collect();
+            if let Some(counted) = self.named.get_mut(*name) {
+                counted.shared.extend(others);
             }
         }
         *self != before
@@ -60,13 +78,9 @@ impl Traffic {
         self.named.iter().map(|(name, counted)| (name.clone(), counted.total(cells))).collect()
     }
 
-    /// The others that an interface shares its cell with, so that each counts the packets of all.
+    /// The others that an interface shares its cell with, or did, so that some of their packets are counted as its own.
     pub(super) fn shared(&self, name: &str) -> Vec<String> {
-        let cell = |counted: &Counted| (counted.ifindex != 0).then(|| interface_cell(counted.ifindex));
-        let Some(own) = self.named.get(name).and_then(cell) else { return Vec::new() };
-        let others =
-            self.named.iter().filter(|(other, counted)| *other != name && cell(counted) == Some(own));
-        others.map(|(other, _)| other.clone()).collect()
+        self.named.get(name).map(|counted| counted.shared.iter().cloned().collect()).unwrap_or_default()
     }
 }
 
@@ -116,5 +130,13 @@ mod tests {
         traffic.follow([("eth0", 2), ("eth1", 258), ("eth2", 3)], &cells(&[]));
         assert_eq!(traffic.shared("eth0"), ["eth1"]);
         assert!(traffic.shared("eth2").is_empty());
+        // A newcomer does not inherit what the cell counted before, and what was mixed stays marked.
+        let mut traffic = Traffic::default();
+        traffic.follow([("eth0", 20)], &cells(&[]));
+        traffic.follow([("eth0", 20), ("eth2", 276)], &cells(&[(20, [0, 7036])]));
+        traffic.follow([("eth2", 276)], &cells(&[(20, [0, 7036])]));
+        let read = traffic.read(&cells(&[(20, [0, 7036])]));
+        assert_eq!(read, [("eth0".to_owned(), [0, 7036]), ("eth2".to_owned(), [0, 0])]);
+        assert_eq!(traffic.shared("eth2"), ["eth0"]);
     }
 }

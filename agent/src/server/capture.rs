@@ -6,10 +6,11 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, Result};
 use axum::body::{Body, Bytes};
+use lyncwall_common::abi::LONGEST_CAPTURE;
 use lyncwall_common::reason::{Action, Reason};
 use nix::time::{ClockId, clock_gettime};
-use tokio::sync::{OwnedMutexGuard, mpsc};
-use tokio::time::{Instant, MissedTickBehavior};
+use tokio::sync::mpsc;
+use tokio::time::{Instant, Interval, MissedTickBehavior};
 use tokio_stream::StreamExt as _;
 use tokio_stream::wrappers::ReceiverStream;
 
@@ -24,6 +25,9 @@ use crate::problem::{Problem, Problems};
 /// Packets that wait for a client that reads slowly. What comes then waits in the kernel's buffers, and is counted as lost where
 /// they are full.
 const BACKLOG: usize = 64;
+/// How old the names of interfaces and rules may be that packets are told with: a list of them for each packet would cost more than
+/// the packet.
+const FRESH: Duration = Duration::from_millis(500);
 /// Longest, and where nothing is said.
 const DAY: u64 = 86_400;
 const HOUR: u64 = 3_600;
@@ -40,6 +44,12 @@ impl Wanted {
     fn of(asked: &api::Capture) -> Result<Self, Problems> {
         let mut problems = Problems::default();
         let filter = Filter::of(&asked.wanted()).map_err(|found| problems.append(found)).unwrap_or_default();
+        if asked.snap.is_some_and(|snap| u32::from(snap) > LONGEST_CAPTURE) {
+            problems.push(Problem::new(
+                "that is more than can be taken",
+                format!("take {LONGEST_CAPTURE} bytes at most"),
+            ));
+        }
         if asked.snap.is_some_and(|snap| usize::from(snap) < SHORTEST) {
             problems.push(Problem::new(
                 "that is too little of a packet",
@@ -53,7 +63,7 @@ impl Wanted {
             problems.push(Problem::new("no packet is no capture", "take 1 or more"));
         }
         problems.or(Self {
-            snap: asked.snap.unwrap_or(u16::MAX),
+            snap: asked.snap.unwrap_or(LONGEST_CAPTURE as u16),
             count: asked.count,
             time: Duration::from_secs(asked.seconds.unwrap_or(HOUR)),
             filter,
@@ -66,7 +76,12 @@ impl Wanted {
 /// # Errors
 /// [`Problems`] for what was asked, and while another capture runs.
 pub(super) async fn begin(daemon: &Daemon, asked: &api::Capture) -> Result<Body> {
-    let wanted = Wanted::of(asked)?;
+    let (daemon, wanted) = (daemon.clone(), Wanted::of(asked)?);
+    // A client that leaves meanwhile must not leave half a capture behind.
+    tokio::spawn(async move { begin_one(daemon, wanted).await }).await.context("the call did not end well")?
+}
+
+async fn begin_one(daemon: Daemon, wanted: Wanted) -> Result<Body> {
     let Ok(turn) = std::sync::Arc::clone(&daemon.capture).try_lock_owned() else {
         return Err(Problem::new("another capture runs", "end it first, or wait until it has ended").into());
     };
@@ -76,11 +91,26 @@ pub(super) async fn begin(daemon: &Daemon, asked: &api::Capture) -> Result<Body>
     tracing::info!(snap, "capturing dropped packets");
     let (pieces, read) = mpsc::channel(BACKLOG);
     let start = file.take();
-    let task = Task { daemon: daemon.clone(), wanted, file, captures, pieces, turn };
+    let task = Task { daemon: daemon.clone(), wanted, file, captures, pieces, names: None };
     tokio::spawn(async move {
-        if task.pieces.send(start).await.is_ok() {
-            task.run().await;
+        // In a task of its own: whatever becomes of it, the program is told that nobody captures any more.
+        let run = tokio::spawn(async move {
+            if task.pieces.send(start).await.is_ok() { task.run().await } else { Ok(()) }
+        });
+        match run.await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::warn!("the capture ended: {error:#}"),
+            Err(error) => tracing::error!("the capture did not end well: {error}"),
         }
+        let stopped = daemon.with(|firewall| {
+            firewall.end_capture();
+            Ok(())
+        });
+        if let Err(error) = stopped.await {
+            tracing::debug!("{error:#}");
+        }
+        tracing::info!("the capture has ended");
+        drop(turn);
     });
     let bytes = ReceiverStream::new(read).map(|piece| Ok::<_, Infallible>(Bytes::from(piece)));
     Ok(Body::from_stream(bytes))
@@ -93,30 +123,12 @@ struct Task {
     file: Pcapng,
     captures: Captures,
     pieces: mpsc::Sender<Vec<u8>>,
-    /// Only one runs at a time: the kernel's buffers have one reader.
-    turn: OwnedMutexGuard<()>,
+    /// What packets are told with, and since when.
+    names: Option<(Instant, Names)>,
 }
 
 impl Task {
-    async fn run(mut self) {
-        let ended = self.follow().await;
-        if let Err(error) = &ended {
-            tracing::warn!("the capture ended: {error:#}");
-        }
-        let Self { daemon, turn, captures, .. } = self;
-        let stopped = daemon.with(|firewall| {
-            firewall.end_capture();
-            Ok(())
-        });
-        if let Err(error) = stopped.await {
-            tracing::debug!("{error:#}");
-        }
-        drop(captures);
-        drop(turn);
-        tracing::info!("the capture has ended");
-    }
-
-    async fn follow(&mut self) -> Result<()> {
+    async fn run(mut self) -> Result<()> {
         let end = Instant::now() + self.wanted.time;
         let mut renewal = tokio::time::interval(Firewall::CAPTURE_RENEWAL);
         renewal.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -134,9 +146,7 @@ impl Task {
                     if self.write(&packet)? {
                         taken += 1;
                         let piece = self.file.take();
-                        // While the client reads nothing, neither does this: what is lost then, the program counts.
-                        let sent = tokio::time::timeout_at(end, self.pieces.send(piece)).await;
-                        if !matches!(sent, Ok(Ok(()))) {
+                        if !self.hand_out(piece, end, &mut renewal).await? {
                             return Ok(());
                         }
                     }
@@ -146,10 +156,35 @@ impl Task {
         Ok(())
     }
 
+    /// Gives the client a piece; false where it has gone, or the time is over. While it reads nothing, neither does this, and the
+    /// program is told all the same that somebody captures: what is lost then, it counts.
+    async fn hand_out(&self, piece: Vec<u8>, end: Instant, renewal: &mut Interval) -> Result<bool> {
+        let snap = self.wanted.snap;
+        let sent = self.pieces.send(piece);
+        tokio::pin!(sent);
+        loop {
+            tokio::select! {
+                sent = &mut sent => return Ok(sent.is_ok()),
+                () = tokio::time::sleep_until(end) => return Ok(false),
+                _ = renewal.tick() => {
+                    self.daemon.with(move |firewall| firewall.go_on_capturing(snap)).await?;
+                }
+            }
+        }
+    }
+
+    /// What packets are told with, as of a moment ago.
+    fn names(&mut self) -> &Names {
+        let now = Instant::now();
+        if self.names.as_ref().is_none_or(|(since, _)| now.duration_since(*since) > FRESH) {
+            let names = self.daemon.names.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            self.names = Some((now, Names { interfaces: interface_names(), ..names }));
+        }
+        &self.names.get_or_insert_with(|| (now, Names::default())).1
+    }
+
     /// Adds a packet to the file where it is wanted.
     fn write(&mut self, packet: &CapturedPacket) -> Result<bool> {
-        let names = self.daemon.names.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let names = Names { interfaces: interface_names(), ..names };
         let CapturedPacket { what, bytes } = packet;
         let reason = Reason::from_value(what.reason);
         let time = wall_time(what.time)?;
@@ -161,7 +196,7 @@ impl Task {
             bytes,
             length: what.length,
         };
-        let event = observed.describe(&names);
+        let event = observed.describe(self.names());
         if !self.wanted.filter.wants(&event) {
             return Ok(false);
         }

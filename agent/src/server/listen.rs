@@ -224,12 +224,12 @@ async fn serve_peer(
     }
 }
 
-/// Ends where somebody who could read no longer may: streams end with it.
+/// Ends where somebody who could read, or change, no longer may: streams end with it.
 async fn shut_out(mut access: watch::Receiver<Access>, peer: &Peer) {
-    let reads = |access: &Access| peer.may(Right::Read, access);
-    if reads(&access.borrow()) {
-        access.wait_for(|access| !reads(access)).await.ok();
-    } else {
+    let rights = |access: &Access| [Right::Read, Right::Change].map(|right| peer.may(right, access));
+    let before = rights(&access.borrow());
+    let lost = |access: &Access| before.iter().zip(rights(access)).any(|(before, now)| *before && !now);
+    if access.wait_for(lost).await.is_err() {
         std::future::pending::<()>().await;
     }
 }

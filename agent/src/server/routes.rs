@@ -247,9 +247,20 @@ async fn preview(
     Ok(Json(daemon.with(move |firewall| firewall.preview(&wanted)).await?))
 }
 
+/// The body is none that was expected.
+fn no_json(error: &JsonRejection, fix: &str) -> Problem {
+    let fix = match error {
+        JsonRejection::MissingJsonContentType(_) => {
+            "send the header `Content-Type: application/json` with it"
+        }
+        _ => fix,
+    };
+    Problem::new(error.body_text(), fix)
+}
+
 /// The request names no roles.
 fn unread(error: &JsonRejection) -> Problem {
-    Problem::new(error.body_text(), "send {\"roles\": [\"…\"]}")
+    no_json(error, "send {\"roles\": [\"…\"]}")
 }
 
 /// Gives a target other roles.
@@ -284,8 +295,8 @@ async fn mode(
     State(daemon): State<Daemon>,
     request: Result<Json<api::SetMode>, JsonRejection>,
 ) -> Answer<api::Switched> {
-    let Json(wanted) = request
-        .map_err(|error| Problem::new(error.body_text(), "send {\"mode\": \"audit\"}, or \"enforce\""))?;
+    let Json(wanted) =
+        request.map_err(|error| no_json(&error, "send {\"mode\": \"audit\"}, or \"enforce\""))?;
     let api::SetMode { target, mode, confirm, existing } = wanted;
     let time = confirm.map(Duration::from_secs);
     let switched =
@@ -348,8 +359,7 @@ async fn block(
     State(daemon): State<Daemon>,
     request: Result<Json<api::Block>, JsonRejection>,
 ) -> Answer<api::BlockEdit> {
-    let Json(wanted) =
-        request.map_err(|error| Problem::new(error.body_text(), "send {\"prefixes\": [\"…\"]}"))?;
+    let Json(wanted) = request.map_err(|error| no_json(&error, "send {\"prefixes\": [\"…\"]}"))?;
     let time = wanted.seconds.map(Duration::from_secs);
     let edit = daemon.with(move |firewall| firewall.block(&wanted.prefixes, time)).await?;
     tracing::info!(prefixes = edit.prefixes.len(), "blocked");
@@ -367,8 +377,7 @@ async fn unblock(
     State(daemon): State<Daemon>,
     request: Result<Json<api::Unblock>, JsonRejection>,
 ) -> Answer<api::BlockEdit> {
-    let Json(wanted) =
-        request.map_err(|error| Problem::new(error.body_text(), "send {\"prefixes\": [\"…\"]}"))?;
+    let Json(wanted) = request.map_err(|error| no_json(&error, "send {\"prefixes\": [\"…\"]}"))?;
     let edit = daemon.with(move |firewall| firewall.unblock(&wanted.prefixes)).await?;
     tracing::info!(prefixes = edit.prefixes.len(), "unblocked");
     Ok(Json(edit))
@@ -443,7 +452,7 @@ async fn explain(
     let Json(wanted) = request.map_err(|error| {
         let fix =
             "send {\"from\": \"192.0.2.1\", \"to\": \"198.51.100.1\", \"protocol\": \"tcp\", \"port\": 443}";
-        Problem::new(error.body_text(), fix)
+        no_json(&error, fix)
     })?;
     Ok(Json(daemon.with(move |firewall| firewall.explain(&wanted)).await?))
 }

@@ -43,6 +43,12 @@ impl Event {
     }
 }
 
+/// Bytes of a packet that are captured at most: the size of a record in a perf buffer has 16 bits, and what goes beyond them
+/// overwrites records that are not read yet.
+pub const LONGEST_CAPTURE: u32 = 65_000;
+
+const _: () = assert!(LONGEST_CAPTURE as usize + size_of::<Captured>() + 64 < u16::MAX as usize);
+
 /// What comes before the bytes of a captured packet. They follow it as they came in, as many as were wanted and there are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(C)]

@@ -180,3 +180,42 @@ fn an_end_by_signal_leaves_a_whole_file_and_one_by_force_ends_the_capture() {
     let counters = api.counters().expect("counters");
     assert!(counters.of("closed", "pass") >= 2 && counters.of("closed", "drop") == 0);
 }
+
+#[test]
+fn the_longest_frames_are_cut_and_break_nothing() {
+    let scene = Scene::new().expect("a scene");
+    // As long as a wire of this kind lets them be; a record in the kernel's buffer has less room.
+    for (namespace, link) in [(&scene.pair.client, Pair::CLIENT_LINK), (&scene.pair.host, Pair::HOST_LINK)] {
+        namespace.set_mtu(link, 65_535).expect("an MTU");
+    }
+    let (agent, api) = scene.start(&Config::default().attach("generic")).expect("an agent");
+    let folder = Folder::new().expect("a folder");
+    let file = folder.file("long.pcapng");
+    let mut command = scene.instance.command();
+    command.args(["capture", "-w", &file, "-n", "40", "--port", "5060"]);
+    let mut capture = command.stderr(Stdio::piped()).spawn().expect("a capture");
+    wait_until_capturing(&agent, 1);
+    let wire = FrameSocket::open(&scene.pair.client, Pair::CLIENT_LINK).expect("a socket");
+    let longest = Pair::frame()
+        .with(ip(Scene::CLIENT[0], Scene::HOST[0]))
+        .with(Udp::new(40_000, 5060))
+        .with([9, 0, 7, 7, 7, 7, 7, 7].repeat(8182))
+        .build();
+    assert_eq!(longest.len(), 14 + 20 + 8 + 65_456);
+    for n in 0..40 {
+        let frame = if n % 2 == 0 { longest.clone() } else { long(5060).build() };
+        wire.send(&frame).expect("a frame");
+    }
+    let ended = eventually(PATIENT, || capture.try_wait().expect("its state").is_some());
+    assert!(ended, "{}", agent.stderr());
+    let shown =
+        read(&scene, "tshark", &["-r", &file, "-T", "fields", "-e", "frame.len", "-e", "frame.cap_len"]);
+    let lengths: Vec<&str> = shown.lines().collect();
+    let (long, cut) = (long(5060).build().len(), format!("{}\t65000", longest.len()));
+    for (n, line) in lengths.iter().enumerate() {
+        let wanted = if n % 2 == 0 { cut.clone() } else { format!("{long}\t{long}") };
+        assert_eq!(**line, *wanted, "packet {n}");
+    }
+    assert_eq!(lengths.len(), 40);
+    assert_eq!(api.counters().expect("counters").port("udp", 5060), 40);
+}

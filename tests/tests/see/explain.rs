@@ -242,3 +242,21 @@ fn packets_of_a_file_are_explained_as_they_were_judged() {
     assert_eq!(finished.code, Some(1), "{finished:?}");
     assert!(finished.stderr.contains("broken.pcap"), "{}", finished.stderr);
 }
+
+#[test]
+fn it_goes_by_the_interface_also_for_dhcp() {
+    let scene = Scene::new().expect("a scene");
+    let marked = |dhcp: bool| {
+        let text = Config::default().toml();
+        let line = format!("name = {:?}\n", Pair::HOST_LINK);
+        text.replace(&line, &format!("{line}dhcp-client = {dhcp}\n"))
+    };
+    scene.instance.configure(&marked(true)).expect("a file");
+    let _agent = scene.instance.start().expect("an agent");
+    let api = scene.instance.api().expect("a client");
+    let offer = Explain { source_port: Some(67), ..asked("192.0.2.7", "udp", 68) };
+    assert_eq!(&*explain(&api, &offer).event.reason, "dhcp");
+    scene.instance.configure(&marked(false)).expect("a file");
+    api.reload().expect("a reload");
+    assert_eq!(&*explain(&api, &offer).event.reason, "closed");
+}
