@@ -187,6 +187,7 @@ fn descriptor(map: &Map) -> Result<RawFd> {
         | Map::LruHashMap(data)
         | Map::PerCpuArray(data)
         | Map::PerCpuHashMap(data)
+        | Map::PerfEventArray(data)
         | Map::RingBuf(data)
         | Map::Unsupported(data) => data,
         other => anyhow::bail!("a map of a kind that lyncwall does not have: {other:?}"),

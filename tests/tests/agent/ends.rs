@@ -1,5 +1,6 @@
 //! What the end of an agent leaves, and the one command that opens the box.
 
+use std::collections::BTreeSet;
 use std::fs;
 
 use lyncwall_tests::agent::Finished;
@@ -129,5 +130,6 @@ fn an_ended_agent_leaves_nothing_beside_its_pins() {
     left.retain(|entry| ![scene.instance.config(), scene.instance.state()].contains(&entry.path()));
     assert!(left.is_empty(), "beside the configuration and the state directory: {left:?}");
     let state = fs::read_dir(scene.instance.state()).expect("it can be listed").flatten();
-    assert_eq!(state.map(|entry| entry.file_name()).collect::<Vec<_>>(), ["confirmed.json"]);
+    let state: BTreeSet<_> = state.map(|entry| entry.file_name()).collect();
+    assert_eq!(state, ["confirmed.json", "usage.json"].map(Into::into).into());
 }

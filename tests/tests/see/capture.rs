@@ -205,6 +205,8 @@ fn the_longest_frames_are_cut_and_break_nothing() {
     for n in 0..40 {
         let frame = if n % 2 == 0 { longest.clone() } else { long(5060).build() };
         wire.send(&frame).expect("a frame");
+        // Three of them fill the buffer.
+        std::thread::sleep(Duration::from_millis(30));
     }
     let ended = eventually(PATIENT, || capture.try_wait().expect("its state").is_some());
     assert!(ended, "{}", agent.stderr());

@@ -13,8 +13,8 @@ use crate::problem::{Problem, Problems};
 const OLDEST: (u32, u32) = (5, 10);
 
 /// The kinds of maps in the BPF object besides the ring buffer, which is a feature of its own.
-pub(super) const MAP_TYPES: [MapType; 4] =
-    [MapType::Array, MapType::PerCpuArray, MapType::LruHash, MapType::LpmTrie];
+pub(super) const MAP_TYPES: [MapType; 5] =
+    [MapType::Array, MapType::PerCpuArray, MapType::LruHash, MapType::LpmTrie, MapType::PerfEventArray];
 
 /// A feature of the kernel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -89,7 +89,7 @@ impl Id {
     #[must_use]
     pub const fn title(self) -> &'static str {
         match self {
-            Self::MapTypes => "BPF maps: array, per-CPU array, LRU hash, LPM trie",
+            Self::MapTypes => "BPF maps: array, per-CPU array, LRU hash, LPM trie, perf events",
             Self::KernelTypes => "the kernel's own types (BTF, CONFIG_DEBUG_INFO_BTF)",
             Self::MappedArray => "array maps that a process can map into its memory",
             Self::RingBuffer => "BPF ring buffers",
