@@ -13,7 +13,7 @@ use anyhow::{Context as _, Result};
 use clap::Args;
 use crossterm::event::{Event as Input, EventStream, KeyEventKind};
 use lyncwall::api::{Counters, Explain, Explained, Status};
-use lyncwall::client::Client;
+use lyncwall::client::{Client, Lines};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::time::MissedTickBehavior;
@@ -79,11 +79,13 @@ async fn show(options: &Options, client: &Client, first: (Status, Counters)) -> 
     let style = Look::of_the_terminal();
     let mut model = Model::new();
     model.take(News::Look(Box::new(first.0), Box::new(first.1)), Instant::now());
+    // Before the first screen, so that all that is seen from there on is heard of.
+    let lines = client.lines("/v1/events").await.ok();
     let mut terminal = Terminal::take()?;
     let mut input = EventStream::new();
     let (sender, mut news) = mpsc::channel(QUEUE);
     tokio::spawn(look_again(client.clone(), Duration::from_secs(options.interval), sender.clone()));
-    tokio::spawn(hear_of_drops(client.clone(), sender.clone()));
+    tokio::spawn(hear_of_drops(client.clone(), lines, sender.clone()));
     loop {
         terminal.draw(|frame| screen::draw(frame, &model, style))?;
         tokio::select! {
@@ -151,9 +153,13 @@ async fn look_again(client: Client, interval: Duration, news: mpsc::Sender<News>
 }
 
 /// Follows the drops of one agent after the other, until nobody listens.
-async fn hear_of_drops(client: Client, news: mpsc::Sender<News>) {
+async fn hear_of_drops(client: Client, mut first: Option<Lines>, news: mpsc::Sender<News>) {
     while !news.is_closed() {
-        if let Ok(mut lines) = client.lines("/v1/events").await {
+        let lines = match first.take() {
+            Some(lines) => Ok(lines),
+            None => client.lines("/v1/events").await,
+        };
+        if let Ok(mut lines) = lines {
             while let Ok(Some(line)) = lines.next().await {
                 let Some(new) = heard(&line) else { continue };
                 if news.send(new).await.is_err() {
