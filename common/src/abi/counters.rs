@@ -107,11 +107,11 @@ impl Bucket {
 #[derive(Clone, Copy)]
 #[repr(C)]
 pub struct CpuRecord {
-    /// Packets by [`Reason`](crate::reason::Reason) and [`Action`](crate::reason::Action).
+    /// Packets by [`Reason`] and [`Action`](crate::reason::Action).
     pub reasons: [[u64; 2]; REASONS],
     /// Packets by [`interface_cell`] and [`Action`](crate::reason::Action).
     pub interfaces: [[u64; 2]; INTERFACE_CELLS],
-    /// Drops that got no event because the rate or the ring buffer was exhausted, by [`Reason`](crate::reason::Reason).
+    /// Drops that got no event because the rate or the ring buffer was exhausted, by [`Reason`].
     pub events_lost: [u64; REASONS],
     /// Drops that were to be captured, and were not because the rate or the buffer was exhausted.
     pub captures_lost: u64,
@@ -123,7 +123,7 @@ pub struct CpuRecord {
     pub flows_lost: u64,
     /// The [`Explained`](super::Explained) of the frame that is explained on this CPU; no packet that was sent comes to it.
     pub explained: u64,
-    /// For events, by [`Reason`](crate::reason::Reason): a flood of one kind leaves the others their events.
+    /// For events, by [`Reason`]: a flood of one kind leaves the others their events.
     pub events: [Bucket; REASONS],
     /// For captured packets.
     pub captures: Bucket,
