@@ -55,6 +55,7 @@ impl Verifiable {
             .btf(None)
             .default_map_pin_directory(pins)
             .override_global(program::HZ, &hz, true)
+            .override_global(program::LOG_LEVEL, &0_u8, true)
             .load(object)
             .context("making the maps")?;
         let descriptors: HashMap<&str, RawFd> =

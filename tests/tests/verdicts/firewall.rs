@@ -114,6 +114,7 @@ impl Firewall {
             .btf(None)
             .default_map_pin_directory(&directory)
             .override_global(program::HZ, &hz, true)
+            .override_global(program::LOG_LEVEL, &0_u8, true)
             .load(object)
             .expect("the object loads over the pinned maps");
         match ebpf.program_mut(entry.name()) {
