@@ -55,7 +55,6 @@ impl Verifiable {
             .btf(None)
             .default_map_pin_directory(pins)
             .override_global(program::HZ, &hz, true)
-            .override_global(program::LOG_LEVEL, &0_u8, true)
             .load(object)
             .context("making the maps")?;
         let descriptors: HashMap<&str, RawFd> =
@@ -234,6 +233,7 @@ mod tests {
         let told =
             crate::kernel::verified_instructions(datapath.program().expect("loaded")).expect("an answer");
         assert_eq!(status.verified_instructions, told);
-        assert_eq!(told.unwrap_or(figures.instructions), figures.instructions);
+        // Here the program has its log lines, which the agent leaves out: no less of it is looked at than of that one.
+        assert!(told.unwrap_or(figures.instructions) <= figures.instructions, "{told:?}, {figures:?}");
     }
 }
