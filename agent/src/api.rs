@@ -26,12 +26,21 @@
 mod change;
 mod explain;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::config::{Mode, OnExit, Reading};
+
+/// The socket of an agent that is root's alone, beside the one that others may be let in by: `lyncwall.sock.root` beside
+/// `lyncwall.sock`. Both are served alike.
+#[must_use]
+pub fn root_socket(socket: &Path) -> PathBuf {
+    let mut path = socket.as_os_str().to_owned();
+    path.push(".root");
+    path.into()
+}
 
 pub use explain::{Explain, Explained, ExplainedGroup, ExplainedRow, ExplainedRule, Explanation, Printed};
 
@@ -463,12 +472,13 @@ pub struct Wanted {
     pub interface: Option<String>,
 }
 
-/// Which dropped packets to hand out, and how much of them: parameters of the request.
+/// Which dropped packets to hand out, and how much of them: parameters of the request. Those of [`Wanted`] are listed once more: in
+/// parameters, serde takes numbers within a flattened struct for text, and lets unknown names through.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::IntoParams)]
 #[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub struct Capture {
-    /// Bytes of each packet, from 14 to 65535; all of it where nothing is said.
+    /// Bytes of each packet, from 14 to 65000; all of it, up to these, where nothing is said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub snap: Option<u16>,
     /// Packets after which it ends.

@@ -453,6 +453,17 @@ pub struct Printed {
     pub lines: BTreeMap<String, u32>,
 }
 
+impl Printed {
+    /// The table, and the row in it, as in `Table 4, row 12`.
+    #[must_use]
+    pub fn place(&self) -> String {
+        match self.row {
+            Some(row) => format!("{}, row {row}", self.table),
+            None => self.table.clone(),
+        }
+    }
+}
+
 /// A document that rows are printed in.
 #[derive(Debug, Clone, Serialize, serde::Deserialize)]
 #[serde(deny_unknown_fields)]

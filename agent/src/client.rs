@@ -10,11 +10,12 @@ use hyper::body::{Bytes, Incoming};
 use hyper::client::conn::http1;
 use hyper::{Method, Request, Response, header};
 use hyper_util::rt::TokioIo;
+use nix::unistd::Uid;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
 
-use crate::api::{Preview, Refusal, Switch};
+use crate::api::{self, Preview, Refusal, Switch};
 use crate::problem::{Problem, Problems};
 
 /// How long the agent may be too busy to be connected to.
@@ -56,7 +57,7 @@ impl Client {
     ///
     /// # Errors
     /// As [`Client::get`].
-    pub async fn switch(&self, switch: &Switch) -> Result<crate::api::Switched> {
+    pub async fn switch(&self, switch: &Switch) -> Result<api::Switched> {
         self.post("/v1/switch", switch).await
     }
 
@@ -64,7 +65,7 @@ impl Client {
     ///
     /// # Errors
     /// As [`Client::get`].
-    pub async fn preview(&self, preview: &Preview) -> Result<crate::api::Previewed> {
+    pub async fn preview(&self, preview: &Preview) -> Result<api::Previewed> {
         self.post("/v1/preview", preview).await
     }
 
@@ -119,8 +120,15 @@ impl Client {
         sender.send_request(request).await.with_context(|| format!("waiting for {}", self.socket.display()))
     }
 
-    /// Connects, also where others stand in the way for a while.
+    /// Connects: root by its own socket, where nobody else waits, anybody by the other, also where others stand in the way for a
+    /// while.
     async fn connect(&self) -> std::io::Result<UnixStream> {
+        if Uid::effective().is_root() {
+            // An agent of an earlier version has none.
+            if let Ok(stream) = UnixStream::connect(api::root_socket(&self.socket)).await {
+                return Ok(stream);
+            }
+        }
         let end = Instant::now() + PATIENCE;
         loop {
             match UnixStream::connect(&self.socket).await {

@@ -23,7 +23,7 @@ pub use filter::Filter;
 #[derive(Clone, Default)]
 pub struct Names {
     /// Names of interfaces, by the kernel's number.
-    pub interfaces: HashMap<u32, String>,
+    pub interfaces: Arc<HashMap<u32, String>>,
     /// Services by port.
     pub services: Arc<Services>,
     /// The generation that was installed last; `None` before the first.

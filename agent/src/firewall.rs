@@ -245,6 +245,9 @@ impl Firewall {
         if !self.fit.as_ref().is_some_and(|fit| fit.is_of(&compiled)) {
             let generation = self.install(&plan, &settings, &machine)?;
             tracing::info!(generation, forwards = machine.forwards, "followed the machine");
+            if self.follow_traffic()? {
+                remember(&mut self.datapath, &self.memory)?;
+            }
         }
         self.take_connections_over(&machine)?;
         match unexpected {
@@ -400,12 +403,21 @@ impl Firewall {
         self.datapath.add_management(&compiled.management)
     }
 
-    /// Takes notice of the interfaces that packets are counted at.
+    /// Takes notice of the interfaces that packets are counted at: those that are guarded, and the members of bonds, which run a
+    /// bond's native program in its place.
     fn follow_traffic(&mut self) -> Result<bool> {
         let interfaces = self.datapath.status()?.interfaces;
-        let guarded = interfaces.iter().map(|attached| (&*attached.interface, attached.ifindex));
+        let is_native = |number: &u32| {
+            interfaces.iter().any(|attached| attached.ifindex == *number && attached.mode == Mode::Native)
+        };
+        let members = machine::members()?.into_iter().filter(|(bond, _)| is_native(bond));
+        // One that has gone meanwhile has no name.
+        let members = members.filter_map(|(_, number)| Some((machine::name(number)?, number)));
+        let guarded = interfaces.iter().map(|attached| (attached.interface.clone(), attached.ifindex));
+        let counted: BTreeMap<String, u32> = guarded.chain(members).collect();
         let cells = self.datapath.counters()?.interfaces;
-        Ok(self.memory.traffic.follow(guarded, &cells))
+        let counted = counted.iter().map(|(name, number)| (&**name, *number));
+        Ok(self.memory.traffic.follow(counted, &cells))
     }
 
     fn attach(&mut self, plan: &Plan) -> Result<()> {

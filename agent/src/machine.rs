@@ -8,7 +8,7 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result};
 use nix::ifaddrs::getifaddrs;
-use nix::net::if_::if_nameindex;
+use nix::net::if_::{if_indextoname, if_nameindex};
 use nix::sys::socket::SockaddrStorage;
 use nix::unistd::Group;
 use rtnetlink::packet_core::NLM_F_DUMP;
@@ -146,8 +146,8 @@ fn forwards() -> Result<bool> {
     Ok(false)
 }
 
-/// The members of bonds.
-fn members() -> Result<Vec<(u32, u32)>> {
+/// The members of bonds: the number of the bond, and that of the member.
+pub(crate) fn members() -> Result<Vec<(u32, u32)>> {
     let request = RouteNetlinkMessage::GetLink(LinkMessage::default());
     let links = ask(NETLINK_ROUTE, request, NLM_F_DUMP).context("listing the network interfaces")?;
     let member = |answer: RouteNetlinkMessage| {
@@ -175,6 +175,11 @@ pub(crate) fn addresses() -> Result<Vec<IpAddr>> {
     };
     // In an order of their own: the kernel's says nothing.
     Ok(all.filter_map(|interface| address(interface.address?)).collect::<BTreeSet<_>>().into_iter().collect())
+}
+
+/// The name of an interface; `None` where there is none of that number.
+pub(crate) fn name(number: u32) -> Option<String> {
+    if_indextoname(number).ok()?.into_string().ok()
 }
 
 /// Names and numbers.

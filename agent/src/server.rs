@@ -7,7 +7,7 @@ mod routes;
 
 use std::collections::{BTreeSet, HashMap};
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
@@ -17,10 +17,11 @@ use tokio_stream::StreamExt as _;
 use crate::api;
 use crate::config::Listen;
 use crate::datapath::changes;
-use crate::events::{Names, describe};
+use crate::events::{Filter, Names, describe};
 use crate::firewall::{ChangeKind, Firewall};
 use crate::metrics::{self, Exposed, Figures};
-use listen::{Bound, SocketFile};
+use crate::problem::Problems;
+use listen::Bound;
 use peer::Access;
 
 pub use listen::Socket;
@@ -37,7 +38,7 @@ const SETTLE: Duration = Duration::from_millis(50);
 /// The least pause before the clock is looked at again.
 const TICK: Duration = Duration::from_millis(1);
 
-/// For how long an exposition of the metrics is good enough: whoever asks more often costs nothing.
+/// For how long an exposition of the metrics, and the names of interfaces, are good enough: whoever asks more often costs nothing.
 const FRESH: Duration = Duration::from_millis(500);
 
 /// Metrics as text, and when they were read.
@@ -49,7 +50,7 @@ pub struct Daemon {
     firewall: Arc<Mutex<Option<Firewall>>>,
     events: broadcast::Sender<Arc<Told>>,
     /// What events are told with, beside the firewall's lock: a switch must not wait for a flood of them.
-    names: Arc<Mutex<Names>>,
+    known: Arc<Mutex<Known>>,
     /// Set to true when the box was opened by a client.
     detached: Arc<watch::Sender<bool>>,
     /// Who may use the socket.
@@ -62,12 +63,19 @@ pub struct Daemon {
     figures: Arc<Figures>,
     /// The exposition that was made last.
     exposed: Arc<tokio::sync::Mutex<Option<Exposition>>>,
-    /// Requests of others than root come one after the other, so that root's never wait for more than one of them.
+    /// Requests of others than root come one after the other, so that root's never wait for more than two of them: one that is being
+    /// carried out though its client has gone, and the next.
     turn: Arc<Semaphore>,
     /// Taken in turn by whoever calls the firewall. A request whose client has gone leaves the queue.
     gate: Arc<Semaphore>,
     /// Held by the capture that runs.
     capture: Arc<tokio::sync::Mutex<()>>,
+}
+
+/// What packets are told with, and when the names of interfaces in it were read.
+struct Known {
+    names: Names,
+    read: Option<Instant>,
 }
 
 /// An event, and its line.
@@ -94,12 +102,13 @@ impl Daemon {
             });
         }
         let (events, _) = broadcast::channel(BACKLOG);
-        let names = Arc::new(Mutex::new(names(&firewall)));
+        let names =
+            Names { interfaces: Arc::default(), services: firewall.services(), locator: firewall.locator() };
         let (access, metrics) = (Access::of(firewall.api()), firewall.metrics().to_vec());
         let daemon = Self {
             firewall: Arc::new(Mutex::new(Some(firewall))),
             events,
-            names,
+            known: Arc::new(Mutex::new(Known { names, read: None })),
             detached: Arc::new(watch::Sender::new(false)),
             access: Arc::new(watch::Sender::new(access)),
             metrics: Arc::new(watch::Sender::new(metrics)),
@@ -250,11 +259,12 @@ impl Daemon {
 
     /// Takes from the firewall what its plan says of the agent itself.
     fn follow_plan(&self, firewall: &Firewall) {
-        let names = names(firewall);
-        let mut known = self.names.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = self.known();
+        let services = firewall.services();
         // They are made anew with each plan.
-        let same_plan = Arc::ptr_eq(&known.services, &names.services);
-        *known = names;
+        let same_plan = Arc::ptr_eq(&known.names.services, &services);
+        known.names.services = services;
+        known.names.locator = firewall.locator();
         drop(known);
         if same_plan {
             return;
@@ -272,7 +282,7 @@ impl Daemon {
         });
     }
 
-    fn bound(&self) -> std::sync::MutexGuard<'_, (BTreeSet<SocketAddr>, Vec<Bound>)> {
+    fn bound(&self) -> MutexGuard<'_, (BTreeSet<SocketAddr>, Vec<Bound>)> {
         self.bound.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -333,21 +343,36 @@ impl Daemon {
         });
     }
 
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What a packet is told with that came in by this interface. To list all interfaces for each packet would cost more than the
+    /// packet.
+    fn names_for(&self, ifindex: u32) -> Names {
+        let mut known = self.known();
+        let fresh = known.read.is_some_and(|read| read.elapsed() < FRESH);
+        if !fresh || !known.names.interfaces.contains_key(&ifindex) {
+            known.names.interfaces = Arc::new(interface_names());
+            known.read = Some(Instant::now());
+        }
+        known.names.clone()
+    }
+
+    /// The filter that a request asks for.
+    fn filter(&self, wanted: &api::Wanted) -> Result<Filter, Problems> {
+        // Number 0 is no interface, so the names are those of now.
+        Filter::of(wanted, &self.names_for(0))
+    }
+
     fn tell(&self, event: &lyncwall_common::abi::Event) {
-        let names = self.names.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let names = Names { interfaces: interface_names(), ..names };
-        let event = describe(event, &names);
+        let event = describe(event, &self.names_for(event.ifindex));
         match serde_json::to_string(&event) {
             // Nobody may be listening any more.
             Ok(line) => drop(self.events.send(Arc::new(Told { event, line: line + "\n" }))),
             Err(error) => tracing::error!("an event that is no JSON: {error}"),
         }
     }
-}
-
-/// What events are told with, but for the names of interfaces.
-fn names(firewall: &Firewall) -> Names {
-    Names { interfaces: HashMap::new(), services: firewall.services(), locator: firewall.locator() }
 }
 
 fn interface_names() -> HashMap<u32, String> {
@@ -361,10 +386,11 @@ fn interface_names() -> HashMap<u32, String> {
 /// # Errors
 /// Where the socket fails.
 pub async fn serve(daemon: Daemon, socket: Socket) -> Result<()> {
-    let (listener, file, bound): (_, SocketFile, _) = socket.into_parts();
+    let ([shared, of_root], bound) = socket.into_parts();
     daemon.bound().1 = bound;
     tokio::select! {
-        () = listen::serve_unix(&daemon, listener, &file) => {}
+        () = listen::serve_unix(&daemon, shared) => {}
+        () = listen::serve_unix(&daemon, of_root) => {}
         () = listen::serve_metrics(&daemon) => {}
     }
     Ok(())

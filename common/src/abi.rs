@@ -44,6 +44,9 @@ pub const STATE_ELEMENTS: u32 = 64;
 /// The version of everything in this module.
 pub const ABI_VERSION: u32 = 5;
 
+/// The target that log lines of the program have, on both sides.
+pub const LOG_TARGET: &str = "bpf";
+
 /// Names of the maps, as in the object and under the pin directory.
 pub mod map {
     /// [`Control`](super::Control), one element, mapped into the agent: the live word and the management ports.

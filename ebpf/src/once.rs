@@ -10,7 +10,7 @@ use aya_log_ebpf::{
     warn,
 };
 use lyncwall_common::{
-    abi::{Captured, Features, LONGEST_CAPTURE, Lost, NetPort, PortTransport},
+    abi::{Captured, Features, LOG_TARGET, LONGEST_CAPTURE, Lost, NetPort, PortTransport},
     decide::{self, Judging},
     fields::Place,
     flow::{self, Carried, Ends},
@@ -88,7 +88,7 @@ extern "C" fn once_log_verdict(what: u32, ifindex: u32, length: u32) -> u32 {
     let [reason, action, ..] = what.to_le_bytes().map(u32::from);
     debug!(
         (),
-        target: TARGET,
+        target: LOG_TARGET,
         "packet reason={} action={} ifindex={} length={}",
         reason,
         action,
@@ -112,7 +112,7 @@ fn log_verdict(what: u32, ifindex: u32, length: u32) {
 #[inline(never)]
 extern "C" fn once_log_lost(what: u32) -> u32 {
     if maps::may_warn() {
-        warn!((), target: TARGET, "lost what={}", what);
+        warn!((), target: LOG_TARGET, "lost what={}", what);
     }
     0
 }
@@ -125,9 +125,6 @@ pub(crate) fn log_lost(what: Lost) {
         once_log_lost(what as u32);
     }
 }
-
-/// The target of all lines.
-const TARGET: &str = "bpf";
 
 /// Looks at IPv4 options; see [`options`].
 #[unsafe(no_mangle)]

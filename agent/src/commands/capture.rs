@@ -26,8 +26,8 @@ pub(crate) struct Options {
     /// The pcapng file to write, over an older one of that name; `-` is stdout, for tcpdump or Wireshark in a pipe.
     #[arg(long, short = 'w', value_name = "FILE")]
     write: PathBuf,
-    /// Bytes of each packet, from 14 on; all of it where nothing is said.
-    #[arg(long, short = 's', value_name = "BYTES", value_parser = clap::value_parser!(u16).range(14..))]
+    /// Bytes of each packet, from 14 to 65000 [default: all of it, up to 65000]
+    #[arg(long, short = 's', value_name = "BYTES", value_parser = clap::value_parser!(u16).range(14..=65_000))]
     snap: Option<u16>,
     /// End after so many packets.
     #[arg(long, short = 'n', value_name = "NUMBER", value_parser = clap::value_parser!(u64).range(1..))]

@@ -156,7 +156,6 @@ fn details(catalogue: &Catalogue, row: &Row) -> Table {
     if !strict.why.is_empty() {
         ruling += &format!(": {}", strict.why);
     }
-    let number = row.printed.row.map(|row| format!(", row {row}")).unwrap_or_default();
     let facts = [
         ("ports", format!("{} {}", ports(&row.ports), row.transport.as_str())),
         ("protocol", row.application.clone()),
@@ -168,7 +167,7 @@ fn details(catalogue: &Catalogue, row: &Row) -> Table {
         ("optional", if row.optional { "as printed".to_owned() } else { String::new() }),
         ("strict", ruling),
         ("note", row.note.clone()),
-        ("table", format!("{}{number}", row.printed.table)),
+        ("table", row.printed.place()),
     ];
     let mut table = Table::plain();
     for (name, value) in facts.into_iter().filter(|(_, value)| !value.is_empty()) {

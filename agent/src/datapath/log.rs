@@ -15,7 +15,7 @@ use tokio::io::unix::AsyncFd;
 use super::sys;
 
 /// The target of the lines in the log, as a filter names it.
-pub const TARGET: &str = "bpf";
+pub const TARGET: &str = lyncwall_common::abi::LOG_TARGET;
 
 /// Which lines the programs write.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]

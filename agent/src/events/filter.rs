@@ -1,9 +1,11 @@
 //! Which packets somebody wants to hear of.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use lyncwall_common::reason::Reason;
 
+use super::Names;
 use crate::api::{Event, Wanted};
 use crate::net::{PortRange, Prefix};
 use crate::problem::{Problem, Problems};
@@ -23,17 +25,19 @@ impl Filter {
     /// The filter that a request asks for.
     ///
     /// # Errors
-    /// All that cannot be read, together.
-    pub fn of(wanted: &Wanted) -> Result<Self, Problems> {
+    /// All that cannot be read, and targets, rules and interfaces that are not among the names, together: whoever asks for them would
+    /// wait in silence.
+    pub fn of(wanted: &Wanted, names: &Names) -> Result<Self, Problems> {
         let mut problems = Problems::default();
         let mut wrong = |text: &str, what: &str, fix: &str| {
             problems.push(Problem::new(format!("`{text}` is no {what}"), fix));
         };
         let mut filter = Self::default();
+        let reasons: Vec<String> = Reason::ALL.iter().map(|reason| reason.name().to_owned()).collect();
         for name in list(wanted.reason.as_deref()) {
             match Reason::ALL.iter().find(|reason| reason.name() == name) {
                 Some(reason) => filter.reasons.push(reason.name()),
-                None => wrong(name, "reason", &nearest(name)),
+                None => wrong(name, "reason", &nearest(name, "reason", &reasons)),
             }
         }
         for text in list(wanted.from.as_deref()) {
@@ -53,11 +57,32 @@ impl Filter {
                 Ok(_) | Err(_) => wrong(text, "port", "write it as 5061, tcp/5061 or 49152-65535"),
             }
         }
-        let names = |text: &Option<String>| list(text.as_deref()).map(str::to_owned).collect();
-        filter.rules = names(&wanted.rule);
-        filter.targets = names(&wanted.target);
-        filter.interfaces = names(&wanted.interface);
+        let split = |text: &Option<String>| list(text.as_deref()).map(str::to_owned).collect();
+        filter.rules = split(&wanted.rule);
+        filter.targets = split(&wanted.target);
+        filter.interfaces = split(&wanted.interface);
+        filter.look_up(names, &mut problems);
         problems.or(filter)
+    }
+
+    /// Says of names that nothing has.
+    fn look_up(&self, names: &Names, problems: &mut Problems) {
+        let mut unknown = |what: &str, name: &str, known: &[String]| {
+            problems.push(Problem::new(format!("there is no {what} `{name}`"), nearest(name, what, known)));
+        };
+        let interfaces: BTreeSet<&String> = names.interfaces.values().collect();
+        for name in self.interfaces.iter().filter(|name| !interfaces.contains(name)) {
+            unknown("interface", name, &interfaces.iter().map(ToString::to_string).collect::<Vec<_>>());
+        }
+        let Some(locator) = &names.locator else { return };
+        let targets: Vec<String> = locator.targets().map(str::to_owned).collect();
+        for name in self.targets.iter().filter(|name| !targets.contains(name)) {
+            unknown("target", name, &targets);
+        }
+        let rules: Vec<String> = locator.rules().collect();
+        for name in self.rules.iter().filter(|name| !rules.iter().any(|rule| is_rule(rule, name))) {
+            unknown("open rule", name, &rules);
+        }
     }
 
     /// True where an event is wanted.
@@ -77,8 +102,7 @@ impl Filter {
     /// A rule goes by its target, transport and ports, or by the last two alone.
     fn wants_rule(&self, event: &Event) -> bool {
         let Some(rule) = &event.rule else { return self.rules.is_empty() };
-        let alone = rule.split_once(' ').map(|(_, rest)| rest);
-        self.rules.is_empty() || self.rules.iter().any(|wanted| wanted == rule || Some(&**wanted) == alone)
+        self.rules.is_empty() || self.rules.iter().any(|wanted| is_rule(rule, wanted))
     }
 
     fn wants_port(&self, event: &Event) -> bool {
@@ -98,25 +122,31 @@ impl Filter {
     }
 }
 
+/// True where that is the rule, or the rule of any target.
+fn is_rule(rule: &str, wanted: &str) -> bool {
+    rule == wanted || rule.split_once(' ').is_some_and(|(_, alone)| alone == wanted)
+}
+
 /// What stands between commas.
 fn list(text: Option<&str>) -> impl Iterator<Item = &str> {
     text.into_iter().flat_map(|text| text.split(',')).map(str::trim).filter(|name| !name.is_empty())
 }
 
-fn nearest(name: &str) -> String {
-    let likeness = |reason: &&Reason| strsim::jaro_winkler(name, reason.name());
-    match Reason::ALL.iter().max_by(|a, b| likeness(a).total_cmp(&likeness(b))) {
-        Some(reason) if likeness(&reason) > 0.75 => format!("did you mean `{reason}`?"),
-        _ => {
-            let names: Vec<&str> = Reason::ALL.iter().map(|reason| reason.name()).collect();
-            format!("the reasons are {}", names.join(", "))
-        }
+/// What may have been meant.
+fn nearest(name: &str, what: &str, known: &[String]) -> String {
+    let likeness = |known: &String| strsim::jaro_winkler(name, known);
+    match known.iter().max_by(|a, b| likeness(a).total_cmp(&likeness(b))) {
+        None => format!("ask for no {what}"),
+        Some(best) if likeness(best) > 0.75 => format!("did you mean `{best}`?"),
+        Some(_) => format!("there is {}", known.join(", ")),
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::Filter;
+    use std::sync::Arc;
+
+    use super::{Filter, Names};
     use crate::api::{Event, Wanted};
 
     fn event() -> Event {
@@ -129,10 +159,15 @@ mod tests {
         .expect("an event")
     }
 
+    fn names() -> Names {
+        let interfaces = Arc::new([(1, "eth0".to_owned()), (2, "eth1".to_owned())].into());
+        Names { interfaces, ..Names::default() }
+    }
+
     fn filter(set: impl FnOnce(&mut Wanted)) -> Filter {
         let mut wanted = Wanted::default();
         set(&mut wanted);
-        Filter::of(&wanted).expect("a filter")
+        Filter::of(&wanted, &names()).expect("a filter")
     }
 
     #[test]
@@ -149,7 +184,9 @@ mod tests {
         for (rule, wanted) in [("pool tcp 5061", true), ("tcp 5061", true), ("other tcp 5061", false)] {
             assert_eq!(filter(|w| w.rule = some(rule)).wants(&event()), wanted, "{rule}");
         }
-        assert!(!filter(|w| (w.target, w.interface) = (some("pool"), some("eth1"))).wants(&event()));
+        let pool = |w: &mut Wanted, interface| (w.target, w.interface) = (some("pool"), some(interface));
+        assert!(filter(|w| pool(w, "eth0")).wants(&event()));
+        assert!(!filter(|w| pool(w, "eth1")).wants(&event()));
     }
 
     #[test]
@@ -159,10 +196,12 @@ mod tests {
             reason: some("clsed"),
             from: some("203.0.113.9/24"),
             port: some("sctp/5061"),
+            interface: some("eth1,eth7"),
             ..Wanted::default()
         };
-        let problems = Filter::of(&wanted).expect_err("three mistakes");
-        assert_eq!(problems.iter().count(), 3);
+        let problems = Filter::of(&wanted, &names()).expect_err("four mistakes");
+        assert_eq!(problems.iter().count(), 4, "{problems}");
+        assert!(problems.to_string().contains("name one of eth0, eth1"), "{problems}");
         assert!(problems.to_string().contains("did you mean `closed`"), "{problems}");
     }
 }

@@ -9,7 +9,6 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, Result};
-use lyncwall_common::abi::PortTransport;
 use serde::{Deserialize, Serialize};
 
 use super::Firewall;
@@ -30,11 +29,12 @@ pub(super) struct Usage {
 }
 
 /// What is known of one rule. Times are seconds since 1970 (UTC).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Seen {
     /// When it was looked at first.
     since: u64,
     /// The first look that found more packets than the one before it; `None` where none ever did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     last: Option<u64>,
     /// What the last look found.
     packets: u64,
@@ -45,20 +45,9 @@ pub(super) struct Seen {
 /// A rule in the file.
 #[derive(Debug, Serialize, Deserialize)]
 struct Written {
-    rule: Named,
-    since: u64,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    last: Option<u64>,
-    packets: u64,
-    held: u64,
-}
-
-/// An [`Identity`] in the file.
-#[derive(Debug, Serialize, Deserialize)]
-#[serde(untagged)]
-enum Named {
-    Rule { target: String, transport: String, first: u16, last: u16, rows: Vec<String> },
-    Allow { allow: String, definition: u64 },
+    rule: Identity,
+    #[serde(flatten)]
+    seen: Seen,
 }
 
 impl Usage {
@@ -125,7 +114,7 @@ impl Usage {
         let mut rules: Vec<(&Identity, &Seen)> = self.rules.iter().collect();
         rules.sort_by_key(|(identity, _)| *identity);
         let written: Vec<Written> =
-            rules.into_iter().map(|(identity, seen)| Written::of(identity, *seen)).collect();
+            rules.into_iter().map(|(rule, seen)| Written { rule: rule.clone(), seen: *seen }).collect();
         let text = serde_json::to_vec(&written).context("writing the usage of rules down")?;
         replace(&self.file, &text).with_context(|| format!("writing {}", self.file.display()))?;
         self.unwritten = false;
@@ -176,38 +165,14 @@ impl Firewall {
     }
 }
 
-impl Written {
-    fn of(identity: &Identity, Seen { since, last, packets, held }: Seen) -> Self {
-        let rule = match identity.clone() {
-            Identity::Rule { target, transport, first, last, rows } => {
-                Named::Rule { target, transport: transport.name().to_owned(), first, last, rows }
-            }
-            Identity::Allow { name, definition } => Named::Allow { allow: name, definition },
-        };
-        Self { rule, since, last, packets, held }
-    }
-
-    fn read(self) -> Result<(Identity, Seen)> {
-        let identity = match self.rule {
-            Named::Rule { target, transport, first, last, rows } => {
-                let known = PortTransport::ALL.into_iter().find(|known| known.name() == transport);
-                let transport = known.with_context(|| format!("the transport `{transport}`"))?;
-                Identity::Rule { target, transport, first, last, rows }
-            }
-            Named::Allow { allow, definition } => Identity::Allow { name: allow, definition },
-        };
-        let Self { since, last, packets, held, .. } = self;
-        Ok((identity, Seen { since, last, packets, held }))
-    }
-}
-
 fn read(file: &Path) -> Result<HashMap<Identity, Seen>> {
     let text = match fs::read(file) {
         Ok(text) => text,
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(HashMap::new()),
         Err(error) => return Err(error.into()),
     };
-    serde_json::from_slice::<Vec<Written>>(&text)?.into_iter().map(Written::read).collect()
+    let written: Vec<Written> = serde_json::from_slice(&text)?;
+    Ok(written.into_iter().map(|written| (written.rule, written.seen)).collect())
 }
 
 fn seconds(time: SystemTime) -> u64 {

@@ -11,13 +11,15 @@ mod stored;
 pub const COUNTERS: usize = RULE_BLOCKS as usize * COUNTER_BLOCK;
 
 /// What a counter counts: packets that this rule let in.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(untagged)]
 pub enum Identity {
     /// A rule of a role.
     Rule {
         /// The target's name.
         target: String,
         /// TCP or UDP.
+        #[serde(with = "transport")]
         transport: PortTransport,
         /// The first port, host byte order.
         first: u16,
@@ -29,11 +31,29 @@ pub enum Identity {
     /// An `[[allow]]` rule.
     Allow {
         /// Its name.
+        #[serde(rename = "allow")]
         name: String,
         /// A hash of what it says, so that a rule that was changed starts at 0 and a long list of sources costs
         /// nothing to store.
         definition: u64,
     },
+}
+
+/// A transport by its name.
+mod transport {
+    use lyncwall_common::abi::PortTransport;
+    use serde::de::Error as _;
+    use serde::{Deserialize as _, Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(value: &PortTransport, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(value.name())
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<PortTransport, D::Error> {
+        let name = String::deserialize(from)?;
+        let known = PortTransport::ALL.into_iter().find(|known| known.name() == name);
+        known.ok_or_else(|| D::Error::custom(format!("there is no transport `{name}`")))
+    }
 }
 
 /// Binds counters to rules.

@@ -47,9 +47,7 @@ impl Located {
     /// The rule that is open at the port, to somebody: its target, transport and ports.
     #[must_use]
     pub fn rule_name(&self) -> Option<String> {
-        let (target, rule) = self.target.as_ref().zip(self.rule.as_ref())?;
-        let ports = Ports { first: rule.first, last: rule.last };
-        Some(format!("{target} {} {ports}", rule.transport.name()))
+        Some(rule_name(self.target.as_ref()?, self.rule.as_ref()?))
     }
 }
 
@@ -66,6 +64,16 @@ impl Locator {
             owners,
             groups: input.groups.iter().map(|group| group.name.clone()).collect(),
         }
+    }
+
+    /// The names of its targets, and of what zones may call, as [`Located::target`] has them.
+    pub fn targets(&self) -> impl Iterator<Item = &str> {
+        self.owners.iter().map(|owner| &*owner.name)
+    }
+
+    /// The names of its rules, as [`Located::rule_name`] has them.
+    pub fn rules(&self) -> impl Iterator<Item = String> {
+        self.owners.iter().flat_map(|owner| owner.inbound.iter().map(|rule| rule_name(&owner.name, rule)))
     }
 
     /// Where a packet belongs that came in by the interface of this number; `None` where it is not IP.
@@ -103,6 +111,11 @@ impl Locator {
             management_source: tables.management_source(source),
         })
     }
+}
+
+fn rule_name(target: &str, rule: &Rule) -> String {
+    let ports = Ports { first: rule.first, last: rule.last };
+    format!("{target} {} {ports}", rule.transport.name())
 }
 
 fn rule_at(owner: &TargetInput, transport: PortTransport, port: NetPort) -> Option<&Rule> {

@@ -1,7 +1,6 @@
 //! A capture: dropped packets as a pcapng file, while a client reads it.
 
 use std::convert::Infallible;
-use std::sync::PoisonError;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, Result};
@@ -14,10 +13,10 @@ use tokio::time::{Instant, Interval, MissedTickBehavior};
 use tokio_stream::StreamExt as _;
 use tokio_stream::wrappers::ReceiverStream;
 
-use super::{Daemon, interface_names};
+use super::Daemon;
 use crate::api;
 use crate::datapath::{CapturedPacket, Captures, SHORTEST};
-use crate::events::{Filter, Names, Observed};
+use crate::events::{Filter, Observed};
 use crate::firewall::Firewall;
 use crate::pcapng::Pcapng;
 use crate::problem::{Problem, Problems};
@@ -25,9 +24,6 @@ use crate::problem::{Problem, Problems};
 /// Packets that wait for a client that reads slowly. What comes then waits in the kernel's buffers, and is counted as lost where
 /// they are full.
 const BACKLOG: usize = 64;
-/// How old the names of interfaces and rules may be that packets are told with: a list of them for each packet would cost more than
-/// the packet.
-const FRESH: Duration = Duration::from_millis(500);
 /// Longest, and where nothing is said.
 const DAY: u64 = 86_400;
 const HOUR: u64 = 3_600;
@@ -41,9 +37,10 @@ struct Wanted {
 }
 
 impl Wanted {
-    fn of(asked: &api::Capture) -> Result<Self, Problems> {
+    fn of(daemon: &Daemon, asked: &api::Capture) -> Result<Self, Problems> {
         let mut problems = Problems::default();
-        let filter = Filter::of(&asked.wanted()).map_err(|found| problems.append(found)).unwrap_or_default();
+        let filter =
+            daemon.filter(&asked.wanted()).map_err(|found| problems.append(found)).unwrap_or_default();
         if asked.snap.is_some_and(|snap| u32::from(snap) > LONGEST_CAPTURE) {
             problems.push(Problem::new(
                 "that is more than can be taken",
@@ -76,7 +73,7 @@ impl Wanted {
 /// # Errors
 /// [`Problems`] for what was asked, and while another capture runs.
 pub(super) async fn begin(daemon: &Daemon, asked: &api::Capture) -> Result<Body> {
-    let (daemon, wanted) = (daemon.clone(), Wanted::of(asked)?);
+    let (daemon, wanted) = (daemon.clone(), Wanted::of(daemon, asked)?);
     // A client that leaves meanwhile must not leave half a capture behind.
     tokio::spawn(async move { begin_one(daemon, wanted).await }).await.context("the call did not end well")?
 }
@@ -91,7 +88,7 @@ async fn begin_one(daemon: Daemon, wanted: Wanted) -> Result<Body> {
     tracing::info!(snap, "capturing dropped packets");
     let (pieces, read) = mpsc::channel(BACKLOG);
     let start = file.take();
-    let task = Task { daemon: daemon.clone(), wanted, file, captures, pieces, names: None };
+    let task = Task { daemon: daemon.clone(), wanted, file, captures, pieces };
     tokio::spawn(async move {
         // In a task of its own: whatever becomes of it, the program is told that nobody captures any more.
         let run = tokio::spawn(async move {
@@ -123,8 +120,6 @@ struct Task {
     file: Pcapng,
     captures: Captures,
     pieces: mpsc::Sender<Vec<u8>>,
-    /// What packets are told with, and since when.
-    names: Option<(Instant, Names)>,
 }
 
 impl Task {
@@ -173,16 +168,6 @@ impl Task {
         }
     }
 
-    /// What packets are told with, as of a moment ago.
-    fn names(&mut self) -> &Names {
-        let now = Instant::now();
-        if self.names.as_ref().is_none_or(|(since, _)| now.duration_since(*since) > FRESH) {
-            let names = self.daemon.names.lock().unwrap_or_else(PoisonError::into_inner).clone();
-            self.names = Some((now, Names { interfaces: interface_names(), ..names }));
-        }
-        &self.names.get_or_insert_with(|| (now, Names::default())).1
-    }
-
     /// Adds a packet to the file where it is wanted.
     fn write(&mut self, packet: &CapturedPacket) -> Result<bool> {
         let CapturedPacket { what, bytes } = packet;
@@ -196,7 +181,7 @@ impl Task {
             bytes,
             length: what.length,
         };
-        let event = observed.describe(self.names());
+        let event = observed.describe(&self.daemon.names_for(what.ifindex));
         if !self.wanted.filter.wants(&event) {
             return Ok(false);
         }

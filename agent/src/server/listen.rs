@@ -25,6 +25,7 @@ use tokio_io_timeout::TimeoutStream;
 
 use super::peer::{Access, Peer, Right};
 use super::{Daemon, routes};
+use crate::api;
 use crate::config::Listen;
 use crate::problem::{Problem, Problems};
 
@@ -48,20 +49,27 @@ const OF_USERS: usize = 128;
 /// Connections to one TCP address at once.
 const OF_TCP: usize = 32;
 
-/// The agent's sockets. Dropping them removes the file.
+/// The agent's sockets. Dropping them removes their files.
 pub struct Socket {
+    doors: [Door; 2],
+    metrics: Vec<Bound>,
+}
+
+/// One of the agent's Unix sockets.
+pub(super) struct Door {
     listener: UnixListener,
     file: SocketFile,
-    metrics: Vec<Bound>,
+    /// True for the one that never opens to anybody but root: whoever fills the queue of the other keeps nobody out here.
+    for_root: bool,
 }
 
 /// An address that metrics are to be served on.
 pub(super) type Bound = (SocketAddr, TcpListener);
 
 impl Socket {
-    /// Makes the socket, for root only, and binds the TCP addresses of metrics. Whoever connects waits until
-    /// [`serve`](super::serve) answers: an agent binds its sockets before it touches the wire, so that one which cannot be
-    /// spoken to enforces nothing.
+    /// Makes the socket and [root's own](api::root_socket) beside it, both for root only, and binds the TCP addresses of metrics.
+    /// Whoever connects waits until [`serve`](super::serve) answers: an agent binds its sockets before it touches the wire, so that
+    /// one which cannot be spoken to enforces nothing.
     ///
     /// # Errors
     /// [`Problems`] where another agent serves it, or where one of them cannot be made.
@@ -70,16 +78,20 @@ impl Socket {
     /// Outside a tokio runtime.
     pub fn bind(path: &Path, metrics: &[Listen]) -> Result<Self> {
         let metrics = bind_metrics(metrics, &BTreeSet::new())?;
-        Ok(Self { listener: listen(path)?, file: SocketFile(path.to_owned()), metrics })
+        let door = |path: &Path, for_root| -> Result<Door> {
+            Ok(Door { listener: listen(path)?, file: SocketFile(path.to_owned()), for_root })
+        };
+        let doors = [door(path, false)?, door(&api::root_socket(path), true)?];
+        Ok(Self { doors, metrics })
     }
 
-    pub(super) fn into_parts(self) -> (UnixListener, SocketFile, Vec<Bound>) {
-        (self.listener, self.file, self.metrics)
+    pub(super) fn into_parts(self) -> ([Door; 2], Vec<Bound>) {
+        (self.doors, self.metrics)
     }
 }
 
 /// Removes the socket when the agent ends.
-pub(super) struct SocketFile(PathBuf);
+struct SocketFile(PathBuf);
 
 impl SocketFile {
     /// Who may connect. What they may do is judged by who they are, for each request.
@@ -174,12 +186,18 @@ fn bind_tcp(address: SocketAddr) -> std::io::Result<TcpListener> {
 }
 
 /// Serves the API to whoever connects, for ever.
-pub(super) async fn serve_unix(daemon: &Daemon, listener: UnixListener, file: &SocketFile) {
+pub(super) async fn serve_unix(daemon: &Daemon, door: Door) {
+    let Door { listener, file, for_root } = door;
+    let open = |access: &Access| {
+        if !for_root {
+            file.open_to(access);
+        }
+    };
     let router = routes::router(daemon.clone());
     let mut access = daemon.access.subscribe();
     let crowd = Crowd::default();
     let mut connections = JoinSet::new();
-    file.open_to(&access.borrow_and_update());
+    open(&access.borrow_and_update());
     loop {
         tokio::select! {
             accepted = listener.accept() => match accepted {
@@ -196,7 +214,7 @@ pub(super) async fn serve_unix(daemon: &Daemon, listener: UnixListener, file: &S
                 Err(error) => pause(&error).await,
             },
             changed = access.changed() => match changed {
-                Ok(()) => file.open_to(&access.borrow_and_update()),
+                Ok(()) => open(&access.borrow_and_update()),
                 // The daemon that was given keeps the sender.
                 Err(_) => return,
             },

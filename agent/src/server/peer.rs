@@ -91,6 +91,10 @@ impl Peer {
         }
     }
 
+    pub(super) fn uid(&self) -> Uid {
+        self.uid
+    }
+
     pub(super) fn is_root(&self) -> bool {
         self.uid.is_root()
     }

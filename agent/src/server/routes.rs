@@ -25,7 +25,6 @@ use utoipa_axum::routes;
 use super::Daemon;
 use super::peer::{Peer, Right};
 use crate::api;
-use crate::events::Filter;
 use crate::firewall::{ChangeKind, Firewall};
 use crate::metrics;
 use crate::problem::{Problem, Problems};
@@ -108,7 +107,13 @@ async fn allowed(
     if !peer.is_root() {
         request.extensions_mut().insert(Turn(Arc::clone(&daemon.turn)));
     }
-    next.run(request).await
+    let asked = format!("{} {}", request.method(), request.uri().path());
+    let response = next.run(request).await;
+    if right == Right::Change {
+        let status = response.status().as_u16();
+        tracing::info!(uid = peer.uid().as_raw(), request = asked, status, "answered");
+    }
+    response
 }
 
 /// What a request waits for once it is whole: before, it would wait for the slowest body.
@@ -408,7 +413,7 @@ async fn events(
     wanted: Result<Query<api::Wanted>, QueryRejection>,
 ) -> Result<Response, Failure> {
     let Query(wanted) = wanted.map_err(|error| unasked(&error))?;
-    let filter = Filter::of(&wanted)?;
+    let filter = daemon.filter(&wanted)?;
     let lines = BroadcastStream::new(daemon.events.subscribe()).filter_map(move |told| match told {
         Ok(told) if !filter.wants(&told.event) => None,
         Ok(told) => Some(Ok::<_, Infallible>(told.line.clone())),

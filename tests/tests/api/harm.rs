@@ -1,7 +1,9 @@
 //! Clients that stall, flood or send rubbish: nobody else waits for them, and the agent stays small.
 
 use std::fs;
+use std::io::{Read as _, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
@@ -18,8 +20,9 @@ use lyncwall_tests::traffic::{FrameSocket, eventually};
 
 use super::{PATIENT, ask, let_in};
 
-/// Within this time root is answered, whatever others do.
-const SOON: Duration = Duration::from_secs(1);
+/// Within this time root is answered, whatever others do: far more than a busy machine needs, and far less than those who stall
+/// would have it wait.
+const SOON: Duration = Duration::from_secs(8);
 
 /// A user that may read. Debian has the group, and nobody is in it.
 const NOBODY: &str = "65534";
@@ -127,9 +130,15 @@ fn bad_clients_harm_nobody_else() {
     api.status().expect("a status");
     let (before, files) = (resident(&agent), descriptors(&agent));
 
-    for (way, count) in
-        [("half", 200), ("short", 100), ("rubbish", 20), ("huge", 20), ("flood", 50), ("events", 20)]
-    {
+    for (way, count) in [
+        ("half", 200),
+        ("short", 100),
+        ("rubbish", 20),
+        ("huge", 20),
+        ("flood", 50),
+        ("events", 20),
+        ("knock", 4),
+    ] {
         let flood = (way == "events").then(|| Drops::start(&scene.pair));
         let rude = Rude::start(&scene, &program, way, count);
         if ["half", "short", "events"].contains(&way) {
@@ -153,10 +162,27 @@ fn bad_clients_harm_nobody_else() {
 }
 
 #[test]
-fn who_sends_half_a_request_is_thrown_out_after_a_while() {
-    use std::io::{Read as _, Write as _};
-    use std::os::unix::net::UnixStream;
+fn requests_that_nobody_waits_for_are_not_carried_out() {
+    let scene = Scene::new().expect("a scene");
+    let (agent, api) = scene.start(&Config::default()).expect("an agent");
+    let (generation, files) = (api.status().expect("a status").generation, descriptors(&agent));
+    let request = b"POST /v1/reload HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n";
+    let asked: Vec<_> = (0..60)
+        .map(|_| {
+            let mut stream = UnixStream::connect(scene.instance.socket()).expect("the socket");
+            stream.write_all(request).expect("a request");
+            stream
+        })
+        .collect();
+    drop(asked);
+    assert!(eventually(PATIENT, || descriptors(&agent) <= files + 4), "they have left");
+    let reloads = api.reload().expect("a reload").generation - generation - 1;
+    eprintln!("{reloads} of 60 were carried out");
+    assert!(reloads < 50, "{reloads} of 60 were carried out");
+}
 
+#[test]
+fn who_sends_half_a_request_is_thrown_out_after_a_while() {
     let scene = Scene::new().expect("a scene");
     let (_agent, _) = scene.start(&Config::default()).expect("an agent");
     let open = |bytes: &[u8]| {
@@ -178,13 +204,13 @@ fn who_sends_half_a_request_is_thrown_out_after_a_while() {
         String::from_utf8_lossy(&answer).into_owned()
     };
     assert!(!end(&mut rubbish).contains("200 OK"));
-    assert!(begin.elapsed() < Duration::from_secs(5), "rubbish is not waited for");
+    assert!(begin.elapsed() < Duration::from_secs(9), "rubbish is not waited for");
     let answer = end(&mut short);
     assert!(answer.contains("408 ") && answer.contains("did not come within 10 s"), "{answer}");
     assert!(!end(&mut half).contains("200 OK"));
     end(&mut silent);
     let took = begin.elapsed();
-    assert!(took > Duration::from_secs(8) && took < Duration::from_secs(40), "{took:?}");
+    assert!(took > Duration::from_secs(8) && took < PATIENT, "{took:?}");
 
     let long =
         ask(&scene.instance.socket(), "POST", "/v1/switch", &" ".repeat(1_000_000)).expect("an answer");

@@ -167,6 +167,53 @@ fn a_reload_opens_the_socket_to_a_group_and_closes_it_again() {
 }
 
 #[test]
+fn an_operator_who_may_only_read_any_more_loses_his_capture() {
+    let scene = Scene::new().expect("a scene");
+    let _users = users();
+    let_in(&scene.instance);
+    let config = Config::roles(&["director"]);
+    let (agent, api) = scene.start(&config.clone().further(GROUPS)).expect("an agent");
+    let captures = |times: usize| {
+        eventually(PATIENT, || agent.stderr().matches("capturing dropped packets").count() >= times)
+    };
+    let mut capture = scene
+        .pair
+        .host
+        .command("setpriv")
+        .args([
+            "--reuid=70002",
+            "--regid=71002",
+            "--clear-groups",
+            "curl",
+            "--silent",
+            "--output",
+            "/dev/null",
+        ])
+        .arg("--unix-socket")
+        .arg(scene.instance.socket())
+        .arg("http://lyncwall/v1/capture")
+        .spawn()
+        .expect("a capture");
+    assert!(captures(1), "{}", agent.stderr());
+    scene
+        .instance
+        .configure(&config.further("[api]\nreaders = \"lync-operators\"\n").toml())
+        .expect("a file");
+    api.reload().expect("a reload");
+    assert!(
+        eventually(PATIENT, || capture.try_wait().expect("its state").is_some()),
+        "what is in packets is no longer for him"
+    );
+    let ended = || agent.stderr().contains("the capture has ended");
+    assert!(eventually(PATIENT, ended), "{}", agent.stderr());
+    assert_eq!(ask_as(&scene, OPERATOR, "GET", "/v1/status", "").0, 200, "he still reads");
+    let folder = Folder::new().expect("a folder");
+    let next = scene.instance.cli(["capture", "-w", &folder.file("next"), "--for", "1s"]).expect("a command");
+    next.success().expect("the next one");
+    assert!(captures(2), "{}", agent.stderr());
+}
+
+#[test]
 fn an_unknown_group_is_a_mistake_with_its_place() {
     let scene = Scene::new().expect("a scene");
     let _users = users();

@@ -1,9 +1,14 @@
 //! A bond of two wires that uses one of them at a time.
 
-use lyncwall::datapath::{Attach, Mode};
-use lyncwall_tests::netns::{End, Pair, veth};
+use std::collections::BTreeMap;
 
-use super::{Bench, HOST};
+use lyncwall::datapath::{Attach, Mode};
+use lyncwall_tests::agent::Instance;
+use lyncwall_tests::netns::{End, Pair, veth};
+use lyncwall_tests::scene::Config;
+use lyncwall_tests::traffic::{Outcome, eventually};
+
+use super::{Bench, CLOSED, HOST, PATIENT};
 
 const BOND: &str = "bond0";
 const MEMBERS: [&str; 2] = [Pair::HOST_LINK, "host1"];
@@ -128,6 +133,34 @@ fn a_member_takes_no_program_beside_the_native_one_of_its_bond() {
     }
     bench.expect_open(&client, HOST);
     assert_eq!(bench.attached(member, Attach::Native), Mode::Native);
+}
+
+#[test]
+#[ignore = "needs the devices of a guest: cargo xtask vm"]
+fn packets_of_a_bond_are_counted_for_whoever_takes_them() {
+    let bench = Bench::new();
+    with_bond(&bench);
+    let instance = Instance::new(&bench.pair.host, &bench.bpffs, "agent").expect("a place");
+    let config = Config::default().toml().replace(Pair::HOST_LINK, BOND);
+    instance.configure(&config).expect("a file");
+    let agent = instance.start().expect("an agent");
+    let api = instance.api().expect("a client");
+    let native = api.status().expect("a status").interfaces[0].mode == "native";
+    let dropped = || -> BTreeMap<String, u64> {
+        let counters = api.counters().expect("counters").0.interfaces.into_iter();
+        counters.map(|interface| (interface.name, interface.dropped)).collect()
+    };
+    for (member, used) in MEMBERS.into_iter().zip([false, true]) {
+        if used {
+            fail_over(&bench);
+        }
+        let name = if native { member } else { BOND };
+        let before = dropped();
+        bench.expect(&bench.pair.client, HOST, CLOSED, Outcome::TimedOut);
+        let counted = eventually(PATIENT, || dropped()[name] > before[name]);
+        assert!(counted, "{name}: {before:?}, {:?}\n{}", dropped(), agent.stderr());
+    }
+    assert_eq!(dropped().contains_key(MEMBERS[0]), native, "{:?}", dropped());
 }
 
 /// The kernel puts a bond's native program on its members, and refuses to where one has its own.

@@ -9,7 +9,7 @@ use lyncwall_tests::netns::{End, Pair, veth};
 use lyncwall_tests::programs;
 use lyncwall_tests::scene::{Config, Scene};
 use lyncwall_tests::traffic::Outcome::{Answered, TimedOut};
-use lyncwall_tests::traffic::TcpEcho;
+use lyncwall_tests::traffic::{TcpEcho, eventually};
 
 use super::{PATIENT, expect_tcp};
 
@@ -24,7 +24,7 @@ fn capabilities() -> String {
 }
 
 #[test]
-fn the_rights_of_the_unit_are_enough_to_start_reload_and_start_again() {
+fn the_rights_of_the_unit_are_enough_to_start_reload_explain_capture_and_start_again() {
     let mut scene = Scene::new().expect("a scene");
     programs::run(&scene.pair.host, "setpriv", ["--version"], PATIENT).expect("setpriv");
     let folder = tempfile::tempdir().expect("a folder");
@@ -62,6 +62,23 @@ fn the_rights_of_the_unit_are_enough_to_start_reload_and_start_again() {
     api.switch(&["reverse-proxy"]).expect("a switch");
     let preview = api.preview(&[]).expect("a preview");
     assert_eq!(preview.closed.len(), 1, "{preview:?}");
+    // Another program is loaded for an explanation, and a capture opens perf events.
+    let asked = lyncwall::api::Explain {
+        from: Some("192.0.2.7".to_owned()),
+        to: Some(Pair::HOST_V4.to_string()),
+        protocol: Some("tcp".to_owned()),
+        port: Some(444),
+        interface: Some(Pair::HOST_LINK.to_owned()),
+        ..lyncwall::api::Explain::default()
+    };
+    assert_eq!(&*api.explain(&asked).expect("an explanation").verdicts[0].event.reason, "closed");
+    let file = folder.path().join("drops.pcapng");
+    let mut capture = scene.instance.command();
+    let mut capture = capture.args(["capture", "-n", "1", "-w"]).arg(&file).spawn().expect("a capture");
+    agent.wait_for_log("capturing dropped packets").expect("it captures");
+    expect_tcp(&scene.pair.client, (Pair::HOST_V4, 444), TimedOut);
+    assert!(eventually(PATIENT, || capture.try_wait().expect("its state").is_some()), "{}", agent.stderr());
+    assert!(fs::metadata(&file).expect("a file").len() > 100);
     agent.kill().expect("a dead agent");
     let agent = scene.instance.start().expect("the next agent");
     holds();

@@ -10,7 +10,7 @@ use lyncwall_tests::traffic::{FrameSocket, send_streams};
 
 /// For an event that comes.
 const PATIENT: Duration = Duration::from_secs(30);
-/// For one that does not.
+/// For one that does not, after those that do.
 const BRIEF: Duration = Duration::from_millis(400);
 
 fn director() -> Config {
@@ -68,33 +68,40 @@ fn whoever_asks_for_some_gets_only_those() {
         "rule=tcp+4443",
         "from=203.0.113.0/24",
         "reason=closed&port=1433",
-        "target=nobody",
+        "target=host&reason=limit",
     ];
     let mut streams: Vec<_> = asked.iter().map(|query| api.events_where(query).expect("a stream")).collect();
     let wire = FrameSocket::open(&scene.pair.client, Pair::CLIENT_LINK).expect("a socket");
     for packet in [syn(4443), syn(1433), udp(3478), udp(1433)] {
         wire.send(&packet.build()).expect("a frame");
     }
-    let mut got = |n: usize| -> Vec<(String, u16)> {
-        let mut all = Vec::new();
+    let expected: [&[(&str, u16)]; 6] =
+        [&[("source", 4443)], &[("closed", 3478)], &[("source", 4443)], &[], &[("closed", 1433); 2], &[]];
+    for ((stream, query), expected) in streams.iter_mut().zip(asked).zip(expected) {
+        let mut got = Vec::new();
         while let Some(event) =
-            streams[n].next(if all.is_empty() { BRIEF * 3 } else { BRIEF }).expect("a stream")
+            stream.next(if got.len() < expected.len() { PATIENT } else { BRIEF }).expect("a stream")
         {
-            all.push((event.reason, event.destination_port.expect("a port")));
+            got.push((event.reason, event.destination_port.expect("a port")));
         }
-        all
-    };
-    assert_eq!(got(0), [("source".to_owned(), 4443)]);
-    assert_eq!(got(1), [("closed".to_owned(), 3478)]);
-    assert_eq!(got(2), [("source".to_owned(), 4443)]);
-    assert_eq!(got(3), []);
-    assert_eq!(got(4), [("closed".to_owned(), 1433), ("closed".to_owned(), 1433)]);
-    assert_eq!(got(5), []);
+        let got: Vec<(&str, u16)> = got.iter().map(|(reason, port)| (&**reason, *port)).collect();
+        assert_eq!(got, expected, "{query}");
+    }
     let finished =
         scene.instance.cli(["events", "--reason", "closd", "--port", "x", "--from", "192.0.2.1/8"]);
     let finished = finished.expect("a command");
     assert_eq!(finished.code, Some(1), "{finished:?}");
-    for part in ["did you mean `closed`", "`x` is no port", "`192.0.2.1/8` is no address"] {
+    let parts = ["did you mean `closed`", "`x` is no port", "`192.0.2.1/8` is no address"];
+    // Who waits for what is not there would wait for ever.
+    let nothing =
+        scene.instance.cli(["events", "--target", "hots", "--in", "eth7", "--rule", "tcp 1,tcp 4443"]);
+    let nothing = nothing.expect("a command");
+    let unknown = ["did you mean `host`", "no interface `eth7`", "no open rule `tcp 1`"];
+    for part in unknown {
+        assert!(nothing.code == Some(1) && nothing.stderr.contains(part), "{part}: {}", nothing.stderr);
+    }
+    assert!(!nothing.stderr.contains("4443`"), "{}", nothing.stderr);
+    for part in parts {
         assert!(finished.stderr.contains(part), "{part}: {}", finished.stderr);
     }
 }
@@ -105,22 +112,37 @@ fn a_flood_of_one_kind_leaves_the_others_their_events() {
     scene.pair.introduce().expect("neighbours");
     let (_agent, api) = scene.start(&director()).expect("an agent");
     let mut rare = api.events_where("reason=source").expect("a stream");
+    let mut many = api.events_where("reason=closed").expect("a stream");
     let before = api.counters().expect("counters");
     let client = scene.pair.client.clone();
     let flood = std::thread::spawn(move || {
         send_streams(&client, Pair::CLIENT_LINK, &[syn(1433)], 60_000, Some(30_000)).expect("a flood")
     });
-    std::thread::sleep(Duration::from_millis(700));
+    // More than come at once: the flood has used its events up.
+    let mut told: u64 = 0;
+    while told < 150 {
+        assert!(many.next(PATIENT).expect("a stream").is_some(), "{told} events of the flood");
+        told += 1;
+    }
     let wire = FrameSocket::open(&scene.pair.client, Pair::CLIENT_LINK).expect("a socket");
     for _ in 0..5 {
         wire.send(&syn(4443).build()).expect("a frame");
     }
-    let sent = flood.join().expect("no panic").frames;
+    while !flood.is_finished() {
+        told += u64::from(many.next(BRIEF).expect("a stream").is_some());
+    }
+    flood.join().expect("no panic");
     for n in 0..5 {
         assert!(rare.next(PATIENT).expect("a stream").is_some(), "event {n}");
     }
     let after = api.counters().expect("counters");
-    assert_eq!(after.of("closed", "drop") - before.of("closed", "drop"), sent);
+    let dropped = after.of("closed", "drop") - before.of("closed", "drop");
     let lost = after.0.events_lost - before.0.events_lost;
-    assert!(lost > 0 && lost < sent, "{lost} of {sent} lost");
+    while told + lost < dropped {
+        assert!(many.next(PATIENT).expect("a stream").is_some(), "{told} told, {lost} lost of {dropped}");
+        told += 1;
+    }
+    assert_eq!(many.next(BRIEF).expect("a stream"), None, "each drop is told or counted as lost");
+    assert_eq!(told + lost, dropped);
+    assert!(lost > told, "{told} told, {lost} lost");
 }

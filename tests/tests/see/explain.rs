@@ -65,6 +65,9 @@ fn a_verdict_names_its_reason_rule_row_and_group() {
         assert_eq!(groups.len(), 1, "{from}");
         assert_eq!((&*groups[0].name, groups[0].matches), ("reverse-proxy", matches), "{from}");
         assert_eq!(groups[0].holds, "192.0.2.64/28");
+        // What would let it in.
+        let advised = told.notes.iter().any(|note| note.contains(&format!("add {from} to `reverse-proxy`")));
+        assert_eq!(advised, !matches, "{:?}", told.notes);
     }
 
     let closed = explain(&api, &asked("192.0.2.7", "udp", 3478));
@@ -87,6 +90,10 @@ fn a_verdict_names_its_reason_rule_row_and_group() {
 
     let exporter = explain(&api, &asked("192.0.2.7", "tcp", 9100));
     assert_eq!((&*exporter.event.reason, exporter.allow.as_deref()), ("allow", Some("exporter")));
+    let stranger = explain(&api, &asked("198.51.100.7", "tcp", 9100));
+    assert_eq!((&*stranger.event.reason, stranger.allow), ("closed", None));
+    let excluded = |note: &String| note.contains("exporter") && note.contains("not for this source");
+    assert!(stranger.notes.iter().any(excluded), "{:?}", stranger.notes);
     let vrrp = explain(&api, &asked("192.0.2.7", "vrrp", None));
     assert_eq!((&*vrrp.event.reason, vrrp.allow.as_deref()), ("allow", Some("vrrp")));
     let middle = Explain { tcp_flags: Some("ACK".to_owned()), ..asked("192.0.2.7", "tcp", 3389) };

@@ -2,4 +2,5 @@
 
 mod capture;
 mod events;
+mod everywhere;
 mod explain;

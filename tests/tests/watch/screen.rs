@@ -60,12 +60,11 @@ fn the_screen_shows_what_status_and_counters_say() {
     let packet = format!("> {}:3389", Pair::HOST_V4);
     seen.expect(&["[5 Drops]", "drop", "closed", &packet]);
     seen.press("\r");
+    // The agent is asked, and its explanation stands in the place of the event.
     seen.expect(&[
         "A drop: closed",
-        "means",
-        "A port that no rule opens.",
-        "TCP flags",
-        "SYN",
+        "verdict now is dropped: closed. A port that no rule opens.",
+        "comes in by",
         Pair::HOST_LINK,
     ]);
     seen.press("\x1b");

@@ -14,7 +14,7 @@ struct TestProgram {
 }
 
 /// The test programs that run on every kernel, in this order.
-const TESTS: [TestProgram; 8] = [
+const TESTS: [TestProgram; 9] = [
     TestProgram { name: "verdicts", guest_only: false, part: None },
     TestProgram { name: "datapath", guest_only: false, part: None },
     TestProgram { name: "agent", guest_only: false, part: Some("ends::") },
@@ -22,6 +22,7 @@ const TESTS: [TestProgram; 8] = [
     TestProgram { name: "switch", guest_only: false, part: None },
     TestProgram { name: "audit", guest_only: false, part: None },
     TestProgram { name: "confirm", guest_only: false, part: Some("goes_back") },
+    TestProgram { name: "see", guest_only: false, part: Some("everywhere::") },
     TestProgram { name: "devices", guest_only: true, part: None },
 ];
 

@@ -23,6 +23,8 @@ enum Way {
     Short,
     /// Asks again and again, as fast as it is answered.
     Flood,
+    /// Connects and leaves, as fast as it goes.
+    Knock,
 }
 
 #[derive(Debug, Parser)]
@@ -40,6 +42,10 @@ fn main() {
             let (socket, way) = (options.socket.clone(), options.way);
             thread::spawn(move || {
                 loop {
+                    if matches!(way, Way::Knock) {
+                        UnixStream::connect(&socket).ok();
+                        continue;
+                    }
                     // It was refused, or thrown out: once more.
                     if let Ok(stream) = UnixStream::connect(&socket) {
                         behave(stream, way).ok();
@@ -84,6 +90,7 @@ fn behave(mut stream: UnixStream, way: Way) -> std::io::Result<()> {
             }
         }
         Way::Short => stream.write_all(format!("{POST}Content-Length: 60000\r\n\r\n{{").as_bytes())?,
+        Way::Knock => {}
         Way::Flood => loop {
             stream.write_all(b"GET /v1/status HTTP/1.1\r\nHost: a\r\n\r\n")?;
             let mut answer = [0; 65_536];
