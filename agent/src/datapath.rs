@@ -37,7 +37,7 @@ use aya::maps::{MapData, PerfEventArray, RingBuf};
 use aya::programs::{Program, SchedClassifier, Xdp};
 use aya_log::EbpfLogger;
 use aya_obj::Object;
-use lyncwall_common::abi::{Capture, FLOWS, PortTransport, map, program};
+use lyncwall_common::abi::{Capture, FLOWS, PortTransport, ReasonSet, map, program};
 
 pub use capture::{CapturedPacket, Captures};
 pub use changes::Changes;
@@ -192,7 +192,7 @@ impl Datapath {
             datapath.state.store(&[])?;
         }
         // What an agent that was killed left.
-        datapath.control.set_capture(Capture::NONE);
+        datapath.end_capture();
         datapath.pins.keep();
         Ok(datapath)
     }
@@ -422,18 +422,18 @@ impl Datapath {
         Captures::open(&mut self.captures)
     }
 
-    /// Has the program hand out `snap` bytes of each dropped packet for `time` from now on.
+    /// Has the program hand out `snap` bytes of each packet that is dropped for these reasons, for `time` from now on.
     ///
     /// # Errors
     /// Where the kernel's clock cannot be read.
-    pub fn go_on_capturing(&self, snap: u16, time: Duration) -> Result<()> {
-        self.control.set_capture(Capture::new(snap, self.deadline_in(time)?));
+    pub fn go_on_capturing(&self, snap: u16, reasons: ReasonSet, time: Duration) -> Result<()> {
+        self.control.set_capture(Capture::new(snap, self.deadline_in(time)?), reasons);
         Ok(())
     }
 
     /// Ends that.
     pub fn end_capture(&self) {
-        self.control.set_capture(Capture::NONE);
+        self.control.set_capture(Capture::NONE, ReasonSet::ALL);
     }
 
     /// What the program would do with a frame that came in by the interface of this number, now. Nothing is counted, reported or

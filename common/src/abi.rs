@@ -22,7 +22,7 @@ pub use counters::{
 pub use events::{Captured, Event, Explained, FragmentKey, FragmentRecord, LONGEST_CAPTURE, SNAP_LENGTH};
 pub use flows::{FLOWS, Flow, FlowKeyV4, FlowKeyV6, FlowPorts, FlowState, FlowTimes, LONGEST_FLOW};
 pub use limit::{Limit, OPENING_SOURCES, OpeningKey};
-pub use live::{Capture, Control, Features, Live, PortSet};
+pub use live::{Capture, Control, Features, Live, PortSet, ReasonSet};
 pub use policy::{
     ALLOW_RULES, AllowKey, AllowTable, Class, MAX_GROUPS, MAX_POLICIES, MAX_PREFIXES, MAX_SOURCES,
     NO_COUNTER, NO_POLICY, PolicyTable, SLOTS, SourceRecord, SourceV4, SourceV6, policy_index,
@@ -42,7 +42,7 @@ pub const STATE_BYTES: usize = 32 * 1024;
 pub const STATE_ELEMENTS: u32 = 64;
 
 /// The version of everything in this module.
-pub const ABI_VERSION: u32 = 5;
+pub const ABI_VERSION: u32 = 6;
 
 /// The target that log lines of the program have, on both sides.
 pub const LOG_TARGET: &str = "bpf";

@@ -166,12 +166,12 @@ impl<C: Passage> Kernel<C> {
         })
     }
 
-    /// Bytes of a dropped packet that somebody wants; 0 where nobody captures. Counts it as lost where this CPU has handed out
-    /// enough.
+    /// Bytes of a packet that somebody wants that was dropped for this reason; 0 where nobody does. Counts it as lost where this CPU
+    /// has handed out enough.
     #[inline(always)]
-    pub(crate) fn may_capture(&self) -> u32 {
+    pub(crate) fn may_capture(&self, reason: Reason) -> u32 {
         let wanted = self.control.capture().wanted(now);
-        if wanted == 0 {
+        if wanted == 0 || !self.control.captured().contains(reason) {
             return 0;
         }
         self.cpu.with(|cpu| {

@@ -12,7 +12,7 @@ use aya_ebpf::{
     programs::{TcContext, XdpContext},
 };
 use lyncwall_common::{
-    abi::{Capture, Captured, Control, Event, FlowPorts, Live, NetPort, PortTransport},
+    abi::{Capture, Captured, Control, Event, FlowPorts, Live, NetPort, PortTransport, ReasonSet},
     packet::Wire,
 };
 
@@ -215,6 +215,15 @@ impl ControlPage {
         let capture = unsafe { &raw const (*self.0).capture };
         // SAFETY: as above.
         Capture(unsafe { capture.read_volatile() })
+    }
+
+    /// Whose packets whoever captures gets.
+    #[inline(always)]
+    pub(crate) fn captured(self) -> ReasonSet {
+        // SAFETY: as above.
+        let captured = unsafe { &raw const (*self.0).captured };
+        // SAFETY: as above.
+        ReasonSet(unsafe { captured.read_volatile() })
     }
 
     /// Until when TCP connections are picked up in the middle, in jiffies.

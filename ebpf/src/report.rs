@@ -34,7 +34,7 @@ pub(crate) fn account<const FRAGS: bool>(
         // Some hundred times a second, where there are millions of verdicts.
         once::report(frame.context(), what, frame.length() as u32);
     }
-    let wanted = kernel.may_capture();
+    let wanted = kernel.may_capture(verdict.reason);
     if wanted != 0 {
         once::capture(frame.context(), what, frame.length() as u32, wanted);
     }

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use anyhow::{Context as _, Result, bail};
 use aya::Ebpf;
 use aya::maps::Map;
-use lyncwall_common::abi::{Capture, Live, map};
+use lyncwall_common::abi::{Capture, Live, ReasonSet, map};
 
 use super::prefixes::PrefixMaps;
 use super::sys::ControlPage;
@@ -47,8 +47,9 @@ impl Control {
         self.page.live.store(self.live().blocking(blocking).0, Ordering::Release);
     }
 
-    /// Whether dropped packets are handed out.
-    pub(super) fn set_capture(&self, capture: Capture) {
+    /// Whether dropped packets are handed out, and for which reasons.
+    pub(super) fn set_capture(&self, capture: Capture, reasons: ReasonSet) {
+        self.page.captured.store(reasons.0, Ordering::Release);
         self.page.capture.store(capture.0, Ordering::Release);
     }
 

@@ -36,6 +36,8 @@ pub(super) struct SharedControl {
     pub(super) management: [[AtomicU8; size_of::<PortSet>()]; PortTransport::ALL.len()],
     /// Until when TCP connections are picked up in the middle, in jiffies; 0 for never.
     pub(super) learning: AtomicU64,
+    /// A [`ReasonSet`](lyncwall_common::abi::ReasonSet).
+    pub(super) captured: AtomicU64,
 }
 
 const _: () = assert!(size_of::<SharedControl>() == size_of::<Control>());

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
+use lyncwall_common::abi::ReasonSet;
 use lyncwall_common::reason::Reason;
 
 use super::Names;
@@ -13,7 +14,7 @@ use crate::problem::{Problem, Problems};
 /// What is said must all hold; of several in one list, one is enough. An empty list says nothing.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Filter {
-    reasons: Vec<&'static str>,
+    reasons: Vec<Reason>,
     from: Vec<Prefix>,
     ports: Vec<(Option<String>, PortRange)>,
     rules: Vec<String>,
@@ -36,7 +37,7 @@ impl Filter {
         let reasons: Vec<String> = Reason::ALL.iter().map(|reason| reason.name().to_owned()).collect();
         for name in list(wanted.reason.as_deref()) {
             match Reason::ALL.iter().find(|reason| reason.name() == name) {
-                Some(reason) => filter.reasons.push(reason.name()),
+                Some(reason) => filter.reasons.push(*reason),
                 None => wrong(name, "reason", &nearest(name, "reason", &reasons)),
             }
         }
@@ -85,13 +86,19 @@ impl Filter {
         }
     }
 
+    /// The reasons that are wanted.
+    #[must_use]
+    pub fn reasons(&self) -> ReasonSet {
+        if self.reasons.is_empty() { ReasonSet::ALL } else { self.reasons.iter().copied().collect() }
+    }
+
     /// True where an event is wanted.
     #[must_use]
     pub fn wants(&self, event: &Event) -> bool {
         let one_of = |list: &[String], value: Option<&str>| {
             list.is_empty() || value.is_some_and(|value| list.iter().any(|wanted| wanted == value))
         };
-        (self.reasons.is_empty() || self.reasons.contains(&&*event.reason))
+        (self.reasons.is_empty() || self.reasons.iter().any(|reason| reason.name() == event.reason))
             && one_of(&self.targets, event.target.as_deref())
             && one_of(&self.interfaces, Some(&event.interface))
             && self.wants_rule(event)

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use anyhow::Result;
+use lyncwall_common::abi::ReasonSet;
 
 use super::Firewall;
 use crate::datapath::Captures;
@@ -14,16 +15,16 @@ impl Firewall {
     /// How often [`Firewall::go_on_capturing`] is to be called.
     pub const CAPTURE_RENEWAL: Duration = Duration::from_secs(10);
 
-    /// Begins to hand out `snap` bytes of each dropped packet.
+    /// Begins to hand out `snap` bytes of each packet that is dropped for these reasons.
     ///
     /// # Panics
     /// Outside a tokio runtime.
     ///
     /// # Errors
     /// Where the kernel makes no buffers.
-    pub fn capture(&mut self, snap: u16) -> Result<Captures> {
+    pub fn capture(&mut self, snap: u16, reasons: ReasonSet) -> Result<Captures> {
         let captures = self.datapath.capture()?;
-        self.datapath.go_on_capturing(snap, TERM)?;
+        self.datapath.go_on_capturing(snap, reasons, TERM)?;
         Ok(captures)
     }
 
@@ -31,8 +32,8 @@ impl Firewall {
     ///
     /// # Errors
     /// Where the kernel's clock cannot be read.
-    pub fn go_on_capturing(&mut self, snap: u16) -> Result<()> {
-        self.datapath.go_on_capturing(snap, TERM)
+    pub fn go_on_capturing(&mut self, snap: u16, reasons: ReasonSet) -> Result<()> {
+        self.datapath.go_on_capturing(snap, reasons, TERM)
     }
 
     /// Ends it.

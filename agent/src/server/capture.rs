@@ -83,8 +83,8 @@ async fn begin_one(daemon: Daemon, wanted: Wanted) -> Result<Body> {
         return Err(Problem::new("another capture runs", "end it first, or wait until it has ended").into());
     };
     let mut file = Pcapng::new(wanted.snap.into())?;
-    let snap = wanted.snap;
-    let captures = daemon.with(move |firewall| firewall.capture(snap)).await?;
+    let (snap, reasons) = (wanted.snap, wanted.filter.reasons());
+    let captures = daemon.with(move |firewall| firewall.capture(snap, reasons)).await?;
     tracing::info!(snap, "capturing dropped packets");
     let (pieces, read) = mpsc::channel(BACKLOG);
     let start = file.take();
@@ -127,14 +127,13 @@ impl Task {
         let end = Instant::now() + self.wanted.time;
         let mut renewal = tokio::time::interval(Firewall::CAPTURE_RENEWAL);
         renewal.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let snap = self.wanted.snap;
         let mut taken = 0;
         while self.wanted.count.is_none_or(|count| taken < count) {
             tokio::select! {
                 () = tokio::time::sleep_until(end) => return Ok(()),
                 () = self.pieces.closed() => return Ok(()),
                 _ = renewal.tick() => {
-                    self.daemon.with(move |firewall| firewall.go_on_capturing(snap)).await?;
+                    self.go_on().await?;
                 }
                 packet = self.captures.next() => {
                     let packet = packet.context("no more packets")??;
@@ -151,10 +150,15 @@ impl Task {
         Ok(())
     }
 
+    /// Tells the program that somebody still captures.
+    async fn go_on(&self) -> Result<()> {
+        let (snap, reasons) = (self.wanted.snap, self.wanted.filter.reasons());
+        self.daemon.with(move |firewall| firewall.go_on_capturing(snap, reasons)).await
+    }
+
     /// Gives the client a piece; false where it has gone, or the time is over. While it reads nothing, neither does this, and the
     /// program is told all the same that somebody captures: what is lost then, it counts.
     async fn hand_out(&self, piece: Vec<u8>, end: Instant, renewal: &mut Interval) -> Result<bool> {
-        let snap = self.wanted.snap;
         let sent = self.pieces.send(piece);
         tokio::pin!(sent);
         loop {
@@ -162,7 +166,7 @@ impl Task {
                 sent = &mut sent => return Ok(sent.is_ok()),
                 () = tokio::time::sleep_until(end) => return Ok(false),
                 _ = renewal.tick() => {
-                    self.daemon.with(move |firewall| firewall.go_on_capturing(snap)).await?;
+                    self.go_on().await?;
                 }
             }
         }

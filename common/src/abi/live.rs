@@ -1,6 +1,7 @@
 //! The live record and the management ports: the page that the agent has mapped and the program reads first.
 
 use super::{NetPort, PortTransport};
+use crate::reason::Reason;
 
 /// What a generation makes use of, so that a packet is spared the look-ups that nothing needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -152,6 +153,31 @@ impl Capture {
     }
 }
 
+/// A set of reasons: bit `n` stands for the one of value `n`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(transparent)]
+pub struct ReasonSet(pub u64);
+
+impl ReasonSet {
+    /// All reasons.
+    pub const ALL: Self = Self(u64::MAX);
+
+    /// True for one in the set.
+    #[must_use]
+    #[inline(always)]
+    pub const fn contains(self, reason: Reason) -> bool {
+        self.0 >> (reason as u32 & 63) & 1 != 0
+    }
+}
+
+impl FromIterator<Reason> for ReasonSet {
+    fn from_iter<I: IntoIterator<Item = Reason>>(reasons: I) -> Self {
+        Self(reasons.into_iter().fold(0, |set, reason| set | 1 << reason as u32))
+    }
+}
+
+const _: () = assert!(Reason::ALL.len() <= 64);
+
 /// A set of ports: bit `port % 8` of byte `port / 8`, for ports in network byte order.
 #[derive(Clone, Copy, PartialEq, Eq)]
 #[repr(transparent)]
@@ -190,16 +216,28 @@ pub struct Control {
     pub management: [PortSet; PortTransport::ALL.len()],
     /// Until when TCP connections are picked up in the middle, in jiffies; 0 for never. So it ends without an agent, too.
     pub learning: u64,
+    /// Whose packets are handed to whoever captures: a [`ReasonSet`].
+    pub captured: u64,
 }
 
 const _: () = assert!(core::mem::offset_of!(Control, live) == 0);
 const _: () = assert!(core::mem::offset_of!(Control, capture) == 8);
 const _: () = assert!(core::mem::offset_of!(Control, management) == 16);
-const _: () = assert!(size_of::<Control>() == 16 + 2 * 8192 + 8);
+const _: () = assert!(size_of::<Control>() == 16 + 2 * 8192 + 16);
 
 #[cfg(test)]
 mod tests {
-    use super::{Capture, Features, Live};
+    use super::{Capture, Features, Live, ReasonSet};
+    use crate::reason::Reason;
+
+    #[test]
+    fn a_set_has_the_reasons_that_were_put_in() {
+        let set: ReasonSet = [Reason::Source, Reason::NonIp].into_iter().collect();
+        for reason in Reason::ALL {
+            assert_eq!(set.contains(*reason), matches!(reason, Reason::Source | Reason::NonIp), "{reason}");
+            assert!(ReasonSet::ALL.contains(*reason));
+        }
+    }
 
     #[test]
     fn a_capture_ends_with_its_time() {

@@ -157,6 +157,34 @@ fn a_flood_neither_fills_the_disk_nor_the_memory() {
 }
 
 #[test]
+fn a_flood_of_others_takes_no_room_of_the_reasons_that_are_asked_for() {
+    let scene = Scene::new().expect("a scene");
+    scene.pair.introduce().expect("neighbours");
+    let groups = "[groups]\nreverse-proxy = [\"198.51.100.64/28\"]\n";
+    let (agent, api) = scene.start(&Config::roles(&["director"]).further(groups)).expect("an agent");
+    let folder = Folder::new().expect("a folder");
+    let file = folder.file("source.pcapng");
+    let mut command = scene.instance.command();
+    command.args(["capture", "-w", &file, "-n", "5", "--reason", "source"]);
+    let mut capture = command.stderr(Stdio::piped()).spawn().expect("a capture");
+    wait_until_capturing(&agent, 1);
+    let before = api.counters().expect("counters");
+    // Far more than are handed out in that time.
+    send_streams(&scene.pair.client, Pair::CLIENT_LINK, &[syn(1433)], 60_000, None).expect("a flood");
+    let wire = FrameSocket::open(&scene.pair.client, Pair::CLIENT_LINK).expect("a socket");
+    for _ in 0..5 {
+        wire.send(&syn(4443).build()).expect("a frame");
+    }
+    let ended = eventually(PATIENT, || capture.try_wait().expect("its state").is_some());
+    assert!(ended, "{}", agent.stderr());
+    let after = api.counters().expect("counters");
+    assert!(after.port("tcp", 1433) - before.port("tcp", 1433) > 30_000, "there was a flood");
+    assert_eq!(after.0.captures_lost, before.0.captures_lost);
+    let listed = read(&scene, "tcpdump", &["-n", "-r", &file]);
+    assert_eq!(listed.matches(".4443: Flags [S]").count(), 5, "{listed}");
+}
+
+#[test]
 fn an_end_by_signal_leaves_a_whole_file_and_one_by_force_ends_the_capture() {
     let scene = Scene::new().expect("a scene");
     let (agent, api) = scene.start(&Config::default().top("mode = \"audit\"")).expect("an agent");
