@@ -26,6 +26,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::{self, OnExit};
 use crate::datapath::{Attach, Attached, Datapath, Detached, Events, Hold, LogLevel, Mode, ProgramLog};
+use crate::interfaces;
 use crate::machine;
 use crate::plan::{Machine, Plan, Settings};
 use crate::policy::{Compiled, CounterBook, Input, Locator, TargetInput, compile};
@@ -410,9 +411,9 @@ impl Firewall {
         let is_native = |number: &u32| {
             interfaces.iter().any(|attached| attached.ifindex == *number && attached.mode == Mode::Native)
         };
-        let members = machine::members()?.into_iter().filter(|(bond, _)| is_native(bond));
+        let members = interfaces::members()?.into_iter().filter(|(bond, _)| is_native(bond));
         // One that has gone meanwhile has no name.
-        let members = members.filter_map(|(_, number)| Some((machine::name(number)?, number)));
+        let members = members.filter_map(|(_, number)| Some((interfaces::name(number)?, number)));
         let guarded = interfaces.iter().map(|attached| (attached.interface.clone(), attached.ifindex));
         let counted: BTreeMap<String, u32> = guarded.chain(members).collect();
         let cells = self.datapath.counters()?.interfaces;

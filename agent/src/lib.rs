@@ -10,6 +10,7 @@ pub mod events;
 pub mod exposure;
 pub mod firewall;
 pub mod frame;
+mod interfaces;
 pub mod machine;
 pub mod metrics;
 pub mod net;

@@ -1,24 +1,15 @@
 //! What the configuration needs to know of the machine.
 
-use std::collections::BTreeSet;
 use std::fs;
 use std::io::ErrorKind;
-use std::net::IpAddr;
 use std::path::Path;
 
 use anyhow::{Context as _, Result};
-use nix::ifaddrs::getifaddrs;
-use nix::net::if_::{if_indextoname, if_nameindex};
-use nix::sys::socket::SockaddrStorage;
 use nix::unistd::Group;
-use rtnetlink::packet_core::NLM_F_DUMP;
-use rtnetlink::packet_route::RouteNetlinkMessage;
-use rtnetlink::packet_route::link::{InfoPortKind, LinkAttribute, LinkInfo, LinkMessage};
-use rtnetlink::sys::protocols::NETLINK_ROUTE;
 
 use crate::config::{Api, Config, Interface};
 use crate::datapath::stripped_tags;
-use crate::netlink::ask;
+use crate::interfaces;
 use crate::plan::Machine;
 use crate::policy::Ports;
 use crate::problem::{Problem, Problems};
@@ -33,7 +24,7 @@ const RESERVED: &str = "/proc/sys/net/ipv4/ip_local_reserved_ports";
 /// # Errors
 /// [`Problems`] for interfaces and groups of `[api]` that do not exist.
 pub fn look(config: &Config) -> Result<Machine> {
-    let known = interfaces()?;
+    let known = interfaces::all()?;
     let mut problems = Problems::default();
     let mut numbers = Vec::new();
     for interface in &config.interfaces {
@@ -63,7 +54,7 @@ pub fn look(config: &Config) -> Result<Machine> {
 /// # Errors
 /// Where the kernel does not tell.
 pub fn look_again(config: &Config) -> Result<Machine> {
-    let known = interfaces()?;
+    let known = interfaces::all()?;
     let number =
         |wanted: &str| known.iter().find(|(name, _)| name == wanted).map_or(0, |(_, number)| *number);
     let interfaces = config.interfaces.iter().map(|interface| number(&interface.name)).collect();
@@ -78,7 +69,8 @@ pub fn look_again(config: &Config) -> Result<Machine> {
 }
 
 fn machine(interfaces: Vec<u32>) -> Result<Machine> {
-    Ok(Machine { interfaces, members: members()?, addresses: addresses()?, forwards: forwards()? })
+    let (members, addresses) = (interfaces::members()?, interfaces::addresses()?);
+    Ok(Machine { interfaces, members, addresses, forwards: forwards()? })
 }
 
 /// What is wrong with the groups that may use the agent's socket: this box does not have them.
@@ -144,49 +136,6 @@ fn forwards() -> Result<bool> {
         }
     }
     Ok(false)
-}
-
-/// The members of bonds: the number of the bond, and that of the member.
-pub(crate) fn members() -> Result<Vec<(u32, u32)>> {
-    let request = RouteNetlinkMessage::GetLink(LinkMessage::default());
-    let links = ask(NETLINK_ROUTE, request, NLM_F_DUMP).context("listing the network interfaces")?;
-    let member = |answer: RouteNetlinkMessage| {
-        let RouteNetlinkMessage::NewLink(link) = answer else { return None };
-        let is_member = link.attributes.iter().any(|attribute| {
-            let LinkAttribute::LinkInfo(infos) = attribute else { return false };
-            infos.iter().any(|info| matches!(info, LinkInfo::PortKind(InfoPortKind::Bond)))
-        });
-        let bond = link.attributes.iter().find_map(|attribute| match attribute {
-            LinkAttribute::Controller(bond) => Some(*bond),
-            _ => None,
-        });
-        Some((bond.filter(|_| is_member)?, link.header.index))
-    };
-    Ok(links.into_iter().filter_map(member).collect())
-}
-
-/// The addresses of this network namespace.
-pub(crate) fn addresses() -> Result<Vec<IpAddr>> {
-    let all = getifaddrs().context("listing the addresses")?;
-    let address = |address: SockaddrStorage| match (address.as_sockaddr_in(), address.as_sockaddr_in6()) {
-        (Some(v4), _) => Some(IpAddr::V4(v4.ip())),
-        (_, Some(v6)) => Some(IpAddr::V6(v6.ip())),
-        (None, None) => None,
-    };
-    // In an order of their own: the kernel's says nothing.
-    Ok(all.filter_map(|interface| address(interface.address?)).collect::<BTreeSet<_>>().into_iter().collect())
-}
-
-/// The name of an interface; `None` where there is none of that number.
-pub(crate) fn name(number: u32) -> Option<String> {
-    if_indextoname(number).ok()?.into_string().ok()
-}
-
-/// Names and numbers.
-fn interfaces() -> Result<Vec<(String, u32)>> {
-    let interfaces = if_nameindex().context("listing the network interfaces")?;
-    let known = interfaces.iter();
-    Ok(known.map(|interface| (interface.name().to_string_lossy().into_owned(), interface.index())).collect())
 }
 
 /// The ports that this network namespace gives to sockets which ask for none, of IPv6 too: ascending and without

@@ -19,6 +19,7 @@ use crate::config::Listen;
 use crate::datapath::changes;
 use crate::events::{Filter, Names, describe};
 use crate::firewall::{ChangeKind, Firewall};
+use crate::interfaces;
 use crate::metrics::{self, Exposed, Figures};
 use crate::problem::Problems;
 use listen::Bound;
@@ -375,10 +376,10 @@ impl Daemon {
     }
 }
 
+/// Names of interfaces by number; none where the kernel does not tell.
 fn interface_names() -> HashMap<u32, String> {
-    let known = nix::net::if_::if_nameindex();
-    let names = known.iter().flat_map(|known| known.iter());
-    names.map(|interface| (interface.index(), interface.name().to_string_lossy().into_owned())).collect()
+    let known = interfaces::all().unwrap_or_default();
+    known.into_iter().map(|(name, number)| (number, name)).collect()
 }
 
 /// Serves a daemon on `socket` until the returned future is dropped.

@@ -5,7 +5,7 @@ use lyncwall::api::{Connections, Listener, Preview, Previewed};
 use lyncwall::client::Client;
 use lyncwall::config::Mode;
 
-use super::switch::{changes, ports};
+use super::switch::{changes, connections, ports};
 use crate::output::{Output, Table};
 
 #[derive(Debug, Args)]
@@ -59,11 +59,6 @@ fn tell(previewed: &Previewed, output: &Output) -> anyhow::Result<()> {
         output.warn(warning);
     }
     Ok(())
-}
-
-/// As `1 connection`.
-pub(super) fn connections(count: u64) -> String {
-    format!("{count} connection{}", if count == 1 { "" } else { "s" })
 }
 
 fn flows(count: u64) -> String {

@@ -99,10 +99,8 @@ pub(super) fn tell(switched: &Switched, output: &Output) -> anyhow::Result<()> {
             Existing::Cut => "cut",
             Existing::Drain => "let go on until the end",
         };
-        output.line(&format!(
-            "\n{} that came in at closed ports: {what}",
-            super::preview::connections(connections)
-        ))?;
+        let count = self::connections(connections);
+        output.line(&format!("\n{count} that came in at closed ports: {what}"))?;
     }
     if let Some(seconds) = switched.confirm {
         output.line(&format!("\nthis goes back in {seconds} s, unless `lyncwall confirm` keeps it"))?;
@@ -121,6 +119,11 @@ pub(super) fn changes(changes: &[PortChange]) -> Table {
         table.row([change.target.clone(), ports, change.service.clone()]);
     }
     table
+}
+
+/// As `1 connection`.
+pub(super) fn connections(count: u64) -> String {
+    format!("{count} connection{}", if count == 1 { "" } else { "s" })
 }
 
 /// As `tcp 443` or `udp 49152-57500`.

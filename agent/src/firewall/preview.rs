@@ -6,6 +6,7 @@ use super::Firewall;
 use super::report::{port_change, port_changes};
 use crate::api;
 use crate::config::Mode;
+use crate::interfaces;
 use crate::machine;
 use crate::plan::{Machine, Plan, Settings};
 use crate::policy::{Comparison, Input, Ways};
@@ -112,7 +113,7 @@ impl Firewall {
     fn shut_out(&self, plan: &Plan, comparison: &Comparison) -> Result<Vec<Standing>> {
         let mut standing = standing::inbound().context("listing the connections that stand")?;
         // Where connection tracking is not loaded, nothing else knows what is forwarded.
-        standing.extend(self.datapath.forwarded(&machine::addresses()?, plan.config.flows.times)?);
+        standing.extend(self.datapath.forwarded(&interfaces::addresses()?, plan.config.flows.times)?);
         standing.sort_unstable();
         standing.dedup();
         self.shut_out_of(plan, comparison, standing)

@@ -8,6 +8,7 @@ use anyhow::Result;
 
 use super::{Firewall, attach_modes};
 use crate::datapath::KnownFlows;
+use crate::interfaces;
 use crate::machine;
 use crate::plan::Plan;
 use crate::standing;
@@ -96,7 +97,7 @@ impl Firewall {
 
     /// Whoever connected to this box is judged by its rules, not let in as a reply; but for who was let go on before.
     pub(super) fn forget_accepted(&mut self, known: &KnownFlows) -> Result<()> {
-        let (accepting, own) = (standing::accepting()?, machine::addresses()?);
+        let (accepting, own) = (standing::accepting()?, interfaces::addresses()?);
         let forgotten = self
             .datapath
             .forget_flows(known, |local, port| accepting.contains(&port) && own.contains(&local))?;

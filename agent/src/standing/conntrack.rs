@@ -16,7 +16,7 @@ use rtnetlink::packet_core::{DefaultNla, NLM_F_DUMP, Nla as _};
 use rtnetlink::sys::protocols::NETLINK_NETFILTER;
 
 use super::{Protocol, Standing};
-use crate::{machine, netlink};
+use crate::{interfaces, netlink};
 
 /// There exactly where `nf_conntrack` is, built in or loaded: the module itself makes it for each network namespace
 /// (`nf_conntrack_standalone_init_sysctl`), whatever options the kernel was built with. `/proc/net/nf_conntrack` needs
@@ -51,7 +51,7 @@ fn standing(ways: fn(Tracked) -> [Option<Way>; 2]) -> Result<Vec<Standing>> {
     );
     let answers = netlink::ask(NETLINK_NETFILTER, request, NLM_F_DUMP)
         .context("listing the connections that conntrack tracks")?;
-    let own = machine::addresses()?;
+    let own = interfaces::addresses()?;
     let ways = answers.into_iter().filter_map(tracked).flat_map(ways).flatten();
     let all = ways.filter_map(|way| Standing::new(way.protocol, way.destination, way.source));
     Ok(all.filter(|standing| !own.contains(&standing.remote.ip())).collect())
