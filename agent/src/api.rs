@@ -487,22 +487,22 @@ pub struct Capture {
     /// Seconds after which it ends, up to a day; an hour where nothing is said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seconds: Option<u64>,
-    /// As [`Wanted::reason`].
+    /// Reasons, as for events.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
-    /// As [`Wanted::from`].
+    /// Source addresses and prefixes, as for events.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub from: Option<String>,
-    /// As [`Wanted::port`].
+    /// Destination ports, as for events.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub port: Option<String>,
-    /// As [`Wanted::rule`].
+    /// Rules that open the port, as for events.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rule: Option<String>,
-    /// As [`Wanted::target`].
+    /// Targets, as for events.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target: Option<String>,
-    /// As [`Wanted::interface`].
+    /// Interfaces, as for events.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub interface: Option<String>,
 }

@@ -437,7 +437,7 @@ impl Datapath {
     }
 
     /// What the program would do with a frame that came in by the interface of this number, now. Nothing is counted, reported or
-    /// remembered of it. The first call for an interface loads the object again, which takes some 50 ms.
+    /// remembered of it. The first call for an interface loads the object again, which takes some 100 ms.
     ///
     /// # Errors
     /// [`Problem`](crate::problem::Problem) for a frame below [`SHORTEST`] or above [`LONGEST`] bytes; where the kernel refuses the

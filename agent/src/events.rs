@@ -17,7 +17,7 @@ use crate::frame::TCP_FLAGS;
 use crate::policy::{Located, Locator};
 use crate::services::Services;
 
-pub use filter::Filter;
+pub use filter::{Filter, There};
 
 /// What packets are told with.
 #[derive(Clone, Default)]

@@ -290,6 +290,12 @@ impl Firewall {
         self.locator.clone()
     }
 
+    /// The interfaces of the configuration that judges.
+    #[must_use]
+    pub fn guarded(&self) -> Vec<String> {
+        self.plan.config.interfaces.iter().map(|interface| interface.name.to_string()).collect()
+    }
+
     /// Who may use the agent's socket besides root, as the configuration that judges has it.
     #[must_use]
     pub fn api(&self) -> &config::Api {

@@ -17,11 +17,10 @@ use tokio_stream::StreamExt as _;
 use crate::api;
 use crate::config::Listen;
 use crate::datapath::changes;
-use crate::events::{Filter, Names, describe};
+use crate::events::{Filter, Names, There, describe};
 use crate::firewall::{ChangeKind, Firewall};
 use crate::interfaces;
 use crate::metrics::{self, Exposed, Figures};
-use crate::problem::Problems;
 use listen::Bound;
 use peer::Access;
 
@@ -77,6 +76,8 @@ pub struct Daemon {
 struct Known {
     names: Names,
     read: Option<Instant>,
+    /// The interfaces of the configuration.
+    guarded: Vec<String>,
 }
 
 /// An event, and its line.
@@ -103,13 +104,14 @@ impl Daemon {
             });
         }
         let (events, _) = broadcast::channel(BACKLOG);
+        let guarded = firewall.guarded();
         let names =
             Names { interfaces: Arc::default(), services: firewall.services(), locator: firewall.locator() };
         let (access, metrics) = (Access::of(firewall.api()), firewall.metrics().to_vec());
         let daemon = Self {
             firewall: Arc::new(Mutex::new(Some(firewall))),
             events,
-            known: Arc::new(Mutex::new(Known { names, read: None })),
+            known: Arc::new(Mutex::new(Known { names, read: None, guarded })),
             detached: Arc::new(watch::Sender::new(false)),
             access: Arc::new(watch::Sender::new(access)),
             metrics: Arc::new(watch::Sender::new(metrics)),
@@ -266,6 +268,7 @@ impl Daemon {
         let same_plan = Arc::ptr_eq(&known.names.services, &services);
         known.names.services = services;
         known.names.locator = firewall.locator();
+        known.guarded = firewall.guarded();
         drop(known);
         if same_plan {
             return;
@@ -312,6 +315,12 @@ impl Daemon {
 
     /// All metrics as OpenMetrics text.
     async fn expose(&self) -> Result<Arc<str>> {
+        let daemon = self.clone();
+        // What is begun is good for whoever comes next, though the client has gone.
+        tokio::spawn(async move { daemon.expose_now().await }).await.context("the call did not end well")?
+    }
+
+    async fn expose_now(&self) -> Result<Arc<str>> {
         let mut last = self.exposed.lock().await;
         if let Some((when, text)) = last.as_ref().filter(|(when, _)| when.elapsed() < FRESH) {
             tracing::trace!(age = ?when.elapsed(), "the same metrics once more");
@@ -361,9 +370,17 @@ impl Daemon {
     }
 
     /// The filter that a request asks for.
-    fn filter(&self, wanted: &api::Wanted) -> Result<Filter, Problems> {
-        // Number 0 is no interface, so the names are those of now.
-        Filter::of(wanted, &self.names_for(0))
+    async fn filter(&self, wanted: api::Wanted) -> Result<Filter> {
+        let (locator, guarded) = {
+            let known = self.known();
+            (known.names.locator.clone(), known.guarded.clone())
+        };
+        // It compares names with many others, and asks the kernel.
+        let filter = tokio::task::spawn_blocking(move || {
+            let there = There { interfaces: with_members(guarded)?, locator };
+            Ok(Filter::of(&wanted, &there)?)
+        });
+        filter.await.context("the call did not end well")?
     }
 
     fn tell(&self, event: &lyncwall_common::abi::Event) {
@@ -374,6 +391,17 @@ impl Daemon {
             Err(error) => tracing::error!("an event that is no JSON: {error}"),
         }
     }
+}
+
+/// Interfaces by name, each with the members that stand for it in events where it is a bond.
+fn with_members(guarded: Vec<String>) -> Result<Vec<(String, Vec<String>)>> {
+    let (all, members) = (interfaces::all()?, interfaces::members()?);
+    let name = |number: u32| all.iter().find(|(_, known)| *known == number).map(|(name, _)| name);
+    let of = |bond: &String| {
+        let own = members.iter().filter(|(number, _)| name(*number) == Some(bond));
+        own.filter_map(|(_, member)| name(*member).cloned()).collect()
+    };
+    Ok(guarded.into_iter().map(|bond| (bond.clone(), of(&bond))).collect())
 }
 
 /// Names of interfaces by number; none where the kernel does not tell.

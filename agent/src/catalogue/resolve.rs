@@ -51,7 +51,7 @@ impl Transport {
 
 /// What a set of roles opens, calls and keeps closed. Each list is sorted by transport (TCP first) and port,
 /// and no two rules of one list share a (transport, port).
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Resolved {
     /// The roles as they were asked for.
     pub roles: Vec<String>,

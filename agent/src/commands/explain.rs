@@ -116,7 +116,11 @@ struct Numbered {
 async fn packets(path: &std::path::Path, options: &Options, client: &Client, output: &Output) -> Result<()> {
     let status: Status = client.get("/v1/status").await?;
     let guarded = |name: &str| status.interfaces.iter().any(|known| known.ifindex != 0 && known.name == name);
-    for (number, packet) in (1..).zip(file::read(path, options.count)?) {
+    // One more than is told, to know whether there is one.
+    let mut packets = file::read(path, options.count.saturating_add(1))?;
+    let more = packets.len() > options.count;
+    packets.truncate(options.count);
+    for (number, packet) in (1..).zip(packets) {
         let named = packet.interface.filter(|name| guarded(name));
         let interface = options.interface.clone().or(named);
         let asked = Explain { interface, frame: Some(packet.hexadecimal), ..Explain::default() };
@@ -133,6 +137,9 @@ async fn packets(path: &std::path::Path, options: &Options, client: &Client, out
                 summary(event)
             ))?;
         }
+    }
+    if more {
+        output.warn(&format!("these are the first {} packets of the file: `-n` takes more", options.count));
     }
     Ok(())
 }
@@ -166,6 +173,8 @@ pub(crate) fn facts(explanation: &Explanation) -> Vec<(&'static str, String)> {
         None if event.protocol.is_some() => facts.push(("goes to", "no target".to_owned())),
         None => {}
     }
+    // What matters most comes before what may need more lines than there are.
+    facts.extend(explanation.notes.iter().map(|note| ("note", note.clone())));
     facts.extend(explanation.allow.iter().map(|name| ("rule", format!("[[allow]] {name}"))));
     if let Some(rule) = &explanation.rule {
         let groups: Vec<String> = rule.groups.iter().map(group).collect();
@@ -174,7 +183,6 @@ pub(crate) fn facts(explanation: &Explanation) -> Vec<(&'static str, String)> {
         rule.rows.iter().for_each(|row| printed("row", row, &mut facts));
     }
     explanation.elsewhere.iter().for_each(|row| printed("not opened", row, &mut facts));
-    facts.extend(explanation.notes.iter().map(|note| ("note", note.clone())));
     facts.push(("generation", explanation.generation.to_string()));
     facts
 }

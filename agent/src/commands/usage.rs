@@ -1,6 +1,6 @@
 //! `lyncwall top` and `lyncwall unused`: which rules and rows carry packets, and which have not for long.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
@@ -23,8 +23,8 @@ pub(crate) struct TopOptions {
     #[arg(long, value_name = "TARGET")]
     target: Option<String>,
     /// So many rules.
-    #[arg(long, short = 'n', value_name = "NUMBER", default_value_t = 10)]
-    count: usize,
+    #[arg(long, short = 'n', value_name = "NUMBER", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..))]
+    count: u32,
     /// Count for this time, from 1s, and sort by the packets a second in it.
     #[arg(long, value_name = "TIME", value_parser = seconds)]
     over: Option<u64>,
@@ -51,17 +51,17 @@ struct Busy<'a> {
 }
 
 pub(crate) async fn top(options: &TopOptions, client: &Client, output: &Output) -> Result<()> {
-    known(options.target.as_deref(), client).await?;
-    let before: Option<Counters> = match options.over {
-        Some(_) => Some(client.get("/v1/counters").await?),
-        None => None,
+    let before: Counters = client.get("/v1/counters").await?;
+    known(options.target.as_deref(), &before, client).await?;
+    let counters = match options.over {
+        Some(time) => {
+            tokio::time::sleep(Duration::from_secs(time)).await;
+            &client.get("/v1/counters").await?
+        }
+        None => &before,
     };
-    if let Some(time) = options.over {
-        tokio::time::sleep(Duration::from_secs(time)).await;
-    }
-    let counters: Counters = client.get("/v1/counters").await?;
     let rate = |rule: &RuleCount| {
-        let (before, time) = (before.as_ref()?, options.over?);
+        let time = options.over?;
         let same = |known: &&RuleCount| {
             (&known.target, &known.allow, &known.transport, &known.ports, &known.rows)
                 == (&rule.target, &rule.allow, &rule.transport, &rule.ports, &rule.rows)
@@ -69,14 +69,14 @@ pub(crate) async fn top(options: &TopOptions, client: &Client, output: &Output) 
         let then = before.rules.iter().find(same).map_or(0, |known| known.packets);
         Some(rule.packets.saturating_sub(then) as f64 / time as f64)
     };
-    let rules = of_target(&counters, options.target.as_deref());
+    let rules = of_target(counters, options.target.as_deref());
     let mut busy: Vec<Busy<'_>> = rules.map(|rule| Busy { rule, rate: rate(rule) }).collect();
     busy.retain(|busy| busy.rule.packets > 0);
     busy.sort_by(|one, other| {
         let rates = other.rate.unwrap_or_default().total_cmp(&one.rate.unwrap_or_default());
         rates.then(other.rule.packets.cmp(&one.rule.packets))
     });
-    busy.truncate(options.count);
+    busy.truncate(options.count as usize);
     if output.json() {
         return output.value(&busy);
     }
@@ -127,8 +127,8 @@ struct Unused {
 }
 
 pub(crate) async fn unused(options: &UnusedOptions, client: &Client, output: &Output) -> Result<()> {
-    let status = known(options.target.as_deref(), client).await?;
     let counters: Counters = client.get("/v1/counters").await?;
+    let status = known(options.target.as_deref(), &counters, client).await?;
     let rows = usages(of_target(&counters, options.target.as_deref()), &catalogue(&status)?);
     let now = SystemTime::now();
     let unused = Unused::of(rows, now, Duration::from_secs(options.time));
@@ -181,12 +181,15 @@ impl Unused {
     }
 }
 
-/// The status, where it knows the target.
-async fn known(target: Option<&str>, client: &Client) -> Result<Status> {
+/// The status, where there is such a target, or a zone's calls have rules by that name.
+async fn known(target: Option<&str>, counters: &Counters, client: &Client) -> Result<Status> {
     let status: Status = client.get("/v1/status").await?;
+    let targets = status.targets.iter().map(|known| &*known.name);
+    let names: BTreeSet<&str> =
+        targets.chain(counters.rules.iter().filter_map(|rule| rule.target.as_deref())).collect();
     match target {
-        Some(wanted) if status.targets.iter().all(|known| known.name != wanted) => {
-            let names: Vec<&str> = status.targets.iter().map(|known| &*known.name).collect();
+        Some(wanted) if !names.contains(wanted) => {
+            let names: Vec<&str> = names.into_iter().collect();
             let problem = Problem::new(
                 format!("there is no target {wanted}"),
                 format!("name one of {}", names.join(", ")),

@@ -5,11 +5,11 @@ use std::path::Path;
 use anyhow::{Context as _, Result, anyhow, ensure};
 use aya::programs::{Program, TestRun as _, TestRunOptions};
 use aya::{Ebpf, EbpfLoader};
-use lyncwall_common::abi::{self, map, program};
+use lyncwall_common::abi::{self, program};
 use lyncwall_common::reason::{Action, Reason};
 
-use super::load;
 use super::log::{self, LogLevel};
+use super::{load, pins};
 use crate::problem::Problem;
 
 /// The least frame of a test run: an Ethernet header.
@@ -18,8 +18,9 @@ pub const SHORTEST: usize = 14;
 /// The longest: a page without the headroom (256 bytes) and the room behind (320 bytes) of a frame in one buffer.
 pub const LONGEST: usize = 4096 - 256 - 320;
 
-/// Programs that are kept, one for each interface that was asked about lately.
-pub(super) const KEPT: usize = 8;
+/// Programs that are kept, one for each interface that was asked about lately: whoever asks about all that are guarded loads none a
+/// second time.
+pub(super) const KEPT: usize = abi::MAX_INTERFACES;
 
 /// What the program says of a frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,8 +45,8 @@ pub(super) struct Explainer {
 impl Explainer {
     /// Loads the program over the maps that are pinned in `pin_dir`.
     pub(super) fn load(object: &[u8], pin_dir: &Path, hz: u64, ifindex: u32) -> Result<Self> {
-        // What is not there would be made, and pinned: an empty table of another size.
-        for name in [map::CONTROL, map::CPU, map::FLOWS_V4, map::FLOWS_V6, map::FRAGMENTS, map::OPENINGS] {
+        // What is not there would be made, and pinned: an empty table.
+        for name in pins::MAPS {
             let pin = pin_dir.join(name);
             ensure!(pin.exists(), "the map {} is not pinned any more", pin.display());
         }

@@ -19,7 +19,7 @@ use super::{egress, interfaces};
 use crate::problem::{Problem, Problems};
 
 /// Everything of ours in the pin directory but the links.
-const MAPS: [&str; 22] = [
+pub(super) const MAPS: [&str; 22] = [
     map::CONTROL,
     map::MANAGEMENT_V4,
     map::MANAGEMENT_V6,

@@ -1,15 +1,28 @@
 //! Which packets somebody wants to hear of.
 
-use std::collections::BTreeSet;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use lyncwall_common::abi::ReasonSet;
-use lyncwall_common::reason::Reason;
+use lyncwall_common::reason::{Action, Reason};
 
-use super::Names;
 use crate::api::{Event, Wanted};
 use crate::net::{PortRange, Prefix};
+use crate::policy::Locator;
 use crate::problem::{Problem, Problems};
+
+/// Entries of one list at most: each is compared with every event.
+const MOST: usize = 64;
+/// Names that are listed to one who named another.
+const LISTED: usize = 20;
+
+/// What there is that a filter can name.
+pub struct There {
+    /// The interfaces that are guarded, each with those that stand for it in events: the members of a bond.
+    pub interfaces: Vec<(String, Vec<String>)>,
+    /// The targets and rules; `None` before there are any.
+    pub locator: Option<Arc<Locator>>,
+}
 
 /// What is said must all hold; of several in one list, one is enough. An empty list says nothing.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -26,28 +39,43 @@ impl Filter {
     /// The filter that a request asks for.
     ///
     /// # Errors
-    /// All that cannot be read, and targets, rules and interfaces that are not among the names, together: whoever asks for them would
-    /// wait in silence.
-    pub fn of(wanted: &Wanted, names: &Names) -> Result<Self, Problems> {
+    /// Lists of more than 64 entries; else all that cannot be read, and targets, rules and interfaces that are not there, together:
+    /// whoever asks for them would wait in silence.
+    pub fn of(wanted: &Wanted, there: &There) -> Result<Self, Problems> {
+        let mut problems = Problems::default();
+        let Wanted { reason, from, port, rule, target, interface } = wanted;
+        for list in [reason, from, port, rule, target, interface].map(|text| list(text.as_deref())) {
+            if list.count() > MOST {
+                problems.push(Problem::new(
+                    format!("a filter lists more than {MOST} of a kind"),
+                    "ask for less, or for all, and choose among the answers",
+                ));
+            }
+        }
+        problems.or(())?;
         let mut problems = Problems::default();
         let mut wrong = |text: &str, what: &str, fix: &str| {
             problems.push(Problem::new(format!("`{text}` is no {what}"), fix));
         };
         let mut filter = Self::default();
-        let reasons: Vec<String> = Reason::ALL.iter().map(|reason| reason.name().to_owned()).collect();
-        for name in list(wanted.reason.as_deref()) {
+        let drops = Reason::ALL.iter().filter(|reason| reason.action() == Action::Drop);
+        let reasons: Vec<String> = drops.map(|reason| reason.name().to_owned()).collect();
+        for name in list(reason.as_deref()) {
             match Reason::ALL.iter().find(|reason| reason.name() == name) {
+                Some(reason) if reason.action() == Action::Pass => {
+                    wrong(name, "reason of a drop", "packets with it pass, and are counted alone");
+                }
                 Some(reason) => filter.reasons.push(*reason),
                 None => wrong(name, "reason", &nearest(name, "reason", &reasons)),
             }
         }
-        for text in list(wanted.from.as_deref()) {
+        for text in list(from.as_deref()) {
             match text.parse() {
                 Ok(prefix) => filter.from.push(prefix),
                 Err(error) => wrong(text, "address or prefix", &format!("{error}; write it as 192.0.2.0/24")),
             }
         }
-        for text in list(wanted.port.as_deref()) {
+        for text in list(port.as_deref()) {
             let (transport, range) = match text.split_once('/') {
                 Some((transport, range)) => (Some(transport.to_ascii_lowercase()), range),
                 None => (None, text),
@@ -59,30 +87,40 @@ impl Filter {
             }
         }
         let split = |text: &Option<String>| list(text.as_deref()).map(str::to_owned).collect();
-        filter.rules = split(&wanted.rule);
-        filter.targets = split(&wanted.target);
-        filter.interfaces = split(&wanted.interface);
-        filter.look_up(names, &mut problems);
+        filter.rules = split(rule);
+        filter.targets = split(target);
+        filter.interfaces = split(interface);
+        filter.look_up(there, &mut problems);
+        for (bond, members) in &there.interfaces {
+            if filter.interfaces.contains(bond) {
+                filter.interfaces.extend(members.iter().cloned());
+            }
+        }
         problems.or(filter)
     }
 
     /// Says of names that nothing has.
-    fn look_up(&self, names: &Names, problems: &mut Problems) {
+    fn look_up(&self, there: &There, problems: &mut Problems) {
         let mut unknown = |what: &str, name: &str, known: &[String]| {
             problems.push(Problem::new(format!("there is no {what} `{name}`"), nearest(name, what, known)));
         };
-        let interfaces: BTreeSet<&String> = names.interfaces.values().collect();
+        let interfaces: Vec<String> = there
+            .interfaces
+            .iter()
+            .flat_map(|(name, members)| [name].into_iter().chain(members))
+            .cloned()
+            .collect();
         for name in self.interfaces.iter().filter(|name| !interfaces.contains(name)) {
-            unknown("interface", name, &interfaces.iter().map(ToString::to_string).collect::<Vec<_>>());
+            unknown("guarded interface", name, &interfaces);
         }
-        let Some(locator) = &names.locator else { return };
+        let Some(locator) = &there.locator else { return };
         let targets: Vec<String> = locator.targets().map(str::to_owned).collect();
         for name in self.targets.iter().filter(|name| !targets.contains(name)) {
             unknown("target", name, &targets);
         }
         let rules: Vec<String> = locator.rules().collect();
         for name in self.rules.iter().filter(|name| !rules.iter().any(|rule| is_rule(rule, name))) {
-            unknown("open rule", name, &rules);
+            unknown("open rule of a target", name, &rules);
         }
     }
 
@@ -90,6 +128,12 @@ impl Filter {
     #[must_use]
     pub fn reasons(&self) -> ReasonSet {
         if self.reasons.is_empty() { ReasonSet::ALL } else { self.reasons.iter().copied().collect() }
+    }
+
+    /// True where nothing but drops is wanted that the program never reports: multicast is noise on most links.
+    #[must_use]
+    pub fn is_of_what_is_not_reported(&self) -> bool {
+        !self.reasons.is_empty() && self.reasons.iter().all(|reason| *reason == Reason::Multicast)
     }
 
     /// True where an event is wanted.
@@ -145,15 +189,17 @@ fn nearest(name: &str, what: &str, known: &[String]) -> String {
     match known.iter().max_by(|a, b| likeness(a).total_cmp(&likeness(b))) {
         None => format!("ask for no {what}"),
         Some(best) if likeness(best) > 0.75 => format!("did you mean `{best}`?"),
-        Some(_) => format!("there is {}", known.join(", ")),
+        Some(_) => {
+            let listed: Vec<&str> = known.iter().take(LISTED).map(String::as_str).collect();
+            let more = if known.len() > LISTED { ", and more" } else { "" };
+            format!("there is {}{more}", listed.join(", "))
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
-    use super::{Filter, Names};
+    use super::{Filter, MOST, There};
     use crate::api::{Event, Wanted};
 
     fn event() -> Event {
@@ -166,15 +212,15 @@ mod tests {
         .expect("an event")
     }
 
-    fn names() -> Names {
-        let interfaces = Arc::new([(1, "eth0".to_owned()), (2, "eth1".to_owned())].into());
-        Names { interfaces, ..Names::default() }
+    fn there() -> There {
+        let bond = ("bond0".to_owned(), vec!["eth0".to_owned()]);
+        There { interfaces: vec![bond, ("eth1".to_owned(), Vec::new())], locator: None }
     }
 
     fn filter(set: impl FnOnce(&mut Wanted)) -> Filter {
         let mut wanted = Wanted::default();
         set(&mut wanted);
-        Filter::of(&wanted, &names()).expect("a filter")
+        Filter::of(&wanted, &there()).expect("a filter")
     }
 
     #[test]
@@ -193,6 +239,7 @@ mod tests {
         }
         let pool = |w: &mut Wanted, interface| (w.target, w.interface) = (some("pool"), some(interface));
         assert!(filter(|w| pool(w, "eth0")).wants(&event()));
+        assert!(filter(|w| pool(w, "bond0")).wants(&event()), "eth0 is a member");
         assert!(!filter(|w| pool(w, "eth1")).wants(&event()));
     }
 
@@ -200,15 +247,23 @@ mod tests {
     fn all_mistakes_are_told_together() {
         let some = |text: &str| Some(text.to_owned());
         let wanted = Wanted {
-            reason: some("clsed"),
+            reason: some("clsed,allowed"),
             from: some("203.0.113.9/24"),
             port: some("sctp/5061"),
             interface: some("eth1,eth7"),
             ..Wanted::default()
         };
-        let problems = Filter::of(&wanted, &names()).expect_err("four mistakes");
-        assert_eq!(problems.iter().count(), 4, "{problems}");
-        assert!(problems.to_string().contains("name one of eth0, eth1"), "{problems}");
-        assert!(problems.to_string().contains("did you mean `closed`"), "{problems}");
+        let problems = Filter::of(&wanted, &there()).expect_err("five mistakes");
+        assert_eq!(problems.iter().count(), 5, "{problems}");
+        for part in
+            ["did you mean `closed`", "`allowed` is no reason of a drop", "no guarded interface `eth7`"]
+        {
+            assert!(problems.to_string().contains(part), "{part}: {problems}");
+        }
+        // Long lists would cost each event, and their mistakes each reader.
+        for (entries, good) in [(MOST, true), (MOST + 1, false)] {
+            let wanted = Wanted { from: Some(vec!["::1"; entries].join(",")), ..Wanted::default() };
+            assert_eq!(Filter::of(&wanted, &there()).is_ok(), good, "{entries}");
+        }
     }
 }

@@ -1,5 +1,6 @@
 //! Why a packet would get in, or not: the program's own verdict, and what the plan says of it.
 
+mod advice;
 mod question;
 
 use std::sync::Arc;
@@ -10,7 +11,7 @@ use lyncwall_common::reason::Reason;
 use super::Firewall;
 use crate::api;
 use crate::catalogue::Row;
-use crate::config::{self, Mode};
+use crate::config::Mode;
 use crate::datapath::Explanation;
 use crate::events::{self, Names, Observed};
 use crate::policy::{Identity, Located, Ports};
@@ -20,37 +21,56 @@ use question::frame_of;
 /// Prefixes of a group that are listed one by one.
 const LISTED: usize = 8;
 
+/// A packet that comes in by an interface.
+#[derive(Debug)]
+pub struct Question {
+    interface: String,
+    /// The kernel's number of it.
+    ifindex: u32,
+    frame: Arc<[u8]>,
+}
+
 impl Firewall {
-    /// What the program would do with a packet, and why. Nothing is counted, reported or remembered of it.
+    /// The packet that is asked about, at each interface that it may come in by.
     ///
     /// # Errors
     /// [`Problems`] for a packet that is none, and for an interface that is not guarded.
-    pub fn explain(&mut self, wanted: &api::Explain) -> Result<api::Explained> {
+    pub fn questions(&self, wanted: &api::Explain) -> Result<Vec<Question>> {
         let mut problems = Problems::default();
-        let frame = frame_of(wanted).map_err(|found| problems.append(found)).unwrap_or_default();
+        let frame: Arc<[u8]> =
+            frame_of(wanted).map_err(|found| problems.append(found)).unwrap_or_default().into();
         let interfaces = self.asked(wanted.interface.as_deref(), &mut problems)?;
-        problems.or(())?;
+        let questions = interfaces.into_iter().map(|(interface, ifindex)| Question {
+            interface,
+            ifindex,
+            frame: Arc::clone(&frame),
+        });
+        Ok(problems.or(questions.collect())?)
+    }
+
+    /// What the program would do with a packet, and why. Nothing is counted, reported or remembered of it.
+    ///
+    /// # Errors
+    /// Where the program cannot be loaded, or run.
+    pub fn explain(&mut self, question: Question) -> Result<api::Explanation> {
+        let Question { interface, ifindex, frame } = question;
         let generation = self.datapath.live()?.number;
-        let mut verdicts = Vec::new();
-        for (name, ifindex) in interfaces {
-            let told = self.datapath.explain(ifindex, &frame)?;
-            let names = Names {
-                interfaces: Arc::new([(ifindex, name)].into()),
-                services: self.services(),
-                locator: self.locator(),
-            };
-            let observed = Observed {
-                time: events::now(),
-                ifindex,
-                reason: Some(told.reason),
-                action: told.action,
-                bytes: &frame,
-                length: u32::try_from(frame.len()).unwrap_or(u32::MAX),
-            };
-            let located = observed.locate(&names).unwrap_or_default();
-            verdicts.push(self.explanation(observed.describe(&names), told, &located, generation));
-        }
-        Ok(api::Explained { verdicts })
+        let told = self.datapath.explain(ifindex, &frame)?;
+        let names = Names {
+            interfaces: Arc::new([(ifindex, interface)].into()),
+            services: self.services(),
+            locator: self.locator(),
+        };
+        let observed = Observed {
+            time: events::now(),
+            ifindex,
+            reason: Some(told.reason),
+            action: told.action,
+            bytes: &frame,
+            length: u32::try_from(frame.len()).unwrap_or(u32::MAX),
+        };
+        let located = observed.locate(&names).unwrap_or_default();
+        Ok(self.explanation(observed.describe(&names), told, &located, generation))
     }
 
     /// The interfaces that are asked about.
@@ -92,13 +112,13 @@ impl Firewall {
             groups: rule.groups.iter().map(|name| self.group(name, located)).collect(),
             rows: self.rows(&rule.rows),
         });
-        let elsewhere = match (told.reason, event.protocol.as_deref(), event.destination_port) {
+        let (elsewhere, own_row) = match (told.reason, event.protocol.as_deref(), event.destination_port) {
             (Reason::Closed | Reason::NoFlow, Some(protocol), Some(port)) => {
                 self.elsewhere(located.target.as_deref(), &roles, protocol, port)
             }
-            _ => Vec::new(),
+            _ => (Vec::new(), false),
         };
-        let notes = self.notes(&event, told, located);
+        let notes = self.notes(&event, told, located, own_row);
         api::Explanation {
             judged: told.judged.name().to_owned(),
             generation,
@@ -152,25 +172,25 @@ impl Firewall {
         }
     }
 
-    /// Rows that name a port which is closed: those of the target's own roles with why they do not open it, and where there are
-    /// none, those of other roles.
+    /// Rows that name a port which is closed: those of the target's own roles with why they do not open it (true then), and where there
+    /// are none, those of other roles.
     fn elsewhere(
         &self,
         target: Option<&str>,
         roles: &[String],
         protocol: &str,
         port: u16,
-    ) -> Vec<api::ExplainedRow> {
-        let own = self.plan.resolve(target.unwrap_or_default(), roles).map(|resolved| resolved.closed);
+    ) -> (Vec<api::ExplainedRow>, bool) {
+        let own = self.plan.resolve(target.unwrap_or_default(), roles).unwrap_or_default();
         let mut rows = Vec::new();
-        for closed in own.unwrap_or_default() {
+        for closed in own.closed {
             if closed.transport.as_str() == protocol && (closed.first..=closed.last).contains(&port) {
                 let known = closed.rows.iter().filter_map(|id| self.plan.catalogue.row(id));
                 rows.extend(known.map(|row| self.row(row, Some(closed.why.clone()))));
             }
         }
         if !rows.is_empty() {
-            return rows;
+            return (rows, true);
         }
         let catalogue = &self.plan.catalogue;
         let named = catalogue.rows().iter().filter(|row| {
@@ -178,14 +198,19 @@ impl Firewall {
                 && row.ports.iter().any(|ports| ports.first == port && ports.last == port)
         });
         let of_roles = |row: &Row| {
-            let roles = catalogue.roles().iter().filter(|role| role.rows.contains(&row.id));
-            let keys: Vec<&str> = roles.map(|role| &*role.key).collect();
+            let id = row.id.to_string();
+            if own.outbound.iter().any(|called| called.rows.contains(&id)) {
+                return Some("called by this target, which opens nothing".to_owned());
+            }
+            let others = catalogue.roles().iter().filter(|role| !roles.contains(&role.key));
+            let others = others.filter(|role| role.rows.contains(&row.id));
+            let keys: Vec<&str> = others.map(|role| &*role.key).collect();
             (!keys.is_empty()).then(|| format!("a row of {}", keys.join(", ")))
         };
-        named.map(|row| self.row(row, of_roles(row))).collect()
+        (named.map(|row| self.row(row, of_roles(row))).collect(), false)
     }
 
-    fn notes(&self, event: &api::Event, told: Explanation, located: &Located) -> Vec<String> {
+    fn notes(&self, event: &api::Event, told: Explanation, located: &Located, own_row: bool) -> Vec<String> {
         let mut notes: Vec<String> = event.note.clone().into_iter().collect();
         if told.judged != told.action {
             let settings = &self.memory.settings;
@@ -197,63 +222,10 @@ impl Firewall {
         if located.zone.is_none() && event.protocol.is_some() {
             notes.push("the interface was in no zone when the tables were made".to_owned());
         }
-        notes.extend(self.advice(event, told.reason, located));
+        notes.extend(self.advice(event, told.reason, located, own_row));
         if self.before.is_some() {
             notes.push("a change waits to be confirmed, and judges until then".to_owned());
         }
         notes
-    }
-
-    /// What can be done about a drop.
-    fn advice(&self, event: &api::Event, reason: Reason, located: &Located) -> Vec<String> {
-        let file = self.plan.file.display();
-        let source = event.source.as_deref().unwrap_or_default();
-        match reason {
-            Reason::Source => located.rule.as_ref().map_or_else(Vec::new, |rule| {
-                let groups = rule.groups.join("` or `");
-                vec![format!("to let it in: add {source} to `{groups}` under [groups] in {file}, then `lyncwall reload`")]
-            }),
-            Reason::Closed | Reason::Protocol => {
-                let others: Vec<String> = self
-                    .plan
-                    .config
-                    .allow
-                    .iter()
-                    .filter(|rule| speaks_of(rule, event))
-                    .map(|rule| format!("[[allow]] {rule}: not for this source or target"))
-                    .collect();
-                if others.is_empty() {
-                    vec![format!("to let it in: a role with a row for it, or an [[allow]] rule in {file}, then `lyncwall reload`")]
-                } else {
-                    others
-                }
-            }
-            Reason::NoFlow => vec![
-                "no packet of this kind opens a connection: it is a stray one, or of a connection that has ended; an opening is \
-                 judged by itself"
-                    .to_owned(),
-            ],
-            Reason::Blocked => vec![format!("`lyncwall blocked` says by which prefix and for how long; `lyncwall unblock` ends it ({source})")],
-            Reason::Unmatched => {
-                let targets = self.plan.config.targets.iter().map(|target| target.name.to_string());
-                vec![format!("the targets are {}: `lyncwall status` has their addresses", targets.collect::<Vec<_>>().join(", "))]
-            }
-            _ => Vec::new(),
-        }
-    }
-}
-
-/// True where an `[[allow]]` rule is for the port or the protocol of a packet.
-fn speaks_of(rule: &config::Allow, event: &api::Event) -> bool {
-    match &rule.what {
-        config::AllowWhat::Ports { transport, ports } => event.destination_port.is_some_and(|port| {
-            let transport = match transport {
-                config::Transport::Tcp => "tcp",
-                config::Transport::Udp => "udp",
-                config::Transport::Both => event.protocol.as_deref().unwrap_or_default(),
-            };
-            event.protocol.as_deref() == Some(transport) && ports.iter().any(|range| range.contains(port))
-        }),
-        config::AllowWhat::Protocol(number) => event.protocol.as_deref() == Some(&*number.to_string()),
     }
 }

@@ -37,10 +37,15 @@ struct Wanted {
 }
 
 impl Wanted {
-    fn of(daemon: &Daemon, asked: &api::Capture) -> Result<Self, Problems> {
+    async fn of(daemon: &Daemon, asked: &api::Capture) -> Result<Self> {
         let mut problems = Problems::default();
-        let filter =
-            daemon.filter(&asked.wanted()).map_err(|found| problems.append(found)).unwrap_or_default();
+        let filter = match daemon.filter(asked.wanted()).await {
+            Ok(filter) => filter,
+            Err(error) => {
+                problems.append(error.downcast()?);
+                Filter::default()
+            }
+        };
         if asked.snap.is_some_and(|snap| u32::from(snap) > LONGEST_CAPTURE) {
             problems.push(Problem::new(
                 "that is more than can be taken",
@@ -59,12 +64,12 @@ impl Wanted {
         if asked.count == Some(0) {
             problems.push(Problem::new("no packet is no capture", "take 1 or more"));
         }
-        problems.or(Self {
+        Ok(problems.or(Self {
             snap: asked.snap.unwrap_or(LONGEST_CAPTURE as u16),
             count: asked.count,
             time: Duration::from_secs(asked.seconds.unwrap_or(HOUR)),
             filter,
-        })
+        })?)
     }
 }
 
@@ -73,7 +78,7 @@ impl Wanted {
 /// # Errors
 /// [`Problems`] for what was asked, and while another capture runs.
 pub(super) async fn begin(daemon: &Daemon, asked: &api::Capture) -> Result<Body> {
-    let (daemon, wanted) = (daemon.clone(), Wanted::of(daemon, asked)?);
+    let (daemon, wanted) = (daemon.clone(), Wanted::of(daemon, asked).await?);
     // A client that leaves meanwhile must not leave half a capture behind.
     tokio::spawn(async move { begin_one(daemon, wanted).await }).await.context("the call did not end well")?
 }

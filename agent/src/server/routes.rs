@@ -413,7 +413,14 @@ async fn events(
     wanted: Result<Query<api::Wanted>, QueryRejection>,
 ) -> Result<Response, Failure> {
     let Query(wanted) = wanted.map_err(|error| unasked(&error))?;
-    let filter = daemon.filter(&wanted)?;
+    let filter = daemon.filter(wanted).await?;
+    if filter.is_of_what_is_not_reported() {
+        let problem = Problem::new(
+            "there are no events of `multicast`",
+            "`lyncwall capture` has such packets, and all are counted",
+        );
+        return Err(problem.into());
+    }
     let lines = BroadcastStream::new(daemon.events.subscribe()).filter_map(move |told| match told {
         Ok(told) if !filter.wants(&told.event) => None,
         Ok(told) => Some(Ok::<_, Infallible>(told.line.clone())),
@@ -459,7 +466,13 @@ async fn explain(
             "send {\"from\": \"192.0.2.1\", \"to\": \"198.51.100.1\", \"protocol\": \"tcp\", \"port\": 443}";
         no_json(&error, fix)
     })?;
-    Ok(Json(daemon.with(move |firewall| firewall.explain(&wanted)).await?))
+    let questions = daemon.with(move |firewall| firewall.questions(&wanted)).await?;
+    let mut verdicts = Vec::with_capacity(questions.len());
+    // One by one: others get in between, as each may load a program.
+    for question in questions {
+        verdicts.push(daemon.with(move |firewall| firewall.explain(question)).await?);
+    }
+    Ok(Json(api::Explained { verdicts }))
 }
 
 /// This document.

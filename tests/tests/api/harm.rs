@@ -215,6 +215,10 @@ fn who_sends_half_a_request_is_thrown_out_after_a_while() {
     let long =
         ask(&scene.instance.socket(), "POST", "/v1/switch", &" ".repeat(1_000_000)).expect("an answer");
     assert_eq!(long.status, 413, "{long:?}");
+    // Thousands of names are not looked up, nor answered one by one.
+    let names = format!("/v1/events?rule={}", "a,".repeat(30_000));
+    let names = ask(&scene.instance.socket(), "GET", &names, "").expect("an answer");
+    assert_eq!((names.status, names.body.len() < 1000), (400, true), "{names:?}");
     let root = ask(&scene.instance.socket(), "GET", "/v1/status", "").expect("an answer");
     assert_eq!(root.status, 200);
 }

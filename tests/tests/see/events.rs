@@ -96,7 +96,13 @@ fn whoever_asks_for_some_gets_only_those() {
     let nothing =
         scene.instance.cli(["events", "--target", "hots", "--in", "eth7", "--rule", "tcp 1,tcp 4443"]);
     let nothing = nothing.expect("a command");
-    let unknown = ["did you mean `host`", "no interface `eth7`", "no open rule `tcp 1`"];
+    let unknown = ["did you mean `host`", "no guarded interface `eth7`", "no open rule of a target `tcp 1`"];
+    let silent = scene.instance.cli(["events", "--reason", "multicast"]).expect("a command");
+    assert!(
+        silent.code == Some(1) && silent.stderr.contains("no events of `multicast`"),
+        "{}",
+        silent.stderr
+    );
     for part in unknown {
         assert!(nothing.code == Some(1) && nothing.stderr.contains(part), "{part}: {}", nothing.stderr);
     }

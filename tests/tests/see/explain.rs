@@ -87,12 +87,17 @@ fn a_verdict_names_its_reason_rule_row_and_group() {
         "{:?}",
         not_from_here.notes
     );
+    let mend = "add 192.0.2.7 to `from` under [management]";
+    assert!(not_from_here.notes.iter().any(|note| note.contains(mend)), "{:?}", not_from_here.notes);
+    let offer = explain(&api, &Explain { source_port: Some(67), ..asked("192.0.2.7", "udp", 68) });
+    assert!(offer.notes.iter().any(|note| note.contains("dhcp-client = true")), "{:?}", offer.notes);
 
     let exporter = explain(&api, &asked("192.0.2.7", "tcp", 9100));
     assert_eq!((&*exporter.event.reason, exporter.allow.as_deref()), ("allow", Some("exporter")));
     let stranger = explain(&api, &asked("198.51.100.7", "tcp", 9100));
     assert_eq!((&*stranger.event.reason, stranger.allow), ("closed", None));
-    let excluded = |note: &String| note.contains("exporter") && note.contains("not for this source");
+    let excluded =
+        |note: &String| note.contains("exporter") && note.contains("add 198.51.100.7 to its `from`");
     assert!(stranger.notes.iter().any(excluded), "{:?}", stranger.notes);
     let vrrp = explain(&api, &asked("192.0.2.7", "vrrp", None));
     assert_eq!((&*vrrp.event.reason, vrrp.allow.as_deref()), ("allow", Some("vrrp")));

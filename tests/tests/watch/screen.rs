@@ -156,4 +156,9 @@ fn audit_mode_says_what_would_have_been_dropped() {
     seen.expect(&["closed would-drop", "would-drop: "]);
     seen.press("5");
     seen.expect(&["would-drop closed"]);
+    // Nothing was dropped at the port.
+    seen.press("3");
+    seen.expect(&["tcp 3389 0", "would-drop closed 5"]);
+    seen.press("\r");
+    seen.expect(&["Drops at tcp 3389", "would-drop closed tcp"]);
 }

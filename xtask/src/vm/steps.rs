@@ -165,7 +165,10 @@ mod tests {
         let run: Vec<&str> = steps.iter().map(|step| step.name.as_str()).collect();
         assert_eq!(
             run,
-            ["verdicts", "datapath", "agent", "traffic", "switch", "audit", "confirm", "devices", "guest"]
+            [
+                "verdicts", "datapath", "agent", "traffic", "switch", "audit", "confirm", "see", "devices",
+                "guest"
+            ]
         );
     }
 

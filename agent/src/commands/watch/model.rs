@@ -10,6 +10,7 @@ use lyncwall::config::Mode;
 use lyncwall_common::reason::{Action, Reason};
 
 use super::keys::Action as Key;
+use crate::commands::events;
 use crate::commands::explain::question;
 pub(super) use rows::{Column, Row, Subject, Value};
 
@@ -105,7 +106,11 @@ impl Sampled {
     fn add(&mut self, event: &Event) {
         self.packets += 1;
         self.last = event.time;
-        *self.reasons.entry(event.reason.clone()).or_default() += 1;
+        let reason = match events::action(event) {
+            WOULD_DROP => format!("{WOULD_DROP} {}", event.reason),
+            _ => event.reason.clone(),
+        };
+        *self.reasons.entry(reason).or_default() += 1;
         if let Some(port) = port_of(event)
             && (self.ports.len() < 64 || self.ports.contains_key(&port))
         {

@@ -57,8 +57,9 @@ pub(super) async fn run(options: &Options, client: &Client, output: &Output) -> 
             Err(error) if looks == 0 => return Err(error),
             Err(error) if !gone => {
                 gone = true;
-                output
-                    .warn(&format!("the agent does not answer, its rules stay in force; waiting: {error:#}"));
+                output.warn(&format!(
+                    "the agent does not answer, its rules hold unless it was detached, as `lyncwall doctor` tells; waiting: {error:#}"
+                ));
             }
             Err(_) => {}
         }
@@ -158,10 +159,10 @@ fn show(
         ]);
     }
     output.section("By rule", &table)?;
-    let unused = rules.iter().filter(|rule| rule.packets == 0).count();
+    let unused = rules.iter().filter(|rule| rule.packets == 0 && rule.last_used.is_none()).count();
     if unused > 0 {
         output.line(&format!(
-            "  rules that have let nothing in so far: {unused}; `lyncwall unused` names them"
+            "  rules that have let nothing in so far: {unused}; `lyncwall unused` names their rows"
         ))?;
     }
 

@@ -101,8 +101,9 @@ fn header(model: &Model, look: Look) -> Vec<Line<'static>> {
     let mut first = vec![
         Span::styled(format!("lyncwall {}", status.version), Style::new().add_modifier(Modifier::BOLD)),
         Span::raw(format!(
-            "  generation {}  {}",
+            "  generation {}  {}{}",
             status.generation,
+            if model.gone.is_some() { "last seen " } else { "" },
             crate::commands::mode(status.mode, modes)
         )),
     ];
@@ -111,7 +112,7 @@ fn header(model: &Model, look: Look) -> Vec<Line<'static>> {
     }
     let mut lines = vec![Line::from(first)];
     if let Some(why) = &model.gone {
-        let text = format!("THE AGENT DOES NOT ANSWER, its rules stay in force: {why}");
+        let text = format!("THE AGENT DOES NOT ANSWER, its rules hold unless detached: {why}");
         lines.push(Line::styled(look.shown(text), look.loud(Color::Red)));
     }
     if let Some(waiting) = &status.waiting {

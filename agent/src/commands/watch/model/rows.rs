@@ -369,9 +369,9 @@ impl Model {
             lines.push(line("last", events::clock(sampled.last)));
         }
         let latest = self.drops.iter().rev().filter(|(_, event)| is(event)).take(5);
-        lines.extend(
-            latest.map(|(_, event)| line("drop", format!("{} {}", event.reason, events::packet(event)))),
-        );
+        lines.extend(latest.map(|(_, event)| {
+            line(events::action(event), format!("{} {}", event.reason, events::packet(event)))
+        }));
         Detail { title, lines }
     }
 }

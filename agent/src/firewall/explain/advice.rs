@@ -1,0 +1,153 @@
+//! What can be done about a drop.
+
+use lyncwall_common::reason::Reason;
+
+use crate::api::Event;
+use crate::config::{self, Allow, Outbound};
+use crate::firewall::Firewall;
+use crate::policy::Located;
+
+/// Ports from here on are given to sockets that ask for none, as Linux does by default.
+const EPHEMERAL: u16 = 32_768;
+
+impl Firewall {
+    /// What can be done about a drop, a sentence each. `own_row` is true where a row of the target's roles names the port, and does not
+    /// open it.
+    pub(super) fn advice(
+        &self,
+        event: &Event,
+        reason: Reason,
+        located: &Located,
+        own_row: bool,
+    ) -> Vec<String> {
+        let file = self.plan.file.display();
+        let source = event.source.as_deref().unwrap_or_default();
+        match reason {
+            Reason::Source => located.rule.as_ref().map_or_else(Vec::new, |rule| {
+                let groups = rule.groups.join("` or `");
+                vec![format!("to let it in: add {source} to `{groups}` under [groups] in {file}, then `lyncwall reload`")]
+            }),
+            Reason::Closed => self.about_closed(event, located, own_row),
+            Reason::Protocol => {
+                let others = self.about_allow(event, located);
+                if others.is_empty() {
+                    vec![format!("to let it in: an [[allow]] rule with its `protocol` in {file}, then `lyncwall reload`; no role has one")]
+                } else {
+                    others
+                }
+            }
+            Reason::NoFlow => vec![
+                "no packet of this kind opens a connection: it is a stray one, or of a connection that has ended, or that stands and that no \
+                 rule lets in, as `lyncwall preview` tells; an opening is judged by itself"
+                    .to_owned(),
+            ],
+            Reason::Blocked => {
+                vec![format!("`lyncwall blocked` says by which prefix and for how long; `lyncwall unblock` ends it ({source})")]
+            }
+            Reason::Limit => vec![format!(
+                "{source} opens more than `openings-per-second` and `burst` let it: they stand in {file} under [limit], or with the target or its role"
+            )],
+            Reason::Unmatched => vec![self.about_unmatched(located)],
+            _ => Vec::new(),
+        }
+    }
+
+    fn about_closed(&self, event: &Event, located: &Located, own_row: bool) -> Vec<String> {
+        let file = self.plan.file.display();
+        let source = event.source.as_deref().unwrap_or_default();
+        let (from, to) = (event.source_port.unwrap_or_default(), event.destination_port.unwrap_or_default());
+        let is_udp = event.protocol.as_deref() == Some("udp");
+        if located.management_port {
+            return vec![format!(
+                "to let it in: add {source} to `from` under [management] in {file}, then `lyncwall reload`"
+            )];
+        }
+        let mut advice = self.about_allow(event, located);
+        if self.is_management(event) {
+            let destination = event.destination.as_deref().unwrap_or_default();
+            advice.push(format!(
+                "a management port, but management does not reach {destination}: it is no address of this box, or a target lists it; an [[allow]] rule can"
+            ));
+        }
+        if is_udp && from == 67 && to == 68 {
+            let interface = &event.interface;
+            advice.push(format!("where this box is a DHCP client: `dhcp-client = true` in the [[interface]] {interface} in {file}"));
+        } else if is_udp && from < 1024 && to >= EPHEMERAL {
+            advice.push(
+                "it looks like an answer: then it came late, after the flow of the question had gone (`udp` under [flows]), or nobody asked"
+                    .to_owned(),
+            );
+        }
+        if advice.is_empty() {
+            let mend = if own_row {
+                "bind the group under [groups], or name the row in `optional` of the [[target]], as `not opened` says"
+            } else {
+                "a role that listens there, or an [[allow]] rule"
+            };
+            advice.push(format!("to let it in: {mend}, in {file}, then `lyncwall reload`"));
+        }
+        advice
+    }
+
+    /// The `[[allow]]` rules for the port or the protocol of a packet, and why they do not let it in.
+    fn about_allow(&self, event: &Event, located: &Located) -> Vec<String> {
+        let source = event.source.as_deref().unwrap_or_default();
+        let rules = self.plan.config.allow.iter().filter(|rule| speaks_of(rule, event));
+        let told = rules.map(|rule| {
+            let other = rule.target.as_ref().filter(|target| Some(&***target) != located.target.as_deref());
+            match other {
+                Some(target) => format!("[[allow]] {rule}: for the target {} alone", &**target),
+                None => {
+                    let groups: String = rule.groups.iter().map(|group| format!(" or to `{}`", group.name)).collect();
+                    format!("[[allow]] {rule}: not for this source; add {source} to its `from`{groups}, then `lyncwall reload`")
+                }
+            }
+        });
+        told.collect()
+    }
+
+    /// True where management has the port of a packet.
+    fn is_management(&self, event: &Event) -> bool {
+        let Some(management) = &self.plan.config.management else { return false };
+        let ports = match event.protocol.as_deref() {
+            Some("tcp") => &management.tcp,
+            Some("udp") => &management.udp,
+            _ => return false,
+        };
+        event.destination_port.is_some_and(|port| ports.iter().any(|range| range.contains(port)))
+    }
+
+    fn about_unmatched(&self, located: &Located) -> String {
+        let config = &self.plan.config;
+        let file = self.plan.file.display();
+        let zone = config.zones.iter().find(|zone| Some(&*zone.name) == located.zone.as_deref());
+        match zone {
+            Some(zone) if zone.outbound == Outbound::Catalogue => format!(
+                "no role calls that: an [[allow]] rule in {file} lets those behind the zone {} call it",
+                zone.name
+            ),
+            zone => {
+                let zone = zone.map(|zone| format!(" of [[zone]] {}", zone.name)).unwrap_or_default();
+                format!(
+                    "to let it in: give a [[target]] its address in {file}, or set `unmatched = \"pass\"`{zone}; `lyncwall status` has the \
+                     targets' addresses"
+                )
+            }
+        }
+    }
+}
+
+/// True where an `[[allow]]` rule is for the port or the protocol of a packet.
+fn speaks_of(rule: &Allow, event: &Event) -> bool {
+    match &rule.what {
+        config::AllowWhat::Ports { transport, ports } => event.destination_port.is_some_and(|port| {
+            let transport = match transport {
+                config::Transport::Tcp => "tcp",
+                config::Transport::Udp => "udp",
+                config::Transport::Both => event.protocol.as_deref().unwrap_or_default(),
+            };
+            event.protocol.as_deref() == Some(transport) && ports.iter().any(|range| range.contains(port))
+        }),
+        config::AllowWhat::Protocol(number) => event.protocol.as_deref() == Some(&*number.to_string()),
+    }
+}
