@@ -41,6 +41,9 @@ const TICK: Duration = Duration::from_millis(1);
 /// For how long an exposition of the metrics, and the names of interfaces, are good enough: whoever asks more often costs nothing.
 const FRESH: Duration = Duration::from_millis(500);
 
+/// For how long an interface without a name is not looked up again: one that has gone may still have packets on their way.
+const UNKNOWN: Duration = Duration::from_millis(20);
+
 /// Metrics as text, and when they were read.
 type Exposition = (Instant, Arc<str>);
 
@@ -361,8 +364,8 @@ impl Daemon {
     /// packet.
     fn names_for(&self, ifindex: u32) -> Names {
         let mut known = self.known();
-        let fresh = known.read.is_some_and(|read| read.elapsed() < FRESH);
-        if !fresh || !known.names.interfaces.contains_key(&ifindex) {
+        let limit = if known.names.interfaces.contains_key(&ifindex) { FRESH } else { UNKNOWN };
+        if known.read.is_none_or(|read| read.elapsed() >= limit) {
             known.names.interfaces = Arc::new(interface_names());
             known.read = Some(Instant::now());
         }

@@ -1,8 +1,11 @@
 //! `lyncwall events`.
 
+use std::time::Duration;
+
 use clap::Args;
-use lyncwall::api::{Event, Line, Wanted};
+use lyncwall::api::{Counters, Event, Line, Wanted};
 use lyncwall::client::Client;
+use tokio::time::Instant;
 
 use crate::output::Output;
 
@@ -45,11 +48,23 @@ impl FilterOptions {
     }
 }
 
+/// How often is said how many drops had no event.
+const LOOK: Duration = Duration::from_secs(5);
+
 pub(crate) async fn run(options: &Options, client: &Client, output: &Output) -> anyhow::Result<()> {
     let mut lines = client.lines(&client.query("/v1/events", &options.filter.wanted())?).await?;
+    let mut untold = Untold { client, before: untold(client).await? };
+    let mut look = tokio::time::interval_at(Instant::now() + LOOK, LOOK);
     let mut seen = 0;
     while options.count.is_none_or(|count| seen < count) {
-        let Some(line) = lines.next().await? else { break };
+        let line = tokio::select! {
+            line = lines.next() => line?,
+            _ = look.tick() => {
+                untold.tell(output).await?;
+                continue;
+            }
+        };
+        let Some(line) = line else { return Ok(()) };
         seen += 1;
         if output.json() {
             output.line(&line)?;
@@ -62,7 +77,32 @@ pub(crate) async fn run(options: &Options, client: &Client, output: &Output) -> 
             }
         }
     }
-    Ok(())
+    untold.tell(output).await
+}
+
+/// Drops that the program did not report.
+struct Untold<'a> {
+    client: &'a Client,
+    before: u64,
+}
+
+impl Untold<'_> {
+    /// Says how many there were since it was said last.
+    async fn tell(&mut self, output: &Output) -> anyhow::Result<()> {
+        let now = untold(self.client).await?;
+        let more = now.saturating_sub(self.before);
+        if more > 0 {
+            output.warn(&format!(
+                "{more} drops had no event, of whatever reason: each CPU tells 100 a second of each; all are counted"
+            ));
+        }
+        self.before = now;
+        Ok(())
+    }
+}
+
+async fn untold(client: &Client) -> anyhow::Result<u64> {
+    Ok(client.get::<Counters>("/v1/counters").await?.events_lost)
 }
 
 /// One event as a line: what happened, why, who to whom, and what that would have been.

@@ -1,12 +1,15 @@
 //! Events: what they name, which of them somebody gets, and that a flood of one kind leaves the others theirs.
 
+use std::fs::File;
+use std::process::Stdio;
 use std::time::Duration;
 
 use lyncwall::api::Event;
 use lyncwall_tests::netns::Pair;
 use lyncwall_tests::packet::{Packet, Tcp, Udp, ip};
+use lyncwall_tests::programs::Folder;
 use lyncwall_tests::scene::{Config, Scene};
-use lyncwall_tests::traffic::{FrameSocket, send_streams};
+use lyncwall_tests::traffic::{FrameSocket, eventually, send_streams};
 
 /// For an event that comes.
 const PATIENT: Duration = Duration::from_secs(30);
@@ -151,4 +154,17 @@ fn a_flood_of_one_kind_leaves_the_others_their_events() {
     assert_eq!(many.next(BRIEF).expect("a stream"), None, "each drop is told or counted as lost");
     assert_eq!(told + lost, dropped);
     assert!(lost > told, "{told} told, {lost} lost");
+
+    // Who reads them is told that these are not all.
+    let folder = Folder::new().expect("a folder");
+    let said = File::create(folder.path().join("said")).expect("a file");
+    let mut reader = scene.instance.command();
+    let mut reader = reader.arg("events").stdout(Stdio::null()).stderr(said).spawn().expect("a command");
+    let told = eventually(PATIENT, || {
+        send_streams(&scene.pair.client, Pair::CLIENT_LINK, &[syn(1433)], 2_000, None).expect("a flood");
+        folder.read("said").contains("drops had no event")
+    });
+    reader.kill().expect("it ran");
+    reader.wait().expect("it ended");
+    assert!(told, "{}", folder.read("said"));
 }

@@ -151,8 +151,10 @@ pub(super) struct Model {
     pub(super) dropped: VecDeque<u64>,
     drops: VecDeque<(u64, Event)>,
     told: u64,
-    /// Drops that were not told.
-    pub(super) lost: u64,
+    /// Drops that were told too fast for this client.
+    lost: u64,
+    /// Drops without an event when watch began.
+    untold_before: Option<u64>,
     sources: HashMap<String, Sampled>,
     ports: HashMap<String, Sampled>,
     /// Why the agent does not answer.
@@ -186,6 +188,7 @@ impl Model {
             drops: VecDeque::new(),
             told: 0,
             lost: 0,
+            untold_before: None,
             sources: HashMap::new(),
             ports: HashMap::new(),
             gone: None,
@@ -226,6 +229,7 @@ impl Model {
             self.before = Some((std::mem::take(&mut self.counts), elapsed));
         }
         (self.counts, self.sampled_at) = (counts, Some(now));
+        self.untold_before.get_or_insert(counters.events_lost);
         (self.status, self.counters) = (Some(status), Some(counters));
         for (action, history) in [(Action::Pass, 0), (Action::Drop, 1)] {
             let Some(rate) = self.rate(&total_key(action)) else { continue };
@@ -259,6 +263,13 @@ impl Model {
     /// All packets with an action, by the counters themselves.
     pub(super) fn total(&self, action: Action) -> u64 {
         self.counts.0.get(&total_key(action)).copied().unwrap_or_default()
+    }
+
+    /// Drops since watch began that are in no sample: the program reports no more than so many a second.
+    pub(super) fn untold(&self) -> u64 {
+        let now = self.counters.as_ref().map_or(0, |counters| counters.events_lost);
+        // Less than before: the maps are new, and count from 0.
+        self.lost + now.checked_sub(self.untold_before.unwrap_or_default()).unwrap_or(now)
     }
 
     /// What audit mode let in of that, and enforcing would have dropped.

@@ -137,6 +137,20 @@ pub(in super::super) fn model() -> Model {
     model
 }
 
+#[test]
+fn drops_without_an_event_are_counted_from_the_beginning_of_watch_on() {
+    let (mut model, start) = (Model::new(), Instant::now());
+    let lost = |lost| Counters { events_lost: lost, ..counters(1, 1, 1) };
+    look(&mut model, lost(70), start);
+    assert_eq!(model.untold(), 0);
+    model.take(News::Lost(5), start);
+    look(&mut model, lost(90), start + Duration::from_secs(1));
+    assert_eq!(model.untold(), 25);
+    // The maps are new.
+    look(&mut model, lost(3), start + Duration::from_secs(2));
+    assert_eq!(model.untold(), 8);
+}
+
 fn look(model: &mut Model, counters: Counters, now: Instant) {
     model.take(News::Look(Box::new(status(Mode::Enforce)), Box::new(counters)), now);
 }
