@@ -246,8 +246,11 @@ impl Firewall {
         if !self.fit.as_ref().is_some_and(|fit| fit.is_of(&compiled)) {
             let generation = self.install(&plan, &settings, &machine)?;
             tracing::info!(generation, forwards = machine.forwards, "followed the machine");
-            if self.follow_traffic()? {
-                remember(&mut self.datapath, &self.memory)?;
+            let noted = self
+                .follow_traffic()
+                .and_then(|moved| if moved { remember(&mut self.datapath, &self.memory) } else { Ok(()) });
+            if let Err(error) = noted {
+                tracing::warn!("packets by interface may be counted for another: {error:#}");
             }
         }
         self.take_connections_over(&machine)?;

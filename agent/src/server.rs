@@ -66,8 +66,8 @@ pub struct Daemon {
     figures: Arc<Figures>,
     /// The exposition that was made last.
     exposed: Arc<tokio::sync::Mutex<Option<Exposition>>>,
-    /// Requests of others than root come one after the other, so that root's never wait for more than two of them: one that is being
-    /// carried out though its client has gone, and the next.
+    /// Requests of others than root come one after the other, so that root's never wait for all of them: at most for the next, and for
+    /// what is being carried out though its client has gone.
     turn: Arc<Semaphore>,
     /// Taken in turn by whoever calls the firewall. A request whose client has gone leaves the queue.
     gate: Arc<Semaphore>,
@@ -150,7 +150,7 @@ impl Daemon {
     /// As [`Firewall::reload`], and where an address of `[metrics]` cannot be bound.
     pub async fn reload(&self, confirm: Option<Duration>, existing: api::Existing) -> Result<api::Switched> {
         let daemon = self.clone();
-        let switched = self.with(move |firewall| {
+        let switched = self.change(ChangeKind::Reload, move |firewall| {
             let mut bound = Vec::new();
             let switched = firewall.reload_where(confirm, existing, |plan| {
                 bound = listen::bind_metrics(&plan.config.metrics, &daemon.bound().0)?;
@@ -159,16 +159,24 @@ impl Daemon {
             daemon.bound().1 = bound;
             Ok(switched)
         });
-        let switched = switched.await?;
-        self.changed(ChangeKind::Reload, &switched);
-        Ok(switched)
+        switched.await
     }
 
-    /// After a change was made.
-    fn changed(&self, kind: ChangeKind, switched: &api::Switched) {
-        self.figures.switched(kind, Duration::from_micros(switched.micros));
-        self.retire();
-        self.follow_deadline();
+    /// Makes a change, and what follows from it, which it does also where the client has gone meanwhile.
+    async fn change(
+        &self,
+        kind: ChangeKind,
+        make: impl FnOnce(&mut Firewall) -> Result<api::Switched> + Send + 'static,
+    ) -> Result<api::Switched> {
+        let daemon = self.clone();
+        let switched = self.with(move |firewall| {
+            let switched = make(firewall)?;
+            daemon.figures.switched(kind, Duration::from_micros(switched.micros));
+            daemon.retire();
+            daemon.follow_deadline();
+            Ok(switched)
+        });
+        switched.await
     }
 
     /// Follows the machine, for ever: attaches again to interfaces that were destroyed and made again, and goes by the
@@ -380,7 +388,8 @@ impl Daemon {
         };
         // It compares names with many others, and asks the kernel.
         let filter = tokio::task::spawn_blocking(move || {
-            let there = There { interfaces: with_members(guarded)?, locator };
+            let interfaces = if wanted.interface.is_some() { with_members(guarded)? } else { Vec::new() };
+            let there = There { interfaces, locator };
             Ok(Filter::of(&wanted, &there)?)
         });
         filter.await.context("the call did not end well")?

@@ -5,7 +5,7 @@ use std::time::Duration;
 use clap::Args;
 use lyncwall::api::{Counters, Event, Line, Wanted};
 use lyncwall::client::Client;
-use tokio::time::Instant;
+use tokio::time::{Instant, MissedTickBehavior};
 
 use crate::output::Output;
 
@@ -53,14 +53,16 @@ const LOOK: Duration = Duration::from_secs(5);
 
 pub(crate) async fn run(options: &Options, client: &Client, output: &Output) -> anyhow::Result<()> {
     let mut lines = client.lines(&client.query("/v1/events", &options.filter.wanted())?).await?;
-    let mut untold = Untold { client, before: untold(client).await? };
+    let mut untold = Untold::default();
+    untold.tell(client, output).await;
     let mut look = tokio::time::interval_at(Instant::now() + LOOK, LOOK);
+    look.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut seen = 0;
     while options.count.is_none_or(|count| seen < count) {
         let line = tokio::select! {
             line = lines.next() => line?,
             _ = look.tick() => {
-                untold.tell(output).await?;
+                untold.tell(client, output).await;
                 continue;
             }
         };
@@ -77,32 +79,35 @@ pub(crate) async fn run(options: &Options, client: &Client, output: &Output) -> 
             }
         }
     }
-    untold.tell(output).await
+    untold.tell(client, output).await;
+    Ok(())
 }
 
 /// Drops that the program did not report.
-struct Untold<'a> {
-    client: &'a Client,
-    before: u64,
+#[derive(Debug, Default)]
+pub(super) struct Untold {
+    /// Where the counter stood.
+    before: Option<u64>,
 }
 
-impl Untold<'_> {
-    /// Says how many there were since it was said last.
-    async fn tell(&mut self, output: &Output) -> anyhow::Result<()> {
-        let now = untold(self.client).await?;
-        let more = now.saturating_sub(self.before);
+impl Untold {
+    /// How many there were since the last time; none the first time.
+    pub(super) fn since(&mut self, counters: &Counters) -> u64 {
+        let now = counters.events_lost;
+        // Less than before: the maps are new, and count from 0.
+        self.before.replace(now).map_or(0, |before| now.checked_sub(before).unwrap_or(now))
+    }
+
+    /// Says how many there were. Where the agent does not tell, it is asked the next time: the events are what is wanted.
+    async fn tell(&mut self, client: &Client, output: &Output) {
+        let Ok(counters) = client.get::<Counters>("/v1/counters").await else { return };
+        let more = self.since(&counters);
         if more > 0 {
             output.warn(&format!(
                 "{more} drops had no event, of whatever reason: each CPU tells 100 a second of each; all are counted"
             ));
         }
-        self.before = now;
-        Ok(())
     }
-}
-
-async fn untold(client: &Client) -> anyhow::Result<u64> {
-    Ok(client.get::<Counters>("/v1/counters").await?.events_lost)
 }
 
 /// One event as a line: what happened, why, who to whom, and what that would have been.

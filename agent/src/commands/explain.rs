@@ -116,10 +116,8 @@ struct Numbered {
 async fn packets(path: &std::path::Path, options: &Options, client: &Client, output: &Output) -> Result<()> {
     let status: Status = client.get("/v1/status").await?;
     let guarded = |name: &str| status.interfaces.iter().any(|known| known.ifindex != 0 && known.name == name);
-    // One more than is told, to know whether there is one.
-    let mut packets = file::read(path, options.count.saturating_add(1))?;
-    let more = packets.len() > options.count;
-    packets.truncate(options.count);
+    let packets = file::read(path, options.count)?;
+    let full = packets.len() == options.count;
     for (number, packet) in (1..).zip(packets) {
         let named = packet.interface.filter(|name| guarded(name));
         let interface = options.interface.clone().or(named);
@@ -138,8 +136,11 @@ async fn packets(path: &std::path::Path, options: &Options, client: &Client, out
             ))?;
         }
     }
-    if more {
-        output.warn(&format!("these are the first {} packets of the file: `-n` takes more", options.count));
+    if full {
+        output.warn(&format!(
+            "these are the first {} packets; `-n` takes more, where there are",
+            options.count
+        ));
     }
     Ok(())
 }

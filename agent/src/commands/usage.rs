@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::Result;
 use clap::Args;
@@ -51,23 +51,25 @@ struct Busy<'a> {
 }
 
 pub(crate) async fn top(options: &TopOptions, client: &Client, output: &Output) -> Result<()> {
+    let begin = Instant::now();
     let before: Counters = client.get("/v1/counters").await?;
     known(options.target.as_deref(), &before, client).await?;
     let counters = match options.over {
         Some(time) => {
-            tokio::time::sleep(Duration::from_secs(time)).await;
+            tokio::time::sleep_until((begin + Duration::from_secs(time)).into()).await;
             &client.get("/v1/counters").await?
         }
         None => &before,
     };
+    let elapsed = begin.elapsed().as_secs_f64();
     let rate = |rule: &RuleCount| {
-        let time = options.over?;
+        options.over?;
         let same = |known: &&RuleCount| {
             (&known.target, &known.allow, &known.transport, &known.ports, &known.rows)
                 == (&rule.target, &rule.allow, &rule.transport, &rule.ports, &rule.rows)
         };
         let then = before.rules.iter().find(same).map_or(0, |known| known.packets);
-        Some(rule.packets.saturating_sub(then) as f64 / time as f64)
+        Some(rule.packets.saturating_sub(then) as f64 / elapsed)
     };
     let rules = of_target(counters, options.target.as_deref());
     let mut busy: Vec<Busy<'_>> = rules.map(|rule| Busy { rule, rate: rate(rule) }).collect();

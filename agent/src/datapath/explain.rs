@@ -62,6 +62,9 @@ impl Explainer {
         loaded.map_err(|error| {
             anyhow!("the kernel did not take the program that explains: {}", load::refused(&error))
         })?;
+        // The program holds its maps itself: no descriptor of them is kept for each interface.
+        let names: Vec<String> = ebpf.maps().map(|(name, _)| name.to_owned()).collect();
+        names.iter().for_each(|name| drop(ebpf.take_map(name)));
         Ok(Self { ifindex, ebpf })
     }
 

@@ -13,6 +13,8 @@ use crate::problem::{Problem, Problems};
 
 /// Entries of one list at most: each is compared with every event.
 const MOST: usize = 64;
+/// Bytes of an entry at most: each that is not known is compared with all that are.
+const LONGEST: usize = 160;
 /// Names that are listed to one who named another.
 const LISTED: usize = 20;
 
@@ -44,11 +46,17 @@ impl Filter {
     pub fn of(wanted: &Wanted, there: &There) -> Result<Self, Problems> {
         let mut problems = Problems::default();
         let Wanted { reason, from, port, rule, target, interface } = wanted;
-        for list in [reason, from, port, rule, target, interface].map(|text| list(text.as_deref())) {
-            if list.count() > MOST {
+        for text in [reason, from, port, rule, target, interface] {
+            if list(text.as_deref()).count() > MOST {
                 problems.push(Problem::new(
                     format!("a filter lists more than {MOST} of a kind"),
                     "ask for less, or for all, and choose among the answers",
+                ));
+            }
+            if list(text.as_deref()).any(|entry| entry.len() > LONGEST) {
+                problems.push(Problem::new(
+                    format!("an entry of a filter is longer than {LONGEST} bytes"),
+                    "nothing has such a name",
                 ));
             }
         }
@@ -185,10 +193,10 @@ fn list(text: Option<&str>) -> impl Iterator<Item = &str> {
 
 /// What may have been meant.
 fn nearest(name: &str, what: &str, known: &[String]) -> String {
-    let likeness = |known: &String| strsim::jaro_winkler(name, known);
-    match known.iter().max_by(|a, b| likeness(a).total_cmp(&likeness(b))) {
+    let likeness = known.iter().map(|known| (strsim::jaro_winkler(name, known), known));
+    match likeness.max_by(|(one, _), (other, _)| one.total_cmp(other)) {
         None => format!("ask for no {what}"),
-        Some(best) if likeness(best) > 0.75 => format!("did you mean `{best}`?"),
+        Some((likeness, best)) if likeness > 0.75 => format!("did you mean `{best}`?"),
         Some(_) => {
             let listed: Vec<&str> = known.iter().take(LISTED).map(String::as_str).collect();
             let more = if known.len() > LISTED { ", and more" } else { "" };
@@ -265,5 +273,7 @@ mod tests {
             let wanted = Wanted { from: Some(vec!["::1"; entries].join(",")), ..Wanted::default() };
             assert_eq!(Filter::of(&wanted, &there()).is_ok(), good, "{entries}");
         }
+        let long = Wanted { rule: Some("a".repeat(1000)), ..Wanted::default() };
+        assert!(Filter::of(&long, &there()).expect_err("a long name").to_string().contains("longer than"));
     }
 }

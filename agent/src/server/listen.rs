@@ -40,6 +40,9 @@ const BACKLOG: u32 = 1024;
 /// After a connection could not be accepted, as for want of descriptors.
 const PAUSE: Duration = Duration::from_millis(100);
 
+/// Bytes of a socket's path at most: `sun_path` without the zero behind it, unix(7).
+const LONGEST: usize = 107;
+
 /// Connections of root at once.
 const OF_ROOT: usize = 64;
 /// Connections of any other user at once.
@@ -77,6 +80,14 @@ impl Socket {
     /// # Panics
     /// Outside a tokio runtime.
     pub fn bind(path: &Path, metrics: &[Listen]) -> Result<Self> {
+        if api::root_socket(path).as_os_str().len() > LONGEST {
+            let most = LONGEST - api::root_socket(Path::new("")).as_os_str().len();
+            return Err(Problem::new(
+                format!("the path {} is too long for a socket", path.display()),
+                format!("name one of at most {most} bytes by --socket"),
+            )
+            .into());
+        }
         let metrics = bind_metrics(metrics, &BTreeSet::new())?;
         let door = |path: &Path, for_root| -> Result<Door> {
             Ok(Door { listener: listen(path)?, file: SocketFile(path.to_owned()), for_root })

@@ -107,13 +107,11 @@ async fn allowed(
     if !peer.is_root() {
         request.extensions_mut().insert(Turn(Arc::clone(&daemon.turn)));
     }
-    let asked = format!("{} {}", request.method(), request.uri().path());
-    let response = next.run(request).await;
     if right == Right::Change {
-        let status = response.status().as_u16();
-        tracing::info!(uid = peer.uid().as_raw(), request = asked, status, "answered");
+        let asked = format!("{} {}", request.method(), request.uri().path());
+        tracing::info!(uid = peer.uid().as_raw(), request = asked, "asked");
     }
-    response
+    next.run(request).await
 }
 
 /// What a request waits for once it is whole: before, it would wait for the slowest body.
@@ -281,12 +279,12 @@ async fn switch(
 ) -> Answer<api::Switched> {
     let Json(wanted) = request.map_err(|error| unread(&error))?;
     let time = wanted.confirm.map(Duration::from_secs);
-    let switched = daemon
-        .with(move |firewall| firewall.switch(wanted.target.as_deref(), &wanted.roles, time, wanted.existing))
-        .await?;
-    daemon.changed(ChangeKind::Switch, &switched);
-    tracing::info!(generation = switched.generation, micros = switched.micros, "switched");
-    Ok(Json(switched))
+    let switched = daemon.change(ChangeKind::Switch, move |firewall| {
+        let switched = firewall.switch(wanted.target.as_deref(), &wanted.roles, time, wanted.existing)?;
+        tracing::info!(generation = switched.generation, micros = switched.micros, "switched");
+        Ok(switched)
+    });
+    Ok(Json(switched.await?))
 }
 
 /// Gives a target, or the whole box, another mode.
@@ -304,11 +302,12 @@ async fn mode(
         request.map_err(|error| no_json(&error, "send {\"mode\": \"audit\"}, or \"enforce\""))?;
     let api::SetMode { target, mode, confirm, existing } = wanted;
     let time = confirm.map(Duration::from_secs);
-    let switched =
-        daemon.with(move |firewall| firewall.set_mode(target.as_deref(), mode, time, existing)).await?;
-    daemon.changed(ChangeKind::Mode, &switched);
-    tracing::info!(generation = switched.generation, mode = mode.as_str(), "set the mode");
-    Ok(Json(switched))
+    let switched = daemon.change(ChangeKind::Mode, move |firewall| {
+        let switched = firewall.set_mode(target.as_deref(), mode, time, existing)?;
+        tracing::info!(generation = switched.generation, mode = mode.as_str(), "set the mode");
+        Ok(switched)
+    });
+    Ok(Json(switched.await?))
 }
 
 /// Reads the configuration again. The body may be left out, or be `null`.
@@ -332,19 +331,27 @@ async fn reload(State(daemon): State<Daemon>, body: Bytes) -> Answer<api::Switch
 /// Keeps the change that waits to be confirmed.
 #[utoipa::path(post, path = "/v1/confirm", responses((status = 200, description = "What holds for good now", body = api::Confirmed), Refused))]
 async fn confirm(State(daemon): State<Daemon>) -> Answer<api::Confirmed> {
-    let confirmed = daemon.with(Firewall::confirm).await?;
-    daemon.retire();
-    tracing::info!(generation = confirmed.generation, "confirmed");
-    Ok(Json(confirmed))
+    let after = daemon.clone();
+    let confirmed = daemon.with(move |firewall| {
+        let confirmed = firewall.confirm()?;
+        tracing::info!(generation = confirmed.generation, "confirmed");
+        after.retire();
+        Ok(confirmed)
+    });
+    Ok(Json(confirmed.await?))
 }
 
 /// Goes back to what was before the change that waits.
 #[utoipa::path(post, path = "/v1/rollback", responses((status = 200, description = "What the change did", body = api::Switched), Refused))]
 async fn rollback(State(daemon): State<Daemon>) -> Answer<api::Switched> {
-    let switched = daemon.with(Firewall::rollback).await?;
-    daemon.retire();
-    tracing::info!(generation = switched.generation, "went back");
-    Ok(Json(switched))
+    let after = daemon.clone();
+    let switched = daemon.with(move |firewall| {
+        let switched = firewall.rollback()?;
+        tracing::info!(generation = switched.generation, "went back");
+        after.retire();
+        Ok(switched)
+    });
+    Ok(Json(switched.await?))
 }
 
 /// The block-list.

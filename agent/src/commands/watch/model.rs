@@ -151,10 +151,9 @@ pub(super) struct Model {
     pub(super) dropped: VecDeque<u64>,
     drops: VecDeque<(u64, Event)>,
     told: u64,
-    /// Drops that were told too fast for this client.
-    lost: u64,
-    /// Drops without an event when watch began.
-    untold_before: Option<u64>,
+    /// Drops since watch began that are in no sample: the program reports no more than so many a second.
+    pub(super) untold: u64,
+    lost: events::Untold,
     sources: HashMap<String, Sampled>,
     ports: HashMap<String, Sampled>,
     /// Why the agent does not answer.
@@ -187,8 +186,8 @@ impl Model {
             dropped: VecDeque::new(),
             drops: VecDeque::new(),
             told: 0,
-            lost: 0,
-            untold_before: None,
+            untold: 0,
+            lost: events::Untold::default(),
             sources: HashMap::new(),
             ports: HashMap::new(),
             gone: None,
@@ -216,7 +215,7 @@ impl Model {
                 }
             }
             News::Drop(event) if !self.paused => self.drop(*event),
-            News::Lost(lost) if !self.paused => self.lost += lost,
+            News::Lost(lost) if !self.paused => self.untold += lost,
             News::Explained(drop, told) => self.explained(drop, *told),
             News::Drop(_) | News::Lost(_) => {}
         }
@@ -229,7 +228,7 @@ impl Model {
             self.before = Some((std::mem::take(&mut self.counts), elapsed));
         }
         (self.counts, self.sampled_at) = (counts, Some(now));
-        self.untold_before.get_or_insert(counters.events_lost);
+        self.untold += self.lost.since(&counters);
         (self.status, self.counters) = (Some(status), Some(counters));
         for (action, history) in [(Action::Pass, 0), (Action::Drop, 1)] {
             let Some(rate) = self.rate(&total_key(action)) else { continue };
@@ -263,13 +262,6 @@ impl Model {
     /// All packets with an action, by the counters themselves.
     pub(super) fn total(&self, action: Action) -> u64 {
         self.counts.0.get(&total_key(action)).copied().unwrap_or_default()
-    }
-
-    /// Drops since watch began that are in no sample: the program reports no more than so many a second.
-    pub(super) fn untold(&self) -> u64 {
-        let now = self.counters.as_ref().map_or(0, |counters| counters.events_lost);
-        // Less than before: the maps are new, and count from 0.
-        self.lost + now.checked_sub(self.untold_before.unwrap_or_default()).unwrap_or(now)
     }
 
     /// What audit mode let in of that, and enforcing would have dropped.

@@ -191,8 +191,8 @@ fn remark(model: &Model) -> Line<'static> {
     let mut text = model.pane.note().to_owned();
     let would = model.would_have_dropped();
     match model.pane {
-        Pane::Ports | Pane::Sources | Pane::Drops if model.untold() > 0 => {
-            text += &format!("; {} are not in it", model.untold());
+        Pane::Ports | Pane::Sources | Pane::Drops if model.untold > 0 => {
+            text += &format!("; {} are not in it", model.untold);
         }
         Pane::Reasons if would > 0 => {
             text = format!("would-drop: {would} passed in audit mode, enforcing drops them");

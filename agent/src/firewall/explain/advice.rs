@@ -23,10 +23,10 @@ impl Firewall {
         let file = self.plan.file.display();
         let source = event.source.as_deref().unwrap_or_default();
         match reason {
-            Reason::Source => located.rule.as_ref().map_or_else(Vec::new, |rule| {
-                let groups = rule.groups.join("` or `");
-                vec![format!("to let it in: add {source} to `{groups}` under [groups] in {file}, then `lyncwall reload`")]
-            }),
+            Reason::Source => {
+                let groups = located.rule.iter().flat_map(|rule| &rule.groups);
+                groups.map(|name| self.about_group(name, source)).collect()
+            }
             Reason::Closed => self.about_closed(event, located, own_row),
             Reason::Protocol => {
                 let others = self.about_allow(event, located);
@@ -49,6 +49,18 @@ impl Firewall {
             )],
             Reason::Unmatched => vec![self.about_unmatched(located)],
             _ => Vec::new(),
+        }
+    }
+
+    fn about_group(&self, name: &str, source: &str) -> String {
+        let file = self.plan.file.display();
+        let config = &self.plan.config;
+        let zone = config.groups.iter().find(|group| *group.name == *name).and_then(|group| group.zone);
+        match zone.and_then(|zone| config.zones.get(zone)) {
+            Some(zone) => format!("`{name}` is whoever comes in by the zone {}", zone.name),
+            None => format!(
+                "to let it in: add {source} to `{name}` under [groups] in {file}, then `lyncwall reload`"
+            ),
         }
     }
 
