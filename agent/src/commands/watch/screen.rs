@@ -112,7 +112,7 @@ fn header(model: &Model, look: Look) -> Vec<Line<'static>> {
     }
     let mut lines = vec![Line::from(first)];
     if let Some(why) = &model.gone {
-        let text = format!("THE AGENT DOES NOT ANSWER, its rules hold unless detached: {why}");
+        let text = format!("THE AGENT DOES NOT ANSWER, rules hold unless detached: {why}");
         lines.push(Line::styled(look.shown(text), look.loud(Color::Red)));
     }
     if let Some(waiting) = &status.waiting {

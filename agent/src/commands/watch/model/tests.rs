@@ -289,7 +289,7 @@ fn what_audit_mode_lets_in_is_told_apart() {
     event.action = "pass".to_owned();
     model.take(News::Drop(Box::new(event)), Instant::now());
     assert!(texts(&mut model, Pane::Drops)[0].contains("would-drop"));
-    assert_eq!(texts(&mut model, Pane::Ports), ["tcp 3389|0|0|closed 1|"], "the sample knows it");
+    assert_eq!(texts(&mut model, Pane::Ports), ["tcp 3389|0|0|would-drop closed 1|"], "the sample knows it");
 }
 
 #[test]
