@@ -6,11 +6,15 @@ use std::os::fd::AsRawFd as _;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use nix::sys::socket::{Shutdown as Direction, shutdown};
 
 use crate::netns::Netns;
+
+/// How often a server looks whether it is to stop.
+const LOOK: Duration = Duration::from_millis(50);
 
 /// A TCP server on one address; dropping it closes the port and every connection.
 #[derive(Debug)]
@@ -100,6 +104,8 @@ impl UdpEcho {
         let socket = namespace
             .run(|| UdpSocket::bind(address))
             .with_context(|| format!("receiving on UDP {address}"))?;
+        // To be woken by shutdown() instead, std cannot take: nothing was received then, from an address that is none.
+        socket.set_read_timeout(Some(LOOK))?;
         let (socket, stopping) = (Arc::new(socket), Arc::new(AtomicBool::new(false)));
         let thread = thread::spawn({
             let (socket, stopping) = (Arc::clone(&socket), Arc::clone(&stopping));
@@ -120,8 +126,6 @@ impl UdpEcho {
 impl Drop for UdpEcho {
     fn drop(&mut self) {
         self.stopping.store(true, Ordering::Release);
-        // An unconnected socket answers ENOTCONN, yet Linux wakes the thread that waits in recvfrom().
-        shutdown(self.socket.as_raw_fd(), Direction::Both).ok();
         join(self.thread.take());
     }
 }
@@ -129,7 +133,7 @@ impl Drop for UdpEcho {
 fn answer_all(socket: &UdpSocket, stopping: &AtomicBool) {
     let mut buffer = [0; 65_536];
     while !stopping.load(Ordering::Acquire) {
-        // An error here is an ICMP message about an earlier answer: no reason to stop.
+        // An error here is an ICMP message about an earlier answer, or that nothing came: no reason to stop.
         if let Ok((length, peer)) = socket.recv_from(&mut buffer) {
             socket.send_to(&buffer[..length], peer).ok();
         }
