@@ -1,6 +1,7 @@
 //! What this kernel has, asked by trying. Versions are no answer: distributions carry features back.
 
 use std::collections::BTreeSet;
+use std::env;
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
@@ -104,6 +105,20 @@ pub fn ticks_per_second() -> Result<u64> {
 /// are smaller there.
 pub fn is_emulated() -> bool {
     fs::read_to_string("/proc/cpuinfo").is_ok_and(|text| text.contains("QEMU TCG"))
+}
+
+/// Whether frames are judged in every variant: in audit mode too, with VLAN tags, by each of the ingress programs. The
+/// code is one for all kernels, so a guest judges them in the plain form only, unless it is told to run everything
+/// (`cargo xtask vm --full`).
+///
+/// # Panics
+/// Where `LYNCWALL_VARIANTS` has another value than `all` and `none`.
+pub fn judges_every_variant() -> bool {
+    match env::var("LYNCWALL_VARIANTS").as_deref() {
+        Err(_) | Ok("all") => true,
+        Ok("none") => false,
+        Ok(other) => panic!("LYNCWALL_VARIANTS is {other:?}, not `all` or `none`"),
+    }
 }
 
 /// A program that answers 0 to everything.

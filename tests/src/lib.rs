@@ -3,6 +3,7 @@
 
 pub mod agent;
 pub mod bpffs;
+pub mod expect;
 pub mod kernel;
 pub mod netns;
 pub mod object;

@@ -28,7 +28,7 @@ pub(crate) struct Options {
 pub(crate) fn run(options: &Options) -> Result<()> {
     process::require_root("bench")?;
     let reference = build::reference(&options.toolchain)?;
-    let built = build::build(&options.toolchain, Profile::Release)?;
+    let built = build::build(&options.toolchain, Profile::Release, &["bench"])?;
     let mut benchmark = built.program("bench");
     benchmark.env(REFERENCE_VARIABLE, reference).args(&options.arguments);
     process::become_command("the benchmark", &mut benchmark, "")

@@ -33,7 +33,7 @@ pub(crate) struct Options {
 /// # Errors
 /// A [`Failure`] of the step that failed.
 pub(crate) fn run(options: &Options) -> Result<()> {
-    let built = build(&options.toolchain, Profile::from_release(options.release))?;
+    let built = build(&options.toolchain, Profile::from_release(options.release), &[])?;
     println!("{}", built.agent().display());
     Ok(())
 }
@@ -68,9 +68,17 @@ pub(crate) struct Built {
 }
 
 impl Built {
+    /// What the tests start, with this object.
+    ///
+    /// # Errors
+    /// When the target folder cannot be named.
+    pub(crate) fn debug(object: PathBuf) -> Result<Self> {
+        Ok(Self { object, programs: workspace::target_dir()?.join(Profile::Debug.folder()) })
+    }
+
     /// The agent.
     pub(crate) fn agent(&self) -> PathBuf {
-        self.path("lyncwall")
+        self.path(AGENT)
     }
 
     /// The BPF object that the agent has inside.
@@ -96,40 +104,51 @@ impl Built {
     }
 }
 
-/// Builds the BPF object and all userspace programs.
+/// The agent.
+pub(crate) const AGENT: &str = "lyncwall";
+
+/// A small integration test of the agent. Cargo resolves features for tests as soon as one test is asked for.
+const A_TEST: &str = "openapi";
+
+/// Builds the BPF object, the agent with the object inside, and `more` programs.
 ///
 /// # Errors
 /// A [`Failure`] of the step that failed.
-pub(crate) fn build(options: &toolchain::Selection, profile: Profile) -> Result<Built> {
-    let object = object(options, &Place::workspace()?, workspace::BPF_PROGRAM)?;
+pub(crate) fn build(options: &toolchain::Selection, profile: Profile, more: &[&str]) -> Result<Built> {
+    let object = object_of_workspace(options)?;
     let mut command = host("build")?;
     command.env(OBJECT_VARIABLE, &object);
-    // This program is built already, and other features of its dependencies would build it again.
-    command.args(["--exclude", "xtask"]);
-    if matches!(profile, Profile::Release) {
-        command.arg("--release");
+    for program in [AGENT].iter().chain(more) {
+        command.args(["--bin", program]);
     }
-    process::run("build the userspace crates", &mut command, "mend what the compiler says above")?;
+    match profile {
+        // With the features that the tests have, so that both share what is built.
+        Profile::Debug => command.args(["--test", A_TEST]),
+        Profile::Release => command.arg("--release"),
+    };
+    process::run("build the agent", &mut command, "mend what the compiler says above")?;
     Ok(Built { object, programs: workspace::target_dir()?.join(profile.folder()) })
+}
+
+/// Builds the BPF object that becomes part of the agent.
+///
+/// # Errors
+/// A [`Failure`] of the step that failed.
+pub(crate) fn object_of_workspace(options: &toolchain::Selection) -> Result<PathBuf> {
+    object(options, &Place::workspace()?, workspace::BPF_PROGRAM)
 }
 
 /// `cargo <subcommand>` over all userspace crates, with the cargo that runs this program.
 ///
-/// # Errors
-/// When the target folder cannot be named.
-pub(crate) fn host(subcommand: &str) -> Result<Command> {
-    let mut command = host_selected(subcommand)?;
-    command.args(["--workspace", "--exclude", workspace::BPF_CRATE]);
-    Ok(command)
-}
-
-/// `cargo <subcommand>` over the userspace crates that later arguments select.
+/// All of them, whatever is wanted: cargo resolves features for the packages that a command names, and another
+/// selection would build dependencies again.
 ///
 /// # Errors
 /// When the target folder cannot be named.
-pub(crate) fn host_selected(subcommand: &str) -> Result<Command> {
+pub(crate) fn host(subcommand: &str) -> Result<Command> {
     let mut command = Command::new(host_cargo());
     command.args([subcommand, "--target-dir"]).arg(workspace::target_dir()?).current_dir(workspace::root());
+    command.args(["--workspace", "--exclude", workspace::BPF_CRATE]);
     Ok(command)
 }
 

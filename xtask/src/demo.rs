@@ -24,6 +24,6 @@ pub(crate) struct Options {
 /// A [`process::Failure`] without root, or of the step that failed.
 pub(crate) fn run(options: &Options) -> Result<()> {
     process::require_root("demo")?;
-    let built = build::build(&options.toolchain, Profile::Debug)?;
+    let built = build::build(&options.toolchain, Profile::Debug, &["demo"])?;
     process::become_command("the demo", built.program("demo").args(&options.arguments), "")
 }

@@ -23,7 +23,7 @@ pub(crate) struct Options {
 /// # Errors
 /// A [`process::Failure`] of the step that failed.
 pub(crate) fn run(options: &Options) -> Result<()> {
-    let built = build::build(&options.toolchain, Profile::Debug)?;
+    let built = build::build(&options.toolchain, Profile::Debug, &[])?;
     let mut agent = built.program("lyncwall");
     process::become_command("lyncwall", agent.args(&options.arguments), "")
 }

@@ -1,30 +1,43 @@
-//! `cargo xtask test`: all tests, with the BPF object and the agent at hand.
+//! `cargo xtask test`: the tests, with the BPF object and the agent at hand.
 
 use std::ffi::OsString;
 use std::io::{BufRead as _, BufReader, Write as _};
-use std::process::Stdio;
-use std::time::Instant;
+use std::process::{Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use clap::Args;
 
-use crate::build::{self, Profile};
+use crate::build::{self, Built};
 use crate::field;
 use crate::process::{self, Failure};
 use crate::toolchain;
 use crate::vm;
-use crate::vm::kernels::KERNELS;
-use crate::vm::requirements::{self, QEMU};
+use crate::vm::requirements;
+
+pub(crate) mod programs;
+
+use programs::Program;
 
 /// What to test.
 #[derive(Debug, Args)]
 pub(crate) struct Options {
     #[command(flatten)]
     toolchain: toolchain::Selection,
-    /// Run them on all of Debian's kernels too, and show that they find out a broken BPF program
-    #[arg(long, conflicts_with = "arguments")]
+    /// Run the tests of this package only, as `lyncwall-policy`; may be given several times
+    #[arg(short, long = "package", value_name = "NAME")]
+    packages: Vec<String>,
+    /// Build and run this test program only: `kernel`, `agent`, `field`, …, or `lib` for unit tests
+    #[arg(long = "test", value_name = "NAME")]
+    tests: Vec<String>,
+    /// Then run the tests that a kernel can make different on each of Debian's kernels
+    #[arg(long, conflicts_with_all = ["packages", "tests", "arguments"])]
+    kernels: bool,
+    /// Run everything, on each of Debian's kernels too, as in a run every night
+    #[arg(long, conflicts_with_all = ["packages", "tests", "arguments", "kernels"])]
     full: bool,
-    /// Arguments of `cargo test`, as `-p lyncwall-tests --test verdicts` or `-- a_part_of_a_name`
+    /// Arguments of the test programs: parts of tests' names, `--nocapture`, …
     #[arg(last = true)]
     arguments: Vec<OsString>,
 }
@@ -35,33 +48,44 @@ pub(crate) struct Options {
 /// A [`Failure`] without root or the programs of [`field`], when a test fails, and when no test ran.
 pub(crate) fn run(options: &Options) -> Result<()> {
     process::require_root("test")?;
-    if options.full {
+    if let Some(misplaced) = options.arguments.iter().find(|argument| is_selection(argument)) {
+        return Err(Failure::new(
+            format!("{} is no argument of a test program", misplaced.display()),
+            "put it before `--`, as in `cargo xtask test --test kernel -- verdicts::`",
+        )
+        .into());
+    }
+    if options.kernels || options.full {
         // Before the work of minutes.
         requirements::check()?;
     }
     require_programs(options)?;
     here(options)?;
-    if options.full {
-        vm::run_tests(&options.toolchain, &KERNELS)?;
+    if options.kernels || options.full {
+        let extent = if options.full { vm::Extent::All } else { vm::Extent::ByKernel };
+        vm::run_tests(&options.toolchain, extent)?;
         return vm::run_broken(&options.toolchain);
     }
-    if !options.arguments.is_empty() {
-        return Ok(());
+    if options.packages.is_empty() && options.tests.is_empty() && options.arguments.is_empty() {
+        println!("not run: other kernels (`cargo xtask vm`)");
     }
-    if QEMU.find().is_none() {
-        let all = requirements::PROGRAMS.iter().collect::<Vec<_>>();
-        println!("not run on Linux 6.1: no {}; {} brings it", QEMU.name, requirements::install(&all));
-        return Ok(());
-    }
-    vm::run_tests(&options.toolchain, &[vm::kernels::parse("6.1").map_err(anyhow::Error::msg)?])
+    Ok(())
 }
 
-/// Demands the real programs that tests start, before the work of minutes. Where arguments choose other tests, it
-/// says what is missing and goes on: nobody needs nginx for the rest.
+/// True for an option that chooses programs, which belongs before the `--`.
+fn is_selection(argument: &OsString) -> bool {
+    let Some(argument) = argument.to_str() else { return false };
+    let option = argument.split('=').next().unwrap_or(argument);
+    ["-p", "--package", "--test", "--lib", "--bin", "--full", "--kernels"].contains(&option)
+        || (argument.starts_with("-p") && !argument.starts_with("--"))
+}
+
+/// Demands the real programs that tests start, before the work of minutes. Where other tests are chosen, it says what
+/// is missing and goes on: nobody needs nginx for the rest.
 fn require_programs(options: &Options) -> Result<()> {
     let Some((what, fix)) = field::lack() else { return Ok(()) };
-    let chosen = options.arguments.iter().any(|argument| argument.to_string_lossy().contains("field"));
-    if options.arguments.is_empty() || chosen {
+    let all = options.packages.is_empty() && options.tests.is_empty() && options.arguments.is_empty();
+    if all || options.tests.iter().any(|test| test == "field") {
         return Err(Failure::new(what, fix).into());
     }
     println!("{what}; {fix} brings it");
@@ -71,48 +95,132 @@ fn require_programs(options: &Options) -> Result<()> {
 /// Runs the tests on this machine's kernel.
 fn here(options: &Options) -> Result<()> {
     let start = Instant::now();
-    let built = build::build(&options.toolchain, Profile::Debug)?;
-
-    process::say("run the tests");
-    let mut command = if selects_packages(&options.arguments) {
-        build::host_selected("test")?
-    } else {
-        build::host("test")?
-    };
-    built.export_to(&mut command);
-    command.arg("--no-fail-fast").args(&options.arguments);
-    let mut child = command
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .spawn()
-        .map_err(|error| Failure::new(format!("cargo test: {error}"), "install Rust by rustup"))?;
-    let stdout = child.stdout.take().context("the output of cargo test")?;
+    let (built, mut programs) = programs::build(&options.toolchain, &options.tests)?;
+    programs.retain(|program| {
+        (options.packages.is_empty() || options.packages.contains(&program.package))
+            && (options.tests.is_empty() || options.tests.contains(&program.name))
+    });
+    programs.sort_by_key(Program::title);
     let mut sum = Sum::default();
-    for line in BufReader::new(stdout).split(b'\n') {
-        let line = line.context("the output of cargo test")?;
-        let mut out = std::io::stdout().lock();
-        out.write_all(&line).and_then(|()| out.write_all(b"\n")).context("stdout")?;
-        sum.add(&String::from_utf8_lossy(&line));
+    let mut rows = Vec::new();
+    for turn in programs.iter().flat_map(|program| turns(program, &options.arguments)) {
+        let begin = Instant::now();
+        process::say(&format!("run {}", turn.title));
+        let (own, succeeded) = turn.run(&built)?;
+        rows.push((turn.title, own, succeeded, begin.elapsed()));
+        sum += own;
     }
-    let status = child.wait();
+    if options.packages.is_empty() && options.tests.is_empty() && options.arguments.is_empty() {
+        rows.push(documented(&built)?);
+        sum += rows[rows.len() - 1].1;
+    }
+    let wrong = rows.iter().filter(|(_, own, succeeded, _)| !succeeded || own.failed > 0).count();
+    println!();
+    for (title, own, succeeded, took) in &rows {
+        if own.passed + own.failed > 0 || !succeeded {
+            println!("{}", row(title, own, *succeeded, *took));
+        }
+    }
     println!("{} in {}", sum.line(), process::elapsed(start));
-    process::judge("tests", &command, status, "the failures are listed above, each under its test's name")?;
+    if wrong > 0 {
+        return Err(Failure::new(
+            format!("tests: {wrong} programs failed"),
+            "the failures are listed above, each under its test's name",
+        )
+        .into());
+    }
     if sum.passed == 0 {
         return Err(Failure::new("no test ran", "give arguments that match a test, or none for all").into());
     }
     Ok(())
 }
 
-/// True where the arguments of `cargo test` name packages.
-fn selects_packages(arguments: &[OsString]) -> bool {
-    let of_cargo = arguments.iter().take_while(|argument| *argument != "--");
-    of_cargo
-        .filter_map(|argument| argument.to_str())
-        .any(|argument| argument.starts_with("--package") || argument.starts_with("-p"))
+/// What one program says of itself at the end.
+fn row(title: &str, sum: &Sum, succeeded: bool, took: Duration) -> String {
+    let Sum { passed, failed, ignored, .. } = sum;
+    let end = if succeeded { "" } else { "  FAILED" };
+    let took = took.as_secs_f64();
+    format!("  {title:<26} {passed:>4} passed {failed:>3} failed {ignored:>3} ignored {took:>7.1} s{end}")
+}
+
+/// One run of a test program.
+#[derive(Debug)]
+struct Turn<'a> {
+    title: String,
+    program: &'a Program,
+    arguments: Vec<OsString>,
+    /// Tests at the same time.
+    threads: usize,
+}
+
+/// The tests that measure time, which run alone.
+const ALONE: &str = "switch::";
+
+/// How often a program of the crate `lyncwall-tests` runs. Its tests wait most of the time, for answers that must not
+/// come and for deadlines, so more of them run at a time than there are processors.
+fn turns<'a>(program: &'a Program, arguments: &[OsString]) -> Vec<Turn<'a>> {
+    let processors = thread::available_parallelism().map_or(1, usize::from);
+    let turn = |title: String, threads, more: &[&str]| Turn {
+        title,
+        program,
+        arguments: more.iter().map(OsString::from).chain(arguments.iter().cloned()).collect(),
+        threads,
+    };
+    let title = program.title();
+    if program.package != TESTS {
+        return vec![turn(title, processors, &[])];
+    }
+    match program.name.as_str() {
+        "kernel" if arguments.is_empty() => vec![
+            turn(title.clone(), AT_ONCE * processors, &["--skip", ALONE]),
+            turn(format!("{title} switch"), 1, &[ALONE]),
+        ],
+        _ => vec![turn(title, AT_ONCE * processors, &[])],
+    }
+}
+
+/// The package of the tests that need a kernel.
+const TESTS: &str = "lyncwall-tests";
+
+/// Its tests for each processor.
+const AT_ONCE: usize = 3;
+
+impl Turn<'_> {
+    /// Runs it, and shows what it prints.
+    fn run(&self, built: &Built) -> Result<(Sum, bool)> {
+        let mut command = self.program.command(built);
+        command.args(&self.arguments).env("RUST_TEST_THREADS", self.threads.to_string());
+        summed(&mut command)
+    }
+}
+
+/// Examples in the documentation.
+fn documented(built: &Built) -> Result<(String, Sum, bool, Duration)> {
+    let begin = Instant::now();
+    let mut command = build::host("test")?;
+    built.export_to(&mut command);
+    let (sum, succeeded) = summed(command.args(["--doc", "--quiet"]))?;
+    Ok(("examples in documentation".to_owned(), sum, succeeded, begin.elapsed()))
+}
+
+/// Runs a command that prints results of tests, shows them, and adds them up; true where it ends with 0.
+fn summed(command: &mut Command) -> Result<(Sum, bool)> {
+    let shown = format!("{command:?}");
+    let mut child =
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().with_context(|| shown.clone())?;
+    let stdout = child.stdout.take().context("the output of tests")?;
+    let mut sum = Sum::default();
+    for line in BufReader::new(stdout).split(b'\n') {
+        let line = line.context("the output of tests")?;
+        let mut out = std::io::stdout().lock();
+        out.write_all(&line).and_then(|()| out.write_all(b"\n")).context("stdout")?;
+        sum.add(&String::from_utf8_lossy(&line));
+    }
+    Ok((sum, child.wait().context(shown)?.success()))
 }
 
 /// The results of all test programs together.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Sum {
     /// Programs that have said their result.
     pub(crate) programs: u32,
@@ -122,6 +230,15 @@ pub(crate) struct Sum {
     pub(crate) failed: u32,
     /// Tests that were not run.
     pub(crate) ignored: u32,
+}
+
+impl std::ops::AddAssign for Sum {
+    fn add_assign(&mut self, other: Self) {
+        self.programs += other.programs;
+        self.passed += other.passed;
+        self.failed += other.failed;
+        self.ignored += other.ignored;
+    }
 }
 
 impl Sum {
@@ -151,13 +268,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_arguments_of_cargo_select_packages() {
-        let selects = |line: &str| selects_packages(&line.split(' ').map(OsString::from).collect::<Vec<_>>());
-        for line in ["-p lyncwall", "-plyncwall", "--package=lyncwall", "--test cli -p lyncwall-tests -- a"] {
-            assert!(selects(line), "{line}");
+    fn options_that_choose_programs_are_not_for_the_programs() {
+        for argument in ["-p", "-plyncwall", "--package=lyncwall", "--test", "--lib"] {
+            assert!(is_selection(&argument.into()), "{argument}");
         }
-        for line in ["--test cli", "-- -p", "--profile dev"] {
-            assert!(!selects(line), "{line}");
+        for argument in ["verdicts::", "--nocapture", "--test-threads=1", "--skip"] {
+            assert!(!is_selection(&argument.into()), "{argument}");
         }
     }
 
@@ -173,5 +289,8 @@ mod tests {
             sum.add(line);
         }
         assert_eq!(sum, Sum { programs: 2, passed: 13, failed: 2, ignored: 1 });
+        let mut twice = sum;
+        twice += sum;
+        assert_eq!(twice, Sum { programs: 4, passed: 26, failed: 4, ignored: 2 });
     }
 }

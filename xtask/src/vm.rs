@@ -11,8 +11,8 @@ use anyhow::{Context as _, Result};
 use clap::Args;
 use clap::builder::PossibleValuesParser;
 
-use crate::build::{self, Built, Profile};
 use crate::process::{self, Failure, say};
+use crate::test::programs;
 use crate::{toolchain, workspace};
 
 mod archive;
@@ -42,7 +42,10 @@ pub(crate) struct Options {
     /// Ask the archive for newer kernels than those that are there
     #[arg(long)]
     update: bool,
-    /// Run these programs only
+    /// Run everything, not only what a kernel can make different
+    #[arg(long, conflicts_with_all = ["filter", "broken"])]
+    full: bool,
+    /// Run these tests only
     #[arg(long = "test", value_name = "NAME", value_parser = PossibleValuesParser::new(steps::names()))]
     tests: Vec<String>,
     /// Run only the tests with this in their names
@@ -56,6 +59,15 @@ pub(crate) struct Options {
     broken: bool,
 }
 
+/// How much a guest runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Extent {
+    /// What a kernel can make different: verifier, helpers, hooks, drivers. Each frame once, in the plain form.
+    ByKernel,
+    /// Each frame in every mode and with every tag, too.
+    All,
+}
+
 /// Builds, boots and reports.
 ///
 /// # Errors
@@ -67,7 +79,8 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         return find_out(&options.toolchain, kernels, options.update);
     }
     let kernels = if options.kernels.is_empty() { &KERNELS[..] } else { &options.kernels };
-    let steps = steps::tests(&options.tests, options.filter.as_deref());
+    let extent = if options.full { Extent::All } else { Extent::ByKernel };
+    let steps = steps::tests(extent, &options.tests, options.filter.as_deref());
     let tables = test(&options.toolchain, kernels, steps, options.update)?;
     if options.table {
         figures::keep(&tables.context("no figures")?)?;
@@ -75,13 +88,13 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     Ok(())
 }
 
-/// Runs all tests on `kernels`; for other tasks.
+/// Runs the tests on all kernels; for other tasks.
 ///
 /// # Errors
 /// As [`run`].
-pub(crate) fn run_tests(toolchain: &toolchain::Selection, kernels: &[Kernel]) -> Result<()> {
+pub(crate) fn run_tests(toolchain: &toolchain::Selection, extent: Extent) -> Result<()> {
     requirements::check()?;
-    test(toolchain, kernels, steps::tests(&[], None), false).map(drop)
+    test(toolchain, &KERNELS, steps::tests(extent, &[], None), false).map(drop)
 }
 
 /// Shows that a broken BPF program is found out, where the issue is oldest; for other tasks.
@@ -211,8 +224,7 @@ impl Guests {
         let lock = workspace::lock(&folder.join("lock"), "runs guests")?;
         // The kernels come first: without network, nobody should wait for a build.
         let kernels = kernels.iter().map(|kernel| kernel.provide(update)).collect::<Result<Vec<_>>>()?;
-        let built: Built = build::build(toolchain, Profile::Debug)?;
-        let tests = image::TestPrograms::build(&built)?;
+        let (built, tests) = programs::build(toolchain, &steps::programs())?;
         let common = image::common(&built, &tests, &steps, broken)?;
         Ok(Self { kernels, steps, common, hardware: Hardware::find(), name, _lock: lock })
     }
@@ -314,7 +326,7 @@ fn line(kernel: Kernel, step: &Ended) -> String {
     } else {
         format!("{} passed, {} failed, {} ignored", sum.passed, sum.failed, sum.ignored)
     };
-    format!("{:<7} {:<9} {counts}, {:.0} s", kernel.name, step.name, step.took.as_secs_f64())
+    format!("{:<7} {:<10} {counts}, {:.0} s", kernel.name, step.name, step.took.as_secs_f64())
 }
 
 /// Prints lines together, while other guests print theirs.

@@ -6,57 +6,18 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result};
-use serde_json::Value;
 
 use super::archive::Archive;
 use super::requirements::BUSYBOX;
 use super::steps::{BROKEN_OBJECT, FIGURES, OBJECT, Step};
 use super::{folder, modules};
-use crate::build::{self, Built};
+use crate::build::Built;
 use crate::process::{self, Failure, capture};
+use crate::test::programs::Program;
 use crate::vm::kernels::Unpacked;
 
 /// The shell and the commands of the guest's script, all of them busybox.
 const APPLETS: [&str; 9] = ["sh", "mount", "insmod", "ip", "dmesg", "tail", "poweroff", "cat", "ls"];
-
-/// Test programs by name, as cargo built them.
-#[derive(Debug)]
-pub(crate) struct TestPrograms(Vec<(String, PathBuf)>);
-
-impl TestPrograms {
-    /// Builds the test programs, the same ones as `cargo xtask test` runs.
-    ///
-    /// # Errors
-    /// A [`Failure`] when cargo fails.
-    pub(crate) fn build(built: &Built) -> Result<Self> {
-        process::say("build the tests");
-        let mut command = build::host("test")?;
-        built.export_to(&mut command);
-        command.args(["--no-run", "--quiet", "--message-format=json-render-diagnostics"]);
-        let output = command
-            .stdin(Stdio::null())
-            .stderr(Stdio::inherit())
-            .output()
-            .map_err(|error| Failure::new(format!("cargo test: {error}"), "install Rust by rustup"))?;
-        let fix = "mend what the compiler says above";
-        process::judge("build the tests", &command, Ok(output.status), fix)?;
-        Ok(Self(String::from_utf8_lossy(&output.stdout).lines().filter_map(test_program).collect()))
-    }
-
-    fn find(&self, name: &str) -> Result<&Path> {
-        let found = self.0.iter().find(|(own, _)| own == name).map(|(_, path)| path.as_path());
-        found.with_context(|| format!("cargo built no test program {name}"))
-    }
-}
-
-/// Name and path of the test program that a message of cargo's is about, if it is about one.
-fn test_program(message: &str) -> Option<(String, PathBuf)> {
-    let message: Value = serde_json::from_str(message).ok()?;
-    let target = &message["target"];
-    let is_test = target["kind"].as_array()?.iter().any(|kind| kind == "test");
-    let (name, path) = (target["name"].as_str()?, message["executable"].as_str()?);
-    is_test.then(|| (name.to_owned(), path.into()))
-}
 
 /// The part of the first root folder that all guests share.
 ///
@@ -64,7 +25,7 @@ fn test_program(message: &str) -> Option<(String, PathBuf)> {
 /// When a program or a library of it cannot be read.
 pub(crate) fn common(
     built: &Built,
-    tests: &TestPrograms,
+    tests: &[Program],
     steps: &[Step],
     broken: Option<&Path>,
 ) -> Result<Vec<u8>> {
@@ -80,7 +41,7 @@ pub(crate) fn common(
         vec![("/bin/busybox".to_owned(), busybox), ("/bin/lyncwall".to_owned(), built.agent())];
     for path in steps.iter().map(Step::program).collect::<BTreeSet<_>>() {
         let name = path.rsplit('/').next().unwrap_or(path);
-        let file = if name == FIGURES { built.path(name) } else { tests.find(name)?.to_path_buf() };
+        let file = if name == FIGURES { built.path(name) } else { test(tests, name)?.to_path_buf() };
         programs.push((path.to_owned(), file));
     }
     let mut libraries = BTreeSet::new();
@@ -99,6 +60,12 @@ pub(crate) fn common(
         archive.file(BROKEN_OBJECT, &read(broken)?);
     }
     Ok(archive.finish())
+}
+
+/// Where cargo put a test program.
+fn test<'a>(tests: &'a [Program], name: &str) -> Result<&'a Path> {
+    let found = tests.iter().find(|program| program.name == name).map(|program| program.file.as_path());
+    found.with_context(|| format!("cargo built no test program {name}"))
 }
 
 /// The part of one guest: its kernel's modules, numbered in the order to insert them in, and the first process.
@@ -173,21 +140,5 @@ mod tests {
             parse_libraries(text),
             ["/lib/x86_64-linux-gnu/libgcc_s.so.1", "/lib64/ld-linux-x86-64.so.2"]
         );
-    }
-
-    #[test]
-    fn only_test_programs_are_taken_from_cargos_messages() {
-        let message = |kind: &str, executable: &str| {
-            format!(
-                r#"{{"reason":"compiler-artifact","target":{{"kind":["{kind}"],"name":"verdicts"}},"executable":{executable}}}"#
-            )
-        };
-        let found = test_program(&message("test", r#""/t/debug/deps/verdicts-5e""#)).expect("a test program");
-        assert_eq!(found, ("verdicts".to_owned(), "/t/debug/deps/verdicts-5e".into()));
-        for other in
-            [message("lib", r#""/t/x""#), message("test", "null"), "Compiling".to_owned(), "{}".to_owned()]
-        {
-            assert_eq!(test_program(&other), None, "{other}");
-        }
     }
 }

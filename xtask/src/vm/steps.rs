@@ -1,37 +1,54 @@
 //! What runs in a guest, one program after the other, and the script that runs it.
 
+use super::Extent;
+
 /// The words that begin a line of the script's own among the output of the programs.
 pub(crate) const MARKER: &str = "lyncwall-vm:";
 
-/// A test program of the crate `lyncwall-tests`.
+/// A part of a test program of the crate `lyncwall-tests`.
 #[derive(Debug)]
-struct TestProgram {
+struct Part {
+    /// What reports and the command line call it.
     name: &'static str,
+    /// The test program.
+    program: &'static str,
+    /// What the names of its tests have in them.
+    filter: &'static str,
     /// True where its tests are ignored outside a guest, as they need interfaces of a machine of their own.
     guest_only: bool,
-    /// Which of its tests, where no kernel would make a difference to the others; a part of their names.
-    part: Option<&'static str>,
 }
 
-/// The test programs that run on every kernel, in this order.
-const TESTS: [TestProgram; 9] = [
-    TestProgram { name: "verdicts", guest_only: false, part: None },
-    TestProgram { name: "datapath", guest_only: false, part: None },
-    TestProgram { name: "agent", guest_only: false, part: Some("ends::") },
-    TestProgram { name: "traffic", guest_only: false, part: None },
-    TestProgram { name: "switch", guest_only: false, part: None },
-    TestProgram { name: "audit", guest_only: false, part: None },
-    TestProgram { name: "confirm", guest_only: false, part: Some("goes_back") },
-    TestProgram { name: "see", guest_only: false, part: Some("everywhere::") },
-    TestProgram { name: "devices", guest_only: true, part: None },
+const fn part(name: &'static str, program: &'static str, filter: &'static str) -> Part {
+    Part { name, program, filter, guest_only: false }
+}
+
+/// What runs on every kernel, in this order.
+const PARTS: [Part; 9] = [
+    part("verdicts", KERNEL, "verdicts::"),
+    part("datapath", KERNEL, "datapath::"),
+    part("agent", AGENT, "agent::ends::"),
+    part("traffic", KERNEL, "traffic::"),
+    part("switch", KERNEL, "switch::"),
+    part("audit", KERNEL, "audit::"),
+    part("confirm", AGENT, "goes_back"),
+    part("see", AGENT, "see::everywhere::"),
+    Part { guest_only: true, ..part("devices", KERNEL, "devices::") },
 ];
+
+/// The program of what a kernel can make different.
+const KERNEL: &str = "kernel";
+
+/// The program of what the agent does on any kernel; a few of its tests are about what it leaves in the kernel.
+const AGENT: &str = "agent";
 
 /// The program that measures: it prints one line of [`super::figures`].
 pub(crate) const FIGURES: &str = "guest";
 
-/// The test program that is to fail with a broken BPF program, and the part of it about transport ports.
-pub(crate) const VERDICTS: &str = "verdicts";
-const PORT_TEST: &str = "transport_headers_ports_and_replies";
+/// The test that is to fail with a broken BPF program.
+const PORT_TEST: &str = "verdicts::transport_headers_ports_and_replies";
+
+/// A test that passes with the broken program: it knows no ports.
+const OTHER_TEST: &str = "verdicts::ethernet_and_vlan_tags";
 
 /// The step that shows [`PORT_TEST`] to pass with the right BPF program.
 pub(crate) const CONTROL: &str = "control";
@@ -53,6 +70,8 @@ pub(crate) struct Step {
     command: Vec<String>,
     /// The BPF object that it takes.
     object: &'static str,
+    /// In which forms frames are judged, for `LYNCWALL_VARIANTS`.
+    variants: &'static str,
     /// True where at least one test has to pass.
     pub(crate) must_pass: bool,
 }
@@ -64,27 +83,47 @@ impl Step {
     }
 }
 
-/// The names that [`tests`] can be narrowed to.
-pub(crate) fn names() -> Vec<&'static str> {
-    TESTS.iter().map(|test| test.name).chain([FIGURES]).collect()
+/// The test programs that guests need.
+pub(crate) fn programs() -> Vec<String> {
+    [KERNEL, AGENT].map(str::to_owned).to_vec()
 }
 
-/// The programs of a kernel's tests: those in `only`, or all where that is empty; `filter` is a part of the names of
+/// The names that [`tests`] can be narrowed to.
+pub(crate) fn names() -> Vec<&'static str> {
+    PARTS.iter().map(|part| part.name).chain([FIGURES]).collect()
+}
+
+/// The steps of a kernel's tests: those in `only`, or all where that is empty; `filter` is a part of the names of
 /// the tests in them.
-pub(crate) fn tests(only: &[String], filter: Option<&str>) -> Vec<Step> {
+pub(crate) fn tests(extent: Extent, only: &[String], filter: Option<&str>) -> Vec<Step> {
     let chosen = |name: &str| only.is_empty() || only.iter().any(|only| only == name);
-    let mut steps: Vec<Step> = TESTS
+    let variants = if extent == Extent::All { "all" } else { "none" };
+    let mut steps: Vec<Step> = PARTS
         .iter()
-        .filter(|test| chosen(test.name))
-        .map(|test| {
-            let part = if only.is_empty() { filter.or(test.part) } else { filter };
-            let more = test.guest_only.then_some("--include-ignored").into_iter().chain(part);
-            Step { must_pass: filter.is_none(), ..test_program(test.name, test.name, more, OBJECT) }
+        .filter(|part| chosen(part.name))
+        .map(|part| {
+            let mut more = Vec::new();
+            if part.guest_only {
+                more.push("--include-ignored");
+            }
+            match filter {
+                None => more.push(part.filter),
+                // The program knows one filter, so what is not of this part is left out.
+                Some(filter) => {
+                    more.push(filter);
+                    let others = PARTS.iter().filter(|other| other.filter != part.filter);
+                    more.extend(others.flat_map(|other| ["--skip", other.filter]));
+                }
+            }
+            Step {
+                must_pass: filter.is_none(),
+                ..test_program(part.name, part.program, more, OBJECT, variants)
+            }
         })
         .collect();
     if chosen(FIGURES) && (filter.is_none() || !only.is_empty()) {
         let command = vec![format!("/bin/{FIGURES}")];
-        steps.push(Step { name: FIGURES.to_owned(), command, object: OBJECT, must_pass: false });
+        steps.push(Step { name: FIGURES.to_owned(), command, object: OBJECT, variants, must_pass: false });
     }
     steps
 }
@@ -92,8 +131,8 @@ pub(crate) fn tests(only: &[String], filter: Option<&str>) -> Vec<Step> {
 /// The steps that show a broken BPF program to be found out, and that nothing else fails.
 pub(crate) fn broken() -> Vec<Step> {
     vec![
-        test_program(CONTROL, VERDICTS, [PORT_TEST], OBJECT),
-        test_program(BROKEN, VERDICTS, [], BROKEN_OBJECT),
+        test_program(CONTROL, KERNEL, [PORT_TEST, OTHER_TEST], OBJECT, "none"),
+        test_program(BROKEN, KERNEL, [PORT_TEST, OTHER_TEST], BROKEN_OBJECT, "none"),
     ]
 }
 
@@ -107,11 +146,12 @@ fn test_program<'a>(
     program: &str,
     more: impl IntoIterator<Item = &'a str>,
     object: &'static str,
+    variants: &'static str,
 ) -> Step {
     // One at a time: a guest has one processor.
     let command = [format!("/tests/{program}"), "--test-threads=1".to_owned()];
     let command = command.into_iter().chain(more.into_iter().map(str::to_owned)).collect();
-    Step { name: step.to_owned(), command, object, must_pass: false }
+    Step { name: step.to_owned(), command, object, variants, must_pass: false }
 }
 
 /// The first process of the guest: mounts, modules, the steps, power off.
@@ -119,7 +159,13 @@ pub(crate) fn init(steps: &[Step]) -> String {
     let mut script = String::from(PRELUDE);
     for step in steps {
         let words: Vec<String> = step.command.iter().map(|word| quoted(word)).collect();
-        script.push_str(&format!("step {} {} {}\n", quoted(&step.name), step.object, words.join(" ")));
+        script.push_str(&format!(
+            "step {} {} {} {}\n",
+            quoted(&step.name),
+            step.object,
+            step.variants,
+            words.join(" ")
+        ));
     }
     script.push_str(&format!("echo \"{MARKER} done $overall\"\n"));
     // The last one to close the line waits until all of it is sent.
@@ -139,8 +185,8 @@ for module in /modules/*; do insmod "$module" || echo "insmod: $module"; done
 overall=0
 step() {
     name=$1
-    export LYNCWALL_BPF_OBJECT=$2
-    shift 2
+    export LYNCWALL_BPF_OBJECT=$2 LYNCWALL_VARIANTS=$3
+    shift 3
     echo "lyncwall-vm: begin $name"
     "$@"
     status=$?
@@ -161,7 +207,7 @@ mod tests {
 
     #[test]
     fn all_programs_run_and_the_figures_come_last() {
-        let steps = tests(&[], None);
+        let steps = tests(Extent::ByKernel, &[], None);
         let run: Vec<&str> = steps.iter().map(|step| step.name.as_str()).collect();
         assert_eq!(
             run,
@@ -173,15 +219,14 @@ mod tests {
     }
 
     #[test]
-    fn a_filter_goes_to_the_tests_and_leaves_the_figures_out() {
-        let steps = tests(&[], Some("it's"));
+    fn a_filter_goes_to_the_tests_of_its_part_alone_and_leaves_the_figures_out() {
+        let steps = tests(Extent::ByKernel, &[], Some("it's"));
         assert!(steps.iter().all(|step| step.name != FIGURES && !step.must_pass));
-        let init = init(&tests(&["devices".to_owned()], Some("it's")));
+        let init = init(&tests(Extent::All, &["devices".to_owned()], Some("it's")));
         let line = init.lines().find(|line| line.starts_with("step '")).expect("one step");
-        assert_eq!(
-            line,
-            r"step 'devices' /lib/lyncwall.o '/tests/devices' '--test-threads=1' '--include-ignored' 'it'\''s'"
-        );
+        let start = "step 'devices' /lib/lyncwall.o all '/tests/kernel' '--test-threads=1' '--include-ignored' 'it'\\''s'";
+        assert!(line.starts_with(start), "{line}");
+        assert!(line.contains("'--skip' 'verdicts::'") && !line.contains("'devices::'"), "{line}");
     }
 
     #[test]
