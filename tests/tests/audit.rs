@@ -5,9 +5,9 @@ use std::net::{IpAddr, Ipv6Addr, TcpStream};
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
+use lyncwall::api::Mode::{self, Audit, Enforce};
+use lyncwall::api::Refusal;
 use lyncwall::api::{Existing, Settled, Status};
-use lyncwall::config::Mode::{self, Audit, Enforce};
-use lyncwall::problem::Problems;
 use lyncwall_tests::agent::{Agent, Api};
 use lyncwall_tests::kernel::is_emulated;
 use lyncwall_tests::netns::Pair;
@@ -109,7 +109,7 @@ fn is_cut(stream: &TcpStream) -> bool {
 
 fn refusal<T: std::fmt::Debug>(answer: Result<T>) -> String {
     let error = answer.expect_err("a refusal");
-    error.downcast::<Problems>().expect("a mistake of the user").to_string()
+    error.downcast::<Refusal>().expect("a mistake of the user").to_string()
 }
 
 fn modes(status: &Status) -> (Mode, Vec<Mode>) {

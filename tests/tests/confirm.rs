@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use lyncwall::api::Existing;
-use lyncwall::problem::Problems;
+use lyncwall::api::Refusal;
 use lyncwall_tests::agent::{Agent, Api, Finished};
 use lyncwall_tests::kernel::is_emulated;
 use lyncwall_tests::netns::{End, Pair, veth};
@@ -57,7 +57,7 @@ fn roles(api: &Api) -> Vec<String> {
 
 fn refusal<T: std::fmt::Debug>(answer: Result<T>) -> String {
     let error = answer.expect_err("a refusal");
-    error.downcast::<Problems>().expect("a mistake of the user").to_string()
+    error.downcast::<Refusal>().expect("a mistake of the user").to_string()
 }
 
 /// Waits until the program has gone back; it must not do so before `earliest`, and soon after `latest`.
@@ -291,7 +291,7 @@ fn a_file_that_was_tried_in_vain_is_not_taken_by_the_next_start() {
 /// The file stands where it was tried, and other changes are tried after it.
 #[test]
 fn a_confirmed_mode_does_not_bring_back_a_file_that_was_tried_in_vain() {
-    use lyncwall::config::Mode::{Audit, Enforce};
+    use lyncwall::api::Mode::{Audit, Enforce};
 
     let scene = Scene::new().expect("a scene");
     scene.instance.configure(&managed(22, &[BEFORE])).expect("a file");
