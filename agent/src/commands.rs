@@ -17,10 +17,11 @@ pub(crate) mod show;
 pub(crate) mod status;
 pub(crate) mod switch;
 pub(crate) mod usage;
+pub(crate) mod values;
 pub(crate) mod watch;
 
+use lyncwall::api::Mode;
 use lyncwall::api::TargetState;
-use lyncwall::config::Mode;
 
 /// What is done to packets: to those that have no target, by `mode`, and to those of each target.
 fn mode<'a>(mode: Mode, targets: impl IntoIterator<Item = (&'a str, Mode)>) -> String {

@@ -25,9 +25,9 @@ use lyncwall_common::abi::{Generation, TargetTable};
 use serde::{Deserialize, Serialize};
 
 use crate::config::{self, OnExit};
+use crate::datapath::host;
+use crate::datapath::host::interfaces;
 use crate::datapath::{Attach, Attached, Datapath, Detached, Events, Hold, LogLevel, Mode, ProgramLog};
-use crate::interfaces;
-use crate::machine;
 use crate::plan::{Machine, Plan, Settings};
 use crate::policy::{Compiled, CounterBook, Input, Locator, TargetInput, compile};
 use crate::problem::Problems;
@@ -124,7 +124,7 @@ impl Firewall {
         log: LogLevel,
         ready: impl FnOnce() -> Result<T>,
     ) -> Result<(Self, T)> {
-        let looked = machine::look(&plan.config);
+        let looked = host::look(&plan.config);
         let (machine, ready, mut datapath) =
             match (looked, Datapath::open_with(object, pin_dir, plan.config.flows.size, log)) {
                 (Ok(machine), Ok(datapath)) => match ready() {
@@ -144,9 +144,9 @@ impl Firewall {
         };
         let confirm::Resumed { plan, replaced, before, left } =
             resume(&mut datapath, &mut memory, plan, &store)?;
-        let machine = if replaced { machine::look_again(&plan.config)? } else { machine };
+        let machine = if replaced { host::look_again(&plan.config)? } else { machine };
         let services = Arc::new(Services::of(&plan.catalogue));
-        let settings = memory.settings.under(&memory.file, &plan);
+        let settings = under(&memory.settings, &memory.file, &plan);
         let targets = Vec::new();
         let mut usage = Usage::open(store.directory());
         if fresh {
@@ -221,7 +221,7 @@ impl Firewall {
     /// # Errors
     /// [`Problems`] where an interface does not take the program, or the machine does not fit the tables.
     pub fn machine_changed(&mut self) -> Result<()> {
-        let machine = machine::look_again(&self.plan.config)?;
+        let machine = host::look_again(&self.plan.config)?;
         let attached: Vec<u32> =
             self.datapath.status()?.interfaces.iter().map(|attached| attached.ifindex).collect();
         let mut problems = Problems::default();
@@ -466,23 +466,21 @@ impl Firewall {
 
 /// The interfaces of a plan, and how to attach to each.
 fn attach_modes(plan: &Plan) -> Vec<(&str, Attach)> {
-    plan.config.interfaces.iter().map(|interface| (&*interface.name, interface.attach.into())).collect()
+    plan.config.interfaces.iter().map(|interface| (&*interface.name, interface.attach)).collect()
+}
+
+/// What holds of the run time under a plan, with a word on roles that the plan's catalogue no longer knows.
+fn under(settings: &Settings, file: &Settings, plan: &Plan) -> Settings {
+    for target in settings.unknown_under(file, plan) {
+        tracing::warn!(target, "the catalogue no longer knows the roles of the run time: the file's hold");
+    }
+    settings.under(file, plan)
 }
 
 /// Stores what outlives the agent.
 fn remember(datapath: &mut Datapath, memory: &Memory) -> Result<()> {
     let blob = serde_json::to_vec(memory).context("writing down what outlives the agent")?;
     datapath.store_state(&blob)
-}
-
-impl From<config::Attach> for Attach {
-    fn from(attach: config::Attach) -> Self {
-        match attach {
-            config::Attach::Auto => Self::Auto,
-            config::Attach::Native => Self::Native,
-            config::Attach::Generic => Self::Generic,
-        }
-    }
 }
 
 /// Ends a start before the wire was touched. Where nothing was enforced before, nothing is to be left behind.

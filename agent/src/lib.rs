@@ -1,25 +1,39 @@
-//! The agent: it reads the configuration and the catalogue, compiles them into the maps that the XDP program
-//! judges by, and reports what was dropped and why.
+//! The agent: the firewall that the configuration, the datapath and the requests of clients come together in, and the socket
+//! that clients speak to it by.
+//!
+//! What is pure is in `lyncwall-policy`, what asks the kernel in `lyncwall-datapath`, what goes over the socket in
+//! `lyncwall-api`. This crate puts them together, and carries the BPF object.
 
-pub mod api;
-pub mod catalogue;
-pub mod client;
-pub mod config;
-pub mod datapath;
 pub mod events;
-pub mod exposure;
 pub mod firewall;
-pub mod frame;
-mod interfaces;
-pub mod machine;
 pub mod metrics;
-pub mod net;
-mod netlink;
 pub mod object;
 pub mod pcapng;
-pub mod plan;
-pub mod policy;
-pub mod problem;
 pub mod server;
-pub mod services;
-pub mod standing;
+pub mod wire;
+
+pub use lyncwall_api as api;
+pub use lyncwall_api::client;
+pub use lyncwall_datapath as datapath;
+pub use lyncwall_policy::{catalogue, config, frame, net, plan, problem, services};
+
+/// The compiled policy, from what goes in to what a switch changes.
+pub mod policy {
+    pub use lyncwall_policy::compare::{Comparison, Ways};
+    pub use lyncwall_policy::compile::{
+        COUNTERS, Compiled, CounterBook, GroupInput, Identity, Input, InterfaceInput, ManagementTables, Rule,
+        TargetInput, ZoneInput, block_records, compile,
+    };
+    pub use lyncwall_policy::judge::{HostTables, judge};
+    pub use lyncwall_policy::locate::{Located, Locator};
+    pub use lyncwall_policy::open::{Change, OpenPorts, Ports};
+    pub use lyncwall_policy::wide::{Exposed, Overlap, WideRange, exposed, is_within, overlaps, wide_ranges};
+}
+
+/// Connections and listeners of this box.
+pub mod standing {
+    pub use lyncwall_datapath::connections::{
+        accepting, connections, inbound, listeners, name_processes, sessions,
+    };
+    pub use lyncwall_policy::connection::{Leg, Listener, Moment, Protocol, Standing};
+}

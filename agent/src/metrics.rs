@@ -14,8 +14,7 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
-use crate::api::{Counters, InterfaceCount, RuleCount, Status};
-use crate::config::Mode;
+use crate::api::{Counters, InterfaceCount, Mode, RuleCount, Status};
 use crate::firewall::{ChangeKind, ChangeResult, Changes};
 
 /// The type of [`text`].

@@ -17,7 +17,8 @@ pub fn require() -> Result<&'static [u8], Problem> {
 }
 
 #[cfg(bpf_object)]
-const OBJECT: Option<&[u8]> = Some(aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/lyncwall-ebpf")));
+const OBJECT: Option<&[u8]> =
+    Some(crate::datapath::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/lyncwall-ebpf")));
 #[cfg(not(bpf_object))]
 const OBJECT: Option<&[u8]> = None;
 
@@ -32,6 +33,22 @@ mod tests {
         assert!(object.starts_with(b"\x7fELF"));
         assert_eq!(object.as_ptr().addr() % 8, 0);
         assert_eq!(u16::from_le_bytes([object[18], object[19]]), 247, "EM_BPF");
+    }
+
+    #[cfg(bpf_object)]
+    #[test]
+    fn the_map_types_are_those_of_the_object() {
+        use crate::datapath::MAP_TYPES;
+
+        let object = aya_obj::Object::parse(require().expect("an object")).expect("it parses");
+        let mut wanted: Vec<u32> = MAP_TYPES.iter().map(|kind| *kind as u32).collect();
+        wanted.push(aya_obj::generated::bpf_map_type::BPF_MAP_TYPE_RINGBUF as u32);
+        for (name, map) in &object.maps {
+            assert!(
+                wanted.contains(&map.map_type()),
+                "{name}: a kind of map that the probe does not ask for"
+            );
+        }
     }
 
     #[cfg(not(bpf_object))]

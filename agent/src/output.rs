@@ -7,6 +7,7 @@ use std::fmt;
 use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
 
+use lyncwall::api::Refusal;
 use lyncwall::problem::Problems;
 use serde::Serialize;
 
@@ -20,12 +21,16 @@ pub(crate) fn exit(done: anyhow::Result<()>) -> ExitCode {
         return ExitCode::from(1);
     }
     let style = Style::of(&io::stderr());
-    let Some(problems) = error.downcast_ref::<Problems>() else {
+    let mistakes: Vec<String> = if let Some(problems) = error.downcast_ref::<Problems>() {
+        problems.iter().map(ToString::to_string).collect()
+    } else if let Some(refusal) = error.downcast_ref::<Refusal>() {
+        refusal.problems.iter().map(ToString::to_string).collect()
+    } else {
         say(&format!("{} {error:#}", style.error("error:")));
         return ExitCode::from(2);
     };
-    for problem in problems.iter() {
-        say(&format!("{} {problem}", style.error("error:")));
+    for mistake in mistakes {
+        say(&format!("{} {mistake}", style.error("error:")));
     }
     ExitCode::from(1)
 }

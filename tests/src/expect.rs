@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use anyhow::Result;
-use lyncwall::problem::Problems;
+use lyncwall::api::Refusal;
 
 use crate::netns::Netns;
 use crate::traffic::{self, Outcome};
@@ -60,5 +60,5 @@ pub fn expect_ping(from: &Netns, to: IpAddr, expected: Outcome) {
 #[track_caller]
 pub fn refusal<T: std::fmt::Debug>(answer: Result<T>) -> String {
     let error = answer.expect_err("the agent refuses");
-    error.downcast::<Problems>().expect("a mistake of the user").to_string()
+    error.downcast::<Refusal>().expect("a mistake of the user").to_string()
 }

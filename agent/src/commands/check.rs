@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use lyncwall::datapath::host::{self, exposure};
 use lyncwall::plan::Plan;
-use lyncwall::{exposure, machine};
 use serde::Serialize;
 
 use crate::output::{Output, Table};
@@ -52,7 +52,7 @@ struct Target {
 
 /// Groups of users that this box does not have. The file may be for another one.
 fn groups(plan: &Plan) -> Vec<String> {
-    machine::unknown_groups(&plan.config.api).iter().map(ToString::to_string).collect()
+    host::unknown_groups(&plan.config.api).iter().map(ToString::to_string).collect()
 }
 
 pub(crate) fn run(options: &Options, output: &Output) -> anyhow::Result<()> {

@@ -2,11 +2,10 @@
 
 use std::path::Path;
 
-use lyncwall::api::Detached;
+use lyncwall::api::{Detached, Refusal};
 use lyncwall::client::Client;
 use lyncwall::datapath::Datapath;
 use lyncwall::firewall::Firewall;
-use lyncwall::problem::Problems;
 
 use crate::output::Output;
 
@@ -20,7 +19,7 @@ pub(crate) async fn run(
     let detached = match client.post("/v1/detach", &()).await {
         Ok(detached) => detached,
         // No agent: what it left is taken away here. A running agent with another socket holds the lock.
-        Err(error) if error.is::<Problems>() => {
+        Err(error) if error.is::<Refusal>() => {
             let detached = Datapath::detach(pin_dir)?;
             Firewall::forget_blocked(state_dir)?;
             for pin in &detached.left {

@@ -6,12 +6,13 @@ use std::path::Path;
 
 use anyhow::Result;
 use clap::Args;
-use lyncwall::api::{self, Kernel, Status};
+use lyncwall::api::{self, Kernel, Refusal, Status};
 use lyncwall::client::Client;
 use lyncwall::datapath::{Datapath, Examined, Machine, MemoryLimit};
 use lyncwall::object;
 use lyncwall::plan::Plan;
 use lyncwall::problem::Problems;
+use lyncwall::wire;
 use serde::Serialize;
 
 use super::check::{ConfigOption, DEFAULT_CONFIG};
@@ -72,8 +73,8 @@ pub(crate) async fn run(options: &Options, client: &Client, pin_dir: &Path, outp
     };
     let report = Report {
         runs_here: problems.is_empty(),
-        problems: problems.iter().map(Into::into).collect(),
-        kernel: (&machine.features).into(),
+        problems: wire::refusal(&problems).problems,
+        kernel: wire::kernel(&machine.features),
         privileges: part(&machine.privileges, "enough to load and attach BPF programs"),
         file_system: part(&machine.file_system, &format!("the pins can lie in {}", pin_dir.display())),
         locked_memory: locked_memory(machine.memory),
@@ -155,8 +156,8 @@ async fn agent(client: &Client) -> Result<Agent> {
             pid: Some(status.pid),
             detail: format!("version {} runs as process {}", status.version, status.pid),
         }),
-        Err(error) => match error.downcast::<Problems>() {
-            Ok(problems) => {
+        Err(error) => match error.downcast::<Refusal>() {
+            Ok(Refusal { problems }) => {
                 let messages: Vec<&str> = problems.iter().map(|problem| problem.message.as_str()).collect();
                 Ok(Agent { pid: None, detail: messages.join("; ") })
             }

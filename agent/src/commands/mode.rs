@@ -1,17 +1,17 @@
 //! `lyncwall mode`.
 
 use clap::Args;
-use lyncwall::api::SetMode;
+use lyncwall::api::{Mode, SetMode};
 use lyncwall::client::Client;
-use lyncwall::config::Mode;
 
 use super::switch::{How, tell};
+use super::values;
 use crate::output::Output;
 
 #[derive(Debug, Args)]
 pub(crate) struct Options {
     /// What becomes of packets that no rule lets in: until it is set again, or until the file says another mode than now.
-    #[arg(value_enum)]
+    #[arg(value_parser = values::mode())]
     mode: Mode,
     /// For one target only; without it for the whole box and all of its targets.
     #[arg(long, value_name = "NAME")]

@@ -1,11 +1,11 @@
 //! `lyncwall preview`.
 
 use clap::Args;
-use lyncwall::api::{Connections, Listener, Preview, Previewed};
+use lyncwall::api::{Connections, Listener, Mode, Preview, Previewed};
 use lyncwall::client::Client;
-use lyncwall::config::Mode;
 
 use super::switch::{changes, connections, ports};
+use super::values;
 use crate::output::{Output, Table};
 
 #[derive(Debug, Args)]
@@ -20,7 +20,7 @@ pub(crate) struct Options {
     #[arg(long, conflicts_with_all = ["roles", "mode"])]
     none: bool,
     /// A mode that might be set, in the place of roles.
-    #[arg(long, value_name = "MODE", value_enum)]
+    #[arg(long, value_name = "MODE", value_parser = values::mode())]
     mode: Option<Mode>,
 }
 

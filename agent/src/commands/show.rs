@@ -4,6 +4,7 @@ use clap::Args;
 use lyncwall::catalogue::{Catalogue, Choices, Ports, Reading, Rule, Transport};
 
 use super::catalogue::{Known, RolesOption};
+use super::values;
 use crate::output::{Output, Table};
 
 #[derive(Debug, Args)]
@@ -14,7 +15,7 @@ pub(crate) struct Options {
 
     /// How to read the printed tables: `strict` honours directions and sources, `literal` opens every printed
     /// port from anywhere. Without it, as the configuration says, else `strict`.
-    #[arg(long, value_enum)]
+    #[arg(long, value_parser = values::reading())]
     reading: Option<Reading>,
 
     #[command(flatten)]

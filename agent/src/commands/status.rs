@@ -1,8 +1,7 @@
 //! `lyncwall status`.
 
-use lyncwall::api::{Kernel, Management, Status, Waiting};
+use lyncwall::api::{Kernel, Management, Mode, OnExit, Status, Waiting};
 use lyncwall::client::Client;
-use lyncwall::config::Mode;
 
 use crate::output::{Output, Table};
 
@@ -35,8 +34,8 @@ pub(crate) async fn run(client: &Client, output: &Output) -> anyhow::Result<()> 
             status.version,
             status.pid,
             match status.on_exit {
-                lyncwall::config::OnExit::Keep => "keeps the rules in force",
-                lyncwall::config::OnExit::Detach => "opens the box",
+                OnExit::Keep => "keeps the rules in force",
+                OnExit::Detach => "opens the box",
             }
         ),
     );

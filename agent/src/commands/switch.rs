@@ -4,6 +4,7 @@ use clap::Args;
 use lyncwall::api::{Existing, PortChange, Reload, Settled, Switch, Switched};
 use lyncwall::client::Client;
 
+use super::values;
 use crate::output::{Output, Table};
 
 #[derive(Debug, Args)]
@@ -39,7 +40,7 @@ struct Wanted {
 pub(super) struct How {
     /// What becomes of connections that stand and come in at ports which close. `cut`: their packets are dropped.
     /// `drain`: they go on until they end, and only new ones are refused. What the box opened itself goes on either way.
-    #[arg(long, value_name = "WHAT", value_enum, default_value = "cut")]
+    #[arg(long, value_name = "WHAT", value_parser = values::existing(), default_value = "cut")]
     pub(super) existing: Existing,
     /// Go back by itself, with or without the agent, unless `lyncwall confirm` follows within this time: from 1s to 24h,
     /// as `60s` or `5min`.

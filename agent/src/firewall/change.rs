@@ -6,14 +6,16 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 
 use super::report::port_changes;
+use super::under;
 use super::{ChangeKind, Firewall, confirm};
 use crate::api::{self, Existing};
 use crate::config;
-use crate::machine;
+use crate::datapath::host;
 use crate::plan::{Machine, Plan, Settings};
 use crate::policy::Comparison;
 use crate::problem::{Problem, Problems};
 use crate::services::Services;
+use crate::wire;
 
 /// A change that is about to be made.
 struct Change<'a> {
@@ -89,7 +91,7 @@ impl Firewall {
         problems.extend(confirm::check(confirm).err());
         let settings = &wanted(self, problems)?;
         let plan = self.plan.clone();
-        let machine = &machine::look_again(&plan.config)?;
+        let machine = &host::look_again(&plan.config)?;
         let comparison = self.standing_in_the_way(&plan, settings, machine)?;
         let shut_out = match how.confirm {
             Some(_) => self.shuts_out(&plan, &comparison),
@@ -147,9 +149,9 @@ impl Firewall {
                 return Err(problems.into());
             }
         };
-        let machine = machine::look(&plan.config)?;
+        let machine = host::look(&plan.config)?;
         ready(&plan)?;
-        let settings = self.memory.settings.under(&self.memory.file, &plan);
+        let settings = under(&self.memory.settings, &self.memory.file, &plan);
         // Compiled once before anything is attached, so that a bad file changes nothing.
         let comparison = self.standing_in_the_way(&plan, &settings, &machine)?;
         let tried_before = match confirm {
@@ -261,9 +263,9 @@ impl Firewall {
         let (opened, closed) = port_changes(plan, &before, &self.targets);
         Ok(api::Switched {
             generation,
-            mode: settings.mode,
+            mode: wire::mode(settings.mode),
             changes,
-            targets: api::TargetState::all(settings),
+            targets: wire::targets(settings),
             opened,
             closed,
             micros,

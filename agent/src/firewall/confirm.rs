@@ -9,13 +9,14 @@ use serde::{Deserialize, Serialize};
 use super::report::port_changes;
 use super::{ChangeResult, Firewall, Memory, remember};
 use crate::api;
+use crate::datapath::host;
 use crate::datapath::{Datapath, Hold};
-use crate::machine;
 use crate::plan::{Plan, Settings};
 use crate::policy::{Comparison, TargetInput, compile};
 use crate::problem::{Problem, Problems};
 use crate::services::Services;
 use crate::standing::{self, Standing};
+use crate::wire;
 
 use super::store::Store;
 
@@ -166,7 +167,7 @@ impl Firewall {
         warnings.extend(self.keep(taken));
         Ok(api::Confirmed {
             generation: self.datapath.live()?.number,
-            targets: api::TargetState::all(&self.memory.settings),
+            targets: wire::targets(&self.memory.settings),
             warnings,
         })
     }
@@ -192,8 +193,8 @@ impl Firewall {
         let (opened, closed) = port_changes(&plan, &before, &self.targets);
         Ok(api::Switched {
             generation: self.datapath.live()?.number,
-            mode: settings.mode,
-            targets: api::TargetState::all(settings),
+            mode: wire::mode(settings.mode),
+            targets: wire::targets(settings),
             changes: [plan.differences(&tried), settings.mode_changes(&tried_settings)].concat(),
             opened,
             closed,
@@ -323,7 +324,7 @@ impl Firewall {
     fn build_again(&mut self) -> Result<()> {
         let (plan, settings) = (self.plan.clone(), self.memory.settings.clone());
         remember(&mut self.datapath, &self.memory)?;
-        let machine = machine::look_again(&plan.config)?;
+        let machine = host::look_again(&plan.config)?;
         self.targets = plan.input(&settings, &machine)?.targets;
         self.install(&plan, &settings, &machine)?;
         self.detach_others(&plan)?;
@@ -334,7 +335,7 @@ impl Firewall {
     /// Ends what only the configuration before asked for.
     fn leave_before(&mut self) -> Result<()> {
         let plan = self.plan.clone();
-        let machine = machine::look_again(&plan.config)?;
+        let machine = host::look_again(&plan.config)?;
         let input = plan.input(&self.memory.settings, &machine)?;
         let compiled = compile(&input, &mut self.memory.counters.clone())?;
         self.datapath.prune_management(&compiled.management)?;

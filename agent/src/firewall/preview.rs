@@ -6,12 +6,13 @@ use super::Firewall;
 use super::report::{port_change, port_changes};
 use crate::api;
 use crate::config::Mode;
-use crate::interfaces;
-use crate::machine;
+use crate::datapath::host;
+use crate::datapath::host::interfaces;
 use crate::plan::{Machine, Plan, Settings};
 use crate::policy::{Comparison, Input, Ways};
 use crate::problem::{Problem, Problems};
 use crate::standing::{self, Listener, Protocol, Standing};
+use crate::wire;
 
 /// Connections that are listed one by one.
 const LISTED: usize = 20;
@@ -27,12 +28,12 @@ impl Firewall {
         let target = wanted.target.as_deref();
         let all = match (&wanted.roles, wanted.mode) {
             (Some(roles), None) => self.with_roles(target, roles, Problems::default())?,
-            (None, Some(mode)) => self.with_mode(target, mode, Problems::default())?,
+            (None, Some(mode)) => self.with_mode(target, wire::asked_mode(mode), Problems::default())?,
             (None, None) | (Some(_), Some(_)) => {
                 return Err(Problem::new("a preview is of roles or of a mode", "name one of both").into());
             }
         };
-        let machine = machine::look_again(&self.plan.config)?;
+        let machine = host::look_again(&self.plan.config)?;
         let [before, after] =
             [&self.memory.settings, &all].map(|settings| self.plan.input(settings, &machine));
         let [mut before, mut after] = [before?, after?];
@@ -51,8 +52,8 @@ impl Firewall {
             warnings.push("a change waits to be confirmed: until then no other can be made".to_owned());
         }
         Ok(api::Previewed {
-            mode: all.mode,
-            targets: api::TargetState::all(&all),
+            mode: wire::mode(all.mode),
+            targets: wire::targets(&all),
             opened,
             closed,
             unreached: unreached(&comparison, &listeners),
@@ -152,7 +153,7 @@ impl Firewall {
             after.clone()
         } else {
             // The interfaces of the configuration before have places of their own in its list.
-            self.plan.input(&self.memory.settings, &machine::look_again(&self.plan.config)?)?
+            self.plan.input(&self.memory.settings, &host::look_again(&self.plan.config)?)?
         };
         Ok(Comparison::new(before, after, &self.memory.counters, ways)?)
     }

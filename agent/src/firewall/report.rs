@@ -8,12 +8,13 @@ use lyncwall_common::reason::Action;
 use super::Firewall;
 use crate::api;
 use crate::config::{Address, Config};
+use crate::datapath::host;
+use crate::datapath::host::exposure;
 use crate::datapath::{Attached, Counters};
-use crate::exposure;
-use crate::machine;
 use crate::net::{PortRange, Prefix};
 use crate::plan::{Plan, Settings};
 use crate::policy::{Identity, OpenPorts, Ports, TargetInput};
+use crate::wire;
 
 impl Firewall {
     /// What is enforced, where, and how it stands.
@@ -44,10 +45,10 @@ impl Firewall {
             pid: std::process::id(),
             config: self.plan.file.clone(),
             catalogue: self.plan.catalogue.edition().to_owned(),
-            reading: config.reading,
-            mode: settings.mode,
-            file_mode: file.mode,
-            on_exit: config.on_exit,
+            reading: wire::reading(config.reading),
+            mode: wire::mode(settings.mode),
+            file_mode: wire::mode(file.mode),
+            on_exit: wire::on_exit(config.on_exit),
             generation: self.datapath.live()?.number,
             waiting: self.waiting()?,
             interfaces: interfaces(config, &status.interfaces, &self.memory.native_refused),
@@ -59,8 +60,8 @@ impl Firewall {
                     address: addresses(&target.address),
                     roles: settings.roles_of(&target.name).to_vec(),
                     file_roles: file.roles_of(&target.name).to_vec(),
-                    mode: settings.mode_of(&target.name),
-                    file_mode: file.mode_of(&target.name),
+                    mode: wire::mode(settings.mode_of(&target.name)),
+                    file_mode: wire::mode(file.mode_of(&target.name)),
                     tcp: ports(&target.name, lyncwall_common::abi::PortTransport::Tcp),
                     udp: ports(&target.name, lyncwall_common::abi::PortTransport::Udp),
                 })
@@ -79,7 +80,7 @@ impl Firewall {
                 load_ms: u64::try_from(status.load_time.as_millis()).unwrap_or(u64::MAX),
                 map_bytes: status.map_memory,
             },
-            kernel: (&status.features).into(),
+            kernel: wire::kernel(&status.features),
             flows: self.flows(&counters)?,
             blocked: self.block_list(&counters)?,
             passed: total(Action::Pass),
@@ -169,8 +170,8 @@ impl Firewall {
         };
         Ok(Some(api::Waiting {
             seconds: left.as_millis().div_ceil(1000) as u64,
-            mode: waiting.settings.mode,
-            targets: api::TargetState::all(&waiting.settings),
+            mode: wire::mode(waiting.settings.mode),
+            targets: wire::targets(&waiting.settings),
             changes: [before.differences(&self.plan), waiting.settings.mode_changes(&self.memory.settings)]
                 .concat(),
         }))
@@ -178,7 +179,7 @@ impl Firewall {
 
     /// What is allowed but may not be meant, also of how the file fits this machine.
     pub(super) fn warnings(&self, plan: &Plan, settings: &Settings) -> Result<Vec<String>> {
-        let machine = machine::look_again(&plan.config)?;
+        let machine = host::look_again(&plan.config)?;
         let mut warnings = plan.warnings(settings);
         warnings.extend(exposure::warnings(plan, settings));
         for target in &plan.config.targets {

@@ -8,8 +8,8 @@ use anyhow::Result;
 
 use super::{Firewall, attach_modes};
 use crate::datapath::KnownFlows;
-use crate::interfaces;
-use crate::machine;
+use crate::datapath::host;
+use crate::datapath::host::interfaces;
 use crate::plan::Plan;
 use crate::standing;
 
@@ -90,7 +90,7 @@ impl Firewall {
 
     fn seed(&mut self, plan: &Plan, known: &KnownFlows) -> Result<()> {
         let standing = standing::connections()?;
-        self.datapath.seed(&standing, &plan.legs(&machine::look_again(&plan.config)?))?;
+        self.datapath.seed(&standing, &plan.legs(&host::look_again(&plan.config)?))?;
         tracing::info!(connections = standing.len(), "looked at the connections that stand");
         self.forget_accepted(known)
     }

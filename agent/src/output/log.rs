@@ -13,6 +13,7 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{EnvFilter, Layer as _, Registry};
 
 use super::Style;
+use crate::commands::values;
 
 /// What becomes of log lines.
 #[derive(Debug, Clone, Copy, Args)]
@@ -24,7 +25,7 @@ pub(crate) struct Options {
 
     /// Have the program in the kernel write lines into the log as well: `debug` for each packet that makes an event, `warn` for what is
     /// lost. Costs a packet nothing where it is off.
-    #[arg(long, value_name = "LEVEL", default_value = "off")]
+    #[arg(long, value_name = "LEVEL", default_value = "off", value_parser = values::log_level())]
     program_log: LogLevel,
 }
 
@@ -140,9 +141,9 @@ mod tests {
 
     #[test]
     fn every_level_makes_a_directive_and_off_makes_none() {
-        for level in LogLevel::value_variants() {
-            let directive = of_program(*level).map(|directive| directive.to_string());
-            let expected = (*level != LogLevel::Off).then(|| format!("bpf={}", level.name()));
+        for level in LogLevel::ALL {
+            let directive = of_program(level).map(|directive| directive.to_string());
+            let expected = (level != LogLevel::Off).then(|| format!("bpf={}", level.name()));
             assert_eq!(directive, expected);
         }
     }

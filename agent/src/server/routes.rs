@@ -28,6 +28,7 @@ use crate::api;
 use crate::firewall::{ChangeKind, Firewall};
 use crate::metrics;
 use crate::problem::{Problem, Problems};
+use crate::wire;
 
 /// The longest body of a request, in bytes.
 const BODY: usize = 64 * 1024;
@@ -168,8 +169,7 @@ async fn wrong_method(request: Request) -> Response {
 }
 
 fn refusal(status: StatusCode, problems: &Problems) -> Response {
-    let problems = problems.iter().map(api::Problem::from).collect();
-    (status, Json(api::Refusal { problems })).into_response()
+    (status, Json(wire::refusal(problems))).into_response()
 }
 
 /// Why a request failed, as an answer.
@@ -190,13 +190,6 @@ impl IntoResponse for Failure {
                 refusal(StatusCode::INTERNAL_SERVER_ERROR, &problem.into())
             }
         }
-    }
-}
-
-impl From<&Problem> for api::Problem {
-    fn from(problem: &Problem) -> Self {
-        let place = problem.place.as_ref().map(ToString::to_string).unwrap_or_default();
-        Self { place, message: problem.message.clone(), fix: problem.fix.clone() }
     }
 }
 
@@ -303,7 +296,7 @@ async fn mode(
     let api::SetMode { target, mode, confirm, existing } = wanted;
     let time = confirm.map(Duration::from_secs);
     let switched = daemon.change(ChangeKind::Mode, move |firewall| {
-        let switched = firewall.set_mode(target.as_deref(), mode, time, existing)?;
+        let switched = firewall.set_mode(target.as_deref(), wire::asked_mode(mode), time, existing)?;
         tracing::info!(generation = switched.generation, mode = mode.as_str(), "set the mode");
         Ok(switched)
     });

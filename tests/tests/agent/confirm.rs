@@ -280,7 +280,7 @@ fn a_file_that_was_tried_in_vain_is_not_taken_by_the_next_start() {
 /// The file stands where it was tried, and other changes are tried after it.
 #[test]
 fn a_confirmed_mode_does_not_bring_back_a_file_that_was_tried_in_vain() {
-    use lyncwall::config::Mode::{Audit, Enforce};
+    use lyncwall::api::Mode::{Audit, Enforce};
 
     let scene = Scene::new().expect("a scene");
     scene.instance.configure(&managed(22, &[BEFORE])).expect("a file");

@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread;
 use std::time::Duration;
 
+use lyncwall::api::Refusal;
 use lyncwall::api::{Connection, Existing, Listener, PortChange, Previewed, Settled};
-use lyncwall::problem::Problems;
 use lyncwall_tests::agent::{Api, Finished};
 use lyncwall_tests::expect::{BRIEF, PATIENT};
 use lyncwall_tests::netns::{End, Netns, Pair, veth};
@@ -125,7 +125,7 @@ fn what_is_wrong_with_a_preview_is_said_at_once_as_of_a_switch() {
     let (_agent, api) = scene.start(&Config::roles(&[PROXY])).expect("an agent");
     let wrong = ["no-such-role", "directr-vip", "collocated-mediation"];
     let said =
-        |answer: anyhow::Error| answer.downcast::<Problems>().expect("a mistake of the user").to_string();
+        |answer: anyhow::Error| answer.downcast::<Refusal>().expect("a mistake of the user").to_string();
     let previewed = said(api.preview(&wrong).expect_err("a refusal"));
     assert_eq!(previewed, said(api.switch(&wrong).expect_err("a refusal")));
     for text in ["no-such-role", "did you mean `director-vip`", "is an add-on of `front-end`"] {

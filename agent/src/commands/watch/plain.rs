@@ -3,9 +3,9 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant, SystemTime};
 
+use lyncwall::api::Mode;
 use lyncwall::api::{BlockList, Counters, Flows, Interface, RuleCount, Status, TargetState, Waiting};
 use lyncwall::client::Client;
-use lyncwall::config::Mode;
 use serde::Serialize;
 
 use super::Options;

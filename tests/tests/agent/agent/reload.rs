@@ -2,7 +2,7 @@
 
 use std::net::Ipv4Addr;
 
-use lyncwall::config::Mode;
+use lyncwall::api::Mode;
 use lyncwall::datapath::{Attach, Datapath};
 use lyncwall_tests::expect::{BRIEF, PATIENT, refusal};
 use lyncwall_tests::netns::Pair;

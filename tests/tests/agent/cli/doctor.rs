@@ -21,7 +21,7 @@ fn doctor(scene: &Scene, further: &[&str]) -> Finished {
 
 /// What this kernel answers to the tests themselves.
 fn kernel() -> Kernel {
-    (&Features::ask().expect("the kernel tells")).into()
+    lyncwall::wire::kernel(&Features::ask().expect("the kernel tells"))
 }
 
 #[test]

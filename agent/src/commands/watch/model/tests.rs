@@ -6,7 +6,7 @@ use lyncwall::api::{
     BlockList, Counters, Event, Flows, Interface, Kernel, PortCount, Program, ReasonCount, RuleCount, Status,
     Target,
 };
-use lyncwall::config::{Mode, OnExit, Reading};
+use lyncwall::api::{Mode, OnExit, Reading};
 use lyncwall_common::reason::Action;
 
 use super::super::keys::Action as Key;

@@ -2,8 +2,8 @@
 
 use std::time::Instant;
 
+use lyncwall::api::Mode;
 use lyncwall::api::Waiting;
-use lyncwall::config::Mode;
 use ratatui::Terminal;
 use ratatui::backend::TestBackend;
 use ratatui::style::Color;

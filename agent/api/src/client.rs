@@ -1,0 +1,245 @@
+//! The client of the agent's socket.
+
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail};
+use http_body_util::{BodyExt as _, Full};
+use hyper::body::{Bytes, Incoming};
+use hyper::client::conn::http1;
+use hyper::{Method, Request, Response, header};
+use hyper_util::rt::TokioIo;
+use nix::unistd::Uid;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::net::UnixStream;
+
+use crate::{Preview, Previewed, Problem, Refusal, Switch, Switched, root_socket};
+
+/// How long the agent may be too busy to be connected to.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// After it was.
+const AGAIN: Duration = Duration::from_millis(5);
+
+/// An agent, by its socket.
+#[derive(Debug, Clone)]
+pub struct Client {
+    socket: PathBuf,
+}
+
+impl Client {
+    /// The agent that serves `socket`.
+    #[must_use]
+    pub fn new(socket: &Path) -> Self {
+        Self { socket: socket.to_owned() }
+    }
+
+    /// Asks for something.
+    ///
+    /// # Errors
+    /// A [`Refusal`] where nobody serves the socket, and what the agent refuses.
+    pub async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T> {
+        answer(self.send(Method::GET, path, Bytes::new()).await?).await
+    }
+
+    /// Has something done.
+    ///
+    /// # Errors
+    /// As [`Client::get`].
+    pub async fn post<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> Result<T> {
+        let body = serde_json::to_vec(body).context("writing the request")?;
+        answer(self.send(Method::POST, path, body.into()).await?).await
+    }
+
+    /// Gives a target other roles.
+    ///
+    /// # Errors
+    /// As [`Client::get`].
+    pub async fn switch(&self, switch: &Switch) -> Result<Switched> {
+        self.post("/v1/switch", switch).await
+    }
+
+    /// Asks what that would do.
+    ///
+    /// # Errors
+    /// As [`Client::get`].
+    pub async fn preview(&self, preview: &Preview) -> Result<Previewed> {
+        self.post("/v1/preview", preview).await
+    }
+
+    /// The lines of a stream.
+    ///
+    /// # Errors
+    /// As [`Client::get`].
+    pub async fn lines(&self, path: &str) -> Result<Lines> {
+        let response = self.send(Method::GET, path, Bytes::new()).await?;
+        if !response.status().is_success() {
+            return Err(refusal(response).await);
+        }
+        Ok(Lines { body: response.into_body(), rest: Vec::new() })
+    }
+
+    /// The pieces of an answer that is no JSON, as they come.
+    ///
+    /// # Errors
+    /// As [`Client::get`].
+    pub async fn bytes(&self, path: &str) -> Result<Pieces> {
+        let response = self.send(Method::GET, path, Bytes::new()).await?;
+        if !response.status().is_success() {
+            return Err(refusal(response).await);
+        }
+        Ok(Pieces(response.into_body()))
+    }
+
+    /// A path with parameters.
+    ///
+    /// # Errors
+    /// Where a parameter is no plain value.
+    pub fn query(&self, path: &str, parameters: &impl Serialize) -> Result<String> {
+        let query = serde_urlencoded::to_string(parameters).context("writing the request")?;
+        Ok(if query.is_empty() { path.to_owned() } else { format!("{path}?{query}") })
+    }
+
+    async fn send(&self, method: Method, path: &str, body: Bytes) -> Result<Response<Incoming>> {
+        let stream = self.connect().await.map_err(|error| self.unreachable(&error))?;
+        let (mut sender, connection) =
+            http1::handshake(TokioIo::new(stream)).await.context("speaking to the agent")?;
+        tokio::spawn(async move {
+            // What goes wrong here is seen by whoever waits for the answer.
+            connection.await.ok();
+        });
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header(header::HOST, "lyncwall")
+            .header(header::CONTENT_TYPE, "application/json")
+            .body(Full::new(body))
+            .context("making the request")?;
+        sender.send_request(request).await.with_context(|| format!("waiting for {}", self.socket.display()))
+    }
+
+    /// Connects: root by its own socket, where nobody else waits, anybody by the other, also where others stand in the way for a
+    /// while.
+    async fn connect(&self) -> std::io::Result<UnixStream> {
+        if Uid::effective().is_root() {
+            // An agent of an earlier version has none.
+            if let Ok(stream) = UnixStream::connect(root_socket(&self.socket)).await {
+                return Ok(stream);
+            }
+        }
+        let end = Instant::now() + PATIENCE;
+        loop {
+            match UnixStream::connect(&self.socket).await {
+                // The queue of those who wait to be accepted is full.
+                Err(error) if error.kind() == ErrorKind::WouldBlock && Instant::now() < end => {
+                    tokio::time::sleep(AGAIN).await;
+                }
+                connected => return connected,
+            }
+        }
+    }
+
+    fn unreachable(&self, error: &std::io::Error) -> Refusal {
+        let socket = self.socket.display();
+        match error.kind() {
+            ErrorKind::NotFound | ErrorKind::ConnectionRefused => refused(
+                format!("no agent serves {socket}"),
+                "start one with `lyncwall run`, or name its socket by --socket; whether an earlier one left its rules in force, `lyncwall \
+                 doctor` says",
+            ),
+            ErrorKind::PermissionDenied => refused(
+                format!("{socket} may not be used by this user"),
+                "run the command as root, or name a group of this user in [api] of the configuration",
+            ),
+            _ => refused(format!("{socket}: {error}"), "name the agent's socket by --socket"),
+        }
+    }
+}
+
+/// The pieces of an answer, as they come.
+pub struct Pieces(Incoming);
+
+impl Pieces {
+    /// The next piece; `None` at its end.
+    ///
+    /// # Errors
+    /// Where the connection breaks.
+    pub async fn next(&mut self) -> Result<Option<Bytes>> {
+        loop {
+            let Some(frame) = self.0.frame().await else { return Ok(None) };
+            if let Ok(data) = frame.map_err(|_| ended())?.into_data() {
+                return Ok(Some(data));
+            }
+        }
+    }
+}
+
+/// What a stream says that breaks off.
+fn ended() -> Refusal {
+    refused(
+        "the agent has ended, or no longer speaks to this client: it reads too slowly, or may not any more",
+        "`lyncwall status` says whether another one runs; its rules may still be in force",
+    )
+}
+
+/// The lines of a stream, as they come.
+pub struct Lines {
+    body: Incoming,
+    rest: Vec<u8>,
+}
+
+impl Lines {
+    /// The next line, without its end; `None` when the agent has ended.
+    ///
+    /// # Errors
+    /// Where the connection breaks, or a line is not text.
+    pub async fn next(&mut self) -> Result<Option<String>> {
+        loop {
+            if let Some(end) = self.rest.iter().position(|byte| *byte == b'\n') {
+                let mut line: Vec<u8> = self.rest.drain(..=end).collect();
+                line.pop();
+                return Ok(Some(String::from_utf8(line).context("a line that is not text")?));
+            }
+            match self.body.frame().await {
+                None => return Ok(None),
+                // An agent that ends does not end its streams.
+                Some(Err(_)) => return Err(ended().into()),
+                Some(Ok(frame)) => {
+                    if let Some(data) = frame.data_ref() {
+                        self.rest.extend_from_slice(data);
+                    }
+                }
+            }
+        }
+    }
+}
+
+async fn answer<T: DeserializeOwned>(response: Response<Incoming>) -> Result<T> {
+    if !response.status().is_success() {
+        return Err(refusal(response).await);
+    }
+    let body = response.into_body().collect().await.context("reading the agent's answer")?.to_bytes();
+    serde_json::from_slice(&body).context("an answer of another version of the agent")
+}
+
+/// What the agent refuses, as the error it was there.
+async fn refusal(response: Response<Incoming>) -> anyhow::Error {
+    let status = response.status();
+    let read = async {
+        let body = response.into_body().collect().await.context("reading the agent's answer")?.to_bytes();
+        let Ok(refusal) = serde_json::from_slice::<Refusal>(&body) else {
+            bail!("the agent answered {status}: {}", String::from_utf8_lossy(&body));
+        };
+        if status.is_client_error() { Err(refusal.into()) } else { bail!("the agent failed: {refusal}") }
+    };
+    match read.await {
+        Ok(()) => anyhow::anyhow!("the agent answered {status}"),
+        Err(error) => error,
+    }
+}
+
+/// What the client finds out by itself.
+fn refused(message: impl Into<String>, fix: &str) -> Refusal {
+    Refusal { problems: vec![Problem { place: String::new(), message: message.into(), fix: fix.to_owned() }] }
+}

@@ -1,0 +1,104 @@
+//! The sockets of this network namespace, by `NETLINK_SOCK_DIAG` (sock_diag(7)).
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+
+use anyhow::{Context as _, Result};
+use lyncwall_common::abi::PortTransport;
+use netlink_packet_sock_diag::SockDiagMessage;
+use netlink_packet_sock_diag::constants::{AF_INET, AF_INET6, IPPROTO_TCP, IPPROTO_UDP};
+use netlink_packet_sock_diag::inet::{ExtensionFlags, InetRequest, InetResponseHeader, SocketId, StateFlags};
+use rtnetlink::packet_core::NLM_F_DUMP;
+use rtnetlink::sys::protocols::NETLINK_SOCK_DIAG;
+
+use crate::netlink;
+use lyncwall_policy::connection::{Listener, Protocol, Standing};
+
+pub(super) fn connections() -> Result<Vec<Standing>> {
+    Ok([tcp(&open_tcp())?, udp()?].concat())
+}
+
+/// Without those that are being opened from outside.
+pub(super) fn inbound() -> Result<Vec<Standing>> {
+    Ok([sessions()?, udp()?].concat())
+}
+
+/// Those of TCP among them, in order.
+pub(super) fn sessions() -> Result<Vec<Standing>> {
+    let mut sessions = tcp(&(open_tcp() - StateFlags::SYN_RECV))?;
+    sessions.sort_unstable();
+    Ok(sessions)
+}
+
+fn tcp(states: &StateFlags) -> Result<Vec<Standing>> {
+    let sockets = listed("TCP", IPPROTO_TCP, states)?;
+    Ok(sockets.into_iter().filter_map(|socket| standing(Protocol::Tcp, &socket)).collect())
+}
+
+/// A UDP socket with a peer is in the state of an established connection, any other one in that of a closed one.
+fn udp() -> Result<Vec<Standing>> {
+    let sockets = listed("UDP", IPPROTO_UDP, &StateFlags::ESTABLISHED)?;
+    Ok(sockets.into_iter().filter_map(|socket| standing(Protocol::Udp, &socket)).collect())
+}
+
+fn standing(protocol: Protocol, socket: &InetResponseHeader) -> Option<Standing> {
+    let id = &socket.socket_id;
+    let local = SocketAddr::new(id.source_address, id.source_port);
+    let remote = SocketAddr::new(id.destination_address, id.destination_port);
+    (remote.port() != 0).then_some(())?;
+    Standing::new(protocol, local, remote)
+}
+
+/// TCP ports that some socket accepts connections at.
+pub(super) fn accepting() -> Result<BTreeSet<u16>> {
+    let listening = listed("TCP", IPPROTO_TCP, &StateFlags::LISTEN)?.into_iter();
+    Ok(listening.map(|socket| socket.socket_id.source_port).collect())
+}
+
+/// Sockets that anybody may send to, one of each port that several share not excepted.
+pub(super) fn listeners() -> Result<Vec<Listener>> {
+    let listener = |transport| {
+        move |InetResponseHeader { socket_id, inode, .. }| {
+            let address = socket_id.source_address.to_canonical();
+            let outside = !address.is_loopback() && socket_id.source_port != 0;
+            outside.then_some(Listener {
+                transport,
+                address,
+                port: socket_id.source_port,
+                inode,
+                process: None,
+            })
+        }
+    };
+    let tcp = listed("TCP", IPPROTO_TCP, &StateFlags::LISTEN)?;
+    let mut all: Vec<Listener> = tcp.into_iter().filter_map(listener(PortTransport::Tcp)).collect();
+    // A UDP socket without a peer is in the state of a closed connection.
+    let udp = listed("UDP", IPPROTO_UDP, &StateFlags::CLOSE)?;
+    all.extend(udp.into_iter().filter_map(listener(PortTransport::Udp)));
+    Ok(all)
+}
+
+/// All states but those without a peer and `TIME_WAIT`, where nothing is to come any more.
+fn open_tcp() -> StateFlags {
+    StateFlags::all() - StateFlags::LISTEN - StateFlags::CLOSE - StateFlags::TIME_WAIT
+}
+
+fn listed(name: &str, protocol: u8, states: &StateFlags) -> Result<Vec<InetResponseHeader>> {
+    let mut found = Vec::new();
+    for (family, socket_id) in [(AF_INET, SocketId::new_v4()), (AF_INET6, SocketId::new_v6())] {
+        let request = InetRequest {
+            family,
+            protocol,
+            extensions: ExtensionFlags::empty(),
+            states: states.clone(),
+            socket_id,
+        };
+        let answers = netlink::ask(NETLINK_SOCK_DIAG, SockDiagMessage::InetRequest(request), NLM_F_DUMP)
+            .with_context(|| format!("listing the {name} sockets (the kernel's inet_diag)"))?;
+        found.extend(answers.into_iter().filter_map(|answer| match answer {
+            SockDiagMessage::InetResponse(response) => Some(response.header),
+            _ => None,
+        }));
+    }
+    Ok(found)
+}

@@ -1,0 +1,180 @@
+//! The program on what the box sends. Where the kernel has tcx (6.6), a link that is pinned as `egress/<interface>` holds
+//! it; before that a filter of clsact, which no pin can hold: a directory `egress/<interface number>` says where one is,
+//! and the filter is found again by its priority and handle.
+
+use std::fs;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Error, Result};
+use aya::programs::links::{FdLink, PinnedLink};
+use aya::programs::tc::{
+    NlOptions, SchedClassifierLink, TcAttachOptions, TcAttachType, TcError, TcHandle, qdisc_add_clsact,
+};
+use aya::programs::{Link as _, LinkOrder, SchedClassifier};
+use nix::errno::Errno;
+
+use super::pinned::{Pinned, entries, links, pin_name, unpin};
+use super::sys::{self, LinkKind};
+use super::xdp::{self, Interface};
+
+/// Before filters that end the chain: those that `tc` numbers by itself begin at 49,152.
+const PRIORITY: u16 = 7;
+
+/// "lync" in ASCII.
+const HANDLE: TcHandle = TcHandle::new(0x6c79, 0x6e63);
+
+/// How the kernel takes the program.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Hook {
+    /// By links, since kernel 6.6.
+    Tcx,
+    /// By netlink.
+    Clsact,
+}
+
+/// Attaches the program to all of these interfaces, or replaces an earlier agent's. Gives the names of those that had none.
+///
+/// # Errors
+/// Where an interface does not exist or does not take it. What was attached before that stays: it changes no packet.
+pub(super) fn attach_all(
+    program: &mut SchedClassifier,
+    directory: &Path,
+    hook: Hook,
+    wanted: &[&str],
+) -> Result<Vec<String>> {
+    let interfaces = xdp::all()?;
+    let mut new = Vec::new();
+    for name in wanted {
+        let interface = interfaces
+            .iter()
+            .find(|interface| interface.name == *name)
+            .with_context(|| format!("there is no interface {name}"))?;
+        let attached = match hook {
+            Hook::Tcx => attach_link(program, directory, interface),
+            Hook::Clsact => attach_filter(program, directory, interface),
+        };
+        if attached.with_context(|| format!("attaching to what {name} sends"))? {
+            new.push((*name).to_owned());
+        }
+    }
+    Ok(new)
+}
+
+/// True where the program is on what all of these send.
+pub(super) fn is_on(directory: &Path, wanted: &[&str]) -> Result<bool> {
+    let linked = links(directory, LinkKind::Tcx)?.into_iter().map(|pinned| pinned.info.ifindex);
+    let known: Vec<u32> = linked.chain(markers(directory)?.into_iter().map(|(_, index)| index)).collect();
+    let interfaces = xdp::all()?;
+    let is_on = |name: &&str| {
+        interfaces.iter().any(|interface| interface.name == **name && known.contains(&interface.index))
+    };
+    Ok(wanted.iter().all(is_on))
+}
+
+/// True where there was no link yet.
+fn attach_link(program: &mut SchedClassifier, directory: &Path, interface: &Interface) -> Result<bool> {
+    let there = sys::tcx_programs(interface.index).context("asking which programs are there")?;
+    let pins = links(directory, LinkKind::Tcx)?;
+    // In another network namespace the same number is another interface, which its programs show.
+    let ours = |pin: &&Pinned| pin.info.ifindex == interface.index && there.contains(&pin.info.program);
+    if let Some(Pinned { path: pin, .. }) = pins.iter().find(ours) {
+        let pinned = PinnedLink::from_pin(pin).with_context(|| format!("opening {}", pin.display()))?;
+        let link = SchedClassifierLink::try_from(FdLink::from(pinned))
+            .with_context(|| format!("{} is no tcx link", pin.display()))?;
+        let id = program.attach_to_link(link)?;
+        drop(program.take_link(id)?);
+        return Ok(false);
+    }
+    // First, so that no program before it can end the chain.
+    let order = TcAttachOptions::TcxOrder(LinkOrder::first());
+    let id = program.attach_with_options(&interface.name, TcAttachType::Egress, order)?;
+    let link = FdLink::try_from(program.take_link(id)?)?;
+    let mut pin = directory.join(pin_name(&interface.name));
+    match pins.iter().find(|pinned| pinned.path == pin) {
+        Some(pinned) if pinned.info.ifindex == 0 => unpin(&pin)?,
+        // Another interface had this name when it was attached.
+        Some(_) => pin = directory.join(format!("{}:{}", pin_name(&interface.name), interface.index)),
+        None => {}
+    }
+    drop(link.pin(&pin).with_context(|| format!("pinning the link at {}", pin.display()))?);
+    Ok(true)
+}
+
+/// True where there was no filter yet.
+fn attach_filter(program: &mut SchedClassifier, directory: &Path, interface: &Interface) -> Result<bool> {
+    add_clsact(&interface.name)?;
+    let marker = directory.join(interface.index.to_string());
+    let known = match fs::create_dir(&marker) {
+        Ok(()) => false,
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => true,
+        Err(error) => return Err(error).with_context(|| format!("making {}", marker.display())),
+    };
+    let mut replaced = false;
+    let id = match known.then(|| program.attach_to_link(filter(&interface.name)?).map_err(Error::from)) {
+        Some(Ok(id)) => {
+            replaced = true;
+            id
+        }
+        // The interface was destroyed and made again, or somebody removed the filter.
+        Some(Err(_)) | None => {
+            let options = NlOptions { priority: PRIORITY, handle: HANDLE, classid: None };
+            let options = TcAttachOptions::Netlink(options);
+            let attached = program.attach_with_options(&interface.name, TcAttachType::Egress, options);
+            attached
+                .context("a filter of clsact; an `ingress` queueing discipline there would be in its place")?
+        }
+    };
+    // Dropping it would take the program off again.
+    std::mem::forget(program.take_link(id)?);
+    Ok(!replaced)
+}
+
+/// Adds the queueing discipline that the filter hangs on; one that is there stays.
+fn add_clsact(interface: &str) -> Result<()> {
+    match qdisc_add_clsact(interface) {
+        Err(TcError::NetlinkError(error)) if error.raw_os_error() == Some(Errno::EEXIST as i32) => Ok(()),
+        added => added.context("adding the clsact queueing discipline"),
+    }
+}
+
+fn filter(interface: &str) -> std::io::Result<SchedClassifierLink> {
+    SchedClassifierLink::attached(interface, TcAttachType::Egress, PRIORITY, HANDLE, None)
+}
+
+/// Takes the program off what all interfaces send but those named.
+pub(super) fn detach_except(directory: &Path, keep: &[&str]) -> Result<()> {
+    let interfaces = xdp::all()?;
+    let kept = |index: u32| {
+        interfaces.iter().any(|known| known.index == index && keep.contains(&known.name.as_str()))
+    };
+    for pinned in links(directory, LinkKind::Tcx)? {
+        if !kept(pinned.info.ifindex) {
+            pinned.unpin()?;
+        }
+    }
+    for (marker, index) in markers(directory)? {
+        if kept(index) {
+            continue;
+        }
+        // An interface that is not here took its filter along, or is in another network namespace.
+        if let Some(interface) = interfaces.iter().find(|interface| interface.index == index) {
+            match filter(&interface.name).map_err(Error::from).and_then(|link| Ok(link.detach()?)) {
+                Ok(()) => {}
+                Err(error) => tracing::warn!(
+                    interface = interface.name,
+                    "the program on what it sends may still be there: {error:#}"
+                ),
+            }
+        }
+        fs::remove_dir(&marker).with_context(|| format!("removing {}", marker.display()))?;
+    }
+    Ok(())
+}
+
+/// Where filters were attached, with the numbers of their interfaces.
+fn markers(directory: &Path) -> Result<Vec<(PathBuf, u32)>> {
+    let directories = entries(directory)?.into_iter().filter(|path| path.is_dir());
+    let number = |path: PathBuf| Some((path.clone(), path.file_name()?.to_str()?.parse().ok()?));
+    Ok(directories.filter_map(number).collect())
+}

@@ -1,0 +1,73 @@
+//! What the configuration needs to know of the machine.
+
+pub mod exposure;
+mod forwarding;
+mod groups;
+pub mod interfaces;
+mod ports;
+mod tags;
+
+use anyhow::Result;
+use lyncwall_policy::config::Config;
+use lyncwall_policy::plan::Machine;
+use lyncwall_policy::problem::{Problem, Problems};
+
+use forwarding::forwards;
+use tags::{has_vlan_zones, stripped};
+
+pub use groups::unknown_groups;
+pub use ports::ephemeral;
+
+/// Looks up what a configuration names of this box: interfaces, in the network namespace of this thread, and groups of users.
+///
+/// # Errors
+/// [`Problems`] for interfaces and groups of `[api]` that do not exist.
+pub fn look(config: &Config) -> Result<Machine> {
+    let known = interfaces::all()?;
+    let mut problems = Problems::default();
+    let mut numbers = Vec::new();
+    for interface in &config.interfaces {
+        match known.iter().find(|(name, _)| *name == *interface.name) {
+            Some((_, number)) => numbers.push(*number),
+            None => {
+                let names: Vec<&str> =
+                    known.iter().map(|(name, _)| name.as_str()).filter(|name| *name != "lo").collect();
+                problems.push(Problem::at(
+                    interface.place.clone(),
+                    format!("there is no interface {}", interface.name),
+                    format!("name one of {}, or create it first", names.join(", ")),
+                ));
+            }
+        }
+    }
+    for interface in config.interfaces.iter().filter(|interface| has_vlan_zones(interface)) {
+        problems.extend(stripped(interface)?);
+    }
+    problems.extend(unknown_groups(&config.api));
+    problems.or(())?;
+    machine(numbers)
+}
+
+/// The same with 0 for interfaces that do not exist at the moment: for an agent that enforces already.
+///
+/// # Errors
+/// Where the kernel does not tell.
+pub fn look_again(config: &Config) -> Result<Machine> {
+    let known = interfaces::all()?;
+    let number =
+        |wanted: &str| known.iter().find(|(name, _)| name == wanted).map_or(0, |(_, number)| *number);
+    let interfaces = config.interfaces.iter().map(|interface| number(&interface.name)).collect();
+    for interface in config.interfaces.iter().filter(|interface| has_vlan_zones(interface)) {
+        if known.iter().any(|(name, _)| *name == *interface.name)
+            && let Some(problem) = stripped(interface)?
+        {
+            tracing::error!("{problem}");
+        }
+    }
+    machine(interfaces)
+}
+
+fn machine(interfaces: Vec<u32>) -> Result<Machine> {
+    let (members, addresses) = (interfaces::members()?, interfaces::addresses()?);
+    Ok(Machine { interfaces, members, addresses, forwards: forwards()? })
+}

@@ -1,0 +1,95 @@
+//! What of this box lies open to all whom its wide ranges are open to, as media has them: servers that are bound in them,
+//! and the sockets that the box opens itself.
+
+use anyhow::Result;
+
+use crate::connections;
+use crate::host;
+use lyncwall_policy::compile::Input;
+use lyncwall_policy::open::Ports;
+use lyncwall_policy::plan::{Plan, Settings};
+use lyncwall_policy::wide::{Exposed, Overlap, WideRange, exposed, is_within, overlaps, wide_ranges};
+
+/// Ports that are named one by one.
+const NAMED: usize = 3;
+
+/// What a box with these settings has in its wide open ranges and may not mean to, one sentence each. Looks at the calling
+/// thread's network namespace, and only where a role opens such a range on this box.
+#[must_use]
+pub fn warnings(plan: &Plan, settings: &Settings) -> Vec<String> {
+    looked(plan, settings)
+        .unwrap_or_else(|error| vec![format!("it is not known what lies in open ranges of ports: {error:#}")])
+}
+
+fn looked(plan: &Plan, settings: &Settings) -> Result<Vec<String>> {
+    let input = plan.input(settings, &host::look_again(&plan.config)?)?;
+    let ranges = wide_ranges(&input);
+    if ranges.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut listeners = connections::listeners()?;
+    listeners.retain(|listener| ranges.iter().any(|range| is_within(range, listener)));
+    connections::name_processes(&mut listeners);
+    let named = |range: &WideRange<'_>| name(plan, settings, range);
+    let mut warnings: Vec<String> =
+        exposed(&ranges, &input, &listeners).iter().map(|exposed| of_listeners(exposed, &named)).collect();
+    warnings.extend(of_own_ports(&input, &host::ephemeral()?));
+    Ok(warnings)
+}
+
+/// As `udp 49152-57500 of role mediation`.
+fn name(plan: &Plan, settings: &Settings, range: &WideRange<'_>) -> String {
+    let keys = settings.roles_of(range.target);
+    let opens = |key: &&String| {
+        let role = plan.catalogue.role(key);
+        role.is_some_and(|role| {
+            role.rows.iter().any(|row| range.rule.rows.iter().any(|id| id == row.as_str()))
+        })
+    };
+    let by: Vec<&str> = keys.iter().filter(opens).map(String::as_str).collect();
+    let by = match by.as_slice() {
+        [] => format!("target {}", range.target),
+        by => format!("role {}", by.join(", ")),
+    };
+    format!("{} {} of {by}", range.rule.transport.name(), range.ports())
+}
+
+fn of_listeners(exposed: &Exposed<'_>, named: &impl Fn(&WideRange<'_>) -> String) -> String {
+    let Exposed { range, process, ports } = exposed;
+    let first: Vec<String> = ports.iter().take(NAMED).map(u16::to_string).collect();
+    let more = match ports.len().saturating_sub(NAMED) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    let whose =
+        process.as_ref().map_or("a process that is not known".to_owned(), |name| format!("process {name}"));
+    let lie = if ports.len() == 1 { "lies" } else { "lie" };
+    format!(
+        "{} {}{more} of {whose} {lie} in the open range {}: whoever may send media reaches that, too; unless it is the \
+         program for media, bind it to another port or to 127.0.0.1, or narrow the range by `overrides` in the target",
+        range.rule.transport.name(),
+        first.join(" "),
+        named(range),
+    )
+}
+
+fn of_own_ports(input: &Input, own: &[Ports]) -> Option<String> {
+    let Overlap { open, left } = overlaps(&wide_ranges(input), own)?;
+    let list = |ports: &[Ports]| ports.iter().map(Ports::to_string).collect::<Vec<_>>().join(" ");
+    let open: Vec<String> =
+        open.iter().map(|(transport, ports)| format!("{} {}", transport.name(), list(ports))).collect();
+    let fix = match left {
+        Some(left) => format!(
+            "`sysctl -w net.ipv4.ip_local_port_range=\"{} {}\"` keeps them apart (in /etc/sysctl.d for good)",
+            left.first, left.last
+        ),
+        None => "narrow the range by `overrides` in the target, as hardly a port would be left beside it"
+            .to_owned(),
+    };
+    Some(format!(
+        "sockets that this box opens itself get ports of {} (net.ipv4.ip_local_port_range), and of these {} are open: \
+         others reach such a socket without being asked; {fix}",
+        list(own),
+        open.join(", "),
+    ))
+}

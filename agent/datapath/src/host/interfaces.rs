@@ -1,0 +1,58 @@
+//! The interfaces and addresses of this thread's network namespace, as the kernel tells them.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
+use anyhow::{Context as _, Result};
+use nix::ifaddrs::getifaddrs;
+use nix::net::if_::{if_indextoname, if_nameindex};
+use nix::sys::socket::SockaddrStorage;
+use rtnetlink::packet_core::NLM_F_DUMP;
+use rtnetlink::packet_route::RouteNetlinkMessage;
+use rtnetlink::packet_route::link::{InfoPortKind, LinkAttribute, LinkInfo, LinkMessage};
+use rtnetlink::sys::protocols::NETLINK_ROUTE;
+
+use crate::netlink::ask;
+
+/// The members of bonds: the number of the bond, and that of the member.
+pub fn members() -> Result<Vec<(u32, u32)>> {
+    let request = RouteNetlinkMessage::GetLink(LinkMessage::default());
+    let links = ask(NETLINK_ROUTE, request, NLM_F_DUMP).context("listing the network interfaces")?;
+    let member = |answer: RouteNetlinkMessage| {
+        let RouteNetlinkMessage::NewLink(link) = answer else { return None };
+        let is_member = link.attributes.iter().any(|attribute| {
+            let LinkAttribute::LinkInfo(infos) = attribute else { return false };
+            infos.iter().any(|info| matches!(info, LinkInfo::PortKind(InfoPortKind::Bond)))
+        });
+        let bond = link.attributes.iter().find_map(|attribute| match attribute {
+            LinkAttribute::Controller(bond) => Some(*bond),
+            _ => None,
+        });
+        Some((bond.filter(|_| is_member)?, link.header.index))
+    };
+    Ok(links.into_iter().filter_map(member).collect())
+}
+
+/// The addresses of this network namespace.
+pub fn addresses() -> Result<Vec<IpAddr>> {
+    let all = getifaddrs().context("listing the addresses")?;
+    let address = |address: SockaddrStorage| match (address.as_sockaddr_in(), address.as_sockaddr_in6()) {
+        (Some(v4), _) => Some(IpAddr::V4(v4.ip())),
+        (_, Some(v6)) => Some(IpAddr::V6(v6.ip())),
+        (None, None) => None,
+    };
+    // In an order of their own: the kernel's says nothing.
+    Ok(all.filter_map(|interface| address(interface.address?)).collect::<BTreeSet<_>>().into_iter().collect())
+}
+
+/// The name of an interface; `None` where there is none of that number.
+pub fn name(number: u32) -> Option<String> {
+    if_indextoname(number).ok()?.into_string().ok()
+}
+
+/// Names and numbers.
+pub fn all() -> Result<Vec<(String, u32)>> {
+    let interfaces = if_nameindex().context("listing the network interfaces")?;
+    let known = interfaces.iter();
+    Ok(known.map(|interface| (interface.name().to_string_lossy().into_owned(), interface.index())).collect())
+}

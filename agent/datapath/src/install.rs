@@ -1,0 +1,286 @@
+//! Generations: filled into a slot that nobody judges by, then made live by one word.
+
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use aya::Ebpf;
+use aya::maps::{Array, MapData};
+use lyncwall_common::abi::{
+    AllowTable, Features, Generation, Live, MAX_POLICIES, NO_COUNTER, NO_POLICY, PolicyTable, PortTransport,
+    SLOTS, TargetTable, VlanTable, ZONES, map, policy_index, vlans_index,
+};
+
+use super::control::Control;
+use super::load::take;
+use super::sources::SourceSets;
+use super::sys;
+use lyncwall_policy::compile::Compiled;
+
+/// The generation that judges.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LiveGeneration {
+    /// Where it lies.
+    pub slot: u32,
+    /// Its number; 0 where none was ever installed, which drops whatever management does not pass.
+    pub number: u64,
+    /// True where nothing is dropped.
+    pub audit: bool,
+    /// Jiffies after which the program itself goes back to the generation before; 0 for never.
+    pub deadline: u64,
+}
+
+/// How long a generation is to hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Hold {
+    /// Until the next one.
+    ForGood,
+    /// Until this deadline in jiffies, after which the one that judges now judges again.
+    Until(u64),
+    /// As the one that it replaces: with its deadline, and with the same one to go back to.
+    Alike,
+}
+
+/// The generation-scoped maps.
+pub(super) struct Generations {
+    generations: Array<MapData, Generation>,
+    targets: Array<MapData, TargetTable>,
+    vlans: Array<MapData, VlanTable>,
+    policies: Array<MapData, PolicyTable>,
+    allow: Array<MapData, AllowTable>,
+    sources: SourceSets,
+    slots: [Slot; SLOTS as usize],
+}
+
+/// What is known of a slot.
+struct Slot {
+    /// True where no packet can still be judged by it, once it is not live.
+    quiet: bool,
+}
+
+impl Generations {
+    /// Takes the maps, and reads what the slots hold: what the kernel has is the truth, whoever wrote it.
+    ///
+    /// Where another agent left them (`adopted`), nobody knows how long ago it switched.
+    pub(super) fn take(ebpf: &mut Ebpf, adopted: bool) -> Result<Self> {
+        Ok(Self {
+            generations: take(ebpf, map::GENERATIONS)?,
+            targets: take(ebpf, map::TARGETS)?,
+            vlans: take(ebpf, map::VLANS)?,
+            policies: take(ebpf, map::POLICIES)?,
+            allow: take(ebpf, map::ALLOW)?,
+            sources: SourceSets::take(ebpf)?,
+            slots: std::array::from_fn(|_| Slot { quiet: !adopted }),
+        })
+    }
+
+    /// What judges at `now`, in jiffies.
+    pub(super) fn live(&self, control: &Control, now: u64) -> Result<LiveGeneration> {
+        let live = control.live();
+        let (slot, features) = live.judging(|| now);
+        Ok(LiveGeneration {
+            slot,
+            number: self.generation(slot)?.number,
+            audit: features.has(Features::AUDIT),
+            deadline: live.deadline(),
+        })
+    }
+
+    /// The number that the next generation gets.
+    pub(super) fn next_number(&self) -> Result<u64> {
+        let mut number = 0;
+        for slot in 0..SLOTS {
+            number = number.max(self.generation(slot)?.number + 1);
+        }
+        Ok(number)
+    }
+
+    /// Fills a free slot and makes it live. `after_write` is told each map after each write, and may stop the
+    /// installation there.
+    pub(super) fn install(
+        &mut self,
+        control: &Control,
+        compiled: &Compiled,
+        hold: Hold,
+        after_write: &mut dyn FnMut(&'static str) -> Result<()>,
+    ) -> Result<u64> {
+        check(compiled)?;
+        let slot = self.free_slot(control)?;
+        let number = self.next_number()?;
+        self.fill(slot, number, compiled, after_write)
+            .with_context(|| format!("installing generation {number}; the one before goes on judging"))?;
+        let live = control.live();
+        let features = compiled.features;
+        let word = match hold {
+            Hold::ForGood => Live::new(slot, features),
+            Hold::Until(deadline) => {
+                let (before, before_features) = live.judging(|| 0);
+                Live::with_fallback(slot, features, before, before_features, deadline)
+            }
+            // Without a deadline there is nothing to go back to.
+            Hold::Alike if live.deadline() == 0 => Live::new(slot, features),
+            Hold::Alike => {
+                let (before, before_features) = live.judging(|| u64::MAX);
+                Live::with_fallback(slot, features, before, before_features, live.deadline())
+            }
+        };
+        self.store(control, word);
+        Ok(number)
+    }
+
+    /// Takes the deadline away, so that the generation that waits for it holds for good.
+    pub(super) fn confirm(&mut self, control: &Control) {
+        let (slot, features) = control.live().judging(|| 0);
+        self.store(control, Live::new(slot, features));
+    }
+
+    /// Makes the generation before hold for good, as if the deadline had passed. Nothing where there is no deadline.
+    pub(super) fn go_back(&mut self, control: &Control) {
+        let (slot, features) = control.live().judging(|| u64::MAX);
+        self.store(control, Live::new(slot, features));
+    }
+
+    /// Stores the live word. Packets on their way may still read the slots that go out of use.
+    fn store(&mut self, control: &Control, word: Live) {
+        let live = control.live();
+        for slot in [live.slot(), live.fallback()] {
+            if let Some(slot) = self.slots.get_mut(slot as usize) {
+                slot.quiet = false;
+            }
+        }
+        control.set_live(word);
+    }
+
+    /// Waits until no packet is judged by a slot that is not live.
+    pub(super) fn retire(&mut self, control: &Control) {
+        let live = control.live();
+        let used = |slot: usize| slot == live.slot() as usize || slot == live.fallback() as usize;
+        if (0..self.slots.len()).all(|slot| used(slot) || self.slots[slot].quiet) {
+            return;
+        }
+        if let Err(error) = sys::wait_for_running_programs() {
+            // The kernel has no such barrier where CPUs run without a tick (nohz_full). A program runs for
+            // microseconds, so a second is a long time.
+            tracing::debug!(%error, "no membarrier: waiting a second for running programs");
+            thread::sleep(Duration::from_secs(1));
+        }
+        for (number, slot) in self.slots.iter_mut().enumerate() {
+            slot.quiet = !used(number);
+        }
+    }
+
+    /// A slot that nobody judges by, now or after a deadline.
+    fn free_slot(&mut self, control: &Control) -> Result<u32> {
+        let live = control.live();
+        let free = |slot: &u32| *slot != live.slot() && *slot != live.fallback();
+        if !(0..SLOTS).filter(free).any(|slot| self.slots[slot as usize].quiet) {
+            self.retire(control);
+        }
+        (0..SLOTS).filter(free).find(|slot| self.slots[*slot as usize].quiet).context("no slot is free")
+    }
+
+    fn fill(
+        &mut self,
+        slot: u32,
+        number: u64,
+        compiled: &Compiled,
+        after_write: &mut dyn FnMut(&'static str) -> Result<()>,
+    ) -> Result<()> {
+        if let Some(targets) = &compiled.targets {
+            self.targets.set(slot, targets.as_ref(), 0).with_context(|| writing(map::TARGETS, slot))?;
+            after_write(map::TARGETS)?;
+        }
+        for (number, table) in (0..).zip(&compiled.vlans) {
+            let index = vlans_index(slot, number);
+            self.vlans.set(index, table.as_ref(), 0).with_context(|| writing(map::VLANS, slot))?;
+            after_write(map::VLANS)?;
+        }
+        // Policies of an earlier generation that this one has no number for stay: nothing leads to them.
+        for (policy, tables) in (0..).zip(&compiled.policies) {
+            for (transport, table) in PortTransport::ALL.into_iter().zip(tables) {
+                let index = policy_index(slot, policy, transport);
+                self.policies.set(index, table.as_ref(), 0).with_context(|| writing(map::POLICIES, slot))?;
+                after_write(map::POLICIES)?;
+            }
+        }
+        if let Some(allow) = &compiled.allow {
+            self.allow.set(slot, allow.as_ref(), 0).with_context(|| writing(map::ALLOW, slot))?;
+            after_write(map::ALLOW)?;
+        }
+        let mut used = Vec::new();
+        for other in (0..SLOTS).filter(|other| *other != slot) {
+            used.push(self.generation(other)?.sources);
+        }
+        let sources = self.sources.provide(&used, &compiled.sources, after_write)?;
+        let generation = Generation { number, sources, ..compiled.generation };
+        self.generations.set(slot, generation, 0).with_context(|| writing(map::GENERATIONS, slot))?;
+        after_write(map::GENERATIONS)
+    }
+
+    fn generation(&self, slot: u32) -> Result<Generation> {
+        self.generations
+            .get(&slot, 0)
+            .with_context(|| format!("reading slot {slot} of the map {}", map::GENERATIONS))
+    }
+}
+
+fn writing(map: &'static str, slot: u32) -> String {
+    format!("writing slot {slot} of the map {map}")
+}
+
+/// What the program relies on. A policy's number comes from the targets only, so this is also why nothing stale can
+/// be reached in a slot that was used before.
+fn check(compiled: &Compiled) -> Result<()> {
+    let features = compiled.features;
+    let policies = compiled.policies.len();
+    ensure!(policies <= MAX_POLICIES as usize, "{policies} policies, and {MAX_POLICIES} fit");
+    ensure!(
+        features.has(Features::TARGETS) == compiled.targets.is_some(),
+        "the feature bit and the table of targets do not fit together"
+    );
+    ensure!(
+        features.has(Features::ALLOW) == compiled.allow.is_some(),
+        "the feature bit and the table of allow rules do not fit together"
+    );
+    if let Some(allow) = &compiled.allow {
+        let rules = allow.classes.iter().fold(0, |all, class| all | class);
+        let uncounted =
+            (0..64).zip(&allow.counters).any(|(n, counter)| rules >> n & 1 != 0 && *counter == NO_COUNTER);
+        ensure!(!uncounted, "an allow rule has no counter, which the program takes for no rule");
+    }
+    let grouped =
+        compiled.policies.iter().flatten().flat_map(|table| &table.classes).any(|class| class.groups != 0);
+    ensure!(
+        features.has(Features::GROUPS) == grouped,
+        "the feature bit and the groups of the open ports do not fit together"
+    );
+    ensure!(
+        features.has(Features::MODES) == (compiled.generation.audit != 0),
+        "the feature bit and the modes of the policies do not fit together"
+    );
+    let interfaces = compiled.generation.interfaces;
+    ensure!(
+        interfaces.iter().all(|interface| usize::from(interface.vlans) <= compiled.vlans.len())
+            && interfaces.iter().all(|interface| usize::from(interface.zone) < ZONES),
+        "an interface is in a zone, or has a table of VLANs, that there is not"
+    );
+    ensure!(
+        features.has(Features::ZONES)
+            || interfaces.iter().all(|interface| interface.zone == 0 && interface.vlans == 0),
+        "the feature bit and the zones of the interfaces do not fit together"
+    );
+    let known = |policy: u32| policy == NO_POLICY || (policy as usize) < policies;
+    match &compiled.targets {
+        None => ensure!(policies > 0, "policy 0 holds for every destination, and there is none"),
+        Some(targets) => ensure!(
+            targets
+                .entries
+                .iter()
+                .flat_map(|entry| entry.zones)
+                .chain(targets.zones.iter().flat_map(|zone| [zone.others, zone.groups]))
+                .all(|code| known(code.target().policy)),
+            "a target has a policy beyond the {policies} that there are"
+        ),
+    }
+    Ok(())
+}

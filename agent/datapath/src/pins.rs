@@ -1,0 +1,374 @@
+//! The pin directory: maps by their names, links in `links/` and `egress/`. What is there outlives the agent, so it is checked
+//! before it is adopted, and one agent at a time may have it.
+
+use std::collections::BTreeSet;
+use std::fs::{self, DirBuilder, File, TryLockError};
+use std::io::ErrorKind;
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result, anyhow, ensure};
+use aya::maps::{Array, Map, MapData, MapInfo};
+use aya_obj::Object;
+use aya_obj::maps::PinningType;
+use lyncwall_common::abi::{ABI_VERSION, map};
+
+use super::links::PinnedLinks;
+use super::state::StateMap;
+use super::{egress, xdp};
+use lyncwall_policy::problem::{Problem, Problems};
+
+/// Everything of ours in the pin directory but the links.
+pub(super) const MAPS: [&str; 22] = [
+    map::CONTROL,
+    map::MANAGEMENT_V4,
+    map::MANAGEMENT_V6,
+    map::BLOCKED_V4,
+    map::BLOCKED_V6,
+    map::GENERATIONS,
+    map::TARGETS,
+    map::VLANS,
+    map::POLICIES,
+    map::ALLOW,
+    map::SOURCES_V4,
+    map::SOURCES_V6,
+    map::FRAGMENTS,
+    map::FLOWS_V4,
+    map::FLOWS_V6,
+    map::OPENINGS,
+    map::FLOW_PORTS,
+    map::CPU,
+    map::RULE_HITS,
+    map::PORT_DROPS,
+    map::EVENTS,
+    map::STATE,
+];
+
+/// The directory of the links, inside the pin directory.
+pub(super) const LINKS: &str = "links";
+
+/// The directory of what is attached to what the box sends.
+const EGRESS: &str = "egress";
+
+const DETACH: &str = "run `lyncwall detach`, which opens the box, and start again";
+
+/// The pin directory, locked until this is dropped.
+pub(super) struct PinDir {
+    path: PathBuf,
+    /// The open directory: its lock is ours.
+    _lock: File,
+    /// What is taken away again on drop: set while the first start is not through.
+    undo: Option<Undo>,
+}
+
+/// What was there before this start.
+struct Undo {
+    maps: BTreeSet<&'static str>,
+    /// Directories that this start made, inner first.
+    made: Vec<PathBuf>,
+}
+
+impl PinDir {
+    /// Makes the directory if it is not there, and locks it. Until [`PinDir::keep`] is called, whatever is pinned
+    /// from here on is taken away on drop.
+    ///
+    /// # Errors
+    /// A [`Problem`] where another agent has it.
+    pub(super) fn open(path: &Path) -> Result<Self> {
+        let made = if make(path)? { vec![path.to_owned()] } else { Vec::new() };
+        private(path)?;
+        let lock = lock(path)?.with_context(|| format!("{} was removed meanwhile", path.display()))?;
+        let mut pins = Self { path: path.to_owned(), _lock: lock, undo: None };
+        let maps = pins.maps()?.into_iter().collect();
+        let undo = pins.undo.insert(Undo { maps, made });
+        for directory in [LINKS, EGRESS].map(|name| path.join(name)) {
+            if make(&directory)? {
+                undo.made.insert(0, directory.clone());
+            }
+            private(&directory)?;
+        }
+        Ok(pins)
+    }
+
+    /// Locks the directory if it is there.
+    ///
+    /// # Errors
+    /// A [`Problem`] where another agent has it.
+    pub(super) fn open_existing(path: &Path) -> Result<Option<Self>> {
+        if exists(path)? {
+            private(path)?;
+        }
+        Ok(lock(path)?.map(|lock| Self { path: path.to_owned(), _lock: lock, undo: None }))
+    }
+
+    /// The start is through: everything stays.
+    pub(super) fn keep(&mut self) {
+        self.undo = None;
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub(super) fn links_dir(&self) -> PathBuf {
+        self.path.join(LINKS)
+    }
+
+    pub(super) fn egress_dir(&self) -> PathBuf {
+        self.path.join(EGRESS)
+    }
+
+    /// Our maps that are pinned.
+    pub(super) fn maps(&self) -> Result<Vec<&'static str>> {
+        let mut pinned = Vec::new();
+        for name in MAPS {
+            if exists(&self.path.join(name))? {
+                pinned.push(name);
+            }
+        }
+        Ok(pinned)
+    }
+
+    /// Makes the directory fit for `object`: true where another agent's maps are to be adopted.
+    ///
+    /// # Errors
+    /// [`Problems`] where they are of another version.
+    pub(super) fn prepare(&mut self, object: &Object) -> Result<bool> {
+        ensure!(
+            object
+                .maps
+                .iter()
+                .all(|(name, map)| map.pinning() == PinningType::None || MAPS.contains(&name.as_str())),
+            "the BPF object pins a map that the agent does not know"
+        );
+        let pinned = self.maps()?;
+        if pinned.is_empty() {
+            return Ok(false);
+        }
+        let mut problems = Problems::default();
+        for name in &pinned {
+            let definition =
+                object.maps.get(*name).with_context(|| format!("the BPF object has no map {name}"))?;
+            self.compare(name, definition, &mut problems)?;
+        }
+        let version = if problems.is_empty() { self.version(&pinned)? } else { None };
+        match version {
+            Some(version) if version != ABI_VERSION => problems.push(Problem::new(
+                format!(
+                    "the maps in {} are of version {version} (in the map {}), and this lyncwall has version \
+                     {ABI_VERSION}",
+                    self.path.display(),
+                    map::STATE
+                ),
+                DETACH,
+            )),
+            None if problems.is_empty() && PinnedLinks::read(&self.links_dir())?.is_empty() => {
+                // An agent was killed before its first start was through. Nothing is enforced by these maps.
+                tracing::warn!(directory = %self.path.display(), "removing maps of a start that was cut short");
+                for name in pinned {
+                    remove_file(&self.path.join(name))?;
+                }
+                return Ok(false);
+            }
+            None if problems.is_empty() => problems.push(Problem::new(
+                format!("the map {} in {} has no version", map::STATE, self.path.display()),
+                DETACH,
+            )),
+            Some(_) | None => {}
+        }
+        problems.or(true).map_err(Into::into)
+    }
+
+    /// aya takes a pinned map of the same name whatever it is.
+    fn compare(&self, name: &str, definition: &aya_obj::Map, problems: &mut Problems) -> Result<()> {
+        let path = self.path.join(name);
+        let info =
+            MapInfo::from_pin(&path).with_context(|| format!("reading the pinned map {}", path.display()))?;
+        let kind = info.map_type().with_context(|| format!("the type of {}", path.display()))?;
+        // The configuration says how large these are made.
+        let sized = [map::FLOWS_V4, map::FLOWS_V6].contains(&name);
+        let entries = if sized { info.max_entries() } else { definition.max_entries() };
+        let pairs = [
+            ("type", kind as u32, definition.map_type()),
+            ("key size", info.key_size(), definition.key_size()),
+            ("value size", info.value_size(), definition.value_size()),
+            ("maximum of entries", info.max_entries(), entries),
+            ("flags", info.map_flags(), definition.map_flags()),
+        ];
+        for (what, pinned, ours) in pairs {
+            if pinned != ours {
+                problems.push(Problem::new(
+                    format!(
+                        "the map {name} in {} has the {what} {pinned}, and this lyncwall needs {ours}",
+                        self.path.display()
+                    ),
+                    DETACH,
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    fn version(&self, pinned: &[&str]) -> Result<Option<u32>> {
+        if !pinned.contains(&map::STATE) {
+            return Ok(None);
+        }
+        let map = MapData::from_pin(self.path.join(map::STATE))
+            .with_context(|| format!("opening the pinned map {}", map::STATE))?;
+        let map = Array::try_from(Map::Array(map)).with_context(|| format!("the map {}", map::STATE))?;
+        StateMap::new(map)?.version()
+    }
+
+    /// Memory that the maps take, in bytes, as the kernel counts it.
+    pub(super) fn memory(&self) -> Result<u64> {
+        let mut total = 0;
+        for name in self.maps()? {
+            let path = self.path.join(name);
+            let map =
+                MapData::from_pin(&path).with_context(|| format!("opening the map {}", path.display()))?;
+            total += super::memlock(map.fd()).with_context(|| format!("the size of {}", path.display()))?;
+        }
+        Ok(total)
+    }
+
+    /// Takes everything of ours away: links first, so that no packet is judged by half of it.
+    pub(super) fn remove(self) -> Result<Detached> {
+        let mut detached = Detached::default();
+        let interfaces = xdp::all()?;
+        for link in PinnedLinks::read(&self.links_dir())?.into_iter() {
+            detached.interfaces.push(link.interface(&interfaces));
+            link.unpin()?;
+        }
+        egress::detach_except(&self.egress_dir(), &[])?;
+        for name in self.maps()? {
+            remove_file(&self.path.join(name))?;
+            detached.maps.push(name.to_owned());
+        }
+        remove_directory(&self.links_dir())?;
+        remove_directory(&self.egress_dir())?;
+        if !remove_directory(&self.path)? {
+            let entries =
+                fs::read_dir(&self.path).with_context(|| format!("listing {}", self.path.display()))?;
+            for entry in entries {
+                let entry = entry.with_context(|| format!("listing {}", self.path.display()))?;
+                detached.left.push(entry.file_name().to_string_lossy().into_owned());
+            }
+        }
+        Ok(detached)
+    }
+}
+
+impl Drop for PinDir {
+    fn drop(&mut self) {
+        let Some(undo) = self.undo.take() else { return };
+        let undone = || -> Result<()> {
+            for name in self.maps()?.into_iter().filter(|name| !undo.maps.contains(name)) {
+                remove_file(&self.path.join(name))?;
+            }
+            for directory in &undo.made {
+                remove_directory(directory)?;
+            }
+            Ok(())
+        };
+        if let Err(error) = undone() {
+            tracing::warn!("cleaning up after a failed start: {error:#}");
+        }
+    }
+}
+
+/// What was taken away.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Detached {
+    /// Interfaces that are open now.
+    pub interfaces: Vec<String>,
+    /// Maps that are gone.
+    pub maps: Vec<String>,
+    /// What lies in the pin directory and is not ours.
+    pub left: Vec<String>,
+}
+
+impl Detached {
+    /// True where there was nothing to take away.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.interfaces.is_empty() && self.maps.is_empty()
+    }
+}
+
+/// Locks a directory; `None` where there is none. A lock on a directory that somebody removed meanwhile is no lock.
+fn lock(path: &Path) -> Result<Option<File>> {
+    loop {
+        let file = match File::open(path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error).with_context(|| format!("opening {}", path.display())),
+        };
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                let problem = Problem::new(
+                    format!("another lyncwall agent uses {}", path.display()),
+                    "stop it, or name another directory with `--pin-dir`",
+                );
+                return Err(Problems::from(problem).into());
+            }
+            Err(TryLockError::Error(error)) => {
+                return Err(error).with_context(|| format!("locking {}", path.display()));
+            }
+        }
+        let locked = file.metadata().with_context(|| format!("asking for {}", path.display()))?;
+        match fs::metadata(path) {
+            Ok(named) if (named.dev(), named.ino()) == (locked.dev(), locked.ino()) => return Ok(Some(file)),
+            Ok(_) => {}
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            Err(error) => return Err(error).with_context(|| format!("asking for {}", path.display())),
+        }
+    }
+}
+
+/// True where the directory was not there before.
+fn make(path: &Path) -> Result<bool> {
+    if exists(path)? {
+        return Ok(false);
+    }
+    match DirBuilder::new().mode(0o700).recursive(true).create(path) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == ErrorKind::PermissionDenied => Err(anyhow!(error)).with_context(|| {
+            format!("making {} (a BPF file system takes no name with a dot)", path.display())
+        }),
+        Err(error) => Err(error).with_context(|| format!("making {}", path.display())),
+    }
+}
+
+/// Refuses a directory that somebody else could put pins into or take them from: a BPF file system is open to everybody
+/// where it was mounted without a mode.
+fn private(path: &Path) -> Result<()> {
+    let there = fs::symlink_metadata(path).with_context(|| format!("asking for {}", path.display()))?;
+    let owner = nix::unistd::geteuid().as_raw();
+    if there.is_dir() && there.uid() == owner && there.mode() & 0o022 == 0 {
+        return Ok(());
+    }
+    let problem = Problem::new(
+        format!("{} is not a directory that only user {owner} can write to", path.display()),
+        "remove it (what is pinned there may be somebody else's), or name another directory with `--pin-dir`",
+    );
+    Err(Problems::from(problem).into())
+}
+
+fn exists(path: &Path) -> Result<bool> {
+    path.try_exists().with_context(|| format!("looking for {}", path.display()))
+}
+
+fn remove_file(path: &Path) -> Result<()> {
+    fs::remove_file(path).with_context(|| format!("removing {}", path.display()))
+}
+
+/// False where it is not empty.
+fn remove_directory(path: &Path) -> Result<bool> {
+    match fs::remove_dir(path) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(true),
+        Err(error) if error.kind() == ErrorKind::DirectoryNotEmpty => Ok(false),
+        Err(error) => Err(error).with_context(|| format!("removing {}", path.display())),
+    }
+}

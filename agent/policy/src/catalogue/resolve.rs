@@ -1,0 +1,410 @@
+//! From the rows of some roles to rules that do not overlap.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+
+use super::{Ports, Ruling};
+
+/// How the printed tables are read.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Reading {
+    /// Directions and sources are honoured.
+    #[default]
+    Strict,
+    /// Every printed row opens its ports inbound, from anywhere.
+    Literal,
+}
+
+impl Reading {
+    /// As the configuration writes it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Strict => "strict",
+            Self::Literal => "literal",
+        }
+    }
+}
+
+/// The transport of a rule.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Transport {
+    /// TCP.
+    Tcp,
+    /// UDP.
+    Udp,
+}
+
+impl Transport {
+    /// As the catalogue writes it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Tcp => "tcp",
+            Self::Udp => "udp",
+        }
+    }
+}
+
+/// What a set of roles opens, calls and keeps closed. Each list is sorted by transport (TCP first) and port,
+/// and no two rules of one list share a (transport, port).
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Resolved {
+    /// The roles as they were asked for.
+    pub roles: Vec<String>,
+    /// The reading.
+    pub reading: Reading,
+    /// What opens.
+    pub inbound: Vec<Rule>,
+    /// What the box calls; the ports are its peers'.
+    pub outbound: Vec<Rule>,
+    /// What the reading knows but does not open. A port may stand in `inbound` as well, opened by another row.
+    pub closed: Vec<Closed>,
+}
+
+/// Ports that the same rows speak of.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Rule {
+    /// TCP or UDP.
+    pub transport: Transport,
+    /// The lowest port, in host byte order.
+    pub first: u16,
+    /// The highest port, included.
+    pub last: u16,
+    /// The named sources, sorted by name; empty for anybody.
+    pub sources: Vec<String>,
+    /// Those of the sources that nothing is bound to, so that it is open to anybody. Empty where nobody said what is
+    /// bound.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub unbound: Vec<String>,
+    /// The ids of all rows that speak of these ports, in catalogue order.
+    pub rows: Vec<String>,
+}
+
+impl Rule {
+    /// The groups that it is open to; none where it is open to anybody.
+    pub fn scope(&self) -> &[String] {
+        if self.unbound.is_empty() { &self.sources } else { &[] }
+    }
+}
+
+/// Ports that stay closed, and why.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Closed {
+    /// TCP or UDP.
+    pub transport: Transport,
+    /// The lowest port, in host byte order.
+    pub first: u16,
+    /// The highest port, included.
+    pub last: u16,
+    /// The named sources that it would open to, sorted by name; empty for anybody.
+    pub sources: Vec<String>,
+    /// The ids of all rows that speak of these ports, in catalogue order.
+    pub rows: Vec<String>,
+    /// For people: why it is closed.
+    pub why: String,
+}
+
+/// One range of one row, as a role has it in one reading.
+#[derive(Debug, Clone)]
+pub(super) struct Entry {
+    pub(super) transport: Transport,
+    pub(super) ports: Ports,
+    /// The row's index in the catalogue.
+    pub(super) row: usize,
+    pub(super) terms: Terms,
+}
+
+impl Entry {
+    /// The same without its source groups.
+    pub(super) fn open_to_all(self) -> Self {
+        Self { terms: Terms { groups: Vec::new(), ..self.terms }, ..self }
+    }
+}
+
+/// What a configuration adds to the roles of a target.
+#[derive(Debug, Clone, Default)]
+pub struct Choices {
+    /// The groups that sources are bound to; `None` where nobody said, and then no group counts as unbound.
+    pub bound: Option<BTreeSet<String>>,
+    /// Ports in the place of a row's, by its id.
+    pub overrides: BTreeMap<String, Vec<Ports>>,
+    /// The ids of the optional rows that are switched on.
+    pub optional: BTreeSet<String>,
+}
+
+impl Choices {
+    /// An entry of a row as these choices have it: one for each range of its ports.
+    pub(super) fn applied(&self, entry: &Entry, row: &str) -> Vec<Entry> {
+        let id = [row, entry.terms.id.as_str()].into_iter().find_map(|id| self.overrides.get(id));
+        let ports = id.map_or(std::slice::from_ref(&entry.ports), Vec::as_slice);
+        let terms = self.terms(&entry.terms);
+        ports.iter().map(|&ports| Entry { ports, terms: terms.clone(), ..entry.clone() }).collect()
+    }
+
+    fn terms(&self, terms: &Terms) -> Terms {
+        let enabled = self.optional.contains(&terms.id);
+        let waits = match terms.ruling {
+            Ruling::NeedsGroup => true,
+            Ruling::Optional => enabled && !terms.groups.is_empty(),
+            Ruling::Inbound | Ruling::Outbound => false,
+        };
+        if !waits {
+            let ruling =
+                if enabled && terms.ruling == Ruling::Optional { Ruling::Inbound } else { terms.ruling };
+            return Terms { ruling, ..terms.clone() };
+        }
+        // What is only for a group opens to those that are bound, and to nobody else.
+        let is_bound = |group: &&String| self.bound.as_ref().is_some_and(|bound| bound.contains(*group));
+        let bound: Vec<String> = terms.groups.iter().filter(is_bound).cloned().collect();
+        if bound.is_empty() {
+            return Terms { ruling: Ruling::NeedsGroup, ..terms.clone() };
+        }
+        Terms { ruling: Ruling::Inbound, groups: bound, ..terms.clone() }
+    }
+
+    /// True for an option that is switched on and waits for its group.
+    pub(super) fn waits(&self, entry: &Entry) -> bool {
+        entry.terms.ruling == Ruling::Optional && self.terms(&entry.terms).ruling == Ruling::NeedsGroup
+    }
+
+    /// Those of the groups that nothing is bound to.
+    fn unbound(&self, groups: &[String]) -> Vec<String> {
+        let Some(bound) = &self.bound else { return Vec::new() };
+        groups.iter().filter(|group| !bound.contains(*group)).cloned().collect()
+    }
+}
+
+impl Terms {
+    /// For people: why it is closed.
+    fn why_closed(&self) -> String {
+        let named = self.groups.iter().map(|group| format!("`{group}`")).collect::<Vec<_>>().join(" and ");
+        let noun = if self.groups.len() == 1 { "group" } else { "groups" };
+        let (id, why) = (&self.id, &self.why);
+        match self.ruling {
+            Ruling::Inbound | Ruling::Outbound => String::new(),
+            Ruling::NeedsGroup => format!("only for the {noun} {named}, closed while unbound: {why}"),
+            Ruling::Optional if self.groups.is_empty() => format!("optional (`{id}`) and off: {why}"),
+            Ruling::Optional => format!("optional (`{id}`) and off, only for the {noun} {named}: {why}"),
+        }
+    }
+}
+
+/// What is done with an entry. The default opens it, from anywhere.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Terms {
+    /// What it is switched on and overridden by; its row's id will do for the latter too.
+    pub(super) id: String,
+    pub(super) ruling: Ruling,
+    /// Empty for anybody.
+    pub(super) groups: Vec<String>,
+    /// Why it is not simply open; empty where it is.
+    pub(super) why: String,
+    /// The role whose presence removes the entry.
+    pub(super) unless: Option<String>,
+}
+
+pub(super) fn resolve<'a>(
+    entries: impl Iterator<Item = &'a Entry>,
+    roles: &[&str],
+    reading: Reading,
+    choices: &Choices,
+    id: impl Fn(usize) -> String,
+) -> Resolved {
+    let (mut inbound, mut outbound, mut closed) = (Vec::new(), Vec::new(), Vec::new());
+    let entries: Vec<&Entry> = entries.collect();
+    // Where a row opens a port here and is called elsewhere, as on a reverse proxy, it is the port here that is overridden.
+    let listens: BTreeSet<usize> = entries
+        .iter()
+        .filter(|entry| entry.terms.ruling != Ruling::Outbound)
+        .map(|entry| entry.row)
+        .collect();
+    let calls_too = |entry: &Entry| entry.terms.ruling == Ruling::Outbound && listens.contains(&entry.row);
+    let entries: Vec<Entry> = entries
+        .into_iter()
+        .flat_map(|entry| match calls_too(entry) {
+            true => vec![entry.clone()],
+            false => choices.applied(entry, &id(entry.row)),
+        })
+        .collect();
+    for entry in &entries {
+        match entry.terms.ruling {
+            Ruling::Inbound => inbound.push(entry),
+            Ruling::Outbound => outbound.push(entry),
+            Ruling::NeedsGroup | Ruling::Optional => closed.push(entry),
+        }
+    }
+    let ids = |rows: BTreeSet<usize>| rows.into_iter().map(&id).collect();
+    let rule = |(Span { transport, first, last }, cover): (Span, Cover<'_>)| Rule {
+        transport,
+        first,
+        last,
+        unbound: choices.unbound(&cover.sources()),
+        sources: cover.sources(),
+        rows: ids(cover.rows),
+    };
+    Resolved {
+        roles: roles.iter().map(ToString::to_string).collect(),
+        reading,
+        inbound: cut(&inbound).into_iter().map(rule).collect(),
+        outbound: cut(&outbound).into_iter().map(rule).collect(),
+        closed: cut(&closed)
+            .into_iter()
+            .map(|(Span { transport, first, last }, cover)| Closed {
+                transport,
+                first,
+                last,
+                sources: cover.sources(),
+                why: cover.whys.iter().cloned().collect::<Vec<_>>().join("; "),
+                rows: ids(cover.rows),
+            })
+            .collect(),
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Span {
+    transport: Transport,
+    first: u16,
+    last: u16,
+}
+
+/// What the entries over one stretch of ports say together.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+struct Cover<'a> {
+    rows: BTreeSet<usize>,
+    groups: BTreeSet<&'a str>,
+    anybody: bool,
+    whys: BTreeSet<String>,
+}
+
+impl<'a> Cover<'a> {
+    fn of(entries: impl Iterator<Item = &'a Entry>) -> Self {
+        let mut cover = Self::default();
+        for entry in entries {
+            cover.rows.insert(entry.row);
+            cover.groups.extend(entry.terms.groups.iter().map(String::as_str));
+            cover.anybody |= entry.terms.groups.is_empty();
+            let why = entry.terms.why_closed();
+            if !why.is_empty() {
+                cover.whys.insert(why);
+            }
+        }
+        if cover.anybody {
+            cover.groups.clear();
+        }
+        cover
+    }
+
+    fn sources(&self) -> Vec<String> {
+        self.groups.iter().map(ToString::to_string).collect()
+    }
+}
+
+/// Cuts overlapping entries at their ends, so that each stretch has one cover; neighbours that say the same
+/// are one stretch.
+fn cut<'a>(entries: &[&'a Entry]) -> Vec<(Span, Cover<'a>)> {
+    let mut by_transport: BTreeMap<Transport, Vec<&Entry>> = BTreeMap::new();
+    for entry in entries {
+        by_transport.entry(entry.transport).or_default().push(entry);
+    }
+    let mut pieces: Vec<(Span, Cover<'_>)> = Vec::new();
+    for (transport, entries) in by_transport {
+        // Every port at which what holds may change; one past 65535 fits a u32.
+        let edges: BTreeSet<u32> = entries
+            .iter()
+            .flat_map(|entry| [u32::from(entry.ports.first), u32::from(entry.ports.last) + 1])
+            .collect();
+        for (&from, &until) in edges.iter().zip(edges.iter().skip(1)) {
+            let holds =
+                |entry: &&&Entry| u32::from(entry.ports.first) <= from && from <= u32::from(entry.ports.last);
+            let cover = Cover::of(entries.iter().filter(holds).copied());
+            let (Ok(first), Ok(last)) = (u16::try_from(from), u16::try_from(until - 1)) else { continue };
+            if cover.rows.is_empty() {
+                continue;
+            }
+            match pieces.last_mut() {
+                Some((before, same))
+                    if *same == cover
+                        && before.transport == transport
+                        && u32::from(before.last) + 1 == from =>
+                {
+                    before.last = last;
+                }
+                _ => pieces.push((Span { transport, first, last }, cover)),
+            }
+        }
+    }
+    pieces
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn entries() -> impl Strategy<Value = Vec<Entry>> {
+        // A few low, middle and high ports, so that ends often meet and overlap.
+        let port = prop_oneof![1u16..12, 4999u16..5010, 65525u16..=65535];
+        let transport = prop_oneof![Just(Transport::Tcp), Just(Transport::Udp)];
+        let groups = proptest::sample::subsequence(vec!["edge", "servers"], 0..=2);
+        let entry = (transport, port.clone(), port, groups).prop_map(|(transport, a, b, groups)| {
+            let ports = Ports { first: a.min(b), last: a.max(b) };
+            let groups = groups.into_iter().map(str::to_owned).collect();
+            (transport, ports, Terms { groups, ..Terms::default() })
+        });
+        vec(entry, 0..12).prop_map(|entries| {
+            let numbered = entries.into_iter().enumerate();
+            numbered.map(|(row, (transport, ports, terms))| Entry { transport, ports, row, terms }).collect()
+        })
+    }
+
+    fn naive(entries: &[Entry], transport: Transport, port: u16) -> Option<(Vec<String>, Vec<String>)> {
+        let over = |entry: &&Entry| {
+            entry.transport == transport && (entry.ports.first..=entry.ports.last).contains(&port)
+        };
+        let holding: Vec<&Entry> = entries.iter().filter(over).collect();
+        let mut groups: Vec<String> = holding.iter().flat_map(|entry| entry.terms.groups.clone()).collect();
+        groups.sort();
+        groups.dedup();
+        if holding.iter().any(|entry| entry.terms.groups.is_empty()) {
+            groups.clear();
+        }
+        let rows: Vec<String> = holding.iter().map(|entry| entry.row.to_string()).collect();
+        (!rows.is_empty()).then_some((groups, rows))
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(16))]
+
+        #[test]
+        fn every_port_says_what_all_entries_over_it_say(entries in entries()) {
+            let rules = resolve(entries.iter(), &[], Reading::Strict, &Choices::default(), |row| row.to_string()).inbound;
+            for transport in [Transport::Tcp, Transport::Udp] {
+                for port in 0..=u16::MAX {
+                    let holding: Vec<_> = rules
+                        .iter()
+                        .filter(|rule| rule.transport == transport && (rule.first..=rule.last).contains(&port))
+                        .map(|rule| (rule.sources.clone(), rule.rows.clone()))
+                        .collect();
+                    prop_assert!(holding.len() <= 1, "{transport:?} {port} has {} rules", holding.len());
+                    prop_assert_eq!(holding.into_iter().next(), naive(&entries, transport, port));
+                }
+            }
+        }
+
+        #[test]
+        fn rules_are_sorted_and_as_few_as_can_be(entries in entries()) {
+            let rules = resolve(entries.iter(), &[], Reading::Strict, &Choices::default(), |row| row.to_string()).inbound;
+            for pair in rules.windows(2) {
+                let [a, b] = pair else { continue };
+                prop_assert!((a.transport, a.last) < (b.transport, b.first));
+                let meet = a.transport == b.transport && u32::from(a.last) + 1 == u32::from(b.first);
+                prop_assert!(!(meet && a.sources == b.sources && a.rows == b.rows), "{a:?} and {b:?} are one");
+            }
+        }
+    }
+}

@@ -1,0 +1,195 @@
+//! What becomes different for those who are here already when one policy takes the place of another: connections that
+//! stand, and sockets that wait for somebody.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
+use lyncwall_common::abi::PortTransport;
+use lyncwall_common::reason::Action;
+
+use crate::compile::{Compiled, CounterBook, Input, TargetInput, compile};
+use crate::config::{Address, AllowWhat, Mode};
+use crate::connection::{Leg, Listener, Moment, Standing};
+use crate::judge::judge;
+use crate::open::{OpenPorts, Ports, joined, without};
+use crate::problem::Problems;
+use crate::wide::is_wide;
+
+/// Two policies of one box, side by side.
+pub struct Comparison {
+    before: Compiled,
+    after: Compiled,
+    inputs: [Input; 2],
+    open: [OpenPorts; 2],
+    ways: Ways,
+}
+
+/// The ways into a box, one for each zone.
+#[derive(Debug, Clone, Default)]
+pub struct Ways {
+    /// By interfaces that are guarded already.
+    pub guarded: Vec<Leg>,
+    /// By interfaces that are guarded from the change on: until then nothing is dropped there.
+    pub open: Vec<Leg>,
+}
+
+impl Comparison {
+    /// `counters` are those that are in use now; by which of the `ways` a connection comes in is not known, so it is
+    /// looked at by each.
+    ///
+    /// # Errors
+    /// As [`compile()`].
+    pub fn new(before: Input, after: Input, counters: &CounterBook, ways: Ways) -> Result<Self, Problems> {
+        Ok(Self {
+            before: compile(&before, &mut counters.clone())?,
+            after: compile(&after, &mut counters.clone())?,
+            open: [OpenPorts::of(&before.targets), OpenPorts::of(&after.targets)],
+            ways,
+            inputs: [before, after],
+        })
+    }
+
+    /// What the policy afterwards is made from.
+    #[must_use]
+    pub fn after(&self) -> &Input {
+        &self.inputs[1]
+    }
+
+    /// The ways in that are looked at.
+    #[must_use]
+    pub fn legs(&self) -> Vec<Leg> {
+        [&self.ways.guarded[..], &self.ways.open].concat()
+    }
+
+    /// The connections among these whose packets get in now without a flow, and do not afterwards. Audit mode lets all in.
+    pub fn shut_out(&self, standing: impl IntoIterator<Item = Standing>) -> Vec<Standing> {
+        let closes = |standing: &Standing| {
+            let shuts = |leg: &Leg| !lets_in(&self.after, *leg, standing);
+            let by = |leg: &Leg| lets_in(&self.before, *leg, standing) && shuts(leg);
+            self.ways.guarded.iter().any(by) || self.ways.open.iter().any(shuts)
+        };
+        standing.into_iter().filter(closes).collect()
+    }
+
+    /// The listeners among these whose port closes, each with the target that it is reached as. In audit mode all are open.
+    #[must_use]
+    pub fn unreached<'a>(&self, listeners: &'a [Listener]) -> Vec<(&str, &'a Listener)> {
+        let [before, after] = &self.open;
+        let mut found = Vec::new();
+        for listener in listeners {
+            for target in reached_as(listener, &self.inputs[0]) {
+                let is_reached = |input: &Input, open: &OpenPorts| {
+                    audits(input, target) || open.contains(target, listener.transport, listener.port)
+                };
+                if is_reached(&self.inputs[0], before) && !is_reached(&self.inputs[1], after) {
+                    found.push((target, listener));
+                }
+            }
+        }
+        found
+    }
+
+    /// What lets a listener be reached as `target` in spite of its closed port: `management`, and the names of allow rules.
+    #[must_use]
+    pub fn still_reached(&self, target: &str, listener: &Listener) -> Vec<String> {
+        let input = &self.inputs[1];
+        let mut by = Vec::new();
+        // Management is for the box itself, and a listener is one of its sockets.
+        if let Some(management) = &input.management {
+            let ports = match listener.transport {
+                PortTransport::Tcp => &management.tcp,
+                PortTransport::Udp => &management.udp,
+            };
+            if ports.iter().any(|ports| ports.contains(listener.port)) {
+                by.push("management".to_owned());
+            }
+        }
+        for rule in &input.allow {
+            let here = rule.target.as_deref().is_none_or(|name| name == target);
+            if let AllowWhat::Ports { transport, ports } = &rule.what
+                && here
+                && transport.covers(listener.transport)
+                && ports.iter().any(|ports| ports.contains(listener.port))
+            {
+                by.push(format!("allow rule {}", rule.name));
+            }
+        }
+        by
+    }
+
+    /// Ports of this box that open and that none of these listeners waits at, by target. Wide ranges are not among them.
+    #[must_use]
+    pub fn unheard(&self, listeners: &[Listener]) -> Vec<(String, PortTransport, Ports)> {
+        let [before, after] = &self.open;
+        let input = &self.inputs[1];
+        let mut found = Vec::new();
+        for target in input.targets.iter().filter(|target| is_here(target, &input.local)) {
+            for transport in PortTransport::ALL {
+                let (was, is) = (before.get(&target.name, transport), after.get(&target.name, transport));
+                let opened = without(is, was).into_iter().filter(|ports| !is_wide(*ports));
+                let at = listeners.iter().filter(|listener| {
+                    listener.transport == transport && reached_as(listener, input).contains(&*target.name)
+                });
+                let heard = joined(at.map(|at| Ports { first: at.port, last: at.port }).collect());
+                let silent = without(&opened.collect::<Vec<_>>(), &heard);
+                found.extend(silent.into_iter().map(|ports| (target.name.clone(), transport, ports)));
+            }
+        }
+        found
+    }
+}
+
+/// True where nothing that goes to this target is dropped.
+fn audits(input: &Input, target: &str) -> bool {
+    let at = input.targets.iter().position(|known| known.name == target);
+    at.is_some_and(|at| input.mode_of(at) == Mode::Audit)
+}
+
+/// True where the packets of a connection get in without a flow.
+fn lets_in(compiled: &Compiled, leg: Leg, standing: &Standing) -> bool {
+    let frame = standing.incoming(Moment::Middle, leg);
+    frame.is_ok_and(|frame| judge(compiled, leg.ifindex, &frame).action == Action::Pass)
+}
+
+/// The targets that packets to a listener have.
+pub(crate) fn reached_as<'a>(listener: &Listener, input: &'a Input) -> BTreeSet<&'a str> {
+    let bound = listener.address;
+    // An IPv6 socket for any address takes IPv4 as well, unless it says otherwise.
+    let takes = |address: &IpAddr| {
+        let any = bound.is_unspecified() && (bound.is_ipv6() || address.is_ipv4());
+        !address.is_loopback() && (any || *address == bound)
+    };
+    let addresses = input.local.iter().filter(|address| takes(address));
+    addresses.flat_map(|address| targets_of(input, *address)).collect()
+}
+
+/// The targets of an address of this box: one in each zone, where there is one.
+fn targets_of(input: &Input, address: IpAddr) -> impl Iterator<Item = &str> {
+    (0..input.zones.len()).filter_map(move |zone| {
+        let here = || input.targets.iter().filter(move |target| target.zone == zone);
+        let target =
+            here().find(|target| names(target, address)).or_else(|| here().find(|target| is_host(target)));
+        target.map(|target| &*target.name)
+    })
+}
+
+/// True for a target that is the box itself.
+fn is_host(target: &TargetInput) -> bool {
+    matches!(target.address, Address::Host | Address::HostAnd(_))
+}
+
+/// True for a target that packets to this box have.
+pub(crate) fn is_here(target: &TargetInput, own: &[IpAddr]) -> bool {
+    is_host(target) || own.iter().any(|address| names(target, *address))
+}
+
+/// True where a target lists an address.
+fn names(target: &TargetInput, address: IpAddr) -> bool {
+    match &target.address {
+        Address::Host => false,
+        Address::HostAnd(list) | Address::List(list) => list.contains(&address),
+    }
+}
+
+#[cfg(test)]
+mod tests;

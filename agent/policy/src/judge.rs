@@ -1,0 +1,278 @@
+//! The program's own verdict over a [`Compiled`] in memory.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::net::IpAddr;
+
+use lyncwall_common::abi::{
+    AllowKey, BlockRecord, Bucket, Class, Features, Flow, FlowKeyV4, FlowKeyV6, FlowTimes, FragmentKey,
+    FragmentRecord, Limit, Live, NetPort, OpeningKey, PortSet, PortTransport, SourceRecord, Target, Until,
+};
+use lyncwall_common::decide::{self, ICMP_ECHO_RATE, ICMP_ERROR_RATE, Judging, Rate, Rules, Tables, Verdict};
+use lyncwall_common::fields::{Address, Place};
+use lyncwall_common::flow::{self, Ends, Flows, Tracking};
+use lyncwall_common::fragment::{First, remember};
+use lyncwall_common::packet::Packet;
+
+use crate::compile::Compiled;
+use crate::net::Prefix;
+
+/// Judges one frame that comes in by interface `ifindex`, with nothing remembered of earlier ones.
+#[must_use]
+pub fn judge(compiled: &Compiled, ifindex: u32, frame: &[u8]) -> Verdict {
+    HostTables::new(compiled, ifindex).judge(frame)
+}
+
+/// The tables of one generation as one CPU would see them: fragments and rates carry over from frame to frame.
+pub struct HostTables<'a> {
+    /// The generation that judges, in slot 0.
+    pub compiled: &'a Compiled,
+    /// What the live record says the generation uses.
+    pub features: Features,
+    /// The interface that frames come in by.
+    pub ifindex: u32,
+    /// The block-list; none where it is empty.
+    pub blocked: Vec<(Prefix, BlockRecord)>,
+    /// The clock, in ticks.
+    pub jiffies: Cell<u64>,
+    /// Ticks per second.
+    pub hz: u64,
+    /// What is remembered of first fragments.
+    pub fragments: RefCell<HashMap<FragmentKey, FragmentRecord>>,
+    /// True while TCP connections are picked up in the middle.
+    pub learning: bool,
+    flows_v4: RefCell<HashMap<FlowKeyV4, Flow>>,
+    flows_v6: RefCell<HashMap<FlowKeyV6, Flow>>,
+    flow_ports: RefCell<HashMap<(PortTransport, u16), u8>>,
+    icmp_errors: Cell<Bucket>,
+    icmp_echo: Cell<Bucket>,
+    openings: RefCell<HashMap<OpeningKey, Bucket>>,
+}
+
+impl<'a> HostTables<'a> {
+    /// Nothing remembered, an hour after boot at 250 ticks a second.
+    #[must_use]
+    pub fn new(compiled: &'a Compiled, ifindex: u32) -> Self {
+        Self {
+            compiled,
+            features: compiled.features,
+            ifindex,
+            blocked: Vec::new(),
+            jiffies: Cell::new(3600 * 250),
+            hz: 250,
+            fragments: RefCell::default(),
+            learning: false,
+            flows_v4: RefCell::default(),
+            flows_v6: RefCell::default(),
+            flow_ports: RefCell::default(),
+            icmp_errors: Cell::default(),
+            icmp_echo: Cell::default(),
+            openings: RefCell::default(),
+        }
+    }
+
+    /// The verdict.
+    #[must_use]
+    pub fn judge(&self, frame: &[u8]) -> Verdict {
+        decide::judge(frame, self)
+    }
+
+    /// The zone of frames of a VLAN that come in by the interface, 0 for untagged ones; `None` where it is in none.
+    #[must_use]
+    pub fn zone_of(&self, vlan: u16) -> Option<u32> {
+        self.zone(0, vlan)
+    }
+
+    /// Takes notice of a frame that goes out.
+    pub fn track(&self, frame: &[u8]) {
+        flow::track(frame, self);
+    }
+}
+
+impl Rules for HostTables<'_> {
+    fn live(&self) -> Option<Live> {
+        Some(Live::new(0, self.features).blocking(!self.blocked.is_empty()))
+    }
+
+    fn jiffies(&self) -> u64 {
+        self.jiffies.get()
+    }
+
+    fn hz(&self) -> u64 {
+        self.hz
+    }
+
+    fn management_port(&self, transport: PortTransport, port: NetPort) -> bool {
+        let (byte, mask) = PortSet::cell(port);
+        self.compiled.management.ports[transport as usize].0[byte] & mask != 0
+    }
+
+    fn management_source(&self, source: Address) -> bool {
+        let source = source.ip();
+        self.compiled.management.sources.iter().any(|prefix| prefix.contains(source))
+    }
+
+    fn zone(&self, _slot: u32, vlan: u16) -> Option<u32> {
+        let interface = self.compiled.generation.interface(self.ifindex)?;
+        if vlan == 0 || interface.vlans == 0 {
+            return Some(interface.zone.into());
+        }
+        let table = self.compiled.vlans.get(usize::from(interface.vlans) - 1)?;
+        Some(table.zone(vlan))
+    }
+
+    fn listed(&self, _slot: u32, zone: u32, address: [u64; 2]) -> Option<Target> {
+        self.compiled.targets.as_ref()?.listed(zone, address)
+    }
+
+    fn target(&self, _slot: u32, zone: u32, address: [u64; 2]) -> Target {
+        self.compiled.targets.as_ref().map_or(Target::NONE, |table| table.find(zone, address))
+    }
+
+    fn port(
+        &self,
+        _slot: u32,
+        policy: u32,
+        transport: PortTransport,
+        port: NetPort,
+    ) -> Option<Option<Class>> {
+        let tables = self.compiled.policies.get(policy as usize)?;
+        Some(tables[transport as usize].open(port))
+    }
+
+    fn groups(&self, _slot: u32, zone: u32, address: Address) -> u32 {
+        source_record(self.compiled, zone, address).groups
+    }
+
+    fn allow(&self, _slot: u32, key: AllowKey, policy: u32, zone: u32, source: Address) -> Option<u32> {
+        let table = self.compiled.allow.as_ref()?;
+        let candidates = table.candidates(key, policy);
+        if candidates == 0 {
+            return None;
+        }
+        table.first(candidates, source_record(self.compiled, zone, source).rules)
+    }
+
+    fn audits(&self, _slot: u32, policy: u32) -> bool {
+        self.compiled.generation.audits(policy)
+    }
+
+    fn unmatched_pass(&self, _slot: u32, zone: u32) -> bool {
+        self.compiled.generation.passes_unmatched(zone)
+    }
+}
+
+impl Tables for HostTables<'_> {
+    fn dhcp_client(&self, _slot: u32) -> bool {
+        self.compiled.generation.is_dhcp_client(self.ifindex)
+    }
+
+    fn is_reply<P: Packet>(&self, packet: P, slot: u32, ends: Ends) -> bool {
+        flow::is_reply(packet, self, slot, ends)
+    }
+
+    fn in_audit<P: Packet>(&self, packet: P, judging: Judging, place: Option<Place>) -> bool {
+        decide::in_audit(packet, self, judging, place)
+    }
+
+    fn blocked(&self, source: Address) -> Option<Until> {
+        longest_match(&self.blocked, source.ip()).map(|record| record.until)
+    }
+
+    fn limit(&self, _slot: u32, policy: u32) -> Option<Limit> {
+        self.compiled.generation.limits.get(policy as usize).copied()
+    }
+
+    fn change_bucket<R>(&self, key: &OpeningKey, change: impl FnOnce(&mut Bucket) -> R) -> Option<R> {
+        self.openings.borrow_mut().get_mut(key).map(change)
+    }
+
+    fn add_bucket(&self, key: &OpeningKey, bucket: Bucket) {
+        self.openings.borrow_mut().insert(*key, bucket);
+    }
+
+    fn within(&self, rate: Rate) -> bool {
+        let (cell, rate) = match rate {
+            Rate::IcmpError => (&self.icmp_errors, ICMP_ERROR_RATE),
+            Rate::IcmpEcho => (&self.icmp_echo, ICMP_ECHO_RATE),
+        };
+        let mut bucket = cell.get();
+        let within = bucket.take(self.jiffies(), self.hz, rate);
+        cell.set(bucket);
+        within
+    }
+
+    fn fragment(&self, key: &FragmentKey) -> Option<FragmentRecord> {
+        self.fragments.borrow().get(key).copied()
+    }
+
+    fn remember_fragment(&self, key: &FragmentKey, record: FragmentRecord) {
+        self.fragments.borrow_mut().insert(*key, record);
+    }
+
+    fn first_fragment<P: Packet>(&self, packet: P, place: Place, first: First) {
+        remember(packet, self, place, first);
+    }
+
+    fn forget_fragment(&self, key: &FragmentKey) {
+        self.fragments.borrow_mut().remove(key);
+    }
+}
+
+impl Tracking for HostTables<'_> {
+    fn flow_times(&self, _slot: u32) -> Option<FlowTimes> {
+        Some(self.compiled.generation.flow_times)
+    }
+
+    fn flow_port(&self, transport: PortTransport, port: NetPort) -> u8 {
+        self.flow_ports.borrow().get(&(transport, port.number())).copied().unwrap_or_default()
+    }
+
+    fn stamp_flow_port(&self, transport: PortTransport, port: NetPort, stamp: u8) {
+        self.flow_ports.borrow_mut().insert((transport, port.number()), stamp);
+    }
+
+    fn learning(&self) -> bool {
+        self.learning
+    }
+}
+
+impl Flows<FlowKeyV4> for HostTables<'_> {
+    fn change<R>(&self, key: &FlowKeyV4, change: impl FnOnce(&mut Flow) -> R) -> Option<R> {
+        self.flows_v4.borrow_mut().get_mut(key).map(change)
+    }
+
+    fn add(&self, key: &FlowKeyV4, flow: Flow) {
+        self.flows_v4.borrow_mut().insert(*key, flow);
+    }
+}
+
+impl Flows<FlowKeyV6> for HostTables<'_> {
+    fn change<R>(&self, key: &FlowKeyV6, change: impl FnOnce(&mut Flow) -> R) -> Option<R> {
+        self.flows_v6.borrow_mut().get_mut(key).map(change)
+    }
+
+    fn add(&self, key: &FlowKeyV6, flow: Flow) {
+        self.flows_v6.borrow_mut().insert(*key, flow);
+    }
+}
+
+/// What the kernel's trie finds.
+pub(crate) fn longest_match<T: Copy>(prefixes: &[(Prefix, T)], address: IpAddr) -> Option<T> {
+    prefixes
+        .iter()
+        .filter(|(prefix, _)| prefix.contains(address))
+        .max_by_key(|(prefix, _)| prefix.length())
+        .map(|(_, record)| *record)
+}
+
+fn source_record(compiled: &Compiled, zone: u32, address: Address) -> SourceRecord {
+    let zone = compiled.generation.sources_behind(zone);
+    // They are in order, and may be 100,000.
+    let find = |prefix: Prefix| compiled.sources.binary_search_by_key(&prefix, |(known, _)| *known).ok();
+    let found = Prefix::around(address.ip()).find_map(find).map(|at| compiled.sources[at].1);
+    found.unwrap_or_default().and(zone)
+}
+
+#[cfg(test)]
+mod tests;

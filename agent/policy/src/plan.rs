@@ -1,0 +1,372 @@
+//! What is to be enforced: a configuration together with its catalogue, with every role known.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+
+use lyncwall_common::abi::{Limit, PortTransport};
+
+use crate::catalogue::{self, Catalogue, Choices, Resolved};
+use crate::compile::{GroupInput, Input, Rule, TargetInput};
+use crate::config::{self, CatalogueName, Config, Group, Openings, Target};
+use crate::net::PortRange;
+use crate::problem::{Place, Problem, Problems};
+
+mod references;
+mod settings;
+mod warnings;
+mod zones;
+
+pub use settings::{Roles, Settings};
+
+/// A good configuration, with the catalogue that it names.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// Where it was read from.
+    pub file: PathBuf,
+    /// What stood there.
+    pub text: String,
+    /// The configuration.
+    pub config: Config,
+    /// The catalogue, with the configuration's own roles.
+    pub catalogue: Catalogue,
+}
+
+/// What the machine is like at the moment.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Machine {
+    /// The interfaces of the configuration, by the kernel's number, in the order of the file; 0 where one does not exist.
+    pub interfaces: Vec<u32>,
+    /// The members of bonds: the number of the bond, and that of the member.
+    pub members: Vec<(u32, u32)>,
+    /// The addresses of this network namespace.
+    pub addresses: Vec<IpAddr>,
+    /// True where it forwards, IPv4 or IPv6.
+    pub forwards: bool,
+}
+
+impl Machine {
+    /// The same with those interfaces only that are `wanted`; the others are as if they did not exist.
+    #[must_use]
+    pub fn only(&self, wanted: impl Fn(u32) -> bool) -> Self {
+        let interfaces = self.interfaces.iter().map(|&ifindex| if wanted(ifindex) { ifindex } else { 0 });
+        Self { interfaces: interfaces.collect(), ..self.clone() }
+    }
+}
+
+impl Plan {
+    /// Reads a configuration and its catalogue.
+    ///
+    /// # Errors
+    /// Every mistake in either.
+    pub fn read(file: &Path) -> Result<Self, Problems> {
+        Self::parse(&config::text(file)?, file)
+    }
+
+    /// The same for a text that stands in, or is to stand in, `file`.
+    ///
+    /// # Errors
+    /// Every mistake in either.
+    pub fn parse(text: &str, file: &Path) -> Result<Self, Problems> {
+        let (declared, config) = config::parse_declared(text, file);
+        let mut problems = Problems::default();
+        let config = config.map_err(|found| problems.append(found)).ok();
+        // Roles and groups are checked also where something else is wrong, so that one look shows all.
+        let catalogue = declared.and_then(|declared| match load(&declared.catalogue, file) {
+            Ok(mut catalogue) => {
+                problems.append(references::check(&mut catalogue, &declared));
+                Some(catalogue)
+            }
+            Err(found) => {
+                problems.append(found);
+                None
+            }
+        });
+        let problems = problems.in_the_order_of(file);
+        match (config, catalogue) {
+            (Some(config), Some(catalogue)) => {
+                problems.or(Self { file: file.to_owned(), text: text.to_owned(), config, catalogue })
+            }
+            _ => Err(problems),
+        }
+    }
+
+    /// What some roles come to in the target of that name; in none, without overrides and options.
+    ///
+    /// # Errors
+    /// An unknown role, or roles that do not go together.
+    pub fn resolve(&self, target: &str, roles: &[String]) -> Result<Resolved, Problems> {
+        let keys: Vec<&str> = roles.iter().map(String::as_str).collect();
+        let target = self.config.targets.iter().find(|known| *known.name == *target);
+        self.catalogue.resolve_with(&keys, self.config.reading, &self.choices(target))
+    }
+
+    /// What the configuration adds to the roles of a target.
+    #[must_use]
+    pub fn choices(&self, target: Option<&Target>) -> Choices {
+        let bound = self.config.groups.iter().map(|group| group.name.to_string()).collect();
+        let mut choices = Choices { bound: Some(bound), ..Choices::default() };
+        if let Some(target) = target {
+            choices.overrides = target
+                .overrides
+                .iter()
+                .map(|own| (own.row.name.clone(), own.ports.iter().map(catalogue::Ports::from).collect()))
+                .collect();
+            choices.optional = target.optional.iter().map(|row| row.name.clone()).collect();
+        }
+        choices
+    }
+
+    /// All that a policy is compiled from, with these settings.
+    ///
+    /// # Errors
+    /// An unknown role, or roles that do not go together.
+    pub fn input(&self, settings: &Settings, machine: &Machine) -> Result<Input, Problems> {
+        let config = &self.config;
+        let mut problems = Problems::default();
+        let mut targets = Vec::new();
+        for target in &config.targets {
+            match self.resolve(&target.name, settings.roles_of(&target.name)) {
+                Ok(resolved) => targets.push(TargetInput {
+                    name: target.name.to_string(),
+                    zone: target.zone,
+                    address: target.address.clone(),
+                    inbound: resolved.inbound.into_iter().map(Rule::from).collect(),
+                }),
+                Err(found) => problems.append(found),
+            }
+        }
+        // Roles that are not known are told already.
+        let zones = self.zones(&settings.roles).unwrap_or_default();
+        problems.or(Input {
+            zones,
+            targets,
+            allow: config.allow.clone(),
+            groups: config.groups.iter().map(GroupInput::from).collect(),
+            management: config.management.clone(),
+            mode: settings.mode,
+            modes: config.targets.iter().map(|target| settings.mode_of(&target.name)).collect(),
+            interfaces: zones::interfaces(config, machine),
+            local: machine.addresses.clone(),
+            forwards: machine.forwards,
+            flow_times: config.flows.times,
+            limits: limits(config),
+        })
+    }
+
+    /// What is different from `before` besides settings, a sentence each.
+    #[must_use]
+    pub fn differences(&self, before: &Self) -> Vec<String> {
+        let (new, old) = (&self.config, &before.config);
+        let mut differences = Vec::new();
+        if new.on_exit != old.on_exit {
+            differences.push(format!("on-exit: {:?} to {:?}", old.on_exit, new.on_exit).to_lowercase());
+        }
+        if new.flows.times != old.flows.times {
+            let times = |config: &Config| {
+                let times = config.flows.times;
+                format!("tcp-established {} s, udp {} s", times.tcp_established, times.udp)
+            };
+            differences.push(format!("flows: {} to {}", times(old), times(new)));
+        }
+        if new.flows.size != old.flows.size {
+            differences
+                .push(format!("flows: size {} to {}, from the next boot on", old.flows.size, new.flows.size));
+        }
+        differences.extend(changed_limits(old, new));
+        differences.extend(zones::differences(old, new));
+        let management =
+            |config: &Config| config.management.as_ref().map_or("none".to_owned(), ToString::to_string);
+        if new.management != old.management {
+            differences.push(format!("management: {} to {}", management(old), management(new)));
+        }
+        let rules = |config: &Config| config.allow.iter().map(ToString::to_string).collect::<Vec<_>>();
+        added_and_removed(&mut differences, "allow rule", &rules(old), &rules(new));
+        differences.extend(changed_groups(old, new));
+        differences.extend(changed_api(old, new));
+        let names = |config: &Config| {
+            config.interfaces.iter().map(|interface| interface.name.to_string()).collect::<Vec<_>>()
+        };
+        added_and_removed(&mut differences, "interface", &names(old), &names(new));
+        differences
+    }
+}
+
+/// Who may use the socket, and where metrics are served.
+fn changed_api(old: &Config, new: &Config) -> Vec<String> {
+    let name = |group: &Option<config::Named>| {
+        group.as_ref().map_or("root alone".to_owned(), |group| group.name.clone())
+    };
+    let mut differences = Vec::new();
+    for (key, before, after) in [
+        ("readers", name(&old.api.readers), name(&new.api.readers)),
+        ("group", name(&old.api.group), name(&new.api.group)),
+    ] {
+        if before != after {
+            differences.push(format!("api.{key}: {before} to {after}"));
+        }
+    }
+    let addresses =
+        |config: &Config| config.metrics.iter().map(|listen| listen.address.to_string()).collect::<Vec<_>>();
+    added_and_removed(&mut differences, "metrics address", &addresses(old), &addresses(new));
+    differences
+}
+
+/// What a source may open, by target: its own limit, or its share of the whole box's.
+fn limits(config: &Config) -> Vec<Limit> {
+    let limit = |(policy, target): (u32, &Target)| match (target.limit, config.limit) {
+        (Some(own), _) => Limit { scope: policy, ..Limit::of_box(own.per_second, own.burst) },
+        (None, Some(all)) => Limit::of_box(all.per_second, all.burst),
+        (None, None) => Limit::NONE,
+    };
+    (0..).zip(&config.targets).map(limit).collect()
+}
+
+/// The catalogue that a configuration names.
+fn load(named: &CatalogueName, file: &Path) -> Result<Catalogue, Problems> {
+    let directory = file.parent().unwrap_or(Path::new(""));
+    // A catalogue that cannot be found is a mistake in the configuration; one with mistakes has places of its own.
+    Catalogue::load(&named.name, directory).map_err(|problems| {
+        if problems.iter().all(|problem| problem.place.is_none()) {
+            problems.placed(&named.place)
+        } else {
+            problems
+        }
+    })
+}
+
+/// What is different in the limits on openings.
+fn changed_limits(old: &Config, new: &Config) -> Vec<String> {
+    let told = |limit: Option<Openings>| match limit {
+        Some(Openings { per_second, burst }) => format!("{per_second} openings per second, burst {burst}"),
+        None => "none".to_owned(),
+    };
+    let mut changes = vec![("limit".to_owned(), old.limit, new.limit)];
+    for target in &new.targets {
+        let before = old.targets.iter().find(|before| before.name == target.name);
+        let name = format!("limit of target {}", target.name);
+        changes.push((name, before.and_then(|before| before.limit), target.limit));
+    }
+    let changes = changes.into_iter().filter(|(_, before, after)| before != after);
+    changes.map(|(what, before, after)| format!("{what}: {} to {}", told(before), told(after))).collect()
+}
+
+/// What is different in the groups, by how many prefixes: their lists are too long to be told.
+fn changed_groups(old: &Config, new: &Config) -> Vec<String> {
+    let names: BTreeSet<&str> = old.groups.iter().chain(&new.groups).map(|group| &*group.name).collect();
+    let told = names.into_iter().filter_map(|name| {
+        let [before, after] =
+            [old, new].map(|config| config.groups.iter().find(|group| *group.name == *name));
+        let told = |config: &Config, group: &Group| match zone_name(config, group) {
+            Some(zone) => format!("zone {zone}"),
+            None => count(group.prefixes.len()),
+        };
+        match (before, after) {
+            (None, None) => None,
+            (None, Some(after)) => Some(format!("group added: {name}, {}", told(new, after))),
+            (Some(_), None) => Some(format!("group removed: {name}")),
+            (Some(before), Some(after)) if zone_name(old, before) != zone_name(new, after) => {
+                Some(format!("group {name}: {} to {}", told(old, before), told(new, after)))
+            }
+            (Some(before), Some(after)) => {
+                let [before, after] =
+                    [before, after].map(|group| group.prefixes.iter().collect::<BTreeSet<_>>());
+                let (added, removed) = (after.difference(&before).count(), before.difference(&after).count());
+                (added + removed > 0)
+                    .then(|| format!("group {name}: {} added, {} removed", count(added), count(removed)))
+            }
+        }
+    });
+    told.collect()
+}
+
+fn zone_name<'a>(config: &'a Config, group: &Group) -> Option<&'a str> {
+    config.zones.get(group.zone?).map(|zone| &*zone.name)
+}
+
+fn count(prefixes: usize) -> String {
+    if prefixes == 1 { "1 prefix".to_owned() } else { format!("{prefixes} prefixes") }
+}
+
+fn added_and_removed(differences: &mut Vec<String>, what: &str, old: &[String], new: &[String]) {
+    differences
+        .extend(new.iter().filter(|name| !old.contains(name)).map(|name| format!("{what} added: {name}")));
+    differences
+        .extend(old.iter().filter(|name| !new.contains(name)).map(|name| format!("{what} removed: {name}")));
+}
+
+impl From<catalogue::Rule> for Rule {
+    fn from(rule: catalogue::Rule) -> Self {
+        let transport = match rule.transport {
+            catalogue::Transport::Tcp => PortTransport::Tcp,
+            catalogue::Transport::Udp => PortTransport::Udp,
+        };
+        let groups = rule.scope().to_vec();
+        Self { transport, first: rule.first, last: rule.last, groups, rows: rule.rows }
+    }
+}
+
+impl Problems {
+    /// The same mistakes, at `place` where they have none.
+    fn placed(self, place: &Place) -> Self {
+        let mut placed = Self::default();
+        for problem in self.iter() {
+            placed.push(Problem {
+                place: problem.place.clone().or_else(|| Some(place.clone())),
+                ..problem.clone()
+            });
+        }
+        placed
+    }
+}
+
+impl From<&PortRange> for catalogue::Ports {
+    fn from(range: &PortRange) -> Self {
+        Self { first: range.first(), last: range.last() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::Plan;
+
+    fn plan(text: &str) -> Plan {
+        Plan::parse(text, Path::new("test.toml")).unwrap_or_else(|problems| panic!("{problems}"))
+    }
+
+    #[test]
+    fn an_unknown_role_is_told_together_with_other_mistakes() {
+        let text = "mode = \"audi\"\n[management]\nfrom = [\"192.0.2.0/28\"]\ntcp = [22]\n\
+                    [[interface]]\nname = \"eth0\"\n[[target]]\nroles = [\"reverse-prox\"]\n";
+        let problems = Plan::parse(text, Path::new("test.toml")).expect_err("two mistakes").to_string();
+        assert!(
+            problems.contains("test.toml:1:8: mode")
+                && problems.contains("test.toml:8:10: target[0].roles[0]"),
+            "{problems}"
+        );
+    }
+
+    #[test]
+    fn a_reload_tells_what_it_changes_besides_ports() {
+        let before = plan(
+            "[management]\nfrom = [\"192.0.2.0/28\"]\ntcp = [22]\n\
+             [[interface]]\nname = \"eth0\"\n[[target]]\nroles = []\n",
+        );
+        let after = plan(
+            "[management]\nfrom = [\"198.51.100.0/24\"]\ntcp = [22]\n[[interface]]\nname = \"eth1\"\n\
+             [[target]]\nroles = []\n[[allow]]\nname = \"rdp\"\ntransport = \"tcp\"\nports = [3389]\n",
+        );
+        assert_eq!(
+            after.differences(&before),
+            [
+                "management: tcp 22 from 192.0.2.0/28 to tcp 22 from 198.51.100.0/24",
+                "allow rule added: rdp: tcp 3389 from anywhere",
+                "interface added: eth1",
+                "interface removed: eth0",
+            ]
+        );
+        assert!(after.differences(&after).is_empty());
+    }
+}

@@ -1,0 +1,228 @@
+//! What can be changed while the agent runs, and what the file says of it.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::Plan;
+use crate::config::{Mode, Target};
+
+/// The roles of each target, by the target's name.
+pub type Roles = BTreeMap<String, Vec<String>>;
+
+/// What can be changed at run time.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Settings {
+    /// The roles of each target.
+    pub roles: Roles,
+    /// Whether packets to each target are dropped, by the target's name; as `mode` says where a target is not named.
+    pub modes: BTreeMap<String, Mode>,
+    /// Whether packets are dropped that have no target.
+    pub mode: Mode,
+}
+
+impl Settings {
+    /// The roles of a target; none for one that is not known.
+    #[must_use]
+    pub fn roles_of(&self, target: &str) -> &[String] {
+        self.roles.get(target).map_or(&[], Vec::as_slice)
+    }
+
+    /// The mode of a target.
+    #[must_use]
+    pub fn mode_of(&self, target: &str) -> Mode {
+        self.modes.get(target).copied().unwrap_or(self.mode)
+    }
+
+    /// Gives a target another mode; without one, the whole box.
+    pub fn set_mode(&mut self, target: Option<&str>, mode: Mode) {
+        match target {
+            Some(target) => {
+                self.modes.insert(target.to_owned(), mode);
+            }
+            None => {
+                self.mode = mode;
+                self.modes.values_mut().for_each(|of_target| *of_target = mode);
+            }
+        }
+    }
+
+    /// The mode of the whole box; `None` where it is not the same everywhere.
+    #[must_use]
+    pub fn one_mode(&self) -> Option<Mode> {
+        self.modes.values().all(|mode| *mode == self.mode).then_some(self.mode)
+    }
+
+    /// What is different from `before` in modes, a sentence each.
+    #[must_use]
+    pub fn mode_changes(&self, before: &Self) -> Vec<String> {
+        let told = |what: &str, before: Mode, after: Mode| {
+            (before != after).then(|| format!("{what}: {} to {}", before.as_str(), after.as_str()))
+        };
+        match (before.one_mode(), self.one_mode()) {
+            (Some(before), Some(after)) => told("mode", before, after).into_iter().collect(),
+            _ => {
+                let rest = told("mode of what has no target", before.mode, self.mode);
+                let of_target = |name: &String| {
+                    told(&format!("mode of target {name}"), before.mode_of(name), self.mode_of(name))
+                };
+                rest.into_iter().chain(self.modes.keys().filter_map(of_target)).collect()
+            }
+        }
+    }
+
+    /// Where nothing is dropped, a sentence each.
+    pub(super) fn warnings(&self) -> Vec<String> {
+        match self.one_mode() {
+            Some(Mode::Enforce) => Vec::new(),
+            Some(Mode::Audit) => {
+                vec!["mode = \"audit\": nothing is dropped, only counted and reported".to_owned()]
+            }
+            None => {
+                let rest = (self.mode == Mode::Audit).then(|| "packets that have no target".to_owned());
+                let targets = self.modes.iter().filter(|(_, mode)| **mode == Mode::Audit);
+                let audited = targets.map(|(name, _)| format!("packets to target {name}")).chain(rest);
+                audited
+                    .map(|what| {
+                        format!("mode = \"audit\": {what} are not dropped, only counted and reported")
+                    })
+                    .collect()
+            }
+        }
+    }
+
+    /// The targets whose roles here the plan's catalogue no longer knows, so that [`Settings::under`] gives them the file's.
+    #[must_use]
+    pub fn unknown_under(&self, file: &Self, plan: &Plan) -> Vec<String> {
+        let wanted = plan.settings().roles.into_iter();
+        let kept = wanted.filter(|(target, wanted)| file.roles.get(target) == Some(wanted));
+        let switched = kept.filter_map(|(target, _)| self.roles.get_key_value(&target));
+        switched
+            .filter(|(target, roles)| plan.resolve(target, roles).is_err())
+            .map(|(target, _)| target.clone())
+            .collect()
+    }
+
+    /// These, which `file` was current for, under a plan: where the plan's file says something else than that one, it wins.
+    #[must_use]
+    pub fn under(&self, file: &Self, plan: &Plan) -> Self {
+        let mut settings = plan.settings();
+        for (target, wanted) in &mut settings.roles {
+            if file.roles.get(target) == Some(wanted)
+                && let Some(switched) = self.roles.get(target)
+                && plan.resolve(target, switched).is_ok()
+            {
+                wanted.clone_from(switched);
+            }
+        }
+        let stays = file.mode == settings.mode;
+        for target in &plan.config.targets {
+            let Some(wanted) = settings.modes.get_mut(&*target.name) else { continue };
+            let new = target.mode.is_none() && !file.modes.contains_key(&*target.name);
+            if file.modes.get(&*target.name) == Some(wanted) || new && stays {
+                *wanted = self.mode_of(&target.name);
+            }
+        }
+        if stays {
+            settings.mode = self.mode;
+        }
+        settings
+    }
+}
+
+impl Plan {
+    /// What the file says.
+    #[must_use]
+    pub fn settings(&self) -> Settings {
+        let targets = &self.config.targets;
+        let name = |target: &Target| target.name.to_string();
+        let roles = |target: &Target| target.roles.iter().map(|role| role.key.clone()).collect();
+        let mode = |target: &Target| target.mode.unwrap_or(self.config.mode);
+        Settings {
+            roles: targets.iter().map(|target| (name(target), roles(target))).collect(),
+            modes: targets.iter().map(|target| (name(target), mode(target))).collect(),
+            mode: self.config.mode,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::{Plan, Settings};
+    use crate::config::Mode::{self, Audit, Enforce};
+
+    fn plan(top: &str, first: &str, second: &str) -> Plan {
+        let text = format!(
+            "{top}\nmanagement = \"none\"\n[[interface]]\nname = \"eth0\"\n\
+             [[target]]\nname = \"old\"\nroles = [\"edge-internal\"]\n{first}\n\
+             [[target]]\nname = \"new\"\naddress = [\"192.0.2.1\"]\nroles = [\"reverse-proxy\"]\n{second}\n"
+        );
+        Plan::parse(&text, Path::new("test.toml")).unwrap_or_else(|problems| panic!("{problems}"))
+    }
+
+    fn modes(settings: &Settings) -> (Mode, Mode, Mode) {
+        (settings.mode, settings.mode_of("old"), settings.mode_of("new"))
+    }
+
+    #[test]
+    fn a_target_has_its_own_mode_or_that_of_the_box() {
+        assert_eq!(modes(&plan("", "", "").settings()), (Enforce, Enforce, Enforce));
+        assert_eq!(modes(&plan("mode = \"audit\"", "", "").settings()), (Audit, Audit, Audit));
+        assert_eq!(modes(&plan("", "", "mode = \"audit\"").settings()), (Enforce, Enforce, Audit));
+        let audited = plan("mode = \"audit\"", "mode = \"enforce\"", "").settings();
+        assert_eq!(modes(&audited), (Audit, Enforce, Audit));
+        assert_eq!((audited.one_mode(), plan("", "", "").settings().one_mode()), (None, Some(Enforce)));
+    }
+
+    #[test]
+    fn a_mode_is_set_for_one_target_or_for_all() {
+        let mut settings = plan("", "", "mode = \"audit\"").settings();
+        settings.set_mode(Some("old"), Audit);
+        assert_eq!(modes(&settings), (Enforce, Audit, Audit));
+        settings.set_mode(None, Enforce);
+        assert_eq!(modes(&settings), (Enforce, Enforce, Enforce));
+    }
+
+    #[test]
+    fn the_run_time_holds_until_the_file_says_something_else() {
+        let file = plan("", "", "mode = \"audit\"");
+        let mut now = file.settings();
+        now.set_mode(Some("new"), Enforce);
+        now.roles.insert("old".to_owned(), vec!["director-vip".to_owned()]);
+        assert_eq!(now.under(&file.settings(), &file), now);
+        // The file changes its mind about the box, and so about the target that has no mode of its own.
+        let changed = plan("mode = \"audit\"", "", "mode = \"audit\"");
+        let under = now.under(&file.settings(), &changed);
+        assert_eq!(modes(&under), (Audit, Audit, Enforce));
+        assert_eq!(under.roles_of("old"), ["director-vip"]);
+        // A target that is new goes with the box.
+        let one = Plan::parse(
+            &file.text.replace("name = \"new\"", "name = \"other\"").replace("mode = \"audit\"", ""),
+            Path::new("test.toml"),
+        )
+        .unwrap_or_else(|problems| panic!("{problems}"));
+        let mut all = file.settings();
+        all.set_mode(None, Audit);
+        assert_eq!(all.under(&file.settings(), &one).mode_of("other"), Audit);
+        // And where the file says more of it, it has that.
+        assert_eq!(modes(&Settings::default().under(&Settings::default(), &file)), (Enforce, Enforce, Audit));
+    }
+
+    #[test]
+    fn changes_and_warnings_name_what_is_not_the_same_everywhere() {
+        let (all, some) = (plan("mode = \"audit\"", "", ""), plan("", "", "mode = \"audit\""));
+        let (all, some) = (all.settings(), some.settings());
+        let none = plan("", "", "").settings();
+        assert_eq!(none.mode_changes(&all), ["mode: audit to enforce"]);
+        assert_eq!(none.mode_changes(&some), ["mode of target new: audit to enforce"]);
+        let both = ["mode of what has no target: audit to enforce", "mode of target old: audit to enforce"];
+        assert_eq!(some.mode_changes(&all), both);
+        assert_eq!((none.mode_changes(&none), none.warnings()), (vec![], vec![]));
+        assert_eq!(all.warnings(), ["mode = \"audit\": nothing is dropped, only counted and reported"]);
+        let new = "mode = \"audit\": packets to target new are not dropped, only counted and reported";
+        assert_eq!(some.warnings(), [new]);
+    }
+}

@@ -1,0 +1,122 @@
+//! Wide open ranges, as media has them, and what of this box lies in them though it is not for everybody: servers, and the
+//! ports that its own sockets are given.
+
+use std::collections::BTreeMap;
+
+use lyncwall_common::abi::PortTransport;
+
+use crate::compare::{is_here, reached_as};
+use crate::compile::{Input, Rule};
+use crate::connection::Listener;
+use crate::open::{Ports, joined, without};
+
+/// As many ports in a row are for a program to take from at will, as media is: nobody expects a server at each.
+const WIDE: u16 = 100;
+
+/// True for ports that a program takes from at will.
+pub(crate) fn is_wide(ports: Ports) -> bool {
+    ports.last - ports.first >= WIDE - 1
+}
+
+/// A rule that opens a wide range of this box's ports.
+#[derive(Debug, Clone, Copy)]
+pub struct WideRange<'a> {
+    /// The target's name.
+    pub target: &'a str,
+    /// The rule.
+    pub rule: &'a Rule,
+}
+
+impl WideRange<'_> {
+    /// Its ports.
+    #[must_use]
+    pub fn ports(&self) -> Ports {
+        Ports { first: self.rule.first, last: self.rule.last }
+    }
+}
+
+/// The wide ranges that are open on this box.
+#[must_use]
+pub fn wide_ranges(input: &Input) -> Vec<WideRange<'_>> {
+    let here = input.targets.iter().filter(|target| is_here(target, &input.local));
+    let rules =
+        here.flat_map(|target| target.inbound.iter().map(|rule| WideRange { target: &target.name, rule }));
+    rules.filter(|range| is_wide(range.ports())).collect()
+}
+
+/// Sockets of one process that whoever a wide range is open to can reach.
+#[derive(Debug, Clone)]
+pub struct Exposed<'a> {
+    /// The range.
+    pub range: WideRange<'a>,
+    /// Their process, where it is known.
+    pub process: Option<String>,
+    /// Their ports, ascending.
+    pub ports: Vec<u16>,
+}
+
+/// The listeners in wide ranges, by range and process.
+#[must_use]
+pub fn exposed<'a>(ranges: &[WideRange<'a>], input: &Input, listeners: &[Listener]) -> Vec<Exposed<'a>> {
+    let mut exposed = Vec::new();
+    for range in ranges {
+        let mut ports: BTreeMap<Option<String>, Vec<Ports>> = BTreeMap::new();
+        for listener in listeners {
+            if is_within(range, listener) && reached_as(listener, input).contains(range.target) {
+                let port = Ports { first: listener.port, last: listener.port };
+                ports.entry(listener.process.clone()).or_default().push(port);
+            }
+        }
+        for (process, ports) in ports {
+            let ports = joined(ports).into_iter().flat_map(|ports| ports.first..=ports.last).collect();
+            exposed.push(Exposed { range: *range, process, ports });
+        }
+    }
+    exposed
+}
+
+/// True where the port of a listener lies in a range.
+#[must_use]
+pub fn is_within(range: &WideRange<'_>, listener: &Listener) -> bool {
+    let WideRange { rule, .. } = range;
+    rule.transport == listener.transport && (rule.first..=rule.last).contains(&listener.port)
+}
+
+/// Ports that the box gives to its own sockets and that a wide range opens.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Overlap {
+    /// What is open of them, by transport.
+    pub open: Vec<(PortTransport, Vec<Ports>)>,
+    /// The most ports in a row that would be left beside them; `None` where that are too few for a box (4,096).
+    pub left: Option<Ports>,
+}
+
+/// As many ports of its own are enough for a box.
+const ENOUGH: u16 = 4096;
+
+/// How wide ranges overlap the ports that the box gives to its own sockets; `None` where none does.
+#[must_use]
+pub fn overlaps(ranges: &[WideRange<'_>], own: &[Ports]) -> Option<Overlap> {
+    let of = |transport| {
+        let of = ranges.iter().filter(|range| range.rule.transport == transport);
+        joined(of.map(WideRange::ports).collect())
+    };
+    let open: Vec<_> = PortTransport::ALL
+        .into_iter()
+        .map(|transport| {
+            let wide = of(transport);
+            // What is in both.
+            (transport, without(&wide, &without(&wide, own)))
+        })
+        .filter(|(_, both)| !both.is_empty())
+        .collect();
+    if open.is_empty() {
+        return None;
+    }
+    let wide = joined(ranges.iter().map(WideRange::ports).collect());
+    let left = without(own, &wide).into_iter().max_by_key(|ports| ports.last - ports.first);
+    Some(Overlap { open, left: left.filter(|left| left.last - left.first >= ENOUGH - 1) })
+}
+
+#[cfg(test)]
+mod tests;
