@@ -154,7 +154,7 @@ struct Turn<'a> {
 }
 
 /// The tests that measure time, which run alone.
-const ALONE: &str = "switch::";
+const ALONE: &str = "streams::";
 
 /// How often a program of the crate `lyncwall-tests` runs. Its tests wait most of the time, for answers that must not
 /// come and for deadlines, so more of them run at a time than there are processors.
@@ -173,7 +173,7 @@ fn turns<'a>(program: &'a Program, arguments: &[OsString]) -> Vec<Turn<'a>> {
     match program.name.as_str() {
         "kernel" if arguments.is_empty() => vec![
             turn(title.clone(), AT_ONCE * processors, &["--skip", ALONE]),
-            turn(format!("{title} switch"), 1, &[ALONE]),
+            turn(format!("{title} streams"), 1, &[ALONE]),
         ],
         _ => vec![turn(title, AT_ONCE * processors, &[])],
     }

@@ -2,15 +2,20 @@
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
+use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, ensure};
+use nix::errno::Errno;
 use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, send, socket};
 
 use crate::netns::Netns;
 use crate::sys;
+
+/// How long a frame waits for room on the wire.
+const NO_ROOM: Duration = Duration::from_secs(10);
 
 /// A packet socket on one interface: it sends frames as they are, and receives those that came **in** and that XDP
 /// let pass.
@@ -38,17 +43,32 @@ impl FrameSocket {
         Ok(Self { socket })
     }
 
-    /// Sends one frame, without its check sequence.
+    /// Sends one frame, without its check sequence. Waits while the wire has no room for it.
     ///
     /// # Errors
-    /// Where the kernel refuses it: less than 14 bytes, more than the MTU and its header, interface down.
+    /// Where the kernel refuses it: less than 14 bytes, more than the MTU and its header, interface down; and where the wire
+    /// has no room for ten seconds.
     pub fn send(&self, frame: &[u8]) -> Result<()> {
-        let sent = send(self.socket.as_raw_fd(), frame, MsgFlags::empty())
-            .with_context(|| format!("sending a frame of {} bytes", frame.len()))?;
-        if sent != frame.len() {
-            bail!("{sent} of {} bytes of a frame were sent", frame.len());
+        let end = Instant::now() + NO_ROOM;
+        while !self.offer(frame)? {
+            ensure!(Instant::now() < end, "the wire has had no room for a frame for {NO_ROOM:?}");
+            thread::sleep(Duration::from_millis(1));
         }
         Ok(())
+    }
+
+    /// Offers one frame to the wire. Where that has no room (ENOBUFS), the interface counts the frame as dropped, and the
+    /// answer is `false`.
+    ///
+    /// # Errors
+    /// As [`Self::send`].
+    pub fn offer(&self, frame: &[u8]) -> Result<bool> {
+        let sent = match send(self.socket.as_raw_fd(), frame, MsgFlags::empty()) {
+            Err(Errno::ENOBUFS) => return Ok(false),
+            sent => sent.with_context(|| format!("sending a frame of {} bytes", frame.len()))?,
+        };
+        ensure!(sent == frame.len(), "{sent} of {} bytes of a frame were sent", frame.len());
+        Ok(true)
     }
 
     /// The next frame that `wanted` likes, as it was on the wire: the outer VLAN tag, which the kernel takes out, is

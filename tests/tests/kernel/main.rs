@@ -4,6 +4,6 @@
 mod audit;
 mod datapath;
 mod devices;
-mod switch;
+mod streams;
 mod traffic;
 mod verdicts;

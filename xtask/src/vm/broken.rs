@@ -112,7 +112,7 @@ mod tests {
 
     #[test]
     fn only_failures_about_ports_count_as_found_out() {
-        let ports = "test transport_headers_ports_and_replies ... FAILED";
+        let ports = "test verdicts::transport_headers_ports_and_replies ... FAILED";
         let some = "test result: FAILED. 5 passed; 2 failed; 0 ignored";
         let none = "test result: FAILED. 0 passed; 7 failed; 0 ignored";
         let control = || step(CONTROL, 0, &["test result: ok. 1 passed; 0 failed; 0 ignored"]);
@@ -124,7 +124,7 @@ mod tests {
         );
         for wrong in [
             step(BROKEN, 0, &["test result: ok. 7 passed; 0 failed; 0 ignored"]),
-            step(BROKEN, 101, &["test ethernet_and_vlan_tags ... FAILED", some]),
+            step(BROKEN, 101, &["test verdicts::ethernet_and_vlan_tags ... FAILED", some]),
             step(BROKEN, 101, &[ports, "no such file", none]),
             step(BROKEN, 127, &["/tests/verdicts: not found"]),
         ] {
