@@ -1,8 +1,7 @@
 //! Limits on what a source may open.
 
-use crate::fields::Address;
-
 use super::{Bucket, NO_POLICY};
+use crate::address::Address;
 
 /// Sources that are counted at a time; the least recently used goes first.
 pub const OPENING_SOURCES: u32 = 65_536;
@@ -91,7 +90,7 @@ impl Bucket {
 #[cfg(test)]
 mod tests {
     use super::{Bucket, Limit, OpeningKey};
-    use crate::fields::Address;
+    use crate::address::Address;
 
     #[test]
     fn a_burst_and_then_the_rate() {

@@ -160,26 +160,10 @@ const fn is_to_many([first, second]: [u64; 2]) -> bool {
     first as u8 == 0xff || is_ipv4 && (v4 as u8 & 0xf0 == 0xe0 || v4 == u32::MAX)
 }
 
-/// An IPv4 address, as it lies in the packet, in the form of [`TargetEntry`].
-#[must_use]
-#[inline(always)]
-pub const fn mapped([high, low]: [u16; 2]) -> [u64; 2] {
-    [0, (0xffff_0000 | (high as u64) << 32 | (low as u64) << 48).to_le()]
-}
-
 #[cfg(test)]
 mod tests {
-    use super::{Target, TargetCode, is_to_many, mapped};
+    use super::{Target, TargetCode, is_to_many};
     use crate::abi::{MAX_POLICIES, NO_POLICY};
-
-    #[test]
-    fn an_ipv4_address_is_mapped_as_it_lies_in_memory() {
-        let address = std::net::Ipv4Addr::new(192, 0, 2, 10);
-        let [a, b, c, d] = address.octets();
-        let [high, low] = mapped([u16::from_ne_bytes([a, b]), u16::from_ne_bytes([c, d])]);
-        let bytes = [high.to_ne_bytes(), low.to_ne_bytes()].concat();
-        assert_eq!(bytes, address.to_ipv6_mapped().octets());
-    }
 
     #[test]
     fn a_target_survives_its_code() {
