@@ -204,11 +204,13 @@ const fn lru_hash<K: Plain, V: Plain>(entries: u32) -> Definition {
 }
 
 /// Records are `V`.
+#[expect(clippy::extra_unused_type_parameters, reason = "holds the type of the records to `Plain`")]
 const fn ring_buffer<V: Plain>(bytes: u32) -> Definition {
     pinned(Kind::RingBuffer, 0, 0, bytes)
 }
 
 /// Records begin with a `V`.
+#[expect(clippy::extra_unused_type_parameters, reason = "holds the type of the records to `Plain`")]
 const fn perf_buffers<V: Plain>() -> Definition {
     pinned(Kind::PerfBuffers, size_of::<u32>(), size_of::<u32>(), 0)
 }

@@ -35,7 +35,7 @@ pub(super) const IPV4_WITHOUT_OPTIONS: u8 = 0x45;
 
 /// "More fragments", in the word that [`Ipv4Header::fragment`] is.
 const MORE: u16 = 0x2000;
-/// The offset in the same word.
+/// The offset, in the word that [`Ipv4Header::fragment`] is.
 const OFFSET: u16 = 0x1fff;
 
 #[inline(always)]
