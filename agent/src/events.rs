@@ -7,9 +7,9 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use lyncwall_common::abi::{self, PortTransport};
-use lyncwall_common::fields::{Place, addresses};
-use lyncwall_common::packet::{Copied, Packet, Wire};
-use lyncwall_common::parse::{Family, Headers, TAGGED, parse};
+use lyncwall_common::fields::{IpAt, addresses};
+use lyncwall_common::packet::{Copied, Ipv4Options, Packet, Wire};
+use lyncwall_common::parse::{Family, Headers, TAGGED, parse, walk_options};
 use lyncwall_common::reason::{Action, Reason};
 
 use crate::api::Event;
@@ -77,7 +77,7 @@ impl Observed<'_> {
         let snap = self.snap();
         let mut headers = Headers::UNREAD;
         let _kind = parse(snap, &mut headers);
-        let ends = headers.family.and_then(|_| addresses(snap, Place::of(&headers)));
+        let ends = headers.family.and_then(|_| addresses(snap, IpAt::of(&headers)));
         let protocol = headers.family.map(|family| protocol_name(family, headers.protocol));
         let located = self.locate(names);
         let service = headers
@@ -166,6 +166,10 @@ impl Packet for Snap<'_> {
 
     fn header<T: Wire>(self, offset: usize) -> Option<Copied<T>> {
         self.bytes.header(offset)
+    }
+
+    fn ipv4_options(self, start: usize, end: usize) -> Ipv4Options {
+        walk_options(self, start, end)
     }
 }
 

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use lyncwall_common::abi::map;
 use lyncwall_common::reason::Reason;
 
 fn repository() -> PathBuf {
@@ -62,20 +63,16 @@ fn the_verdict_table_has_every_reason_with_its_action() {
 
 #[test]
 fn every_map_of_the_program_is_listed() {
-    let program = fs::read_to_string(repository().join("ebpf/src/maps.rs")).expect("ebpf/src/maps.rs");
-    let lines: Vec<&str> = program.lines().collect();
-    let maps: BTreeSet<&str> = lines
-        .windows(2)
-        .filter(|pair| pair[0].trim() == "#[map]")
-        .filter_map(|pair| pair[1].trim().strip_prefix("static ")?.split_once(':').map(|(name, _)| name))
-        .collect();
-    assert!(maps.len() >= 15, "{maps:?}");
     let text = section("Maps");
     let rows = rows(&text);
-    // One map comes with a crate.
-    let maps: BTreeSet<&str> = maps.into_iter().chain([lyncwall_common::abi::map::LOGS]).collect();
     let listed: BTreeSet<&str> = rows.iter().flat_map(|row| code(&row[0])).collect();
+    let maps: BTreeSet<&str> = map::ALL.iter().map(|map| map.name).collect();
     assert_eq!(listed, maps);
+    for map in map::ALL {
+        let row = rows.iter().find(|row| code(&row[0]).contains(&map.name)).expect("a row");
+        let says_not_pinned = row.iter().any(|cell| cell.to_lowercase().contains("not pinned"));
+        assert_ne!(says_not_pinned, map.pinned, "{}", map.name);
+    }
 }
 
 #[test]

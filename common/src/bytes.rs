@@ -1,4 +1,5 @@
 //! Types that any bytes make a valid value of. The only unsafe code of this crate.
+#![expect(unsafe_code, reason = "types that any bytes make are read from bytes")]
 
 use crate::wire::{
     EthernetHeader, ExtensionHeader, IcmpHeader, Ipv4Header, Ipv6Header, TcpHeader, UdpHeader, VlanTag,

@@ -1,14 +1,19 @@
-//! Fragments: what is remembered of a first one, and what becomes of the later ones.
+//! Fragments: the record of a first fragment, and the rows of later ones.
 
 use crate::{
     abi::FragmentRecord,
-    decide::{FRAGMENT_SECONDS, Tables, Verdict},
-    fields::{Place, part},
+    fields::{IpAt, part},
     packet::Packet,
     reason::{Action, Reason},
+    tables::Tables,
+    verdict::Verdict,
 };
 
-/// What became of a first fragment, and becomes of the later ones by that.
+/// How long the record of a first fragment holds, in seconds: as long as Linux waits for the rest
+/// (`net.ipv4.ipfrag_time`).
+pub const FRAGMENT_SECONDS: u64 = 30;
+
+/// What happened to a first fragment: the later ones follow it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u32)]
 pub enum First {
@@ -16,7 +21,7 @@ pub enum First {
     Dropped = 0,
     /// It passed.
     Passed = 1,
-    /// Management let it in.
+    /// It passed, from a management source to a management port.
     Management = 2,
 }
 
@@ -31,16 +36,11 @@ impl First {
     }
 }
 
-/// `blocked` says that the source is: whoever calls this finds it out, as chains of calls cost stack. Out of line:
-/// fragments are rare.
+/// The rows of a later fragment. The caller looks up whether the source is `blocked`: a deeper chain of calls would cost
+/// stack. Out of line: fragments are rare.
 #[inline(never)]
-pub(crate) fn later_fragment<P: Packet, T: Tables>(
-    packet: P,
-    tables: &T,
-    place: Place,
-    blocked: bool,
-) -> Reason {
-    let Some(part) = part(packet, place) else { return Reason::Internal };
+pub(crate) fn later_fragment<P: Packet, T: Tables>(packet: P, tables: &T, at: IpAt, blocked: bool) -> Reason {
+    let Some(part) = part(packet, at) else { return Reason::Internal };
     let record = tables.fragment(&part.key).filter(|record| tables.jiffies() < record.expires);
     if blocked && record.is_none_or(|record| record.management == 0) {
         return Reason::Blocked;
@@ -52,10 +52,10 @@ pub(crate) fn later_fragment<P: Packet, T: Tables>(
     }
 }
 
-/// An allowed first fragment is remembered; a denied one makes an earlier one of the same key forgotten.
+/// Stores the record of a first fragment that passed. One that was dropped removes an earlier record of its key.
 #[inline(always)]
-pub fn remember<P: Packet, T: Tables>(packet: P, tables: &T, place: Place, first: First) {
-    let Some(part) = part(packet, place) else { return };
+pub fn remember<P: Packet, T: Tables>(packet: P, tables: &T, at: IpAt, first: First) {
+    let Some(part) = part(packet, at) else { return };
     match first {
         First::Passed | First::Management => {
             let expires = tables.jiffies() + FRAGMENT_SECONDS * tables.hz();

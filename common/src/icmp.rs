@@ -2,34 +2,41 @@
 
 use crate::{
     abi::NetPort,
-    decide::{Judging, Rate, Tables},
-    flow::{Carried, Ends},
+    ends::{Carried, Ends},
+    judging::Judging,
     packet::Packet,
     parse::Family,
     reason::Reason,
+    subprograms::Subprograms,
     summary::Summary,
+    tables::{Rate, Tables},
 };
 
 /// The row of an ICMP message whose source is not blocked.
 #[inline(always)]
-pub(crate) fn row<P: Packet, T: Tables>(packet: P, tables: &T, summary: Summary, judging: Judging) -> Reason {
-    match summary.place().family() {
+pub(crate) fn row<P: Packet, T: Subprograms>(
+    packet: P,
+    tables: &T,
+    summary: Summary,
+    judging: Judging,
+) -> Reason {
+    match summary.ip().family() {
         Family::V4 => v4(packet, tables, summary, judging),
         Family::V6 => v6(packet, tables, summary, judging),
     }
 }
 
-/// IPv6 neighbour discovery that comes from the link (RFC 4861). It passes whoever is blocked, as ARP does: otherwise a
-/// management source on the list could not be answered.
+/// IPv6 neighbour discovery that comes from the link (RFC 4861). It passes also from a blocked source, as ARP does:
+/// otherwise nobody could answer a management source on the block-list.
 #[inline(always)]
 pub(crate) const fn is_neighbour_discovery(summary: Summary) -> bool {
-    matches!(summary.place().family(), Family::V6)
+    matches!(summary.ip().family(), Family::V6)
         && matches!(summary.flags(), 133..=136)
         && summary.hop_limit() == 255
 }
 
 #[inline(always)]
-fn v4<P: Packet, T: Tables>(packet: P, tables: &T, summary: Summary, judging: Judging) -> Reason {
+fn v4<P: Packet, T: Subprograms>(packet: P, tables: &T, summary: Summary, judging: Judging) -> Reason {
     const UNREACHABLE: u8 = 3;
     const TIME_EXCEEDED: u8 = 11;
     const PARAMETER_PROBLEM: u8 = 12;
@@ -45,7 +52,7 @@ fn v4<P: Packet, T: Tables>(packet: P, tables: &T, summary: Summary, judging: Ju
 }
 
 #[inline(always)]
-fn v6<P: Packet, T: Tables>(packet: P, tables: &T, summary: Summary, judging: Judging) -> Reason {
+fn v6<P: Packet, T: Subprograms>(packet: P, tables: &T, summary: Summary, judging: Judging) -> Reason {
     match summary.flags() {
         // Unreachable, packet too big, time exceeded, parameter problem.
         1..=4 => limited(tables, Rate::IcmpError, Reason::IcmpError),
@@ -60,16 +67,16 @@ fn v6<P: Packet, T: Tables>(packet: P, tables: &T, summary: Summary, judging: Ju
     }
 }
 
-/// Types of ICMP (RFC 792) and ICMPv6 (RFC 4443).
+// Types of ICMP (RFC 792) and ICMPv6 (RFC 4443).
 const ECHO_REPLY_V4: u8 = 0;
 const ECHO_V4: u8 = 8;
 const ECHO_V6: u8 = 128;
 const ECHO_REPLY_V6: u8 = 129;
 
-/// True for an ICMP message that asks for an echo.
+/// True for an echo request.
 #[inline(always)]
 pub(crate) const fn is_echo_request(summary: Summary) -> bool {
-    let wanted = match summary.place().family() {
+    let wanted = match summary.ip().family() {
         Family::V4 => ECHO_V4,
         Family::V6 => ECHO_V6,
     };
@@ -77,13 +84,14 @@ pub(crate) const fn is_echo_request(summary: Summary) -> bool {
 }
 
 #[inline(always)]
-fn is_echo_reply<P: Packet, T: Tables>(packet: P, tables: &T, summary: Summary, judging: Judging) -> bool {
-    let ends = Ends {
-        place: summary.place(),
-        carried: Carried::Echo,
-        local: summary.identifier(),
-        remote: NetPort(0),
-    };
+fn is_echo_reply<P: Packet, T: Subprograms>(
+    packet: P,
+    tables: &T,
+    summary: Summary,
+    judging: Judging,
+) -> bool {
+    let ends =
+        Ends { at: summary.ip(), carried: Carried::Echo, local: summary.identifier(), remote: NetPort(0) };
     tables.is_reply(packet, judging.slot, ends)
 }
 

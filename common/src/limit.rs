@@ -2,18 +2,18 @@
 
 use crate::{
     abi::{Bucket, OpeningKey},
-    decide::Tables,
-    fields::{Place, source},
+    fields::{IpAt, source},
     packet::Packet,
+    tables::Tables,
 };
 
-/// False where the source has opened as many connections to ports of this policy, or to the whole box, as its limit says;
-/// else counts one more. Out of line: boxes without a limit do not pay for it.
+/// Counts one more opening against the source's limit on ports of this policy, or of the whole box; false where the limit
+/// is reached. Out of line: boxes without a limit do not pay for it.
 #[inline(never)]
 pub(crate) fn may_open<P: Packet, T: Tables>(
     packet: P,
     tables: &T,
-    place: Place,
+    at: IpAt,
     slot: u32,
     policy: u32,
 ) -> bool {
@@ -21,7 +21,7 @@ pub(crate) fn may_open<P: Packet, T: Tables>(
     if limit.rate == 0 {
         return true;
     }
-    let Some(source) = source(packet, place) else { return false };
+    let Some(source) = source(packet, at) else { return false };
     let key = OpeningKey::of(source, limit.scope);
     let (now, hz) = (tables.jiffies(), tables.hz());
     let spent = tables.change_bucket(&key, |bucket| bucket.spend(now, hz, limit));

@@ -3,7 +3,6 @@
 use core::ops::Deref;
 
 pub use crate::bytes::Wire;
-use crate::parse::{Options, walk_options};
 
 /// A frame, from its Ethernet header on, without the frame check sequence.
 ///
@@ -20,63 +19,71 @@ pub trait Packet: Copy {
     /// A header of the frame.
     type Header<T: Wire>: Deref<Target = T>;
 
-    /// The `T` at `offset` bytes; `None` where the readable part of the frame ends before it does. Integers come
-    /// as they lie in memory: in network byte order.
+    /// The `T` at `offset` bytes; `None` where the readable part of the frame ends before the end of the `T`.
+    /// Integers are in network byte order.
     ///
-    /// A reference where it can be, so that the kernel program loads the fields it needs, and each when it needs it.
+    /// A reference where possible: the kernel program then loads a field only where it needs the field.
     fn header<T: Wire>(self, offset: usize) -> Option<Self::Header<T>>;
 
-    /// The same as a value.
+    /// A copy of the `T` at `offset`; see [`Packet::header`].
     #[inline(always)]
     fn read<T: Wire>(self, offset: usize) -> Option<T> {
         self.header(offset).map(|header| *header)
     }
 
-    /// What the IPv4 options at `start..end` say; see [`walk_options`]. The kernel program does it where the verifier looks
-    /// at it once.
-    #[inline(always)]
-    fn options(self, start: usize, end: usize) -> Options {
-        walk_options(self, start, end)
-    }
+    /// Judges the IPv4 options at `start..end`, as [`walk_options`](crate::parse::walk_options) does. The kernel program
+    /// has a subprogram for it, which the verifier checks only once.
+    fn ipv4_options(self, start: usize, end: usize) -> Ipv4Options;
 
-    /// The VLAN identifier of a tag that the kernel keeps beside the frame, in front of those in it: so it is with what goes
-    /// out.
+    /// The VLAN identifier of a tag that the kernel keeps beside the frame. It is outside the tags in the frame. Only
+    /// outgoing frames have one.
     #[inline(always)]
     fn tag(self) -> Option<u16> {
         None
     }
 
-    /// True for what goes out and came in before.
+    /// True for an outgoing frame that another interface, or this one, received.
     #[inline(always)]
     fn is_forwarded(self) -> bool {
         false
     }
 
-    /// True for what goes out by the interface that it came in by.
+    /// True for an outgoing frame that this interface received.
     #[inline(always)]
     fn is_sent_back(self) -> bool {
         false
     }
 
-    /// The same values, of which the verifier knows nothing any more. It then takes all ways that lead here for the same
-    /// one instead of following each; only the kernel program does anything here.
+    /// Returns the values, and makes the verifier forget what it knows of them: it then follows the code behind this
+    /// call once, and not once for each way to it. Only the kernel program does anything here.
     #[inline(always)]
     fn forget(self, values: [u64; 2]) -> [u64; 2] {
         values
     }
 }
 
-/// A whole frame in memory.
-impl Packet for &[u8] {
-    fn length(self) -> usize {
-        self.len()
-    }
+/// The result of a walk through IPv4 options.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Ipv4Options {
+    /// Nothing that matters here.
+    Sound = 0,
+    /// Lengths that contradict each other, or bytes that cannot be read.
+    Malformed = 1,
+    /// A loose or strict source route (RFC 7126, 4.3 and 4.4).
+    SourceRoute = 2,
+}
 
-    /// A copy: a slice may begin at an odd address.
-    type Header<T: Wire> = Copied<T>;
-
-    fn header<T: Wire>(self, offset: usize) -> Option<Copied<T>> {
-        crate::bytes::first(self.get(offset..)?).map(Copied)
+impl Ipv4Options {
+    /// The result with this number; an unknown number counts as malformed.
+    #[must_use]
+    #[inline(always)]
+    pub const fn from_number(number: u32) -> Self {
+        match number {
+            0 => Self::Sound,
+            2 => Self::SourceRoute,
+            _ => Self::Malformed,
+        }
     }
 }
 

@@ -1,7 +1,8 @@
-//! From a frame to the offsets of its headers. Knows no map and no policy.
+//! The parser: from a frame to the offsets of its headers. It knows no map and no policy.
 //!
-//! Nothing is read beyond the end that the IP header gives, so Ethernet padding is never taken for a header.
+//! It reads nothing beyond the end that the IP header gives, so that Ethernet padding is never taken for a header.
 
+mod headers;
 mod ipv4;
 mod ipv6;
 
@@ -10,18 +11,18 @@ use network_types::{eth::EtherType, ip::IpProto};
 use crate::{
     abi::{NetPort, PortTransport},
     packet::Packet,
-    reason::Reason,
     wire::{EthernetHeader, IcmpHeader, Ipv4Header, TcpHeader, UdpHeader, VlanTag},
 };
 use ipv4::{IPV4_WITHOUT_OPTIONS, ipv4, ipv4_header, is_fragment, is_to_many};
 use ipv6::{ipv6, ipv6_header, is_extension};
 
-pub use ipv4::{OPTIONS_MASK, Options, walk_options};
+pub use headers::{Family, Fragment, Headers, Kind, MAX_EXTENSIONS, MAX_TAGS, ParseError, TAGGED};
+pub use ipv4::{OPTIONS_MASK, walk_options};
 
-/// Reads all headers of a frame, as far as they are sound, into `headers`.
+/// Reads the headers of a frame into `headers`, up to the first one that is not sound.
 ///
 /// # Errors
-/// The form that cannot be judged; `headers` then holds what was read before it.
+/// The form that cannot be judged; `headers` then has the headers before it.
 #[inline(always)]
 pub fn parse<P: Packet>(packet: P, headers: &mut Headers) -> Result<Kind, ParseError> {
     let Some(family) = link(packet, headers)? else { return Ok(Kind::NonIp) };
@@ -41,7 +42,7 @@ pub fn parse<P: Packet>(packet: P, headers: &mut Headers) -> Result<Kind, ParseE
 /// Reads the headers of a frame of the usual form: TCP or UDP in a whole unicast packet, sound, without IPv4 options or
 /// IPv6 extension headers.
 ///
-/// `None` where it is anything else, and [`parse`] says what; where this says `Some`, [`parse`] says the same.
+/// `None` for any other frame: then [`parse`] reads it. Where this function returns `Some`, [`parse`] agrees.
 #[inline(always)]
 pub fn parse_plain<P: Packet>(packet: P, headers: &mut Headers) -> Option<PortTransport> {
     // Rules out broadcasts, and few others.
@@ -105,170 +106,8 @@ fn link<P: Packet>(packet: P, headers: &mut Headers) -> Result<Option<Family>, P
     }
 }
 
-/// VLAN tags that are looked through.
-pub const MAX_TAGS: usize = 2;
-
-/// An Ethernet header with two tags, and what lies before its end.
+/// The end of an Ethernet header with two tags is below this.
 const NETWORK_MASK: usize = 0x1f;
-
-/// IPv6 extension headers that are looked through.
-pub const MAX_EXTENSIONS: usize = 6;
-
-/// Set in [`Headers::vlan`] where there is a tag.
-pub const TAGGED: u16 = 0x8000;
-
-/// Where the headers of a frame lie, in bytes from its start. Offsets instead of copied fields: copying addresses
-/// cost 25 ns a packet, offsets 4.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Headers {
-    /// VLAN identifiers, outer first, with [`TAGGED`] set; 0 where there is no tag.
-    pub vlan: [u16; MAX_TAGS],
-    /// EtherType after the tags, as it lies in the packet.
-    pub ether_type: u16,
-    /// True where the frame goes to ff:ff:ff:ff:ff:ff, as a broadcast to a subnet does, or the packet to
-    /// 255.255.255.255. A multicast frame with a unicast packet is none: load-balanced clusters use such addresses.
-    pub broadcast: bool,
-    /// Which IP it is, once its header was found whole.
-    pub family: Option<Family>,
-    /// The IP header.
-    pub network: usize,
-    /// True where the destination address is a multicast group: 224.0.0.0/4, ff00::/8.
-    pub group: bool,
-    /// The transport header; 0 where it was not reached.
-    pub transport: usize,
-    /// The first byte after the IP packet.
-    pub end: usize,
-    /// IP protocol number, after extension headers.
-    pub protocol: u8,
-    /// IPv4 time to live or IPv6 hop limit.
-    pub hop_limit: u8,
-    /// The transport whose ports were read.
-    pub ports: Option<PortTransport>,
-    /// Source port of TCP or UDP; 0 where it was not read.
-    pub source_port: NetPort,
-    /// Destination port of TCP or UDP; 0 where it was not read.
-    pub destination_port: NetPort,
-    /// TCP flags, or the ICMP type.
-    pub flags: u8,
-    /// The ICMP code.
-    pub code: u8,
-    /// The identifier of an ICMP echo request or reply.
-    pub identifier: NetPort,
-    /// Whether it is a part of a packet.
-    pub fragment: Fragment,
-    /// The IPv6 fragment header; 0 where there is none.
-    pub fragment_header: usize,
-}
-
-impl Headers {
-    /// Nothing read.
-    pub const UNREAD: Self = Self {
-        vlan: [0; MAX_TAGS],
-        ether_type: 0,
-        broadcast: false,
-        family: None,
-        network: 0,
-        group: false,
-        transport: 0,
-        end: 0,
-        protocol: 0,
-        hop_limit: 0,
-        ports: None,
-        source_port: NetPort(0),
-        destination_port: NetPort(0),
-        flags: 0,
-        code: 0,
-        identifier: NetPort(0),
-        fragment: Fragment::Whole,
-        fragment_header: 0,
-    };
-}
-
-/// The version of IP.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Family {
-    /// RFC 791.
-    V4,
-    /// RFC 8200.
-    V6,
-}
-
-/// Whether a packet is a fragment.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fragment {
-    /// A whole packet; an atomic fragment (RFC 6946) counts as one.
-    Whole,
-    /// The first of several.
-    First,
-    /// Not the first.
-    Later,
-}
-
-/// What a sound frame is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
-    /// No IP inside.
-    NonIp,
-    /// A fragment without a transport header.
-    LaterFragment,
-    /// TCP or UDP with its header.
-    Ports(PortTransport),
-    /// ICMP over IPv4 or ICMPv6 over IPv6, with its header.
-    Icmp,
-    /// Another IP protocol.
-    Other,
-}
-
-/// A form that cannot be judged. Each stands for one row of the verdict table.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ParseError {
-    /// Truncated.
-    Ethernet,
-    /// Too many tags.
-    VlanDepth,
-    /// IP under another header.
-    Encapsulated,
-    /// Truncated or inconsistent.
-    Ipv4,
-    /// IPv4 loose or strict source route, or an IPv6 routing header with segments left.
-    SourceRoute,
-    /// Truncated or inconsistent.
-    Ipv6,
-    /// Too many extension headers.
-    Chain,
-    /// Routing header type 0.
-    Rh0,
-    /// A first fragment without its whole transport header.
-    Tiny,
-    /// Truncated or inconsistent.
-    Tcp,
-    /// Truncated or inconsistent.
-    Udp,
-    /// Truncated.
-    Icmp,
-}
-
-impl ParseError {
-    /// Its row of the verdict table.
-    #[must_use]
-    #[inline(always)]
-    pub const fn reason(self) -> Reason {
-        match self {
-            Self::Ethernet => Reason::MalformedEthernet,
-            Self::VlanDepth => Reason::VlanDepth,
-            Self::Encapsulated => Reason::Encapsulated,
-            Self::Ipv4 => Reason::MalformedIpv4,
-            Self::SourceRoute => Reason::IpSourceRoute,
-            Self::Ipv6 => Reason::MalformedIpv6,
-            Self::Chain => Reason::Ipv6Chain,
-            Self::Rh0 => Reason::Ipv6Rh0,
-            Self::Tiny => Reason::FragmentTiny,
-            Self::Tcp => Reason::MalformedTcp,
-            Self::Udp => Reason::MalformedUdp,
-            Self::Icmp => Reason::MalformedIcmp,
-        }
-    }
-}
 
 #[inline(always)]
 pub(crate) const fn is_vlan(ether_type: u16) -> bool {
@@ -295,17 +134,6 @@ const fn hides_ip(ether_type: u16) -> bool {
             | 0x4305             // B.A.T.M.A.N. advanced
             | 0x88be | 0x22eb // ERSPAN
     )
-}
-
-/// A fragment of `length` bytes that belongs at `start`; `None` where that cannot be.
-#[inline(always)]
-const fn fragment_of(start: u32, more: bool, length: usize) -> Option<Fragment> {
-    // All but the last carry a multiple of eight bytes (RFC 791, 3.2; RFC 8200, 4.5), none is empty, and a packet
-    // ends at 65,535.
-    if length == 0 || (more && length & 7 != 0) || start as usize + length > 65_535 {
-        return None;
-    }
-    Some(if start == 0 { Fragment::First } else { Fragment::Later })
 }
 
 /// Reads the header behind the IP header.

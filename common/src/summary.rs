@@ -1,12 +1,12 @@
-//! What the verdict needs of a frame's headers, in two words.
+//! The parts of a frame's headers that the verdict needs, in two words.
 //!
-//! Two words stay in registers where a dozen fields do not. And they can be passed through
-//! [`Packet::forget`](crate::packet::Packet::forget): the verifier then follows the verdict once instead of once for each
+//! Two words stay in registers; a dozen fields do not. And two words can pass through
+//! [`Packet::forget`](crate::packet::Packet::forget): the verifier then follows the verdict once, and not once for each
 //! way through the parser.
 
 use crate::{
     abi::{NetPort, PortTransport},
-    fields::Place,
+    fields::IpAt,
     parse::{Fragment, Headers, Kind, ParseError},
     reason::Reason,
 };
@@ -17,11 +17,12 @@ pub struct Summary {
     /// Bits 0-7 [`Form`], 8-15 a reason or the IP protocol, 16-23 TCP flags or ICMP type, 24-31 time to live or hop limit,
     /// 32 multicast group, 33 broadcast, 34 fragmented, 35 an IP header was read.
     pub first: u64,
-    /// Bits 0-15 destination port, of ICMP the identifier of an echo, and 16-31 source port as they lie in the packet, 32-63 the [`Place`].
+    /// Bits 0-15 destination port, or the identifier of an ICMP echo; 16-31 source port; both in the byte order of the
+    /// packet. 32-63 the [`IpAt`].
     pub second: u64,
 }
 
-/// What is to be judged; 0 is none, so that a summary of zeros lets nothing in.
+/// What is judged. No form has the value 0, so that a summary of zeros lets nothing in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Form {
@@ -42,7 +43,7 @@ pub enum Form {
 const GROUP: u64 = 1 << 32;
 const BROADCAST: u64 = 1 << 33;
 const FRAGMENTED: u64 = 1 << 34;
-const PLACED: u64 = 1 << 35;
+const HAS_IP: u64 = 1 << 35;
 
 impl Summary {
     /// Packs what the parser found.
@@ -58,7 +59,7 @@ impl Summary {
             Ok(Kind::Icmp) => (Form::Icmp, headers.protocol),
             Ok(Kind::Other) => (Form::Other, headers.protocol),
         };
-        let mut first = PLACED
+        let mut first = HAS_IP
             | form as u64
             | u64::from(code) << 8
             | u64::from(headers.flags) << 16
@@ -75,7 +76,7 @@ impl Summary {
         let port = if form as u8 == Form::Icmp as u8 { headers.identifier } else { headers.destination_port };
         let second = u64::from(port.0)
             | u64::from(headers.source_port.0) << 16
-            | u64::from(Place::of(headers).to_bits()) << 32;
+            | u64::from(IpAt::of(headers).to_bits()) << 32;
         Self { first, second }
     }
 
@@ -84,13 +85,13 @@ impl Summary {
         let first = Form::Settled as u64 | (reason as u64) << 8;
         // The family is known once the addresses can be read.
         if headers.family.is_some() {
-            Self { first: first | PLACED, second: u64::from(Place::of(headers).to_bits()) << 32 }
+            Self { first: first | HAS_IP, second: u64::from(IpAt::of(headers).to_bits()) << 32 }
         } else {
             Self { first, second: 0 }
         }
     }
 
-    /// The form, as its value: an unknown one is none that [`Summary::new`] makes.
+    /// The value of the [`Form`].
     #[inline(always)]
     #[must_use]
     pub const fn form(self) -> u8 {
@@ -118,26 +119,26 @@ impl Summary {
         (self.first >> 24) as u8
     }
 
-    /// Where the IP header lies.
+    /// The IP header, of a packet that has one.
     #[inline(always)]
     #[must_use]
-    pub const fn place(self) -> Place {
-        Place::from_bits((self.second >> 32) as u32)
+    pub const fn ip(self) -> IpAt {
+        IpAt::from_bits((self.second >> 32) as u32)
     }
 
-    /// The same; `None` where there is none that could be read.
+    /// The IP header; `None` where the parser read none.
     #[inline(always)]
     #[must_use]
-    pub const fn placed(self) -> Option<Place> {
-        if self.first & PLACED == 0 { None } else { Some(self.place()) }
+    pub const fn ip_if_any(self) -> Option<IpAt> {
+        if self.first & HAS_IP == 0 { None } else { Some(self.ip()) }
     }
 
-    /// The same in a zone: a number below 16.
+    /// This summary, judged in a zone: a number below 16.
     #[inline(always)]
     #[must_use]
     pub const fn in_zone(self, zone: u32) -> Self {
-        let place = self.place().in_zone(zone).to_bits();
-        Self { second: self.second & 0xffff_ffff | (place as u64) << 32, ..self }
+        let ip = self.ip().in_zone(zone).to_bits();
+        Self { second: self.second & 0xffff_ffff | (ip as u64) << 32, ..self }
     }
 
     /// True where the destination address is a multicast group.

@@ -1,6 +1,6 @@
 //! Header layouts in 16-bit units, fields in network byte order.
 //!
-//! network-types lays the same headers out as arrays of bytes, which the BPF compiler loads one byte at a time and shifts
+//! The crate network-types has these headers as arrays of bytes, which the BPF compiler loads one byte at a time and shifts
 //! together, as it knows nothing of their alignment. Frames begin at an even address, and every header at an even offset.
 
 use network_types::{eth, icmp, ip, tcp, udp, vlan};

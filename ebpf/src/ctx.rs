@@ -2,20 +2,18 @@
 
 use core::hint::black_box;
 
+use aya_ebpf::bindings::xdp_md;
 use lyncwall_common::{
-    packet::{Packet, Wire},
-    parse::Options,
+    packet::{Ipv4Options, Packet, Wire},
+    parse::{OPTIONS_MASK, walk_options},
 };
 
-use crate::{
-    once,
-    raw::{Context, now},
-};
+use crate::raw::{Context, now};
 
-/// A frame, the beginning of which lies in memory.
+/// A frame with its beginning in memory.
 ///
-/// One word, so that it stays in a register; the bounds of the memory are asked of the context with each read, which is as
-/// cheap as to keep them on the stack. `FRAGS` says that the frame may go on in other buffers (`xdp.frags`, kernel 5.18).
+/// One word, which stays in a register. Each read loads the bounds of the memory from the context, which costs as little
+/// as to keep them on the stack. `FRAGS` says that the frame may go on in other buffers (`xdp.frags`, kernel 5.18).
 #[derive(Clone, Copy)]
 pub(crate) struct Frame<'a, const FRAGS: bool>(Context<'a>);
 
@@ -47,8 +45,8 @@ impl<'a, const FRAGS: bool> Packet for Frame<'a, FRAGS> {
 
     #[inline(always)]
     fn holds(self, end: usize) -> bool {
-        // The first buffer nearly always holds the packet, and the helper call is dear. The end is not added to the beginning:
-        // verifiers up to 6.12 know no bounds of a byte-swapped length, and refuse it as an offset into the packet.
+        // The first buffer nearly always holds the packet, and the helper call is dear. `end` is not added to the start of
+        // the data: verifiers up to 6.12 know no bounds of a byte-swapped length, and refuse it as an offset.
         end <= self.0.data_end() - self.0.data() || (FRAGS && end <= self.length())
     }
 
@@ -58,8 +56,9 @@ impl<'a, const FRAGS: bool> Packet for Frame<'a, FRAGS> {
     }
 
     #[inline(always)]
-    fn options(self, start: usize, end: usize) -> Options {
-        once::options(self.0, start, end)
+    fn ipv4_options(self, start: usize, end: usize) -> Ipv4Options {
+        let context = self.0.to_kernel();
+        Ipv4Options::from_number(subprogram_ipv4_options(context, start as u32, end as u32))
     }
 
     #[inline(always)]
@@ -68,8 +67,17 @@ impl<'a, const FRAGS: bool> Packet for Frame<'a, FRAGS> {
     }
 }
 
-/// Adds a difference that is 0, and that the verifier does not compute: of a number that it knows nothing of, and of the
-/// same number that has been on the stack.
+/// Walks the IPv4 options at `start..end` in the first buffer. A subprogram, which the verifier checks once.
+#[expect(unsafe_code, reason = "the attribute names a symbol")]
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn subprogram_ipv4_options(context: *mut xdp_md, start: u32, end: u32) -> u32 {
+    let frame = Frame::<false>::of(Context::of_kernel(context));
+    walk_options(frame, start as usize & OPTIONS_MASK, end as usize & OPTIONS_MASK) as u32
+}
+
+/// Adds a difference that is 0, and that the verifier cannot compute: a number that it does not know, minus that number
+/// after a way over the stack.
 #[inline(always)]
 pub(crate) fn forget(values: [u64; 2]) -> [u64; 2] {
     let number = now();

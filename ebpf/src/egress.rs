@@ -1,26 +1,25 @@
-//! What the box sends and forwards: looked at for the flows it opens, and never touched.
+//! Outgoing packets: the program tracks the flows that they open, and never changes or drops a packet.
 
 use aya_ebpf::programs::TcContext;
 use lyncwall_common::{
-    flow,
-    packet::{Packet, Wire},
-    parse::Options,
+    outgoing,
+    packet::{Ipv4Options, Packet, Wire},
     wire::EthernetHeader,
 };
 use network_types::eth::EtherType;
 
 use crate::{maps::Kernel, raw::Outgoing};
 
-/// As many bytes of a packet as headers that matter may take: two tags, IPv6 with some extension headers, TCP.
+/// Bytes that the headers of a packet may take: two tags, IPv6 with some extension headers, TCP.
 const HEADERS: usize = 128;
 
-/// As many as the usual ones take: Ethernet, IPv6, TCP without options. The kernel has those of its own packets at hand, and
-/// to pull more than is there costs a copy of all.
+/// Bytes that the usual headers take: Ethernet, IPv6, TCP without options. The kernel has those of its own packets at
+/// hand; to pull more than that copies the packet.
 const USUAL: usize = 14 + 40 + 20;
-/// The same for IPv4.
+/// Bytes that the usual headers take with IPv4.
 const USUAL_V4: usize = 14 + 20 + 20;
 
-/// Takes notice of a packet.
+/// Tracks a packet.
 #[inline(always)]
 pub(crate) fn track(context: &TcContext) {
     let packet = Outgoing::new(context);
@@ -29,7 +28,7 @@ pub(crate) fn track(context: &TcContext) {
         packet.pull(HEADERS.min(packet.length()));
     }
     if let Some(kernel) = Kernel::new(packet) {
-        flow::track(Frame(packet), &kernel);
+        outgoing::track(Frame(packet), &kernel);
     }
 }
 
@@ -39,7 +38,7 @@ fn is_ipv4(packet: Outgoing<'_>) -> bool {
     header.is_some_and(|header| header.ether_type == EtherType::Ipv4 as u16)
 }
 
-/// A frame that goes out. Its tags, which the kernel keeps beside it, are not in it.
+/// An outgoing frame. The kernel keeps its outer tag beside it.
 #[derive(Clone, Copy)]
 struct Frame<'a>(Outgoing<'a>);
 
@@ -71,10 +70,10 @@ impl<'a> Packet for Frame<'a> {
         self.0.came_in_by() == self.0.ifindex()
     }
 
-    /// What the box sends is not judged.
+    /// Outgoing packets are not judged.
     #[inline(always)]
-    fn options(self, _: usize, _: usize) -> Options {
-        Options::Sound
+    fn ipv4_options(self, _: usize, _: usize) -> Ipv4Options {
+        Ipv4Options::Sound
     }
 
     #[inline(always)]

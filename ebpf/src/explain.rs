@@ -1,12 +1,12 @@
-//! The verdict over a frame that nobody sent, for the agent: it runs this program by a test run and attaches it nowhere.
+//! The verdict over a made-up frame, for the agent: it runs this program by a test run and attaches it nowhere.
 //!
-//! It judges by the code and the maps of the programs that are attached. What those leave behind of a packet, the object
-//! that is loaded for this one does not: see `EXPLAINED`.
+//! It judges by the code and the maps of the attached programs. It changes no map: see `EXPLAINED`.
 
 use aya_ebpf::{bindings::xdp_action::XDP_ABORTED, macros::xdp, programs::XdpContext};
 use lyncwall_common::{
     abi::Explained,
-    decide::{Settle, Verdict, judge_and},
+    judge::judge_and,
+    verdict::{Settle, Verdict},
 };
 
 use crate::{ctx::Frame, maps::Kernel, raw::Context};
@@ -17,15 +17,15 @@ fn explain(context: XdpContext) -> u32 {
     let context = Context::new(&context);
     let frame = Frame::<false>::of(context);
     let Some(kernel) = Kernel::new(context) else { return XDP_ABORTED };
-    judge_and::<_, _, Tell>(frame, &kernel);
+    judge_and::<_, _, Answer>(frame, &kernel);
     kernel.explained()
 }
 
-/// Makes a verdict the answer. By way of memory: where the compiler hands an output on in a register, the ways that have none
-/// leave something else in it, which verifiers refuse to see widened.
-struct Tell;
+/// Stores the verdict, so that the program can return it. It goes by way of a map: in a register, the ways through the
+/// program without an output would leave another value, which verifiers refuse to see widened.
+struct Answer;
 
-impl<'a> Settle<Frame<'a, false>, Kernel<Context<'a>>> for Tell {
+impl<'a> Settle<Frame<'a, false>, Kernel<Context<'a>>> for Answer {
     type Output = ();
 
     #[inline(always)]

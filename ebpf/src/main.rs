@@ -6,10 +6,11 @@ mod clock;
 mod ctx;
 mod egress;
 mod explain;
+mod log;
 mod maps;
-mod once;
 mod raw;
 mod report;
+mod subprograms;
 
 use aya_ebpf::{
     bindings::{
@@ -20,8 +21,9 @@ use aya_ebpf::{
     programs::{TcContext, XdpContext},
 };
 use lyncwall_common::{
-    decide::{Settle, Verdict, judge_and},
+    judge::judge_and,
     reason::Action,
+    verdict::{Settle, Verdict},
 };
 
 use crate::{ctx::Frame, maps::Kernel, raw::Context};
@@ -33,14 +35,14 @@ fn ingress(context: XdpContext) -> u32 {
     act::<false>(&context)
 }
 
-// For kernel 5.18 and later: frames in several buffers are judged, too.
+// For kernel 5.18 and later, which may hand in frames in several buffers.
 #[xdp(frags)]
 #[expect(clippy::needless_pass_by_value, reason = "the macro hands the context in by value")]
 fn ingress_frags(context: XdpContext) -> u32 {
     act::<true>(&context)
 }
 
-// What the box sends always goes on to whoever comes next in the chain.
+// An outgoing packet always goes on to the next program in the chain.
 #[classifier]
 #[expect(clippy::needless_pass_by_value, reason = "the macro hands the context in by value")]
 fn egress(context: TcContext) -> i32 {
@@ -73,6 +75,7 @@ impl<'a, const FRAGS: bool> Settle<Frame<'a, FRAGS>, Kernel<Context<'a>>> for En
 }
 
 // The helpers for time, jiffies and buffer lengths are for programs under a GPL-compatible licence only.
+#[expect(unsafe_code, reason = "the attributes name a section and a symbol")]
 #[unsafe(link_section = "license")]
 #[unsafe(no_mangle)]
 static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";

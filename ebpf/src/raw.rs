@@ -1,5 +1,6 @@
 //! Packet memory, map memory and helpers, behind functions that cannot be called wrongly. The only unsafe code of this
 //! crate.
+#![expect(unsafe_code, reason = "packet memory, map memory and helpers")]
 
 use core::marker::PhantomData;
 
@@ -16,7 +17,7 @@ use lyncwall_common::{
     packet::Wire,
 };
 
-/// What the kernel hands in with a frame.
+/// The context of a frame.
 #[derive(Clone, Copy)]
 pub(crate) struct Context<'a> {
     context: *mut xdp_md,
@@ -29,13 +30,13 @@ impl<'a> Context<'a> {
         Self { context: context.ctx, lifetime: PhantomData }
     }
 
-    /// Of the context that the verifier knows a function's first argument to be.
+    /// The context in a subprogram, whose first argument the verifier knows to be one.
     #[inline(always)]
     pub(crate) fn of_kernel(context: *mut xdp_md) -> Self {
         Self { context, lifetime: PhantomData }
     }
 
-    /// For such a function.
+    /// The argument for a subprogram.
     #[inline(always)]
     pub(crate) fn to_kernel(self) -> *mut xdp_md {
         self.context
@@ -51,16 +52,17 @@ impl<'a> Context<'a> {
     /// Where the frame begins.
     #[inline(always)]
     pub(crate) fn data(self) -> usize {
-        // SAFETY: as above.
+        // SAFETY: the context that the kernel handed in.
         unsafe { (*self.context).data as usize }
     }
 
     /// Where the first buffer of the frame ends.
     #[inline(always)]
     pub(crate) fn data_end(self) -> usize {
-        // SAFETY: as above.
+        // SAFETY: the context that the kernel handed in.
         let end = unsafe { &raw const (*self.context).data_end };
-        // SAFETY: as above. Volatile, so that it is asked again rather than kept on the stack.
+        // SAFETY: the context that the kernel handed in. Volatile, so that each use
+        // loads it again, and none keeps it on the stack.
         unsafe { end.read_volatile() as usize }
     }
 
@@ -109,7 +111,7 @@ unsafe fn header<'a, T: Wire>(data: usize, data_end: usize, offset: usize) -> Op
     Some(unsafe { &*(start as *const T) })
 }
 
-/// What the kernel hands in with a packet that goes out.
+/// The context of an outgoing packet.
 #[derive(Clone, Copy)]
 pub(crate) struct Outgoing<'a> {
     context: *mut __sk_buff,
@@ -129,26 +131,26 @@ impl<'a> Outgoing<'a> {
         unsafe { (*self.context).len as usize }
     }
 
-    /// The number of the interface that it goes out by.
+    /// The number of the interface that the packet goes out by.
     #[inline(always)]
     pub(crate) fn ifindex(self) -> u32 {
-        // SAFETY: as above.
+        // SAFETY: the context that the kernel handed in.
         unsafe { (*self.context).ifindex }
     }
 
-    /// The number of the interface that it came in by; 0 for what this box sends itself.
+    /// The number of the interface that the packet came in by; 0 for a packet of this box itself.
     #[inline(always)]
     pub(crate) fn came_in_by(self) -> u32 {
-        // SAFETY: as above.
+        // SAFETY: the context that the kernel handed in.
         unsafe { (*self.context).ingress_ifindex }
     }
 
     /// The VLAN identifier of the tag that the kernel keeps beside the frame.
     #[inline(always)]
     pub(crate) fn tag(self) -> Option<u16> {
-        // SAFETY: as above.
+        // SAFETY: the context that the kernel handed in.
         let present = unsafe { (*self.context).vlan_present };
-        // SAFETY: as above.
+        // SAFETY: the context that the kernel handed in.
         (present != 0).then(|| unsafe { (*self.context).vlan_tci } as u16 & 0xfff)
     }
 
@@ -159,12 +161,13 @@ impl<'a> Outgoing<'a> {
         unsafe { (*self.context).data as usize }
     }
 
-    /// Where what can be read of it ends.
+    /// Where the readable part of the frame ends.
     #[inline(always)]
     fn data_end(self) -> usize {
-        // SAFETY: as above.
+        // SAFETY: the context that the kernel handed in.
         let end = unsafe { &raw const (*self.context).data_end };
-        // SAFETY: as above. Volatile, so that it is asked again rather than kept on the stack.
+        // SAFETY: the context that the kernel handed in. Volatile, so that each use
+        // loads it again, and none keeps it on the stack.
         unsafe { end.read_volatile() as usize }
     }
 
@@ -174,14 +177,14 @@ impl<'a> Outgoing<'a> {
         self.data_end() - self.data()
     }
 
-    /// Makes so many bytes readable, or none: what is missing then cannot be read.
+    /// Makes so many bytes readable. Where the kernel cannot, reads of them return `None`.
     #[inline(always)]
     pub(crate) fn pull(self, length: usize) {
         // SAFETY: the context that the kernel handed in; nothing that was read of the packet is kept.
         let _ = unsafe { bpf_skb_pull_data(self.context, length as u32) };
     }
 
-    /// The `T` at `offset`; `None` where what can be read ends before it does.
+    /// The `T` at `offset`; `None` where the readable part ends before the end of the `T`.
     #[inline(always)]
     pub(crate) fn header<T: Wire>(self, offset: usize) -> Option<&'a T> {
         // SAFETY: both bounds are those of the context's packet.
@@ -199,39 +202,39 @@ impl ControlPage {
         map.get_ptr(0).map(Self)
     }
 
-    /// The live word. The agent stores it whole, and it is read once.
+    /// The live word. The agent stores it whole, and each packet reads it once.
     #[inline(always)]
     pub(crate) fn live(self) -> Live {
         // SAFETY: a map value, which lives as long as the program.
         let live = unsafe { &raw const (*self.0).live };
-        // SAFETY: as above.
+        // SAFETY: a map value, which lives as long as the program.
         Live(unsafe { live.read_volatile() })
     }
 
-    /// Whether somebody captures. It lies beside the live word, which has been read by then.
+    /// Whether somebody captures. The word is beside the live word, which every packet has read before.
     #[inline(always)]
     pub(crate) fn capture(self) -> Capture {
-        // SAFETY: as above.
+        // SAFETY: a map value, which lives as long as the program.
         let capture = unsafe { &raw const (*self.0).capture };
-        // SAFETY: as above.
+        // SAFETY: a map value, which lives as long as the program.
         Capture(unsafe { capture.read_volatile() })
     }
 
-    /// Whose packets whoever captures gets.
+    /// The reasons whose packets are captured.
     #[inline(always)]
     pub(crate) fn captured(self) -> ReasonSet {
-        // SAFETY: as above.
+        // SAFETY: a map value, which lives as long as the program.
         let captured = unsafe { &raw const (*self.0).captured };
-        // SAFETY: as above.
+        // SAFETY: a map value, which lives as long as the program.
         ReasonSet(unsafe { captured.read_volatile() })
     }
 
     /// Until when TCP connections are picked up in the middle, in jiffies.
     #[inline(always)]
     pub(crate) fn learning(self) -> u64 {
-        // SAFETY: as above.
+        // SAFETY: a map value, which lives as long as the program.
         let learning = unsafe { &raw const (*self.0).learning };
-        // SAFETY: as above.
+        // SAFETY: a map value, which lives as long as the program.
         unsafe { learning.read_volatile() }
     }
 
@@ -261,7 +264,7 @@ impl<T> PerCpu<T> {
         map.get_ptr_mut(index).map(Self)
     }
 
-    /// Gives it to `f`, which must not ask for it again.
+    /// Applies `f` to the value; `f` must not call this function again.
     #[inline(always)]
     pub(crate) fn with<R>(self, f: impl FnOnce(&mut T) -> R) -> R {
         // SAFETY: this CPU's value, which lives as long as the program. XDP programs of one CPU run with softirqs off, one
@@ -270,25 +273,25 @@ impl<T> PerCpu<T> {
     }
 }
 
-/// The room for an event in the ring buffer; every field of it is to be set.
+/// The room for an event in the ring buffer. The caller sets every field.
 #[inline(always)]
 pub(crate) fn event(entry: &mut RingBufEntry<Event>) -> &mut Event {
     // SAFETY: the ring buffer handed out the room of an `Event`, and any bytes are one.
     unsafe { entry.assume_init_mut() }
 }
 
-/// A copy of what a map holds. Where the kernel reuses the element meanwhile, it is a neighbour's: for a fragment's verdict
-/// no worse than a collision of identifications.
+/// A copy of a map's value. Where the kernel reuses the element meanwhile, the copy is of another entry: for a fragment's
+/// verdict no worse than a collision of identifications.
 #[inline(always)]
 pub(crate) fn copied<K, V: Copy>(map: &LruHashMap<K, V>, key: &K) -> Option<V> {
     // SAFETY: copied out at once, and any bytes are a `V` of the maps here.
     unsafe { map.get(key) }.copied()
 }
 
-/// Gives a value to `change`, and stores what that makes of it where it is another. Where the kernel reuses the element
-/// meanwhile, a flow that was just made takes this one's state and time; both carry packets. Of a token bucket, which has
-/// two words, another CPU may see one of before and one of after: that is worth an event or two. Where it is not to `keep`, the
-/// value stays as it is.
+/// Applies `change` to a value and, with `keep`, stores a result that differs.
+///
+/// Where the kernel reuses the element meanwhile, a flow that was just made gets this flow's state and time; both carry
+/// packets. A token bucket has two words, and another CPU may see an old one beside a new one: that costs an event or two.
 #[inline(always)]
 pub(crate) fn changed<K, V: Copy + PartialEq, R>(
     map: &LruHashMap<K, V>,
@@ -302,7 +305,7 @@ pub(crate) fn changed<K, V: Copy + PartialEq, R>(
     let mut after = before;
     let result = change(&mut after);
     if keep && after != before {
-        // SAFETY: as above.
+        // SAFETY: a map value, which lives as long as the program.
         unsafe { value.write_volatile(after) };
     }
     Some(result)
@@ -314,20 +317,20 @@ pub(crate) fn stamp(map: &Array<FlowPorts>, transport: PortTransport, port: NetP
     let Some(ports) = map.get_ptr_mut(0) else { return };
     // SAFETY: a map value, which lives as long as the program; the index is checked. Every CPU may write a byte.
     let place = unsafe { &raw mut (*ports).0[transport as usize][port.index()] };
-    // SAFETY: as above.
+    // SAFETY: a map value, which lives as long as the program.
     unsafe { place.write_volatile(stamp) };
 }
 
-/// Hands a packet's first bytes to whoever reads this CPU's perf buffer, behind `what`; false where there is no room or nobody
-/// reads. `what.captured` is at most the length of the frame.
+/// Puts `header` and then the first bytes of a packet into this CPU's perf buffer; false where the buffer has no room or no
+/// reader. `header.captured` is at most the length of the frame.
 #[inline(always)]
-pub(crate) fn output(context: Context<'_>, map: &PerfEventArray<Captured>, what: &mut Captured) -> bool {
-    let flags = u64::from(what.captured) << 32 | BPF_F_CURRENT_CPU;
+pub(crate) fn output(context: Context<'_>, map: &PerfEventArray<Captured>, header: &mut Captured) -> bool {
+    let flags = u64::from(header.captured) << 32 | BPF_F_CURRENT_CPU;
     let (map, size) = (core::ptr::from_ref(map).cast_mut().cast(), size_of::<Captured>() as u64);
-    let what = core::ptr::from_mut(what).cast();
+    let header = core::ptr::from_mut(header).cast();
     // SAFETY: the context that the kernel handed in, a map, and as many bytes as there are behind the pointer. The upper half of
     // the flags is the number of bytes of the packet (kernel 4.18 for XDP), which the helper checks.
-    let result = unsafe { bpf_perf_event_output(context.context.cast(), map, flags, what, size) };
+    let result = unsafe { bpf_perf_event_output(context.context.cast(), map, flags, header, size) };
     result == 0
 }
 

@@ -93,6 +93,7 @@ fn read<T: Wire>(context: &XdpContext, at: usize) -> Option<T> {
     Context::new(context).header(at).copied()
 }
 
+#[expect(unsafe_code, reason = "the attributes name a section and a symbol")]
 #[unsafe(link_section = "license")]
 #[unsafe(no_mangle)]
 static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";

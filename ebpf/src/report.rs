@@ -1,14 +1,14 @@
-//! Counting a verdict, reporting it, and handing its packet to whoever captures.
+//! Counts a verdict, reports it, and hands its packet to a capture.
 
 use lyncwall_common::{
-    decide::Verdict,
     packet::Packet as _,
     reason::{Action, Reason},
+    verdict::Verdict,
 };
 
-use crate::{ctx::Frame, maps::Kernel, once, raw::Context};
+use crate::{ctx::Frame, maps::Kernel, raw::Context, subprograms};
 
-/// Counts the packet; reports it, and hands it to a capture, where it was dropped or, in audit mode, would have been.
+/// Counts a packet. Reports it and hands it to a capture, where it was dropped, or would have been without audit mode.
 #[inline(always)]
 pub(crate) fn account<const FRAGS: bool>(
     frame: Frame<'_, FRAGS>,
@@ -31,11 +31,11 @@ pub(crate) fn account<const FRAGS: bool>(
     let what = [verdict.reason as u8, verdict.action as u8, verdict.slot as u8];
     // Multicast and broadcast are noise on most links: counted, never reported.
     if !matches!(verdict.reason, Reason::Multicast) && kernel.may_report(verdict.reason) {
-        // Some hundred times a second, where there are millions of verdicts.
-        once::report(frame.context(), what, frame.length() as u32);
+        // Some hundred times a second, beside millions of verdicts.
+        subprograms::report(frame.context(), what, frame.length() as u32);
     }
     let wanted = kernel.may_capture(verdict.reason);
     if wanted != 0 {
-        once::capture(frame.context(), what, frame.length() as u32, wanted);
+        subprograms::capture(frame.context(), what, frame.length() as u32, wanted);
     }
 }

@@ -1,4 +1,5 @@
 //! This crate's only unsafe code: what the kernel offers and neither std, nix nor aya wraps.
+#![expect(unsafe_code, reason = "system calls that nix has no safe call for")]
 
 use std::ffi::CStr;
 use std::io;

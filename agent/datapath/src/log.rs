@@ -156,7 +156,7 @@ enum Line {
 }
 
 impl Line {
-    /// Reads one, as `ebpf/src/once.rs` writes them: a word, and numbers with their names.
+    /// Reads one, as `ebpf/src/log.rs` writes them: a word, and numbers with their names.
     fn of(line: &str) -> Option<Self> {
         let (word, values) = line.split_once(' ')?;
         let value = |name: &str| -> Option<u32> {

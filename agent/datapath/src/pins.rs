@@ -19,30 +19,7 @@ use super::{egress, xdp};
 use lyncwall_policy::problem::{Problem, Problems};
 
 /// Everything of ours in the pin directory but the links.
-pub(super) const MAPS: [&str; 22] = [
-    map::CONTROL,
-    map::MANAGEMENT_V4,
-    map::MANAGEMENT_V6,
-    map::BLOCKED_V4,
-    map::BLOCKED_V6,
-    map::GENERATIONS,
-    map::TARGETS,
-    map::VLANS,
-    map::POLICIES,
-    map::ALLOW,
-    map::SOURCES_V4,
-    map::SOURCES_V6,
-    map::FRAGMENTS,
-    map::FLOWS_V4,
-    map::FLOWS_V6,
-    map::OPENINGS,
-    map::FLOW_PORTS,
-    map::CPU,
-    map::RULE_HITS,
-    map::PORT_DROPS,
-    map::EVENTS,
-    map::STATE,
-];
+pub(super) const MAPS: [&str; map::PINNED.len()] = map::PINNED;
 
 /// The directory of the links, inside the pin directory.
 pub(super) const LINKS: &str = "links";

@@ -1,4 +1,5 @@
 //! The only unsafe code of the data path: system calls and memory that neither aya nor nix has a safe call for.
+#![expect(unsafe_code, reason = "system calls and memory that neither aya nor nix has a safe call for")]
 
 use std::ffi::CString;
 use std::io;
@@ -45,6 +46,9 @@ const _: () = assert!(align_of::<SharedControl>() == align_of::<Control>());
 const _: () =
     assert!(std::mem::offset_of!(SharedControl, management) == std::mem::offset_of!(Control, management));
 const _: () = assert!(std::mem::offset_of!(SharedControl, capture) == std::mem::offset_of!(Control, capture));
+const _: () = assert!(std::mem::offset_of!(SharedControl, live) == std::mem::offset_of!(Control, live));
+const _: () =
+    assert!(std::mem::offset_of!(SharedControl, captured) == std::mem::offset_of!(Control, captured));
 const _: () =
     assert!(std::mem::offset_of!(SharedControl, learning) == std::mem::offset_of!(Control, learning));
 

@@ -8,11 +8,11 @@ use lyncwall_common::abi::{
     AllowKey, BlockRecord, Bucket, Class, Features, Flow, FlowKeyV4, FlowKeyV6, FlowTimes, FragmentKey,
     FragmentRecord, Limit, Live, NetPort, OpeningKey, PortSet, PortTransport, SourceRecord, Target, Until,
 };
-use lyncwall_common::decide::{self, ICMP_ECHO_RATE, ICMP_ERROR_RATE, Judging, Rate, Rules, Tables, Verdict};
-use lyncwall_common::fields::{Address, Place};
-use lyncwall_common::flow::{self, Ends, Flows, Tracking};
-use lyncwall_common::fragment::{First, remember};
-use lyncwall_common::packet::Packet;
+use lyncwall_common::fields::Address;
+use lyncwall_common::subprograms::Subprograms;
+use lyncwall_common::tables::{Flows, ICMP_ECHO_RATE, ICMP_ERROR_RATE, Rate, Rules, Tables, Tracking};
+use lyncwall_common::verdict::Verdict;
+use lyncwall_common::{judge, outgoing};
 
 use crate::compile::Compiled;
 use crate::net::Prefix;
@@ -74,7 +74,7 @@ impl<'a> HostTables<'a> {
     /// The verdict.
     #[must_use]
     pub fn judge(&self, frame: &[u8]) -> Verdict {
-        decide::judge(frame, self)
+        judge::judge(frame, self)
     }
 
     /// The zone of frames of a VLAN that come in by the interface, 0 for untagged ones; `None` where it is in none.
@@ -85,7 +85,7 @@ impl<'a> HostTables<'a> {
 
     /// Takes notice of a frame that goes out.
     pub fn track(&self, frame: &[u8]) {
-        flow::track(frame, self);
+        outgoing::track(frame, self);
     }
 }
 
@@ -167,14 +167,6 @@ impl Tables for HostTables<'_> {
         self.compiled.generation.is_dhcp_client(self.ifindex)
     }
 
-    fn is_reply<P: Packet>(&self, packet: P, slot: u32, ends: Ends) -> bool {
-        flow::is_reply(packet, self, slot, ends)
-    }
-
-    fn in_audit<P: Packet>(&self, packet: P, judging: Judging, place: Option<Place>) -> bool {
-        decide::in_audit(packet, self, judging, place)
-    }
-
     fn blocked(&self, source: Address) -> Option<Until> {
         longest_match(&self.blocked, source.ip()).map(|record| record.until)
     }
@@ -210,14 +202,12 @@ impl Tables for HostTables<'_> {
         self.fragments.borrow_mut().insert(*key, record);
     }
 
-    fn first_fragment<P: Packet>(&self, packet: P, place: Place, first: First) {
-        remember(packet, self, place, first);
-    }
-
     fn forget_fragment(&self, key: &FragmentKey) {
         self.fragments.borrow_mut().remove(key);
     }
 }
+
+impl Subprograms for HostTables<'_> {}
 
 impl Tracking for HostTables<'_> {
     fn flow_times(&self, _slot: u32) -> Option<FlowTimes> {

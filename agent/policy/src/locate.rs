@@ -3,11 +3,12 @@
 use std::collections::HashMap;
 
 use lyncwall_common::abi::{NO_POLICY, NO_ZONE, NetPort, PortTransport};
-use lyncwall_common::decide::{self, Judging, Rules as _};
-use lyncwall_common::fields::{Place, addresses};
+use lyncwall_common::fields::{IpAt, addresses};
+use lyncwall_common::judging::Judging;
 use lyncwall_common::packet::Packet;
 use lyncwall_common::parse::{Headers, parse};
-use lyncwall_common::zone;
+use lyncwall_common::tables::Rules as _;
+use lyncwall_common::{target, zone};
 
 use crate::compile::{Compiled, Input, Rule, TargetInput, owners};
 use crate::judge::HostTables;
@@ -86,9 +87,9 @@ impl Locator {
         let tables = HostTables::new(&self.compiled, ifindex);
         let judging = Judging { slot: 0, features: tables.features };
         let zone = zone::of(packet, &tables, judging);
-        let place = Place::of(&headers).in_zone(zone);
+        let place = IpAt::of(&headers).in_zone(zone);
         let (source, destination) = addresses(packet, place)?;
-        let target = decide::target(packet, &tables, place, judging);
+        let target = target::of(packet, &tables, place, judging);
         let owner = (target.policy != NO_POLICY).then(|| self.owners.get(target.policy as usize)).flatten();
         let port = headers.ports.map(|transport| (transport, headers.destination_port));
         let rule = owner.zip(port).and_then(|(owner, (transport, port))| rule_at(owner, transport, port));

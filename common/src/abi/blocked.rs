@@ -1,4 +1,4 @@
-//! The block-list: sources that nothing but management gets in from.
+//! The block-list: sources whose packets are dropped, but for management.
 
 /// Prefixes on the block-list, for each address family.
 pub const MAX_BLOCKED: u32 = 65_536;
@@ -9,7 +9,7 @@ pub const MAX_BLOCKED: u32 = 65_536;
 pub struct Until(pub u64);
 
 impl Until {
-    /// Without an end.
+    /// No end.
     pub const FOR_GOOD: Self = Self(0);
 
     /// True while it lasts; `now` in jiffies.
@@ -22,7 +22,7 @@ impl Until {
     /// The one that ends later.
     #[must_use]
     pub const fn or_later(self, other: Self) -> Self {
-        // What has no end comes out greatest.
+        // The subtraction makes "no end" the greatest.
         if other.0.wrapping_sub(1) > self.0.wrapping_sub(1) { other } else { self }
     }
 }
@@ -31,10 +31,10 @@ impl Until {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(C)]
 pub struct BlockRecord {
-    /// What the program goes by: the latest end of this prefix and all blocked ones around it, as a longest-prefix match
-    /// finds one entry only.
+    /// The end that the program reads: the latest end of this prefix and of all blocked prefixes around it, as a
+    /// longest-prefix match finds only one entry.
     pub until: Until,
-    /// The end of this prefix itself: the next agent reads it here.
+    /// The end of this prefix itself, for the next agent.
     pub own: Until,
 }
 

@@ -6,20 +6,20 @@ use crate::reason::Reason;
 /// Room for reasons in [`CpuRecord`]: any `u8`, so that the verifier sees no index out of range.
 pub const REASONS: usize = 256;
 
-/// The bucket among [`CpuRecord::events`] for log lines about what is [`Lost`]: that of a reason that there is not.
+/// The bucket among [`CpuRecord::events`] for log lines about losses. No reason has this value.
 pub const WARNINGS: usize = REASONS - 1;
 
 const _: () = assert!(Reason::ALL.len() < WARNINGS);
 
-/// What may get lost, as log lines of the program have it.
+/// What the program may lose, by its number in log lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u32)]
 pub enum Lost {
     /// An event.
     Event = 0,
-    /// A packet that was to be captured.
+    /// A packet for a capture.
     Capture = 1,
-    /// A flow that was to be added.
+    /// A flow that the table did not take.
     Flow = 2,
 }
 
@@ -72,8 +72,8 @@ pub const fn port_drop_cell(transport: PortTransport, port: NetPort) -> (u32, us
     ((transport as u32) << 4 | (port.index() >> 12) as u32, port.index() & (COUNTER_BLOCK - 1))
 }
 
-/// A token bucket over jiffies: credit grows by `rate` a jiffy and an event costs as much as there are jiffies in
-/// a second, so that `rate` is in events per second whatever the tick is.
+/// A token bucket over jiffies. Credit grows by `rate` a jiffy, and an event costs the number of jiffies in a second: so
+/// `rate` is in events per second for any length of a jiffy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[repr(C)]
 pub struct Bucket {
@@ -84,14 +84,14 @@ pub struct Bucket {
 }
 
 impl Bucket {
-    /// Takes one event's worth, if there is as much. `rate` is in events per second, which is also the burst; `hz`
-    /// in jiffies per second.
+    /// Takes the credit of one event; false where the bucket has less. `rate`, which is also the burst, is in events per
+    /// second, `hz` in jiffies per second.
     #[inline(always)]
     pub fn take(&mut self, now: u64, hz: u64, rate: u64) -> bool {
         let full = rate * hz;
         let elapsed = now.wrapping_sub(self.last);
         if elapsed != 0 {
-            // Also the first look, and a clock that went back: a full bucket.
+            // The bucket is also full at its first use, and where the clock went back.
             self.credit = if elapsed >= hz { full } else { (self.credit + elapsed * rate).min(full) };
             self.last = now;
         }
@@ -103,7 +103,7 @@ impl Bucket {
     }
 }
 
-/// What each CPU keeps for itself.
+/// The counters and rates of one CPU.
 #[derive(Clone, Copy)]
 #[repr(C)]
 pub struct CpuRecord {
@@ -113,7 +113,7 @@ pub struct CpuRecord {
     pub interfaces: [[u64; 2]; INTERFACE_CELLS],
     /// Drops that got no event because the rate or the ring buffer was exhausted, by [`Reason`].
     pub events_lost: [u64; REASONS],
-    /// Drops that were to be captured, and were not because the rate or the buffer was exhausted.
+    /// Drops that a capture wanted and did not get, because the rate or the buffer was exhausted.
     pub captures_lost: u64,
     /// Fragment verdicts that could not be remembered.
     pub fragments_lost: u64,
@@ -121,9 +121,9 @@ pub struct CpuRecord {
     pub flows_added: u64,
     /// Flows that could not be added.
     pub flows_lost: u64,
-    /// The [`Explained`](super::Explained) of the frame that is explained on this CPU; no packet that was sent comes to it.
+    /// The [`Explained`](super::Explained) of the last made-up frame on this CPU.
     pub explained: u64,
-    /// For events, by [`Reason`]: a flood of one kind leaves the others their events.
+    /// For events, by [`Reason`]: a flood of one reason leaves the others their events.
     pub events: [Bucket; REASONS],
     /// For captured packets.
     pub captures: Bucket,

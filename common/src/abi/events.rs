@@ -1,4 +1,4 @@
-//! What the program reports of a packet, and what it remembers of a first fragment.
+//! Events, captured packets, explained verdicts, and the records of first fragments.
 
 use super::{COUNTER_BLOCK, NO_COUNTER, RULE_BLOCKS};
 use crate::reason::{Action, Reason};
@@ -22,12 +22,12 @@ pub struct Event {
     pub action: u8,
     /// The slot that judged.
     pub slot: u8,
-    /// How many bytes of `frame` are in use, a multiple of two.
+    /// How many bytes of `frame` are used, a multiple of two.
     pub captured: u8,
     /// 0.
     pub reserved: u32,
-    /// The beginning of the frame, as it lies in memory: 16-bit units in groups of four. What lies behind `captured` bytes
-    /// is of earlier events.
+    /// The beginning of the frame: 16-bit units in groups of four, in network byte order. The bytes behind `captured` are
+    /// those of earlier events.
     pub frame: [[u16; 4]; SNAP_LENGTH / 8],
 }
 
@@ -43,13 +43,13 @@ impl Event {
     }
 }
 
-/// Bytes of a packet that are captured at most: the size of a record in a perf buffer has 16 bits, and what goes beyond them
-/// overwrites records that are not read yet.
+/// The most bytes of a packet that are captured: the size of a record in a perf buffer has 16 bits, and a longer record
+/// overwrites records that nobody has read yet.
 pub const LONGEST_CAPTURE: u32 = 65_000;
 
 const _: () = assert!(LONGEST_CAPTURE as usize + size_of::<Captured>() + 64 < u16::MAX as usize);
 
-/// What comes before the bytes of a captured packet. They follow it as they came in, as many as were wanted and there are.
+/// The header of a captured packet. The bytes of the packet follow it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(C)]
 pub struct Captured {
@@ -73,9 +73,9 @@ pub struct Captured {
 
 const _: () = assert!(size_of::<Captured>() == 24);
 
-/// What the program answers to a packet that nobody sent: a verdict in one word, which is none of XDP's actions.
+/// The program's answer to a made-up frame: a verdict in one word, which is no XDP action.
 ///
-/// Bits 0-7 the reason, 8 what is done, 9 what was judged, 10-29 the rule's counter, 31 set.
+/// Bits 0-7 the reason, 8 the action, 9 the action without audit mode, 10-29 the rule's counter, 31 set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(transparent)]
 pub struct Explained(pub u32);
@@ -84,7 +84,7 @@ impl Explained {
     const COUNTER: u32 = 0xf_ffff;
     const SOME: u32 = 1 << 31;
 
-    /// A verdict in one word. `counter` is [`NO_COUNTER`] where no rule let it in.
+    /// Packs a verdict. `counter` is [`NO_COUNTER`] where no rule let the packet in.
     #[must_use]
     #[inline(always)]
     pub const fn new(reason: Reason, action: Action, judged: Action, counter: u32) -> Self {
@@ -104,13 +104,13 @@ impl Explained {
         if self.0 >> 8 & 1 == Action::Pass as u32 { Action::Pass } else { Action::Drop }
     }
 
-    /// What is done with it where no mode spares it.
+    /// What is done with the packet without audit mode.
     #[must_use]
     pub const fn judged(self) -> Action {
         if self.0 >> 9 & 1 == Action::Pass as u32 { Action::Pass } else { Action::Drop }
     }
 
-    /// The counter of the rule that let it in.
+    /// The counter of the rule that let the packet in.
     #[must_use]
     pub const fn counter(self) -> Option<u32> {
         match self.0 >> 10 & Self::COUNTER {
@@ -127,35 +127,35 @@ const _: () = assert!(SNAP_LENGTH <= u8::MAX as usize);
 const _: () = assert!(core::mem::offset_of!(Event, frame) == 24);
 const _: () = assert!(size_of::<Event>() == 24 + SNAP_LENGTH);
 
-/// What a later fragment has in common with its first one (RFC 791, RFC 8200).
+/// What the fragments of a packet share (RFC 791, RFC 8200).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[repr(C)]
 pub struct FragmentKey {
-    /// Source address as it lies in the packet; an IPv4 address comes first, the rest is 0.
+    /// Source address in network byte order; behind an IPv4 address the rest is 0.
     pub source: [u16; 8],
-    /// Destination address, likewise.
+    /// Destination address, in the form of `source`.
     pub destination: [u16; 8],
-    /// Identification, as it lies in the packet: the first 16 bits in the low half.
+    /// Identification in network byte order: the first 16 bits in the low half.
     pub id: u32,
-    /// IP protocol for IPv4; 0 for IPv6, where only the first fragment's header chain says what it is (RFC 8200, 4.5).
+    /// IP protocol for IPv4; 0 for IPv6, where only the first fragment has it (RFC 8200, 4.5).
     pub protocol: u8,
     /// 4 or 6.
     pub family: u8,
-    /// The zone it came in by, so that an outsider cannot ride on an inside verdict; 0 while there is one zone.
+    /// The zone of the packet, so that no fragment from outside passes by a verdict inside; 0 with only one zone.
     pub zone: u16,
 }
 
 const _: () = assert!(size_of::<FragmentKey>() == 40);
 
-/// What is remembered of an allowed first fragment.
+/// The record of a first fragment that passed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(C)]
 pub struct FragmentRecord {
-    /// Jiffies after which it is forgotten.
+    /// Jiffies after which the record holds no more.
     pub expires: u64,
-    /// Where its payload ends, in bytes from the start of the fragmented part.
+    /// The end of its payload, in bytes from the start of the fragmented part.
     pub end: u32,
-    /// 1 where management let it in: the rest gets in from a blocked source as well.
+    /// 1 where management let it in: then later fragments pass from a blocked source as well.
     pub management: u32,
 }
 
@@ -173,11 +173,11 @@ mod tests {
             for action in Action::ALL {
                 for counter in [0, 16_383, NO_COUNTER] {
                     let judged = reason.action();
-                    let told = Explained::new(*reason, action, judged, counter);
-                    assert_eq!(told.reason(), Some(*reason));
-                    assert_eq!((told.action(), told.judged()), (action, judged));
-                    assert_eq!(told.counter(), (counter != NO_COUNTER).then_some(counter));
-                    assert!(told.0 > 4, "an XDP action");
+                    let explained = Explained::new(*reason, action, judged, counter);
+                    assert_eq!(explained.reason(), Some(*reason));
+                    assert_eq!((explained.action(), explained.judged()), (action, judged));
+                    assert_eq!(explained.counter(), (counter != NO_COUNTER).then_some(counter));
+                    assert!(explained.0 > 4, "an XDP action");
                 }
             }
         }

@@ -1,15 +1,15 @@
-//! Flows: what this side opened, so that its replies get in.
+//! Flows: connections that this side opened, whose replies pass.
 
 use super::{NetPort, PortTransport};
 
-/// Entries of each of `FLOWS_V4` and `FLOWS_V6` unless the loader says another number; the least recently used goes first.
+/// Entries of each of `FLOWS_V4` and `FLOWS_V6`, unless the loader sets another number.
 pub const FLOWS: u32 = 131_072;
 
-/// A flow of IPv4, as a packet that goes out has it.
+/// The key of an IPv4 flow, from the view of an outgoing packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[repr(C)]
 pub struct FlowKeyV4 {
-    /// The address of this side: the source of what goes out, the destination of what comes in. As it lies in the packet.
+    /// The address of this side: the source of outgoing packets, the destination of replies. In network byte order.
     pub local: [u16; 2],
     /// The address of the far side.
     pub remote: [u16; 2],
@@ -21,11 +21,11 @@ pub struct FlowKeyV4 {
     pub protocol: u8,
     /// Keeps the size a multiple of 4; 0.
     pub reserved: u8,
-    /// The zone of the leg that what opened it left by, and that its replies come in by; 0 where there is one.
+    /// The zone of the leg that the flow was opened through and its replies come in by; 0 with only one zone.
     pub zone: u16,
 }
 
-/// A flow of IPv6; see [`FlowKeyV4`].
+/// The key of an IPv6 flow; see [`FlowKeyV4`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[repr(C)]
 pub struct FlowKeyV6 {
@@ -41,14 +41,14 @@ pub struct FlowKeyV6 {
     pub protocol: u8,
     /// Keeps the size a multiple of 4; 0.
     pub reserved: u8,
-    /// The zone, likewise.
+    /// See [`FlowKeyV4::zone`].
     pub zone: u16,
 }
 
 const _: () = assert!(size_of::<FlowKeyV4>() == 16);
 const _: () = assert!(size_of::<FlowKeyV6>() == 40);
 
-/// How far a flow is. Only what this side sends changes it, so that a forged packet cannot end a flow.
+/// The state of a flow. Only packets of this side change it, so that a forged packet cannot end a flow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum FlowState {
@@ -93,7 +93,7 @@ impl Flow {
         self.0 >> 8
     }
 
-    /// The same flow, which carries a packet at `now` (jiffies).
+    /// This flow, after a packet at `now` (jiffies).
     #[must_use]
     #[inline(always)]
     pub const fn at(self, now: u64) -> Self {
@@ -151,8 +151,8 @@ impl FlowTimes {
 /// The longest time-out that may be configured, in seconds: what a [`FlowPorts`] byte can tell apart, with room.
 pub const LONGEST_FLOW: u32 = 86_400;
 
-/// When some flow last used a local port, as a [`FlowPorts::stamp`], by [`PortTransport`] and [`NetPort::index`]: most
-/// packets that are no replies are told from those that may be without a look into the flow tables.
+/// When a flow last used a local port, as a [`FlowPorts::stamp`], by [`PortTransport`] and [`NetPort::index`]. It rules
+/// out most packets that are no replies, without a look into the flow tables.
 #[derive(Clone, Copy)]
 #[repr(C)]
 pub struct FlowPorts(pub [[u8; 65536]; PortTransport::ALL.len()]);

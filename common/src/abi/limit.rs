@@ -1,10 +1,9 @@
-//! Limits on what a source may open.
-
-use crate::fields::Address;
+//! Limits on the connections that a source may open.
 
 use super::{Bucket, NO_POLICY};
+use crate::address::Address;
 
-/// Sources that are counted at a time; the least recently used goes first.
+/// Sources that are counted at one time.
 pub const OPENING_SOURCES: u32 = 65_536;
 
 /// How many connections a source may open.
@@ -15,7 +14,7 @@ pub struct Limit {
     pub rate: u32,
     /// How many at once after a silence, from 1 to [`Limit::MOST`].
     pub burst: u32,
-    /// Which buckets are taken from: a policy's own, by its number, or those of the whole box ([`NO_POLICY`]).
+    /// Whose buckets count: those of a policy, by its number, or those of the whole box ([`NO_POLICY`]).
     pub scope: u32,
     /// Keeps the size a multiple of 8.
     pub reserved: u32,
@@ -24,25 +23,24 @@ pub struct Limit {
 const _: () = assert!(size_of::<Limit>() == 16);
 
 impl Limit {
-    /// As many as it likes.
+    /// No limit.
     pub const NONE: Self = Self { rate: 0, burst: 0, scope: NO_POLICY, reserved: 0 };
 
     /// The greatest rate and burst.
     pub const MOST: u32 = 100_000;
 
-    /// A limit whose buckets are those of the whole box.
+    /// A limit on openings to the whole box.
     #[must_use]
     pub const fn of_box(rate: u32, burst: u32) -> Self {
         Self { rate, burst, ..Self::NONE }
     }
 }
 
-/// Whose bucket it is: the key of `OPENINGS`.
+/// The key of `OPENINGS`: a source, and the policy that it opens connections to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[repr(C)]
 pub struct OpeningKey {
-    /// An IPv4 address, or the first 64 bits of an IPv6 address: who has one address of a network has all of them. As they
-    /// lie in the packet.
+    /// An IPv4 address, or the first 64 bits of an IPv6 address: a host has its whole network. In network byte order.
     pub source: [u16; 4],
     /// [`Limit::scope`].
     pub scope: u32,
@@ -65,17 +63,18 @@ impl OpeningKey {
 }
 
 impl Bucket {
-    /// One that nothing was taken from. `now` in jiffies, `hz` in jiffies per second.
+    /// A full bucket. `now` in jiffies, `hz` in jiffies per second.
     #[must_use]
     #[inline(always)]
     pub const fn full(now: u64, hz: u64, limit: Limit) -> Self {
         Self { last: now, credit: limit.burst as u64 * hz }
     }
 
-    /// Takes one opening's worth, if there is as much. Every CPU may do so, and two at once may take one for both.
+    /// Takes the credit of one opening; false where the bucket has less. Two CPUs that do so at one time may take only one
+    /// credit for both.
     #[inline(always)]
     pub fn spend(&mut self, now: u64, hz: u64, limit: Limit) -> bool {
-        // Another CPU may have been here by a later clock.
+        // Another CPU may have done so with a later clock.
         let elapsed = now.saturating_sub(self.last);
         self.last += elapsed;
         let grown = self.credit + elapsed * u64::from(limit.rate);
@@ -91,7 +90,7 @@ impl Bucket {
 #[cfg(test)]
 mod tests {
     use super::{Bucket, Limit, OpeningKey};
-    use crate::fields::Address;
+    use crate::address::Address;
 
     #[test]
     fn a_burst_and_then_the_rate() {

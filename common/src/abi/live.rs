@@ -3,27 +3,27 @@
 use super::{NetPort, PortTransport};
 use crate::reason::Reason;
 
-/// What a generation makes use of, so that a packet is spared the look-ups that nothing needs.
+/// The features that a generation uses, so that a packet costs no look-up that nothing needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[repr(transparent)]
 pub struct Features(pub u8);
 
 impl Features {
-    /// Audit mode: nothing is dropped but what is on the block-list.
+    /// Audit mode: only packets from blocked sources are dropped.
     pub const AUDIT: Self = Self(1);
-    /// There are `[[allow]]` rules.
+    /// The generation has `[[allow]]` rules.
     pub const ALLOW: Self = Self(2);
-    /// There are targets with addresses of their own. Without this bit policy 0 holds for every destination.
+    /// Targets have addresses of their own. Without this bit, policy 0 holds for every destination.
     pub const TARGETS: Self = Self(4);
-    /// There are open ports that only groups of sources may use.
+    /// Some open ports are for groups of sources only.
     pub const GROUPS: Self = Self(8);
-    /// There are several zones. Without this bit every packet is in zone 0.
+    /// The generation has several zones. Without this bit, every packet is in zone 0.
     pub const ZONES: Self = Self(16);
-    /// Some are in audit mode and some are not: [`Generation::audit`](super::Generation::audit) says which.
+    /// Some targets are in audit mode and some are not: see [`Generation::audit`](super::Generation::audit).
     pub const MODES: Self = Self(32);
-    /// There are targets where a source may open only so many connections.
+    /// Some targets limit how many connections a source may open.
     pub const LIMIT: Self = Self(64);
-    /// There is a block-list. Set in the live record alone: no generation has it or has it not.
+    /// The block-list has entries. Only the live record has this bit: the block-list is of no generation.
     pub const BLOCKED: Self = Self(128);
 
     /// True when all bits of `other` are set.
@@ -76,7 +76,7 @@ impl Live {
         )
     }
 
-    /// The slot and the features to judge by. `jiffies` is asked only where there is a deadline.
+    /// The slot and the features that judge now. Calls `jiffies` only where the record has a deadline.
     #[must_use]
     #[inline(always)]
     pub fn judging(self, jiffies: impl FnOnce() -> u64) -> (u32, Features) {
@@ -84,8 +84,7 @@ impl Live {
         ((word & 0xf) as u32, Features((word >> 8) as u8))
     }
 
-    /// The word with the slot and the features that judge now where those of the word itself would be. Out of line, as
-    /// deadlines are rare.
+    /// The word, after the deadline with the fallback in the places of slot and features. Out of line: deadlines are rare.
     #[inline(never)]
     fn at(self, now: u64) -> u64 {
         if now < self.deadline() {
@@ -106,14 +105,14 @@ impl Live {
         (self.0 >> 4 & 0xf) as u32
     }
 
-    /// The same with or without [`Features::BLOCKED`], now and after the deadline.
+    /// This record with or without [`Features::BLOCKED`], before and after the deadline.
     #[must_use]
     pub const fn blocking(self, blocking: bool) -> Self {
         const BOTH: u64 = (Features::BLOCKED.0 as u64) << 8 | (Features::BLOCKED.0 as u64) << 16;
         Self(if blocking { self.0 | BOTH } else { self.0 & !BOTH })
     }
 
-    /// True where [`Live::blocking`] was said.
+    /// True with [`Features::BLOCKED`].
     #[must_use]
     pub const fn is_blocking(self) -> bool {
         Features((self.0 >> 8) as u8).has(Features::BLOCKED)
@@ -127,10 +126,10 @@ impl Live {
     }
 }
 
-/// Whether dropped packets are handed to somebody who captures them: one word, read for each drop.
+/// Whether somebody captures dropped packets: one word, read for each drop.
 ///
-/// Bits 0-15 the bytes of a frame that are wanted, 16-63 until when, in jiffies. A capture whose agent was killed ends by
-/// itself.
+/// Bits 0-15 how many bytes of a frame the capture wants, 16-63 its end in jiffies. So the capture of a killed agent ends
+/// by itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[repr(transparent)]
 pub struct Capture(pub u64);
@@ -145,7 +144,8 @@ impl Capture {
         Self(until << 16 | snap as u64)
     }
 
-    /// Bytes of a frame that are wanted now; 0 where nobody captures. `jiffies` is asked only where somebody does or did.
+    /// How many bytes of a frame the capture wants now; 0 where nobody captures. Calls `jiffies` only where somebody does
+    /// or did.
     #[must_use]
     #[inline(always)]
     pub fn wanted(self, jiffies: impl FnOnce() -> u64) -> u32 {
@@ -203,8 +203,8 @@ impl PortSet {
 
 /// The value of the map `CONTROL`.
 ///
-/// The agent maps this page and stores the live word with one atomic 8-byte store: a copy through `bpf(2)` is not
-/// promised to be one. The port bytes are stored one at a time.
+/// The agent maps this page and stores the live word with one atomic 8-byte store. `bpf(2)` does not promise that a copy
+/// is one store. The port bytes are stored one at a time.
 #[derive(Clone, Copy)]
 #[repr(C)]
 pub struct Control {
@@ -214,9 +214,9 @@ pub struct Control {
     pub capture: u64,
     /// Management ports by [`PortTransport`].
     pub management: [PortSet; PortTransport::ALL.len()],
-    /// Until when TCP connections are picked up in the middle, in jiffies; 0 for never. So it ends without an agent, too.
+    /// Until when TCP connections are picked up in the middle, in jiffies; 0 for never. So this ends without an agent.
     pub learning: u64,
-    /// Whose packets are handed to whoever captures: a [`ReasonSet`].
+    /// The reasons whose packets are captured: a [`ReasonSet`].
     pub captured: u64,
 }
 

@@ -1,4 +1,4 @@
-//! Generation-scoped tables: written whole into a slot that nobody judges by, then made live by one word.
+//! Generation-scoped tables: written whole into a slot that judges nothing, then made live by one word.
 
 use core::hint::black_box;
 
@@ -35,7 +35,7 @@ pub const fn policy_index(slot: u32, policy: u32, transport: PortTransport) -> u
     (slot * MAX_POLICIES + policy) * 2 + transport as u32
 }
 
-/// What allow rules are looked up by.
+/// The key of a look-up among allow rules.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AllowKey {
     /// A destination port.
@@ -44,7 +44,7 @@ pub enum AllowKey {
     Protocol(u8),
 }
 
-/// What an open port refers to.
+/// The class of an open port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(C)]
 pub struct Class {
@@ -54,7 +54,7 @@ pub struct Class {
     pub groups: u32,
 }
 
-/// One transport of one policy. Every port costs the same: one byte says which class it belongs to.
+/// One transport of one policy. One byte for each port names its class, so that every port costs one look-up.
 #[derive(Clone, Copy)]
 #[repr(C)]
 pub struct PolicyTable {
@@ -129,7 +129,7 @@ impl AllowTable {
     }
 }
 
-/// The number of the lowest bit that is set; `bits` is not 0. BPF has no instruction for it, so: a de Bruijn sequence.
+/// The number of the lowest set bit; `bits` is not 0. BPF has no instruction for it: a de Bruijn sequence finds it.
 #[inline(always)]
 fn lowest_bit(bits: u64) -> usize {
     const SEQUENCE: u64 = 0x03f7_9d71_b4cb_0a89;
@@ -144,25 +144,25 @@ fn lowest_bit(bits: u64) -> usize {
     };
     let lowest = bits & bits.wrapping_neg();
     let position = POSITIONS[(lowest.wrapping_mul(SEQUENCE) >> 58) as usize];
-    // The verifier does not look into the table; the compiler does, and would drop the mask.
+    // The compiler knows the values in the table, and would drop the mask; the verifier does not, and needs it.
     black_box(position) as usize & 63
 }
 
-/// What is known of a source: the value of `SOURCES_V4` and `SOURCES_V6`. Covers what holds for shorter prefixes around
-/// it as well, as a longest-prefix match finds one entry only.
+/// The groups and rules of a source: the value of `SOURCES_V4` and `SOURCES_V6`. Includes those of shorter prefixes around
+/// it, as a longest-prefix match finds only one entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[repr(C)]
 pub struct SourceRecord {
     /// The `[[allow]]` rules that name it, as bits.
     pub rules: u64,
-    /// The groups that it is in, as bits.
+    /// Its groups, as bits.
     pub groups: u32,
     /// Keeps the size a multiple of 8.
     pub reserved: u32,
 }
 
 impl SourceRecord {
-    /// What both say.
+    /// The rules and groups of both.
     #[must_use]
     #[inline(always)]
     pub const fn and(self, other: Self) -> Self {
@@ -179,17 +179,17 @@ const _: () = assert!(size_of::<SourceRecord>() == 16);
 pub struct SourceV4 {
     /// The set, in the first byte; the rest is 0. [`Generation::sources`](super::Generation::sources) names it; management has one set, 0.
     pub set: [u8; 4],
-    /// As it lies in the packet, in 16-bit units.
+    /// The address in network byte order, in 16-bit units.
     pub address: [u16; 2],
 }
 
-/// The same for IPv6.
+/// A source prefix of IPv6, as the data of a longest-prefix-match key; see [`SourceV4`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(C)]
 pub struct SourceV6 {
     /// The set, in the first byte; the rest is 0. [`Generation::sources`](super::Generation::sources) names it; management has one set, 0.
     pub set: [u8; 4],
-    /// As it lies in the packet, in 16-bit units.
+    /// The address in network byte order, in 16-bit units.
     pub address: [u16; 8],
 }
 
@@ -218,7 +218,7 @@ impl PolicyTable {
     pub const CLOSED: Self =
         Self { ports: [0; 65536], classes: [Class { counter: NO_COUNTER, groups: 0 }; 256] };
 
-    /// What a port refers to; `None` where it is closed.
+    /// The class of a port; `None` where the port is closed.
     #[must_use]
     #[inline(always)]
     pub const fn open(&self, port: NetPort) -> Option<Class> {

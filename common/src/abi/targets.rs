@@ -1,11 +1,11 @@
-//! The destination addresses of a generation: one look tells the target of each in every zone.
+//! The destination addresses of a generation: one look-up finds the target of an address in every zone.
 
 use super::{NO_POLICY, ZONE_NUMBERS};
 
 /// Buckets of a [`TargetTable`]; a power of two.
 pub const TARGET_BUCKETS: usize = 4096;
 
-/// Addresses in a [`TargetTable`]: as many as a search for a seed without a collision finds room for quickly.
+/// The most addresses in a [`TargetTable`]: for more, the search for a seed without a collision takes long.
 pub const MAX_TARGET_ADDRESSES: usize = 256;
 
 /// The target that a destination belongs to.
@@ -15,31 +15,31 @@ pub struct Target {
     pub policy: u32,
     /// True where the destination is, or may be, the box itself: management reaches it.
     pub host: bool,
-    /// True where the destination is in no target of the zone, and the policy says what those who are behind this zone may
-    /// call: groups are those of the destination then.
+    /// True where the destination is in no target of the zone, and the policy says which ports hosts behind the zone may
+    /// call. The groups are then those of the destination.
     pub outbound: bool,
 }
 
 impl Target {
-    /// The box itself, where there are no other targets.
+    /// The box itself, as the only target.
     pub const HOST: Self = Self { policy: 0, host: true, outbound: false };
-    /// No target at all.
+    /// No target.
     pub const NONE: Self = Self { policy: NO_POLICY, host: false, outbound: false };
 }
 
-/// A [`Target`] in one byte: one more than the policy in bits 0-4, 0 for none; bits 6 and 7 say `outbound` and `host`.
+/// A [`Target`] in one byte: bits 0-4 one more than the policy, or 0 for none; bits 6 and 7 `outbound` and `host`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[repr(transparent)]
 pub struct TargetCode(pub u8);
 
 impl TargetCode {
-    /// Nothing is said.
+    /// No target.
     pub const UNSAID: Self = Self(0);
     const POLICY: u8 = 0x1f;
     const OUTBOUND: u8 = 0x40;
     const HOST: u8 = 0x80;
 
-    /// Of a target with a policy below [`MAX_POLICIES`](super::MAX_POLICIES), or [`NO_POLICY`] and `host`.
+    /// The code of a target with a policy below [`MAX_POLICIES`](super::MAX_POLICIES), or [`NO_POLICY`] and `host`.
     #[must_use]
     pub const fn of(target: Target) -> Self {
         let policy = target.policy.wrapping_add(1) as u8 & Self::POLICY;
@@ -60,8 +60,7 @@ impl TargetCode {
     }
 }
 
-/// The destination addresses of a generation, in a table where a seed was found that keeps them apart: one look
-/// answers.
+/// The destination addresses of a generation, in a table with a seed that keeps them apart: one look-up finds an address.
 #[derive(Clone, Copy, PartialEq, Eq)]
 #[repr(C)]
 pub struct TargetTable {
@@ -69,7 +68,7 @@ pub struct TargetTable {
     pub seed: [u64; 2],
     /// By bucket.
     pub entries: [TargetEntry; TARGET_BUCKETS],
-    /// By zone: the target of addresses that nothing is said of. Numbers that no zone has are zones without targets.
+    /// By zone: the target of all other addresses. Unused numbers are zones without targets.
     pub zones: [ZoneTargets; ZONE_NUMBERS],
 }
 
@@ -77,7 +76,7 @@ pub struct TargetTable {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(C)]
 pub struct TargetEntry {
-    /// The address as two words, each as it lies in the packet; an IPv4 address is mapped (RFC 4291, 2.5.5.2).
+    /// The address as two words in network byte order; an IPv4 address is mapped (RFC 4291, 2.5.5.2).
     pub address: [u64; 2],
     /// Its target in each zone; all of them [`TargetCode::UNSAID`] where the entry is not in use.
     pub zones: [TargetCode; ZONE_NUMBERS],
@@ -87,8 +86,8 @@ pub struct TargetEntry {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(C)]
 pub struct ZoneTargets {
-    /// Of unicast addresses: `host` where the box does not forward; what may be called; or none. They may be the box's own
-    /// in any case, so that management reaches it.
+    /// Of unicast addresses: `host` where the box does not forward; a policy of outbound calls; or none. Each may be an
+    /// address of the box, so that management reaches it.
     pub others: TargetCode,
     /// Of multicast groups and the broadcast address: `host`, or none.
     pub groups: TargetCode,
@@ -112,10 +111,9 @@ impl ZoneTargets {
 }
 
 impl TargetTable {
-    /// Where an address belongs under a seed.
+    /// The bucket of an address under a seed.
     ///
-    /// The shift in between is what a plain sum of two products lacks: there, two addresses that differ in the highest bit
-    /// of both words collide under every seed.
+    /// Without the shift, two addresses that differ in the highest bit of both words would collide under every seed.
     #[must_use]
     #[inline(always)]
     pub const fn bucket(seed: [u64; 2], address: [u64; 2]) -> usize {
@@ -124,7 +122,7 @@ impl TargetTable {
         (sum >> (64 - TARGET_BUCKETS.trailing_zeros())) as usize
     }
 
-    /// The same, where it is in the table.
+    /// The target of an address in a zone, where the table lists the address for this zone.
     #[must_use]
     #[inline(always)]
     pub const fn listed(&self, zone: u32, address: [u64; 2]) -> Option<Target> {
@@ -138,7 +136,7 @@ impl TargetTable {
         None
     }
 
-    /// The target of an address in a zone.
+    /// The target of any address in a zone.
     #[must_use]
     #[inline(always)]
     pub const fn find(&self, zone: u32, address: [u64; 2]) -> Target {
@@ -160,26 +158,10 @@ const fn is_to_many([first, second]: [u64; 2]) -> bool {
     first as u8 == 0xff || is_ipv4 && (v4 as u8 & 0xf0 == 0xe0 || v4 == u32::MAX)
 }
 
-/// An IPv4 address, as it lies in the packet, in the form of [`TargetEntry`].
-#[must_use]
-#[inline(always)]
-pub const fn mapped([high, low]: [u16; 2]) -> [u64; 2] {
-    [0, (0xffff_0000 | (high as u64) << 32 | (low as u64) << 48).to_le()]
-}
-
 #[cfg(test)]
 mod tests {
-    use super::{Target, TargetCode, is_to_many, mapped};
+    use super::{Target, TargetCode, is_to_many};
     use crate::abi::{MAX_POLICIES, NO_POLICY};
-
-    #[test]
-    fn an_ipv4_address_is_mapped_as_it_lies_in_memory() {
-        let address = std::net::Ipv4Addr::new(192, 0, 2, 10);
-        let [a, b, c, d] = address.octets();
-        let [high, low] = mapped([u16::from_ne_bytes([a, b]), u16::from_ne_bytes([c, d])]);
-        let bytes = [high.to_ne_bytes(), low.to_ne_bytes()].concat();
-        assert_eq!(bytes, address.to_ipv6_mapped().octets());
-    }
 
     #[test]
     fn a_target_survives_its_code() {

@@ -1,4 +1,4 @@
-//! What a generation says once for all, and the zone of each interface and VLAN.
+//! The settings of a generation, and the zone of each interface and VLAN.
 
 use core::hint::black_box;
 
@@ -7,31 +7,30 @@ use super::{FlowTimes, Limit, MAX_POLICIES, SLOTS, SourceRecord};
 /// Zones in a generation; they are numbered from 0.
 pub const ZONES: usize = 8;
 
-/// Numbers that a zone may have: what four bits hold, so that a table by zone needs no check of its bounds, which the
-/// verifier and the compiler seldom see alike.
+/// Numbers that a zone may have: four bits. So a table by zone needs no check of its bounds, on which verifier and
+/// compiler seldom agree.
 pub const ZONE_NUMBERS: usize = 16;
 
-/// The zone of a packet whose interface is in none: an interface that has just appeared. Nothing is open there but
-/// management.
+/// The zone of a packet whose interface is in no zone: the interface has just appeared. Only management is open there.
 pub const NO_ZONE: u32 = 15;
 
 /// Interfaces in a generation.
 pub const MAX_INTERFACES: usize = 32;
 
-/// Numbers of interfaces in a generation: those of members of bonds are beside those of the bonds.
+/// Numbers of interfaces in a generation: bonds and their members each have one.
 pub const MAX_NUMBERS: usize = 128;
 
 /// Buckets of [`Generation::interfaces`]; a power of two. A seed that keeps 128 numbers apart in so many is found in some
 /// thousand tries.
 pub const INTERFACE_BUCKETS: usize = 1024;
 
-/// The bit of [`Generation::audit`] that stands for what has no target: the low bits of [`NO_POLICY`](super::NO_POLICY).
+/// The bit of [`Generation::audit`] for packets without a target: the low bits of [`NO_POLICY`](super::NO_POLICY).
 pub const REST: u32 = 31;
 
 /// The interface is a DHCP client: replies to it pass.
 pub const FLAG_DHCP_CLIENT: u16 = 1;
 
-/// What a generation says of one interface.
+/// The settings of one interface.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[repr(C)]
 pub struct Interface {
@@ -45,7 +44,7 @@ pub struct Interface {
     pub vlans: u8,
 }
 
-/// The zone of each VLAN on one interface, by identifier; that of the interface for those that nothing is said of.
+/// The zone of each VLAN on one interface, by identifier.
 #[derive(Clone, Copy)]
 #[repr(C)]
 pub struct VlanTable(pub [u8; 4096]);
@@ -70,7 +69,7 @@ pub const fn vlans_index(slot: u32, number: u32) -> u32 {
 /// Elements of the map `VLANS`.
 pub const VLAN_TABLES: u32 = SLOTS * MAX_INTERFACES as u32;
 
-/// What a generation says once for all. Packets need it off the common path only, but for the zones.
+/// The settings of a generation. On the common path, packets need only the zones.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(C)]
 pub struct Generation {
@@ -78,22 +77,22 @@ pub struct Generation {
     pub number: u64,
     /// How long flows live.
     pub flow_times: FlowTimes,
-    /// The zones where destinations in no target pass, as bits.
+    /// The zones where packets to destinations in no target pass, as bits.
     pub unmatched_pass: u32,
-    /// The set of sources in `SOURCES_V4` and `SOURCES_V6`, below [`SLOTS`]. Generations with the same sources share one.
+    /// The set of sources in `SOURCES_V4` and `SOURCES_V6`, below [`SLOTS`]. Generations with equal sources share a set.
     pub sources: u32,
-    /// The policies whose targets are in audit mode, as bits, and as bit [`REST`] what has no target. Looked at with
+    /// The policies whose targets are in audit mode, as bits; bit [`REST`] is for packets without a target. Read with
     /// [`Features::MODES`](super::Features::MODES) only.
     pub audit: u32,
     /// Keeps the size a multiple of 8.
     pub reserved: u32,
     /// Makes [`Generation::bucket`] free of collisions; odd.
     pub interface_seed: u64,
-    /// Interfaces that something is said of, by bucket: one look answers.
+    /// The interfaces, by bucket: one look-up finds an interface.
     pub interfaces: [Interface; INTERFACE_BUCKETS],
     /// How many connections a source may open, by policy.
     pub limits: [Limit; MAX_POLICIES as usize],
-    /// The groups and `[[allow]]` rules that everybody behind a zone is in, by the zone's number.
+    /// The groups and `[[allow]]` rules of everybody behind a zone, by the zone's number.
     pub zone_sources: [SourceRecord; ZONE_NUMBERS],
 }
 
@@ -118,7 +117,7 @@ impl Generation {
         zone_sources: [SourceRecord { rules: 0, groups: 0, reserved: 0 }; ZONE_NUMBERS],
     };
 
-    /// What is said of an interface.
+    /// The settings of an interface.
     #[must_use]
     #[inline(always)]
     pub fn interface(&self, ifindex: u32) -> Option<Interface> {
@@ -133,28 +132,28 @@ impl Generation {
         self.interface(ifindex).is_some_and(|interface| interface.flags & FLAG_DHCP_CLIENT != 0)
     }
 
-    /// True where destinations in no target of this zone pass.
+    /// True where packets to destinations in no target of this zone pass.
     #[must_use]
     #[inline(always)]
     pub const fn passes_unmatched(&self, zone: u32) -> bool {
         self.unmatched_pass >> (zone & 31) & 1 != 0
     }
 
-    /// True where nothing that is judged by this policy, or by [`NO_POLICY`](super::NO_POLICY), is dropped.
+    /// True where targets of this policy are in audit mode; with [`NO_POLICY`](super::NO_POLICY), packets without a target.
     #[must_use]
     #[inline(always)]
     pub const fn audits(&self, policy: u32) -> bool {
         self.audit >> (policy & REST) & 1 != 0
     }
 
-    /// What everybody behind a zone is in.
+    /// The groups and `[[allow]]` rules of everybody behind a zone.
     #[must_use]
     #[inline(always)]
     pub const fn sources_behind(&self, zone: u32) -> SourceRecord {
         self.zone_sources[zone as usize & (ZONE_NUMBERS - 1)]
     }
 
-    /// Where an interface belongs under a seed.
+    /// The bucket of an interface under a seed.
     #[must_use]
     #[inline(always)]
     pub const fn bucket(seed: u64, ifindex: u32) -> usize {

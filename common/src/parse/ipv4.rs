@@ -2,8 +2,11 @@
 
 use core::hint::black_box;
 
-use super::{Family, Headers, ParseError, fragment_of};
-use crate::{packet::Packet, wire::Ipv4Header};
+use super::headers::{Family, Fragment, Headers, ParseError};
+use crate::{
+    packet::{Ipv4Options, Packet},
+    wire::Ipv4Header,
+};
 
 #[inline(always)]
 pub(super) fn ipv4<P: Packet>(packet: P, headers: &mut Headers) -> Result<(), ParseError> {
@@ -11,10 +14,10 @@ pub(super) fn ipv4<P: Packet>(packet: P, headers: &mut Headers) -> Result<(), Pa
     let payload = ipv4_header(packet, &ip, headers)?;
     let options = headers.network + size_of::<Ipv4Header>();
     if payload > options {
-        match packet.options(options, payload) {
-            Options::Sound => {}
-            Options::Malformed => return Err(ParseError::Ipv4),
-            Options::SourceRoute => return Err(ParseError::SourceRoute),
+        match packet.ipv4_options(options, payload) {
+            Ipv4Options::Sound => {}
+            Ipv4Options::Malformed => return Err(ParseError::Ipv4),
+            Ipv4Options::SourceRoute => return Err(ParseError::SourceRoute),
         }
     }
     headers.transport = payload;
@@ -22,7 +25,7 @@ pub(super) fn ipv4<P: Packet>(packet: P, headers: &mut Headers) -> Result<(), Pa
         let word = u16::from_be(ip.fragment);
         let start = u32::from(word & OFFSET) * 8;
         let length = headers.end - headers.transport;
-        headers.fragment = fragment_of(start, word & MORE != 0, length).ok_or(ParseError::Ipv4)?;
+        headers.fragment = Fragment::at(start, word & MORE != 0, length).ok_or(ParseError::Ipv4)?;
     }
     Ok(())
 }
@@ -32,7 +35,7 @@ pub(super) const IPV4_WITHOUT_OPTIONS: u8 = 0x45;
 
 /// "More fragments", in the word that [`Ipv4Header::fragment`] is.
 const MORE: u16 = 0x2000;
-/// The offset in the same word.
+/// The offset, in the word that [`Ipv4Header::fragment`] is.
 const OFFSET: u16 = 0x1fff;
 
 #[inline(always)]
@@ -46,7 +49,7 @@ pub(super) const fn is_to_many(ip: &Ipv4Header) -> bool {
     u16::from_be(ip.destination[0]) >= 0xe000
 }
 
-/// Takes in the IPv4 header up to its options. Gives where its payload begins.
+/// Reads the IPv4 header up to its options. Returns the offset of its payload.
 #[inline(always)]
 pub(super) fn ipv4_header<P: Packet>(
     packet: P,
@@ -76,37 +79,12 @@ pub(super) fn ipv4_header<P: Packet>(
     Ok(network + header_len)
 }
 
-/// What IPv4 options say.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(u32)]
-pub enum Options {
-    /// Nothing that matters here.
-    Sound = 0,
-    /// Lengths that do not fit, or what cannot be read.
-    Malformed = 1,
-    /// A loose or strict source route (RFC 7126, 4.3 and 4.4).
-    SourceRoute = 2,
-}
-
-impl Options {
-    /// From its number; what is none counts as malformed.
-    #[must_use]
-    #[inline(always)]
-    pub const fn from_number(number: u32) -> Self {
-        match number {
-            0 => Self::Sound,
-            2 => Self::SourceRoute,
-            _ => Self::Malformed,
-        }
-    }
-}
-
 /// Two tags, and the longest IPv4 header: options end before this.
 pub const OPTIONS_MASK: usize = 0x7f;
 
-/// Looks at the options at `start..end`, at most 40 bytes.
+/// Walks the options at `start..end`, at most 40 bytes.
 #[inline(always)]
-pub fn walk_options<P: Packet>(packet: P, start: usize, end: usize) -> Options {
+pub fn walk_options<P: Packet>(packet: P, start: usize, end: usize) -> Ipv4Options {
     const END_OF_OPTIONS: u8 = 0;
     const NO_OPERATION: u8 = 1;
     const LOOSE_SOURCE_ROUTE: u8 = 131;
@@ -117,28 +95,28 @@ pub fn walk_options<P: Packet>(packet: P, start: usize, end: usize) -> Options {
         let known = packet.forget([at as u64, room as u64]);
         (at, room) = (known[0] as usize & 63, known[1] as usize & 63);
         if at >= room {
-            return Options::Sound;
+            return Ipv4Options::Sound;
         }
-        let Some(kind) = option_byte(packet, start, at) else { return Options::Malformed };
+        let Some(kind) = option_byte(packet, start, at) else { return Ipv4Options::Malformed };
         match kind {
-            END_OF_OPTIONS => return Options::Sound,
+            END_OF_OPTIONS => return Ipv4Options::Sound,
             NO_OPERATION => at += 1,
-            LOOSE_SOURCE_ROUTE | STRICT_SOURCE_ROUTE => return Options::SourceRoute,
-            _ if at + 1 == room => return Options::Malformed,
+            LOOSE_SOURCE_ROUTE | STRICT_SOURCE_ROUTE => return Ipv4Options::SourceRoute,
+            _ if at + 1 == room => return Ipv4Options::Malformed,
             _ => {
-                let Some(length) = option_byte(packet, start, at + 1) else { return Options::Malformed };
+                let Some(length) = option_byte(packet, start, at + 1) else { return Ipv4Options::Malformed };
                 let length = usize::from(length);
                 if length < 2 || length > room - at {
-                    return Options::Malformed;
+                    return Ipv4Options::Malformed;
                 }
                 at += length;
             }
         }
     }
-    Options::Sound
+    Ipv4Options::Sound
 }
 
-/// A byte of the options, read with the word it lies in: options fill whole words, and the verifier learns nothing from
+/// A byte of the options, read with the word around it: options fill whole words, and the verifier learns nothing from
 /// the check of a single byte at an offset it does not know.
 #[inline(always)]
 fn option_byte<P: Packet>(packet: P, start: usize, at: usize) -> Option<u8> {

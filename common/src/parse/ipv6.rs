@@ -2,7 +2,7 @@
 
 use network_types::ip::IpProto;
 
-use super::{Family, Fragment, Headers, MAX_EXTENSIONS, ParseError, fragment_of};
+use super::headers::{Family, Fragment, Headers, MAX_EXTENSIONS, ParseError};
 use crate::{
     packet::Packet,
     wire::{ExtensionHeader, Ipv6Header},
@@ -24,7 +24,7 @@ pub(super) fn ipv6<P: Packet>(packet: P, headers: &mut Headers) -> Result<(), Pa
     Ok(())
 }
 
-/// Reads the fixed IPv6 header. Gives the number of what follows, and where that begins.
+/// Reads the fixed IPv6 header. Returns the number of the next header, and its offset.
 #[inline(always)]
 pub(super) fn ipv6_header<P: Packet>(packet: P, headers: &mut Headers) -> Result<(u8, usize), ParseError> {
     let network = headers.network;
@@ -41,7 +41,7 @@ pub(super) fn ipv6_header<P: Packet>(packet: P, headers: &mut Headers) -> Result
     Ok((ip.next_header, offset))
 }
 
-/// How far the extension headers of a packet lead.
+/// The position of a walk through extension headers.
 #[derive(Clone, Copy)]
 struct Walk {
     offset: usize,
@@ -85,7 +85,7 @@ fn extensions<P: Packet>(packet: P, next: u8, offset: usize, end: usize) -> Resu
         if walk.next == IpProto::Ipv6Route as u8 && u16::from_be(head.fragment) >> 8 == 0 {
             return Err(ParseError::Rh0);
         }
-        // Of any other type, with segments left: the packet is on its way to somewhere else than its destination says.
+        // Any other type with segments left: the packet goes on to another host than its destination.
         if walk.next == IpProto::Ipv6Route as u8 && u16::from_be(head.fragment) & 0xff != 0 {
             return Err(ParseError::SourceRoute);
         }
@@ -99,10 +99,10 @@ fn extensions<P: Packet>(packet: P, next: u8, offset: usize, end: usize) -> Resu
             let (start, more) = (u32::from(word & !7), word & 1 != 0);
             if start != 0 || more {
                 let length = end - walk.offset - 8;
-                walk.fragment = fragment_of(start, more, length).ok_or(ParseError::Ipv6)?;
+                walk.fragment = Fragment::at(start, more, length).ok_or(ParseError::Ipv6)?;
             }
             if start != 0 {
-                // What it is part of stands in the first fragment only.
+                // Only the first fragment has the headers behind this one.
                 walk.next = head.next_header;
                 walk.offset += 8;
                 return Ok(walk);

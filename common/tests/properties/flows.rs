@@ -4,8 +4,8 @@ use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
 
 use lyncwall_common::abi::PortTransport;
-use lyncwall_common::decide::judge;
-use lyncwall_common::flow::track;
+use lyncwall_common::judge::judge;
+use lyncwall_common::outgoing::track;
 use proptest::prelude::*;
 
 use crate::frames::{Ip, Payload, Spec, spec};

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use lyncwall_common::abi::PortTransport;
-use lyncwall_common::fields::{Place, part};
+use lyncwall_common::fields::{IpAt, part};
 use lyncwall_common::parse::{Family, Fragment, Headers, Kind, ParseError, TAGGED, parse, parse_plain};
 use proptest::prelude::*;
 
@@ -95,7 +95,7 @@ fn check_sound(spec: &Spec, built: &Built) {
     if kind == Kind::LaterFragment {
         let start = spec.part().map(|part| u32::from(part.start) * 8);
         assert_eq!(headers.fragment, Fragment::Later);
-        let part = part(&built.bytes[..], Place::of(&headers)).expect("the part it is");
+        let part = part(&built.bytes[..], IpAt::of(&headers)).expect("the part it is");
         assert_eq!(Some(part.start), start);
         assert_eq!(
             (headers.ports, headers.destination_port.number()),
@@ -107,7 +107,7 @@ fn check_sound(spec: &Spec, built: &Built) {
     match (spec.part(), headers.fragment) {
         (None, Fragment::Whole) => {}
         (Some(_), Fragment::First) => {
-            let part = part(&built.bytes[..], Place::of(&headers)).expect("the part it is");
+            let part = part(&built.bytes[..], IpAt::of(&headers)).expect("the part it is");
             assert_eq!(part.length as usize, headers.end - built.part);
         }
         (part, found) => panic!("{part:?} was read as {found:?}"),

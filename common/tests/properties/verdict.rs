@@ -4,8 +4,9 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 
 use lyncwall_common::abi::PortTransport;
-use lyncwall_common::decide::{Verdict, judge};
+use lyncwall_common::judge::judge;
 use lyncwall_common::reason::{Action, Reason};
+use lyncwall_common::verdict::Verdict;
 use proptest::prelude::*;
 
 use crate::flows::Model;

@@ -8,11 +8,9 @@ use lyncwall_common::abi::{
     AllowKey, Bucket, Class, Features, Flow, FlowKeyV4, FlowKeyV6, FlowTimes, FragmentKey, FragmentRecord,
     Limit, Live, NO_POLICY, NO_ZONE, NetPort, OpeningKey, PortTransport, Target, Until,
 };
-use lyncwall_common::decide::{Judging, Rate, Rules, Tables, in_audit};
-use lyncwall_common::fields::{Address, Place};
-use lyncwall_common::flow::{Ends, Flows, Tracking, is_reply};
-use lyncwall_common::fragment::{First, remember};
-use lyncwall_common::packet::Packet;
+use lyncwall_common::fields::Address;
+use lyncwall_common::subprograms::Subprograms;
+use lyncwall_common::tables::{Flows, Rate, Rules, Tables, Tracking};
 use proptest::prelude::*;
 
 use crate::frames::{address_v4, address_v6, port};
@@ -282,14 +280,6 @@ impl Tables for State<'_> {
         self.world.dhcp_client
     }
 
-    fn is_reply<P: Packet>(&self, packet: P, slot: u32, ends: Ends) -> bool {
-        is_reply(packet, self, slot, ends)
-    }
-
-    fn in_audit<P: Packet>(&self, packet: P, judging: Judging, place: Option<Place>) -> bool {
-        in_audit(packet, self, judging, place)
-    }
-
     /// One of the entries, as a trie has one for an address: the one that lasts longest.
     fn blocked(&self, source: Address) -> Option<Until> {
         let source = source.ip();
@@ -329,10 +319,6 @@ impl Tables for State<'_> {
         self.fragments.borrow_mut().insert(*key, record);
     }
 
-    fn first_fragment<P: Packet>(&self, packet: P, place: Place, first: First) {
-        remember(packet, self, place, first);
-    }
-
     fn forget_fragment(&self, key: &FragmentKey) {
         self.fragments.borrow_mut().remove(key);
     }
@@ -341,6 +327,8 @@ impl Tables for State<'_> {
 fn bits(numbers: impl Iterator<Item = u32>) -> u32 {
     numbers.fold(0, |bits, number| bits | 1 << number)
 }
+
+impl Subprograms for State<'_> {}
 
 impl Tracking for State<'_> {
     fn flow_times(&self, _: u32) -> Option<FlowTimes> {

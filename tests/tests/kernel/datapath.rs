@@ -2,6 +2,7 @@
 
 mod features;
 mod links;
+mod maps;
 mod start;
 mod switch;
 
@@ -17,7 +18,7 @@ use lyncwall::policy::{Compiled, ManagementTables};
 use lyncwall::problem::Problems;
 use lyncwall_common::abi::{
     AllowTable, Features, NetPort, PolicyTable, PortSet, PortTransport, SourceRecord, TARGET_BUCKETS, Target,
-    TargetCode, TargetEntry, TargetTable, ZONE_NUMBERS, ZoneTargets,
+    TargetCode, TargetEntry, TargetTable, ZONE_NUMBERS, ZoneTargets, map,
 };
 use lyncwall_tests::bpffs::Bpffs;
 use lyncwall_tests::netns::Pair;
@@ -29,7 +30,7 @@ use lyncwall_tests::traffic::FrameSocket;
 /// For an answer that does not come.
 const PATIENCE: Duration = Duration::from_millis(400);
 /// Maps that are pinned.
-const MAPS: usize = 22;
+const MAPS: usize = map::PINNED.len();
 /// Entries of the pin directory: the maps, and a directory each for the links and for what goes out.
 const PINS: usize = MAPS + 2;
 

@@ -106,7 +106,7 @@ mod tests {
         let text = String::from_utf8_lossy(&bytes);
         assert!(text.starts_with("07070100000001000081ed"), "{text}");
         // 110 bytes of header, then the name with its NUL, padded to 116.
-        assert_eq!(&bytes[110..116], b"init\0\0"[..6].as_ref());
+        assert_eq!(&bytes[110..116], b"init\0\0");
         assert_eq!(&bytes[116..124], b"hello\0\0\0");
         assert_eq!(&bytes[124..130], b"070701");
         assert!(text.contains("TRAILER!!!"));

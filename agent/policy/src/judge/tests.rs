@@ -1,6 +1,6 @@
 use lyncwall_common::abi::PortTransport;
-use lyncwall_common::decide::Verdict;
 use lyncwall_common::reason::{Action, Reason};
+use lyncwall_common::verdict::Verdict;
 use proptest::prelude::*;
 
 use super::{HostTables, judge};

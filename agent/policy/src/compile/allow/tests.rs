@@ -2,8 +2,8 @@ use std::net::IpAddr;
 
 use lyncwall_common::abi::{AllowKey, NO_POLICY, NetPort, PortTransport};
 use lyncwall_common::abi::{SourceV4, SourceV6};
-use lyncwall_common::decide::Rules;
 use lyncwall_common::fields::Address as Source;
+use lyncwall_common::tables::Rules;
 use proptest::prelude::*;
 use proptest::sample::{self, select};
 

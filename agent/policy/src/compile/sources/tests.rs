@@ -1,8 +1,8 @@
 use std::net::{IpAddr, Ipv4Addr};
 
 use lyncwall_common::abi::{Features, NetPort, PortTransport, SourceRecord, SourceV4, SourceV6};
-use lyncwall_common::decide::Rules;
 use lyncwall_common::fields::Address;
+use lyncwall_common::tables::Rules;
 use proptest::prelude::*;
 use proptest::sample::subsequence;
 

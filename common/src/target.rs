@@ -1,0 +1,29 @@
+//! The target of a packet, and the mode of that target.
+
+use crate::{
+    abi::{Features, NO_POLICY, Target},
+    fields::{IpAt, destination},
+    judging::Judging,
+    packet::Packet,
+    tables::Rules,
+};
+
+/// The target of a packet's destination.
+#[inline(always)]
+pub fn of<P: Packet, T: Rules>(packet: P, tables: &T, at: IpAt, judging: Judging) -> Target {
+    if !judging.has(Features::TARGETS) {
+        return Target::HOST;
+    }
+    match destination(packet, at) {
+        Some(address) => tables.target(judging.slot, at.zone(), address),
+        None => Target::NONE,
+    }
+}
+
+/// True where the target of a packet is in audit mode. Packets without a target have a mode of their own, and so have
+/// packets without an IP header (`at` is `None`). Asked only with [`Features::MODES`].
+#[inline(always)]
+pub fn in_audit<P: Packet, T: Rules>(packet: P, tables: &T, judging: Judging, at: Option<IpAt>) -> bool {
+    let policy = at.map_or(NO_POLICY, |at| of(packet, tables, at, judging).policy);
+    tables.audits(judging.slot, policy)
+}
