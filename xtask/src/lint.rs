@@ -13,6 +13,7 @@ use crate::toolchain::linker::host_cargo;
 use crate::toolchain::{self, Toolchain};
 use crate::workspace;
 
+mod documents;
 mod source;
 
 /// The only files that may hold unsafe code, as paths from the root of the workspace.
@@ -31,13 +32,14 @@ pub(crate) struct Options {
 /// # Errors
 /// A [`Failure`] that lists the checks that failed.
 pub(crate) fn run(options: &Options) -> Result<()> {
-    let checks: [(&str, &dyn Fn() -> Result<()>); 6] = [
+    let checks: [(&str, &dyn Fn() -> Result<()>); 7] = [
         ("lint inheritance", &inheritance),
         ("unsafe doors", &doors),
         ("formatting", &formatting),
         ("clippy on the userspace crates", &clippy),
         ("clippy on the BPF crate", &|| bpf(options)),
         ("documentation", &documentation),
+        ("documents", &documents::check),
     ];
     let mut failed = Vec::new();
     for (name, check) in checks {
