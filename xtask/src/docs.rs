@@ -67,14 +67,27 @@ pub(crate) fn pages() -> Result<Vec<PathBuf>> {
     Ok(pages.iter().map(|page| page.strip_prefix(&root).unwrap_or(page).to_path_buf()).collect())
 }
 
+/// mdBook, if it was built before.
+///
+/// # Errors
+/// When the target folder cannot be named.
+pub(crate) fn ready() -> Result<Option<PathBuf>> {
+    // `cargo install` moves the finished program to its place in one step.
+    let program = installed()?.join("bin/mdbook");
+    Ok(program.exists().then_some(program))
+}
+
+/// The folder that mdBook is installed in.
+fn installed() -> Result<PathBuf> {
+    Ok(workspace::target_dir()?.join(format!("mdbook-{RELEASE}")))
+}
+
 /// mdBook, built with the host's stable Rust the first time.
 fn provide() -> Result<PathBuf> {
-    let root = workspace::target_dir()?.join(format!("mdbook-{RELEASE}"));
-    // `cargo install` moves the finished program to its place in one step.
-    let program = root.join("bin/mdbook");
-    if program.exists() {
+    if let Some(program) = ready()? {
         return Ok(program);
     }
+    let root = installed()?;
     let scratch = root.join("build");
     let mut install = Command::new(host_cargo());
     install
@@ -96,7 +109,7 @@ fn provide() -> Result<PathBuf> {
         "it needs a C compiler (`apt-get install gcc libc6-dev`) and the package registry",
     )?;
     fs::remove_dir_all(&scratch).with_context(|| scratch.display().to_string())?;
-    Ok(program)
+    ready()?.with_context(|| format!("cargo install left no mdbook in {}", root.display()))
 }
 
 /// Makes the folder that mdBook reads: the pages lie there as in the repository, so that their links lead to one another.
