@@ -1,4 +1,4 @@
-//! ARCHITECTURE.md says what the code says.
+//! ARCHITECTURE.md and the pages of docs/architecture say what the code says.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -11,12 +11,9 @@ fn repository() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the agent is in the repository").to_owned()
 }
 
-/// The part of ARCHITECTURE.md under the heading `## heading`.
-fn section(heading: &str) -> String {
-    let text = fs::read_to_string(repository().join("ARCHITECTURE.md")).expect("ARCHITECTURE.md can be read");
-    let start = text.find(&format!("\n## {heading}\n")).unwrap_or_else(|| panic!("no section {heading}"));
-    let rest = &text[start + 4..];
-    rest[..rest.find("\n## ").unwrap_or(rest.len())].to_owned()
+/// The text of a document.
+fn page(path: &str) -> String {
+    fs::read_to_string(repository().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
 }
 
 /// The rows of the tables in a text, as cells.
@@ -47,7 +44,7 @@ fn sources(folder: &Path) -> String {
 
 #[test]
 fn the_verdict_table_has_every_reason_with_its_action() {
-    let table = rows(&section("Verdict table"));
+    let table = rows(&page("docs/architecture/verdict-table.md"));
     for reason in Reason::ALL {
         let row = table.iter().find(|row| row.len() == 3 && code(&row[2]).contains(&reason.name()));
         let row = row.unwrap_or_else(|| panic!("{reason} is in no row of the verdict table"));
@@ -63,8 +60,9 @@ fn the_verdict_table_has_every_reason_with_its_action() {
 
 #[test]
 fn every_map_of_the_program_is_listed() {
-    let text = section("Maps");
-    let rows = rows(&text);
+    let text = page("docs/architecture/maps.md");
+    // The first table; others are about bits.
+    let rows = rows(&text[..text.find("\n## ").expect("a heading below the table")]);
     let listed: BTreeSet<&str> = rows.iter().flat_map(|row| code(&row[0])).collect();
     let maps: BTreeSet<&str> = map::ALL.iter().map(|map| map.name).collect();
     assert_eq!(listed, maps);
@@ -78,7 +76,7 @@ fn every_map_of_the_program_is_listed() {
 #[test]
 fn the_tests_that_show_a_promise_exist() {
     let sources = sources(&repository());
-    let text = section("What shows it");
+    let text = page("docs/architecture/promises.md");
     let rows = rows(&text);
     let named: Vec<&str> = rows.iter().skip(1).flat_map(|row| code(&row[1])).collect();
     assert!(named.len() > 20, "{named:?}");
@@ -121,13 +119,28 @@ fn only_the_printer_and_the_terminal_of_watch_write() {
     }
 }
 
+/// Everything between backticks that looks like a path of the repository.
 #[test]
 fn the_files_of_the_code_map_exist() {
-    let text = section("Code map");
-    let rows = rows(&text);
-    let named: Vec<&str> = rows.iter().skip(1).flat_map(|row| code(&row[0])).collect();
-    assert!(named.len() > 20, "{named:?}");
-    for path in named {
-        assert!(repository().join(path).exists(), "there is no {path}");
+    let mut pages = vec!["ARCHITECTURE.md".to_owned(), "docs/development.md".to_owned()];
+    for entry in fs::read_dir(repository().join("docs/architecture")).expect("the folder of pages") {
+        let name = entry.expect("a folder that can be read").file_name().into_string().expect("UTF-8");
+        pages.push(format!("docs/architecture/{name}"));
     }
+    let folders = ["agent/", "common/", "config/", "docs/", "ebpf/", "tests/", "xtask/"];
+    let mut missing = Vec::new();
+    let mut seen = 0;
+    for name in pages {
+        let text = page(&name);
+        let paths =
+            code(&text).into_iter().filter(|code| folders.iter().any(|folder| code.starts_with(folder)));
+        for path in paths {
+            seen += 1;
+            if !repository().join(path).exists() {
+                missing.push(format!("{name}: there is no {path}"));
+            }
+        }
+    }
+    assert!(seen > 40, "{seen} paths");
+    assert!(missing.is_empty(), "{}", missing.join("\n"));
 }

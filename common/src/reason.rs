@@ -28,7 +28,7 @@ impl Action {
 
 macro_rules! reasons {
     ($($(#[doc = $doc:literal])* $variant:ident = $value:literal, $name:literal, $action:ident;)*) => {
-        /// The one code that says why a packet got its verdict: a row of the verdict table in ARCHITECTURE.md.
+        /// The one code that says why a packet got its verdict: a row of docs/architecture/verdict-table.md.
         ///
         /// Values are part of the map layout: new ones are added at the end, and one that goes raises
         /// [`ABI_VERSION`](crate::abi::ABI_VERSION).

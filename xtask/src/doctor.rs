@@ -9,6 +9,7 @@ use anyhow::Result;
 use clap::Args;
 
 use crate::apt;
+use crate::docs;
 use crate::field;
 use crate::process::{self, Failure, capture};
 use crate::toolchain::version::Version;
@@ -50,6 +51,9 @@ pub(crate) fn run(_options: &Options) -> Result<()> {
         report.check(program.name, guest_program(program));
     }
     report.check("accelerator", good(Hardware::find().describe()));
+
+    println!("\nthe book of `docs`");
+    report.check("mdBook", book()?);
 
     if !host {
         return Err(Failure::new("no Rust to build with", "install it from https://rustup.rs").into());
@@ -130,6 +134,13 @@ fn host_rust() -> Finding {
         Ok(version) => good(format!("rustc {} of {}", version.release, version.commit_date)),
         Err(error) => missing(process::in_short(&error), "install it from https://rustup.rs"),
     }
+}
+
+fn book() -> Result<Finding> {
+    Ok(match docs::ready()? {
+        Some(program) => good(program.display().to_string()),
+        None => absent("`cargo xtask docs` installs it the first time"),
+    })
 }
 
 fn c_compiler() -> Finding {

@@ -13,6 +13,8 @@ use crate::toolchain::linker::host_cargo;
 use crate::toolchain::{self, Toolchain};
 use crate::workspace;
 
+mod documents;
+
 /// The only files that may hold unsafe code, as paths from the root of the workspace. Each expects it as a whole.
 const UNSAFE_DOORS: &[&str] =
     &["agent/datapath/src/sys.rs", "common/src/bytes.rs", "ebpf/src/raw.rs", "tests/src/sys.rs"];
@@ -39,13 +41,14 @@ pub(crate) struct Options {
 /// # Errors
 /// A [`Failure`] that lists the checks that failed.
 pub(crate) fn run(options: &Options) -> Result<()> {
-    let checks: [(&str, &dyn Fn() -> Result<()>); 6] = [
+    let checks: [(&str, &dyn Fn() -> Result<()>); 7] = [
         ("lint inheritance", &inheritance),
         ("unsafe doors", &doors),
         ("formatting", &formatting),
         ("clippy on the userspace crates", &clippy),
         ("clippy on the BPF crate", &|| bpf(options)),
         ("documentation", &documentation),
+        ("documents", &documents::check),
     ];
     let mut failed = Vec::new();
     for (name, check) in checks {

@@ -8,6 +8,7 @@ mod apt;
 mod bench;
 mod build;
 mod demo;
+mod docs;
 mod doctor;
 mod environment;
 mod field;
@@ -41,7 +42,9 @@ enum Task {
     Vm(vm::Options),
     /// Build optimised, then measure the cost of a packet (needs root)
     Bench(bench::Options),
-    /// Check the formatting, clippy on host and BPF code, the documentation, lint inheritance, unsafe doors
+    /// Build the pages as a book in `target/book`
+    Docs(docs::Options),
+    /// Check the formatting, clippy on host and BPF code, the documentation, documents, lint inheritance, unsafe doors
     Lint(lint::Options),
     /// Show what the other tasks need and how to get what is missing
     Doctor(doctor::Options),
@@ -65,6 +68,7 @@ fn main() -> ExitCode {
         Task::Test(options) => test::run(&options),
         Task::Vm(options) => vm::run(&options),
         Task::Bench(options) => bench::run(&options),
+        Task::Docs(options) => docs::run(&options),
         Task::Lint(options) => lint::run(&options),
         Task::Doctor(options) => doctor::run(&options),
     };

@@ -37,9 +37,11 @@ fn every_command_in_the_documents_is_understood() {
 #[test]
 fn commands_are_found_behind_prompts_and_privileges() {
     let text = "lyncwall a\n```sh\n$ lyncwall roles  # all\nsudo lyncwall show a 'b c' | head\n\
-                sh -c 'sleep 1; lyncwall detach' &\nls /usr/lib/lyncwall x\n```\nlyncwall b\n";
+                sh -c 'sleep 1; lyncwall detach' &\nls /usr/lib/lyncwall x\n```\nlyncwall b\n\
+                1. c\n\n   ```sh\n   lyncwall status\n   ```\n";
     let found: Vec<_> = commands(text).into_iter().map(|(line, words)| (line, words.join("/"))).collect();
-    let expected = [(3, "lyncwall/roles"), (4, "lyncwall/show/a/b c"), (5, "lyncwall/detach")];
+    let expected =
+        [(3, "lyncwall/roles"), (4, "lyncwall/show/a/b c"), (5, "lyncwall/detach"), (12, "lyncwall/status")];
     assert_eq!(found, expected.map(|(line, words)| (line, words.to_owned())));
 }
 
@@ -47,8 +49,12 @@ fn commands_are_found_behind_prompts_and_privileges() {
 fn documents() -> Vec<PathBuf> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the agent is in the repository");
     let mut found = vec![root.join("README.md"), root.join("ARCHITECTURE.md")];
-    for entry in fs::read_dir(root.join("docs")).expect("the folder of documents") {
-        found.push(entry.expect("a folder that can be read").path());
+    let mut folders = vec![root.join("docs")];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).expect("a folder of documents") {
+            let path = entry.expect("a folder that can be read").path();
+            if path.is_dir() { folders.push(path) } else { found.push(path) }
+        }
     }
     found.retain(|path| path.extension().is_some_and(|extension| extension == "md"));
     found
@@ -59,6 +65,8 @@ fn commands(text: &str) -> Vec<(usize, Vec<String>)> {
     let mut found = Vec::new();
     let mut shell = false;
     for (number, line) in (1..).zip(text.lines()) {
+        // Blocks in lists are indented.
+        let line = line.trim_start();
         if line.starts_with("```") {
             shell = line == "```sh";
         } else if shell {
