@@ -1,5 +1,6 @@
-//! The agent: it reads the configuration and the catalogue, compiles them into the maps that the XDP program
-//! judges by, and reports what was dropped and why.
+//! The agent. It reads the configuration and the catalogue, compiles them into the maps of the XDP program,
+//! and
+//! reports what the program drops and why.
 
 pub mod api;
 pub mod catalogue;
