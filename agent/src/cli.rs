@@ -35,7 +35,7 @@ pub(crate) struct Cli {
     pub(crate) state_dir: PathBuf,
 
     /// Print help.
-    #[arg(long, short, global = true, action = clap::ArgAction::HelpShort)]
+    #[arg(long, short, global = true, display_order = 999, action = clap::ArgAction::HelpShort)]
     help: Option<bool>,
 
     #[command(subcommand)]
@@ -65,9 +65,10 @@ pub(crate) enum Command {
         "lyncwall preview --mode enforce"
     ))]
     Preview(commands::preview::Options),
-    /// Give a target other roles.
+    /// Change a target's roles.
     #[command(after_help = example!(
-        "The switch is one step for all packets. The configuration file stays unchanged.",
+        "The switch is one step for all packets. The configuration file stays unchanged.\n\
+         Connections that the box opened continue in any case.",
         "lyncwall switch director-vip --confirm 60s"
     ))]
     Switch(commands::switch::Options),

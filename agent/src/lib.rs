@@ -1,6 +1,5 @@
 //! The agent. It reads the configuration and the catalogue, compiles them into the maps of the XDP program,
-//! and
-//! reports what the program drops and why.
+//! and reports what the program drops and why.
 
 pub mod api;
 pub mod catalogue;

@@ -10,8 +10,8 @@ use std::process::ExitCode;
 use lyncwall::problem::Problems;
 use serde::Serialize;
 
-/// Prints the error, if any, and returns the exit code: 0 for success, 1 for the user's mistakes, 2 for
-/// other errors.
+/// Prints the error, if any, and returns the exit code: 0 for success, 1 for the user's mistakes, 2 for other
+/// errors.
 pub(crate) fn exit(done: anyhow::Result<()>) -> ExitCode {
     let Err(error) = done else { return ExitCode::SUCCESS };
     if error.is::<ReaderGone>() {

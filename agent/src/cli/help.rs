@@ -40,7 +40,7 @@ Options   --json           Print JSON instead of text
           --socket PATH    The agent's socket      [/run/lyncwall/lyncwall.sock]
           --pin-dir DIR    Kernel objects          [/sys/fs/bpf/lyncwall]
           --state-dir DIR  State across reboots    [/var/lib/lyncwall]
-          -h, --help; -V, --version; `lyncwall COMMAND --help` has more and examples
+          -h, --help; -V, --version; more: `lyncwall COMMAND --help`
 
 Example:  lyncwall preview --mode enforce
 ";

@@ -21,22 +21,22 @@ const MEBIBYTES: u64 = 100;
 #[derive(Debug, Args)]
 pub(crate) struct Options {
     /// Accepted and ignored: every capture is one of drops.
-    #[arg(long = "drops")]
+    #[arg(long = "drops", hide = true)]
     _drops: bool,
-    /// The pcapng file to write; replaces an existing one. `-` is stdout, for a pipe.
+    /// The pcapng file to write or replace; `-` is stdout.
     #[arg(long, short = 'w', value_name = "FILE")]
     write: PathBuf,
-    /// Bytes to keep of each packet, from 14 to 65000 [default: 65000]
+    /// Bytes of each packet, 14 to 65000 [default: 65000]
     #[arg(long, short = 's', value_name = "BYTES", value_parser = clap::value_parser!(u16).range(14..=65_000))]
     snap: Option<u16>,
     /// End after this number of packets.
     #[arg(long, short = 'n', value_name = "NUMBER", value_parser = clap::value_parser!(u64).range(1..))]
     count: Option<u64>,
-    /// End after this time, as 60s or 2h; at most one day [default: 1h]
+    /// End after this time, at most 1day [default: 1h]
     #[arg(long = "for", value_name = "TIME", value_parser = humantime::parse_duration)]
     time: Option<Duration>,
-    /// End before the file exceeds this size in MiB; stdout has no limit.
-    #[arg(long, value_name = "MEBIBYTES", default_value_t = MEBIBYTES, value_parser = clap::value_parser!(u64).range(1..))]
+    /// End before the file exceeds this size.
+    #[arg(long, value_name = "MIB", default_value_t = MEBIBYTES, value_parser = clap::value_parser!(u64).range(1..))]
     max_size: u64,
     #[command(flatten)]
     filter: FilterOptions,

@@ -28,8 +28,7 @@ pub(crate) struct RolesOption {
     catalogue: Option<String>,
 
     /// The configuration with the catalogue, own roles and groups [default: /etc/lyncwall/lyncwall.toml if
-    /// readable, else
-    /// the built-in catalogue]
+    /// readable, else the built-in catalogue]
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
 }

@@ -142,14 +142,14 @@ fn configuration(file: &Path, problems: &mut Problems) -> (Finding, Option<Plan>
 
 fn interfaces(plan: &Plan, pin_dir: &Path, problems: &mut Problems) -> Result<Vec<Interface>> {
     let wanted: Vec<&str> = plan.config.interfaces.iter().map(|interface| &*interface.name).collect();
-    let mut told = Vec::new();
+    let mut examined = Vec::new();
     for Examined { interface, driver, state, problem } in Datapath::examine(pin_dir, &wanted)? {
-        told.push(Interface { name: interface, driver, good: problem.is_none(), state });
+        examined.push(Interface { name: interface, driver, good: problem.is_none(), state });
         if let Some(problem) = problem {
             problems.push(problem);
         }
     }
-    Ok(told)
+    Ok(examined)
 }
 
 async fn agent(client: &Client) -> Result<Agent> {

@@ -24,15 +24,13 @@ pub(crate) struct FilterOptions {
     /// Only these reasons, as closed,source.
     #[arg(long, value_name = "REASONS")]
     reason: Option<String>,
-    /// Only from these addresses or prefixes.
+    /// Only from these prefixes.
     #[arg(long, value_name = "PREFIXES")]
     from: Option<String>,
     /// Only to these ports, as 5061, tcp/5061 or 49152-65535.
     #[arg(long, value_name = "PORTS")]
     port: Option<String>,
-    /// Only to ports of these rules, as "director tcp 5061", or "tcp 5061" for all targets. Leaves out
-    /// packets that a rule for everybody
-    /// would have let in.
+    /// Only to ports of these rules, as "director tcp 5061".
     #[arg(long, value_name = "RULES")]
     rule: Option<String>,
     /// Only to these targets.

@@ -17,7 +17,7 @@ use crate::output::{Output, Table};
 
 #[derive(Debug, Args)]
 pub(crate) struct Options {
-    /// The payload: `tcp/5061`, `udp/3478`, `icmp`, `icmp/8`, a protocol such as `vrrp`, or its number.
+    /// As `tcp/5061`, `icmp/8` or `vrrp`, or a protocol number.
     #[arg(value_name = "PROTOCOL[/PORT]", required_unless_present = "packet")]
     what: Option<What>,
     /// The source address.
@@ -32,17 +32,16 @@ pub(crate) struct Options {
     /// The TCP flags, as SYN,ACK [default: SYN]
     #[arg(long, value_name = "FLAGS")]
     tcp_flags: Option<String>,
-    /// The interface of arrival [default: explain for each guarded interface]
+    /// The interface of arrival [default: each guarded one].
     #[arg(long = "in", value_name = "INTERFACE")]
     interface: Option<String>,
-    /// The VLAN tag; give it twice for nested tags, the outer one first.
+    /// The VLAN tag; repeat it for nested tags, outer first.
     #[arg(long, value_name = "ID")]
     vlan: Vec<u16>,
-    /// Explain the packets of a pcap or pcapng file instead; `-` is stdin. Files of `lyncwall capture` name
-    /// the interfaces.
+    /// Explain the packets of this pcap or pcapng file; `-` is stdin.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["what", "from", "to", "source_port", "tcp_flags", "vlan"])]
     packet: Option<PathBuf>,
-    /// End after this number of packets of the file.
+    /// End after this number of packets.
     #[arg(long, short = 'n', value_name = "NUMBER", requires = "packet", default_value_t = 1000)]
     count: usize,
 }

@@ -13,8 +13,7 @@ pub(crate) struct Options {
     roles: Vec<String>,
 
     /// How to read the printed tables: `strict` honours directions and sources, `literal` opens every port
-    /// from anywhere
-    /// [default: as the configuration says, else strict]
+    /// from anywhere [default: as the configuration says, else strict]
     #[arg(long, value_enum)]
     reading: Option<Reading>,
 

@@ -26,7 +26,7 @@ struct Wanted {
     /// The target; needed if there are several.
     #[arg(long, value_name = "NAME")]
     target: Option<String>,
-    /// Its roles; hold until the next switch, or until the file gives the target other roles.
+    /// Its roles, until the next switch or other roles in the file.
     #[arg(value_name = "ROLE", required_unless_present = "none")]
     roles: Vec<String>,
     /// No role: close all ports but those of management and allow rules.
@@ -37,9 +37,7 @@ struct Wanted {
 /// How to make the change.
 #[derive(Debug, Args)]
 pub(super) struct How {
-    /// Existing connections to ports that close: `cut` drops their packets, `drain` refuses only new ones.
-    /// Connections
-    /// that the box opened continue.
+    /// What to do with existing connections to ports that close.
     #[arg(long, value_name = "WHAT", value_enum, default_value = "cut")]
     pub(super) existing: Existing,
     /// Roll back after this time, from 1s to 24h, unless `lyncwall confirm` follows; needs no agent.

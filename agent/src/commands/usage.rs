@@ -213,8 +213,7 @@ fn catalogue(status: &Status) -> Result<Catalogue> {
 }
 
 /// The usage of each row in each target. A rule counts for all of its rows: where two rows print one port, a
-/// packet
-/// may belong to either.
+/// packet may belong to either.
 fn usages<'a>(rules: impl Iterator<Item = &'a RuleCount>, catalogue: &Catalogue) -> Vec<Usage> {
     let mut usages: BTreeMap<(Option<String>, String), Usage> = BTreeMap::new();
     for rule in rules {
@@ -307,16 +306,16 @@ mod tests {
             rule("444", &["director.04"], 2, None),
             rule("8080", &["director.05"], 1, Some(99)),
         ];
-        let told = |time| {
+        let rows_of = |time| {
             let rows = usages(rules.iter(), &catalogue);
             let Unused { never, silent } = Unused::of(rows, at(100), time);
             [never, silent].map(|rows| rows.into_iter().map(|usage| usage.row).collect::<Vec<_>>())
         };
         assert_eq!(
-            past(Duration::from_secs(7 * 86_400)),
+            rows_of(Duration::from_secs(7 * 86_400)),
             [vec!["director.04", "director.03"], vec!["director.01", "director.02"]]
         );
-        assert_eq!(past(Duration::from_secs(80 * 86_400 + 1))[1], [""; 0]);
+        assert_eq!(rows_of(Duration::from_secs(80 * 86_400 + 1))[1], [""; 0]);
         let rows = usages(rules.iter(), &catalogue);
         let row = rows.iter().find(|usage| usage.row == "director.03").expect("the row");
         assert_eq!(row.ports, ["tcp 5061", "tcp 5070"]);

@@ -128,10 +128,10 @@ const CONT: i32 = nix::libc::SIGCONT;
 /// Asks the agent to explain a drop.
 async fn ask(client: Client, drop: u64, question: Explain, news: mpsc::Sender<News>) {
     let answer = client.post::<Explained>("/v1/explain", &question).await;
-    let told = answer.map(|explained| explained.verdicts.into_iter().next());
-    let told = told.map_err(|error| format!("{error:#}"));
+    let answer = answer.map(|explained| explained.verdicts.into_iter().next());
+    let answer = answer.map_err(|error| format!("{error:#}"));
     // The screen may be gone.
-    news.send(News::Explained(drop, Box::new(told))).await.ok();
+    news.send(News::Explained(drop, Box::new(answer))).await.ok();
 }
 
 /// Polls the agent until the receiver is gone; errors do not end it.

@@ -49,8 +49,7 @@ enum Destination {
 }
 
 /// Sends log lines to the chosen destination. `RUST_LOG` selects lines; the default is INFO and above. The
-/// filter
-/// lets the program's own lines through at the chosen level.
+/// filter lets the program's own lines through at the chosen level.
 pub(crate) fn start(options: &Options) {
     let destination = options.log.unwrap_or_else(|| match is_journal() {
         true => Destination::Journald,
@@ -112,8 +111,7 @@ fn of_program(level: LogLevel) -> Option<Directive> {
 }
 
 /// True if stderr is the journal. systemd sets `JOURNAL_STREAM` to the device and inode that it connected
-/// stderr to;
-/// comparing them shows a later redirection, as systemd.exec(5) recommends.
+/// stderr to; comparing them shows a later redirection, as systemd.exec(5) recommends.
 fn is_journal() -> bool {
     let Some(said) = env::var("JOURNAL_STREAM").ok() else { return false };
     // Stderr may be closed.

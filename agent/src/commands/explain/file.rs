@@ -17,8 +17,8 @@ const PCAPNG: [u8; 4] = [0x0a, 0x0d, 0x0d, 0x0a];
 pub(super) struct Packet {
     /// The capturing interface, if the file names it.
     pub(super) interface: Option<String>,
-    /// The frame. Zeroes replace the bytes that the capture cut off: a verdict depends on headers and
-    /// lengths only.
+    /// The frame. Zeroes replace the bytes that the capture cut off: a verdict depends on headers and lengths
+    /// only.
     pub(super) hexadecimal: String,
 }
 

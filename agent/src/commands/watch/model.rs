@@ -150,7 +150,7 @@ pub(super) struct Model {
     pub(super) passed: VecDeque<u64>,
     pub(super) dropped: VecDeque<u64>,
     drops: VecDeque<(u64, Event)>,
-    told: u64,
+    last_number: u64,
     /// Drops since watch began that are missing from the sample: the program limits its reports per second.
     pub(super) untold: u64,
     lost: events::Untold,
@@ -185,7 +185,7 @@ impl Model {
             passed: VecDeque::new(),
             dropped: VecDeque::new(),
             drops: VecDeque::new(),
-            told: 0,
+            last_number: 0,
             untold: 0,
             lost: events::Untold::default(),
             sources: HashMap::new(),
@@ -216,7 +216,7 @@ impl Model {
             }
             News::Drop(event) if !self.paused => self.drop(*event),
             News::Lost(lost) if !self.paused => self.untold += lost,
-            News::Explained(drop, told) => self.explained(drop, *told),
+            News::Explained(drop, answer) => self.explained(drop, *answer),
             News::Drop(_) | News::Lost(_) => {}
         }
     }
@@ -252,8 +252,8 @@ impl Model {
         if let Some(port) = port_of(&event) {
             add(&mut self.ports, &port, &event);
         }
-        self.told += 1;
-        self.drops.push_back((self.told, event));
+        self.last_number += 1;
+        self.drops.push_back((self.last_number, event));
         if self.drops.len() > DROPS {
             self.drops.pop_front();
         }

@@ -47,8 +47,7 @@ impl Terminal {
     pub(super) fn suspend(&mut self) -> Result<()> {
         leave().context("giving the terminal back")?;
         // Signals the whole process group, like the terminal does: a wrapper such as sudo must stop too.
-        // Without a shell
-        // to continue the group, the kernel stops no process.
+        // Without a shell to continue the group, the kernel stops no process.
         kill(Pid::from_raw(0), Signal::SIGTSTP).context("stopping")?;
         self.refresh()
     }

@@ -267,7 +267,7 @@ impl Model {
     }
 
     /// Takes the explanation of a drop, if the user still looks at that drop.
-    pub(super) fn explained(&mut self, drop: u64, told: Result<Option<Explanation>, String>) {
+    pub(super) fn explained(&mut self, drop: u64, answer: Result<Option<Explanation>, String>) {
         let event = self.dropped_as(drop).cloned();
         let (Some(detail), Some(event), Some(opened)) = (&mut self.detail, event, self.opened) else {
             return;
@@ -275,7 +275,7 @@ impl Model {
         if opened != drop {
             return;
         }
-        match told {
+        match answer {
             Ok(Some(explanation)) => {
                 detail.lines = vec![
                     line(
