@@ -1,5 +1,5 @@
-//! The compiled policy: what the configuration, the catalogue and the machine come to, as the tables that the
-//! program judges by. Does no I/O: [`compile()`] is a function, [`Compiled`] is data.
+//! The compiled policy: configuration, catalogue and machine as the tables that the program judges by. Does
+//! no I/O: [`compile()`] is a function, [`Compiled`] is data.
 //!
 //! [`crate::datapath`] writes a [`Compiled`] into the kernel's maps; [`judge()`] runs the program's own verdict over
 //! it in memory.
@@ -38,11 +38,11 @@ pub use wide::{Exposed, Overlap, WideRange, exposed, is_within, overlaps, wide_r
 /// One generation, ready to be written.
 #[derive(Clone)]
 pub struct Compiled {
-    /// What the generation makes use of.
+    /// The features that the generation uses.
     pub features: Features,
-    /// All but its number, which is given when it is installed.
+    /// The generation without its number, which it gets when it is installed.
     pub generation: Generation,
-    /// The zones of VLANs, by the number that an interface in `generation` has one more than.
+    /// The zones of VLANs; an interface in `generation` refers to its table by index plus one.
     pub vlans: Vec<Box<VlanTable>>,
     /// Addresses of targets other than `host`; `None` without [`Features::TARGETS`].
     pub targets: Option<Box<TargetTable>>,
@@ -50,10 +50,10 @@ pub struct Compiled {
     pub policies: Vec<[Box<PolicyTable>; 2]>,
     /// `None` without [`Features::ALLOW`].
     pub allow: Option<Box<AllowTable>>,
-    /// Sources of groups and allow rules: what a longest-prefix match of an address must find, by prefix. What holds for
-    /// covering prefixes is in the records of the prefixes they cover.
+    /// The sources of groups and allow rules: the result of a longest-prefix match, by prefix. The record of
+    /// a prefix includes those of the prefixes that cover it.
     pub sources: Vec<(Prefix, SourceRecord)>,
-    /// Not part of the generation: live-edited, and never by a switch.
+    /// Not part of the generation: edited live, and never by a switch.
     pub management: ManagementTables,
 }
 
@@ -62,6 +62,6 @@ pub struct Compiled {
 pub struct ManagementTables {
     /// By [`PortTransport`](lyncwall_common::abi::PortTransport).
     pub ports: Box<[PortSet; 2]>,
-    /// Who may use them.
+    /// The sources that may use the ports.
     pub sources: Vec<Prefix>,
 }

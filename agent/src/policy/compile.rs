@@ -1,4 +1,4 @@
-//! From what a configuration, a catalogue and a machine say to the tables of one generation.
+//! Compiles a configuration, a catalogue and the state of a machine into the tables of one generation.
 
 use std::collections::HashSet;
 
@@ -14,13 +14,13 @@ use super::{Compiled, ManagementTables, sources, targets, zones};
 use crate::config::{Management, Mode};
 use crate::problem::{Problem, Problems};
 
-/// Compiles a generation. The same input and counters give the same tables. The number of the generation is 0: it
-/// gets one when it is installed.
+/// Compiles a generation. Equal input and counters give equal tables. The number of the generation is 0 until
+/// it is installed.
 ///
-/// `counters` learns the rules of this generation; the caller says [`CounterBook::installed`] once it judges.
+/// `counters` gets the rules of this generation; the caller calls [`CounterBook::installed`] once it is live.
 ///
 /// # Errors
-/// Everything that does not fit into the tables; `counters` is then as it was.
+/// Everything that does not fit into the tables; `counters` is unchanged then.
 pub fn compile(input: &Input, counters: &mut CounterBook) -> Result<Compiled, Problems> {
     let mut problems = Problems::default();
     let owners = zones::owners(input);
@@ -41,7 +41,7 @@ pub fn compile(input: &Input, counters: &mut CounterBook) -> Result<Compiled, Pr
         .collect();
     let Some(bound) = counters.allocate(&identities) else {
         return Err(Problem::new(
-            format!("there is no counter left for {} rules beside those that are in use", identities.len()),
+            format!("no counters left for {} rules besides those in use", identities.len()),
             "switch to a smaller set of roles first, or restart with `lyncwall detach`",
         )
         .into());
@@ -87,8 +87,8 @@ pub fn compile(input: &Input, counters: &mut CounterBook) -> Result<Compiled, Pr
     Ok(Compiled { features, generation, vlans, targets, policies, allow, sources, management })
 }
 
-/// Whether nothing is dropped, something or all, and what: see [`Generation::audit`]. The policies of zones that limit what
-/// goes out are for what has no target.
+/// Which packets are only audited: none, some or all. See [`Generation::audit`]. The policies of zones with
+/// outbound limits are for packets without a target.
 fn modes(input: &Input, policies: usize) -> (Features, u32) {
     let mode = |policy| if policy < input.targets.len() { input.mode_of(policy) } else { input.mode };
     let bits = (0..policies).map(|policy| (policy as u32, mode(policy))).chain([(REST, input.mode)]);
@@ -107,22 +107,22 @@ const MAX_RULES: usize = 255;
 fn sorted_rules<'a>(targets: &'a [TargetInput], problems: &mut Problems) -> Vec<[Vec<&'a Rule>; 2]> {
     let mut names = HashSet::new();
     if targets.is_empty() {
-        problems.push(Problem::new("there is no target", "add a [[target]]"));
+        problems.push(Problem::new("no target", "add a [[target]]"));
     }
     if targets.len() > MAX_POLICIES as usize {
         problems.push(Problem::new(
             format!(
-                "there are {} targets, zones that limit what goes out among them, and there is room for {MAX_POLICIES}",
+                "{} targets, including zones with outbound = \"catalogue\": at most {MAX_POLICIES} fit",
                 targets.len()
             ),
-            "give targets with the same roles one [[target]] with all of their addresses",
+            "merge targets with equal roles into one [[target]] with all their addresses",
         ));
     }
     for target in targets {
         if !names.insert(&target.name) {
             problems.push(Problem::new(
-                format!("two targets have the name `{}`", target.name),
-                "give each target a name of its own",
+                format!("two targets are named `{}`", target.name),
+                "give each target its own name",
             ));
         }
     }
@@ -138,11 +138,8 @@ fn rules_of<'a>(target: &'a TargetInput, transport: PortTransport, problems: &mu
     let (name, transport) = (&target.name, transport.name());
     if rules.len() > MAX_RULES {
         problems.push(Problem::new(
-            format!(
-                "target `{name}` has {} {transport} rules, and there is room for {MAX_RULES}",
-                rules.len()
-            ),
-            "give it fewer roles, or divide them among several targets",
+            format!("target `{name}` has {} {transport} rules: at most {MAX_RULES} fit", rules.len()),
+            "give it fewer roles, or split them among several targets",
         ));
     }
     for rule in &rules {
@@ -162,20 +159,20 @@ fn rules_of<'a>(target: &'a TargetInput, transport: PortTransport, problems: &mu
         if pair[1].first <= pair[0].last {
             problems.push(Problem::new(
                 format!("target `{name}` has two rules for {transport} port {}", pair[1].first),
-                "correct the catalogue: rules of one target share no port",
+                "correct the catalogue: rules of one target may not share a port",
             ));
         }
     }
     rules
 }
 
-/// Groups that rules refer to and that are not there: what opens a port to them would open it to nobody.
+/// Reports unknown groups in rules: a port for them would be open to nobody.
 fn check_groups(targets: &[TargetInput], groups: &[GroupInput], problems: &mut Problems) {
     for target in targets {
         for rule in target.inbound.iter().filter(|rule| sources::mask(groups, &rule.groups).is_none()) {
             problems.push(Problem::new(
                 format!(
-                    "target `{}` has a rule for {} port {} that is for {}, not all of which are groups with prefixes",
+                    "target `{}` has a rule for {} port {} and the groups {}, not all of which have prefixes",
                     target.name,
                     rule.transport.name(),
                     rule.first,
@@ -194,7 +191,7 @@ fn policy_table(
 ) -> Box<PolicyTable> {
     let mut table = Box::new(PolicyTable::CLOSED);
     for (class, (rule, counter)) in (1..=u8::MAX).zip(rules.iter().zip(counters)) {
-        // Checked before: all of them are there.
+        // Checked before: all groups exist.
         let groups = sources::mask(groups, &rule.groups).unwrap_or_default();
         table.classes[usize::from(class)] = Class { counter, groups };
         for port in rule.first..=rule.last {
