@@ -1,4 +1,4 @@
-//! What the configuration needs to know of the machine.
+//! The state of the machine that the configuration depends on.
 
 use std::fs;
 use std::io::ErrorKind;
@@ -14,12 +14,13 @@ use crate::plan::Machine;
 use crate::policy::Ports;
 use crate::problem::{Problem, Problems};
 
-/// The first and the last port that sockets without one of their own are given.
+/// The first and the last port for sockets without a chosen port.
 const EPHEMERAL: &str = "/proc/sys/net/ipv4/ip_local_port_range";
-/// Those among them that are left out.
+/// The ports in that range that are left out.
 const RESERVED: &str = "/proc/sys/net/ipv4/ip_local_reserved_ports";
 
-/// Looks up what a configuration names of this box: interfaces, in the network namespace of this thread, and groups of users.
+/// Looks up the names of a configuration on this box: interfaces, in this thread's network namespace, and
+/// groups of users.
 ///
 /// # Errors
 /// [`Problems`] for interfaces and groups of `[api]` that do not exist.
@@ -35,7 +36,7 @@ pub fn look(config: &Config) -> Result<Machine> {
                     known.iter().map(|(name, _)| name.as_str()).filter(|name| *name != "lo").collect();
                 problems.push(Problem::at(
                     interface.place.clone(),
-                    format!("there is no interface {}", interface.name),
+                    format!("unknown interface {}", interface.name),
                     format!("name one of {}, or create it first", names.join(", ")),
                 ));
             }
@@ -49,10 +50,10 @@ pub fn look(config: &Config) -> Result<Machine> {
     machine(numbers)
 }
 
-/// The same with 0 for interfaces that do not exist at the moment: for an agent that enforces already.
+/// Like [`look`], with 0 for missing interfaces: for an agent that enforces already.
 ///
 /// # Errors
-/// Where the kernel does not tell.
+/// If the kernel does not answer.
 pub fn look_again(config: &Config) -> Result<Machine> {
     let known = interfaces::all()?;
     let number =
@@ -73,44 +74,44 @@ fn machine(interfaces: Vec<u32>) -> Result<Machine> {
     Ok(Machine { interfaces, members, addresses, forwards: forwards()? })
 }
 
-/// What is wrong with the groups that may use the agent's socket: this box does not have them.
+/// The problems of groups in `[api]`: this box does not have them.
 pub fn unknown_groups(api: &Api) -> Vec<Problem> {
     let named = [&api.readers, &api.group].into_iter().flatten();
     let unknown = named.filter_map(|group| {
         let message = match Group::from_name(&group.name) {
             Ok(Some(_)) => return None,
-            Ok(None) => format!("there is no group {}", group.name),
-            Err(error) => format!("the group {} cannot be looked up: {error}", group.name),
+            Ok(None) => format!("unknown group {}", group.name),
+            Err(error) => format!("cannot look up the group {}: {error}", group.name),
         };
-        let fix = "make it with `groupadd --system`, name another, or leave the key out";
+        let fix = "create it with `groupadd --system`, name another, or remove the key";
         Some(Problem::at(group.place.clone(), message, fix))
     });
     unknown.collect()
 }
 
-/// True where VLANs on an interface are in another zone than the interface itself.
+/// True if a VLAN on the interface is in another zone than the interface.
 fn has_vlan_zones(interface: &Interface) -> bool {
     interface.vlans.iter().any(|(_, zone)| *zone != interface.zone)
 }
 
-/// What is wrong where the zones of VLANs cannot be told, as the tags are taken out of the frames before the program sees
-/// them. Nothing where the interface is not there.
+/// The problem of VLANs whose zones are unknown, as an offload takes the tags out of frames before the
+/// program sees them. None if the interface does not exist.
 fn stripped(interface: &Interface) -> Result<Option<Problem>> {
     let (name, place) = (&interface.name, interface.vlans_place.as_ref().unwrap_or(&interface.place));
     let stripped = stripped_tags(name).with_context(|| format!("asking what {name} does with VLAN tags"))?;
     Ok((!stripped.is_empty()).then(|| {
         Problem::at(
             place.clone(),
-            format!("{name} takes the tags out of frames before they are judged ({})", stripped.join(", ")),
+            format!("{name} takes the VLAN tags out of frames before the program sees them ({})", stripped.join(", ")),
             format!(
-                "stop it with `ethtool -K {name}{}`, or name the VLAN's own interface in an `[[interface]]`",
+                "disable that with `ethtool -K {name}{}`, or guard the VLAN's own interface with an `[[interface]]`",
                 stripped.iter().map(|feature| format!(" {feature} off")).collect::<String>()
             ),
         )
     }))
 }
 
-/// True where this network namespace forwards packets of either family, by whatever interface.
+/// True if this network namespace forwards packets of either family, on any interface.
 fn forwards() -> Result<bool> {
     for family in ["ipv4", "ipv6"] {
         let place = Path::new("/proc/sys/net").join(family).join("conf");
@@ -122,14 +123,14 @@ fn forwards() -> Result<bool> {
         };
         for interface in interfaces {
             let name = interface.with_context(|| place.display().to_string())?.file_name();
-            // What interfaces get that are made later.
+            // The default for future interfaces.
             if name == "default" {
                 continue;
             }
             match fs::read_to_string(place.join(&name).join("forwarding")) {
                 Ok(value) if value.trim() != "0" => return Ok(true),
                 Ok(_) => {}
-                // It has just gone.
+                // The interface has just gone.
                 Err(error) if error.kind() == ErrorKind::NotFound => {}
                 Err(error) => return Err(error).with_context(|| place.display().to_string()),
             }
@@ -138,11 +139,11 @@ fn forwards() -> Result<bool> {
     Ok(false)
 }
 
-/// The ports that this network namespace gives to sockets which ask for none, of IPv6 too: ascending and without
-/// neighbours.
+/// The ports that this network namespace gives to sockets without a chosen port, for IPv6 too: ascending and
+/// joined.
 ///
 /// # Errors
-/// Where the kernel does not tell.
+/// If the kernel does not answer.
 pub fn ephemeral() -> Result<Vec<Ports>> {
     let read = |file| fs::read_to_string(file).with_context(|| format!("reading {file}"));
     let text = read(EPHEMERAL)?;
@@ -152,13 +153,13 @@ pub fn ephemeral() -> Result<Vec<Ports>> {
     Ok(Ports::without(&[range], &reserved))
 }
 
-/// As `32768\t60999`.
+/// Parses `32768\t60999`.
 fn pair(text: &str) -> Option<Ports> {
     let mut ports = text.split_whitespace().map(|port| port.parse().ok());
     Some(Ports { first: ports.next()??, last: ports.next()?? })
 }
 
-/// As `8080,49152-65535`, or nothing.
+/// Parses `8080,49152-65535`, or nothing.
 fn list(text: &str) -> Option<Vec<Ports>> {
     let stretches = text.trim().split(',').filter(|stretch| !stretch.is_empty());
     stretches

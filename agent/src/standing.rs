@@ -1,5 +1,5 @@
-//! Which connections stand already: those of this box's sockets, and those that it forwards where the kernel tracks
-//! connections anyway.
+//! Existing connections: those of this box's sockets, and forwarded ones if the kernel tracks connections
+//! anyway.
 
 mod conntrack;
 mod frame;
@@ -14,19 +14,19 @@ use lyncwall_common::abi::PortTransport;
 
 pub use frame::{Leg, Moment};
 
-/// What a connection is made of.
+/// The protocol of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Protocol {
     /// TCP.
     Tcp,
-    /// UDP: a socket with a peer, or what conntrack takes for a conversation.
+    /// UDP: a socket with a peer, or a conversation in conntrack.
     Udp,
     /// Echo requests of ICMP or ICMPv6 and their replies.
     IcmpEcho,
 }
 
 impl Protocol {
-    /// The transport whose ports it has; `None` for [`Protocol::IcmpEcho`].
+    /// The transport of its ports; `None` for [`Protocol::IcmpEcho`].
     #[must_use]
     pub fn transport(self) -> Option<PortTransport> {
         match self {
@@ -37,35 +37,36 @@ impl Protocol {
     }
 }
 
-/// A socket that anybody may send to: one that accepts TCP connections, or one of UDP without a peer.
+/// A listening socket: one that accepts TCP connections, or a UDP socket without a peer.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Listener {
-    /// Of which port it is.
+    /// The transport of its port.
     pub transport: PortTransport,
-    /// The address that it is bound to; an unspecified one for any. IPv4 is never written as IPv6.
+    /// Its address; an unspecified one for any. Never an IPv4 address in IPv6 form.
     pub address: IpAddr,
     /// Its port, in host byte order.
     pub port: u16,
-    /// Its inode, by which [`name_processes`] finds its process.
+    /// Its inode, which [`name_processes`] finds its process by.
     pub inode: u32,
-    /// The name of its process, where [`name_processes`] found it.
+    /// The name of its process, if [`name_processes`] found it.
     pub process: Option<String>,
 }
 
-/// A connection as the packets show it that come in: from `remote` to `local`. Both addresses are of one family, and
-/// IPv4 ones are never written as IPv6. For [`Protocol::IcmpEcho`] both ports are the identifier.
+/// A connection as incoming packets show it: from `remote` to `local`. Both addresses have one family, and
+/// IPv4 addresses are never in IPv6 form. For [`Protocol::IcmpEcho`] both ports are the identifier.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Standing {
-    /// What it is.
+    /// The protocol.
     pub protocol: Protocol,
-    /// Where its packets go to: a socket of this box, or for whom it forwards, as written on the wire (source NAT).
+    /// The destination of its packets: a socket of this box, or a forwarded peer, as on the wire (source
+    /// NAT).
     pub local: SocketAddr,
-    /// Where its packets come from.
+    /// The source of its packets.
     pub remote: SocketAddr,
 }
 
 impl Standing {
-    /// In one form of address; `None` for what never leaves this box.
+    /// Normalises the form of addresses; `None` for a connection that never leaves this box.
     fn new(protocol: Protocol, local: SocketAddr, remote: SocketAddr) -> Option<Self> {
         let canonical = |address: SocketAddr| SocketAddr::new(address.ip().to_canonical(), address.port());
         let (local, remote) = (canonical(local), canonical(remote));
@@ -74,8 +75,8 @@ impl Standing {
     }
 }
 
-/// TCP ports that some socket of the calling thread's network namespace accepts connections at: what stands at one of them
-/// was most likely opened by the far side.
+/// TCP ports with a listening socket in the calling thread's network namespace: the far side most likely
+/// opened the connections to them.
 ///
 /// # Errors
 /// As [`connections`].
@@ -83,8 +84,8 @@ pub fn accepting() -> Result<BTreeSet<u16>> {
     sockets::accepting()
 }
 
-/// The sockets of the calling thread's network namespace that anybody may send to, each address and port once, in order.
-/// Those that only this box itself reaches, over loopback, are left out.
+/// The listening sockets of the calling thread's network namespace, each address and port once, sorted.
+/// Leaves out sockets on loopback addresses.
 ///
 /// # Errors
 /// As [`connections`].
@@ -95,7 +96,7 @@ pub fn listeners() -> Result<Vec<Listener>> {
     Ok(all)
 }
 
-/// Finds the processes of these sockets, as far as `/proc` tells them.
+/// Finds the processes of these sockets, as far as `/proc` shows them.
 pub fn name_processes<'a>(listeners: impl IntoIterator<Item = &'a mut Listener>) {
     let mut listeners: Vec<&mut Listener> = listeners.into_iter().collect();
     let names = owner::names(&listeners.iter().map(|listener| listener.inode).collect());
@@ -104,8 +105,8 @@ pub fn name_processes<'a>(listeners: impl IntoIterator<Item = &'a mut Listener>)
     }
 }
 
-/// TCP connections of sockets of the calling thread's network namespace, in order; those that are being opened from outside are left
-/// out, as anybody can begin one.
+/// The sorted TCP connections of sockets in the calling thread's network namespace. Leaves out connections
+/// that are being opened from outside, as anybody can begin one.
 ///
 /// # Errors
 /// As [`connections`].
@@ -113,8 +114,8 @@ pub fn sessions() -> Result<Vec<Standing>> {
     sockets::sessions()
 }
 
-/// As [`connections`], with what others began of those that this box forwards, and of UDP that is for the box itself, where
-/// conntrack knows it. Echo is left out, and so is what is only being opened from outside.
+/// Like [`sessions`], and from conntrack the inbound connections that this box forwards, and inbound UDP to
+/// the box itself. Leaves out echo, and connections that are being opened from outside.
 ///
 /// # Errors
 /// As [`connections`].
@@ -127,13 +128,14 @@ pub fn inbound() -> Result<Vec<Standing>> {
     Ok(all)
 }
 
-/// The connections of the calling thread's network namespace, each once, in order: TCP sockets that are open or on
-/// the way to it, UDP sockets with a peer, and what conntrack knows of TCP, UDP and echo that was begun here or behind
-/// this box. Those over loopback are left out. Sockets that wait for anybody have no peer to tell and are not among
-/// them. Conntrack is asked only where it is loaded; nothing makes it begin to track.
+/// The connections of the calling thread's network namespace, each once, sorted: TCP sockets that are open or
+/// opening, UDP sockets with a peer, and from conntrack TCP, UDP and echo that began here or behind this box.
+/// Leaves out loopback, and listening sockets, which have no peer. Asks conntrack only if it is loaded;
+/// nothing makes it start to track.
 ///
 /// # Errors
-/// Where the kernel cannot list sockets (`inet_diag`), or has conntrack and does not tell: it wants `CAP_NET_ADMIN`.
+/// If the kernel cannot list sockets (`inet_diag`), or refuses to list conntrack, which needs
+/// `CAP_NET_ADMIN`.
 pub fn connections() -> Result<Vec<Standing>> {
     let mut all = sockets::connections()?;
     all.extend(conntrack::connections()?);

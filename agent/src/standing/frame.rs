@@ -1,4 +1,4 @@
-//! A packet of a connection, made up: to ask a policy or the program what it makes of one.
+//! Builds a packet of a connection, to ask a policy or the program for a verdict.
 
 use std::net::SocketAddr;
 
@@ -7,19 +7,19 @@ use anyhow::Result;
 use super::{Protocol, Standing};
 use crate::frame::{self, Payload};
 
-/// Where in a connection a packet belongs.
+/// The position of a packet in a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Moment {
-    /// Its first packet: SYN, where it is TCP.
+    /// The first packet: SYN for TCP.
     Opening,
-    /// Any packet after that.
+    /// Any later packet.
     Middle,
 }
 
-/// A way in and out of the box: by which interface a packet comes or goes, and in which VLAN.
+/// A way in and out of the box: an interface and a VLAN.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Leg {
-    /// The number of the interface; 0 where it does not matter.
+    /// The number of the interface; 0 if it does not matter.
     pub ifindex: u32,
     /// The VLAN on it; 0 for untagged frames.
     pub vlan: u16,
@@ -29,12 +29,12 @@ impl Standing {
     /// A packet that this side sends by `leg`.
     ///
     /// # Errors
-    /// Where the ends are of different families.
+    /// If the ends are of different families.
     pub fn outgoing(&self, moment: Moment, leg: Leg) -> Result<Vec<u8>> {
         self.frame(self.local, self.remote, moment, leg)
     }
 
-    /// A packet that the far side sends, which comes in by `leg`.
+    /// A packet from the far side that arrives by `leg`.
     ///
     /// # Errors
     /// As [`Standing::outgoing`].
