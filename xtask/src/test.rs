@@ -21,7 +21,7 @@ use crate::vm::requirements::{self, QEMU};
 pub(crate) struct Options {
     #[command(flatten)]
     toolchain: toolchain::Selection,
-    /// Run them on all of Debian's kernels too, and show that they find out a broken BPF program
+    /// Also run the tests on all of Debian's kernels, and prove that they detect a broken BPF program
     #[arg(long, conflicts_with = "arguments")]
     full: bool,
     /// Arguments of `cargo test`, as `-p lyncwall-tests --test verdicts` or `-- a_part_of_a_name`
