@@ -1,7 +1,7 @@
 //! Puts the BPF object that `LYNCWALL_BPF_OBJECT` names into the agent.
 //!
-//! `cargo xtask build` sets the variable. Without it the agent builds without an object: nothing is looked for
-//! under the target folder, so an old object is never taken for the current one.
+//! `cargo xtask build` sets the variable. Without it the agent builds without an object: this script searches
+//! no target folder, so that it never takes an old object for the current one.
 
 use std::env;
 use std::fs;
@@ -40,7 +40,7 @@ fn embed(object: &PathBuf) -> Result<(), String> {
     }
     let bytes = fs::read(object).map_err(|error| error.to_string())?;
     if !bytes.starts_with(b"\x7fELF") {
-        return Err("this is no ELF object".to_owned());
+        return Err("this is not an ELF object".to_owned());
     }
     let out = env::var_os("OUT_DIR").ok_or("cargo sets no OUT_DIR")?;
     fs::write(PathBuf::from(out).join("lyncwall-ebpf"), bytes).map_err(|error| error.to_string())

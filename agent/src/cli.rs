@@ -1,4 +1,4 @@
-//! What can be said on the command line.
+//! The command line: global options and commands.
 
 use std::path::PathBuf;
 
@@ -6,83 +6,169 @@ use clap::{Parser, Subcommand};
 
 use crate::commands;
 
+mod help;
+
+use help::example;
+
 /// Host firewall for the Linux boxes in front of Microsoft Lync pools.
 #[derive(Debug, Parser)]
-#[command(name = "lyncwall", version, propagate_version = true)]
+#[command(name = "lyncwall", version, propagate_version = true, disable_help_flag = true)]
+#[command(help_template = help::overview(), subcommand_value_name = "COMMAND")]
 pub(crate) struct Cli {
+    // `help::overview` lists the global options; the help of a command refers to that list.
     /// Print JSON instead of text.
-    #[arg(long, global = true)]
+    #[arg(long, global = true, hide = true)]
     pub(crate) json: bool,
 
     /// The agent's Unix socket.
-    #[arg(long, global = true, value_name = "PATH", default_value = "/run/lyncwall/lyncwall.sock")]
+    #[arg(long, global = true, hide = true, value_name = "PATH")]
+    #[arg(default_value = "/run/lyncwall/lyncwall.sock")]
     pub(crate) socket: PathBuf,
 
-    /// The directory on a BPF file system where the program's maps and links outlive the agent.
-    #[arg(long, global = true, value_name = "DIR", default_value = "/sys/fs/bpf/lyncwall")]
+    /// The directory on a BPF file system where the maps and links of the program outlive the agent.
+    #[arg(long, global = true, hide = true, value_name = "DIR", default_value = "/sys/fs/bpf/lyncwall")]
     pub(crate) pin_dir: PathBuf,
 
-    /// The directory where the roles and the configuration that hold for good outlive a reboot.
-    #[arg(long, global = true, value_name = "DIR", default_value = "/var/lib/lyncwall")]
+    /// The directory of the state that survives a reboot: the confirmed roles and configuration, the
+    /// block-list.
+    #[arg(long, global = true, hide = true, value_name = "DIR", default_value = "/var/lib/lyncwall")]
     pub(crate) state_dir: PathBuf,
+
+    /// Print help.
+    #[arg(long, short, global = true, display_order = 999, action = clap::ArgAction::HelpShort)]
+    help: Option<bool>,
 
     #[command(subcommand)]
     pub(crate) command: Command,
 }
 
+// The first paragraph of a command is its line in `lyncwall --help`: at most `help::WIDTH` characters.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Start the agent in the foreground: load the firewall, enforce a configuration, serve the other commands.
+    /// Start the agent.
+    #[command(after_help = example!(
+        "The agent stays in the foreground. It attaches the program, enforces the\n\
+         configuration and serves the other commands.",
+        "lyncwall run --config /etc/lyncwall/lyncwall.toml"
+    ))]
     Run(commands::run::Options),
-    /// Show what is enforced, on which interfaces, and which ports are open.
+    /// Show mode, ports, health.
+    #[command(after_help = example!(
+        "Shows what is enforced, on which interfaces, and which ports are open.",
+        "lyncwall status --json"
+    ))]
     Status,
-    /// Show what a switch to some roles, or another mode, would do, and change nothing: ports, local servers, connections that
-    /// stand.
+    /// Try a change on paper.
+    #[command(after_help = example!(
+        "Changes nothing. Shows ports, local servers and existing connections that\n\
+         other roles or another mode would open or cut.",
+        "lyncwall preview --mode enforce"
+    ))]
     Preview(commands::preview::Options),
-    /// Give a target other roles, in one step for all packets; the file stays as it is.
+    /// Change a target's roles.
+    #[command(after_help = example!(
+        "The switch is one step for all packets. The configuration file stays unchanged.\n\
+         Connections that the box opened continue in any case.",
+        "lyncwall switch director-vip --confirm 60s"
+    ))]
     Switch(commands::switch::Options),
-    /// Drop what no rule lets in, or only count it: on the whole box or for one target; the file stays as it is.
+    /// Enforce, or only audit.
+    #[command(after_help = example!(
+        "The configuration file stays unchanged.",
+        "lyncwall mode enforce --confirm 5min"
+    ))]
     Mode(commands::mode::Options),
-    /// Have the agent read its configuration file again; a file with mistakes changes nothing, nor does one that shuts a
-    /// standing management session out, unless it is to be confirmed.
+    /// Read the file again.
+    #[command(after_help = example!(
+        "A file with mistakes changes nothing. A file that would cut an existing\n\
+         management session is refused too, unless --confirm is given.",
+        "lyncwall reload --confirm 60s"
+    ))]
     Reload(commands::switch::ReloadOptions),
-    /// Keep a switch, a mode or a reload that was made with --confirm.
+    /// Keep a change on trial.
+    #[command(after_help = example!(
+        "Keeps a switch, mode or reload that was made with --confirm.",
+        "lyncwall confirm"
+    ))]
     Confirm,
-    /// Go back to what was before a switch, a mode or a reload that waits to be confirmed, at once.
+    /// Undo a change on trial.
+    #[command(after_help = example!(
+        "Undoes a switch, mode or reload that still waits for `lyncwall confirm`.",
+        "lyncwall rollback"
+    ))]
     Rollback,
-    /// Let nothing but management in from some sources, for a time or for good; in audit mode as well.
+    /// Drop some sources.
+    #[command(after_help = example!(
+        "Only management still gets in from a blocked source. Blocks hold in audit mode too.",
+        "lyncwall block 203.0.113.0/24 --for 1h"
+    ))]
     Block(commands::block::Options),
-    /// Take prefixes off the block-list.
+    /// Unblock sources.
+    #[command(after_help = example!("Removes prefixes from the block-list.", "lyncwall unblock 203.0.113.0/24"))]
     Unblock(commands::block::UnblockOptions),
-    /// Show the block-list, and how long each prefix is blocked still.
+    /// List blocked sources.
+    #[command(after_help = example!(
+        "Shows each blocked prefix and for how long it stays blocked.",
+        "lyncwall blocked"
+    ))]
     Blocked,
-    /// Write the dropped packets themselves, with the reason of each as its comment, for Wireshark and tcpdump.
+    /// Save drops as pcapng.
+    #[command(after_help = example!("", "lyncwall capture -w drops.pcapng --port tcp/5061 --for 60s"))]
     Capture(commands::capture::Options),
-    /// Say what the program would do with a packet, and why: by which rule, from which printed row. Nothing is sent, and nothing is
-    /// counted or remembered of it.
+    /// Explain one packet.
+    #[command(after_help = example!("", "lyncwall explain tcp/5061 --from 192.0.2.7 --to 198.51.100.10"))]
     Explain(commands::explain::Options),
-    /// Show packets and drops as they move, by reason, rule, port and source, on a screen with keys; as text in a pipe.
+    /// Watch packets live.
+    #[command(after_help = example!(
+        "Shows packets and drops live by reason, rule, port and source.",
+        "lyncwall watch"
+    ))]
     Watch(commands::watch::Options),
-    /// Show the rules that let the most packets in.
+    /// List the busiest rules.
+    #[command(after_help = example!("Lists the rules that let the most packets in.", "lyncwall top --over 10s"))]
     Top(commands::usage::TopOptions),
-    /// Show the rows of the live roles that let nothing in, and since when: a hint for what may be closed. Times are exact to
-    /// the minute; where rows share a port, a packet counts for all of them.
+    /// List unused rows.
+    #[command(after_help = example!(
+        "Lists rows of the live roles that let no packet in: a hint what you may close.\n\
+         Times are exact to the minute. A packet counts for all rows that share its port.",
+        "lyncwall unused --for 30d"
+    ))]
     Unused(commands::usage::UnusedOptions),
-    /// Print packets as they are dropped (in audit mode: would be): a sample, as each CPU's rate is limited.
+    /// Print drops live.
+    #[command(after_help = example!(
+        "Prints a sample: each CPU reports at most 100 drops a second for each reason.\n\
+         In audit mode, prints packets that enforcing would drop.",
+        "lyncwall events --reason closed,source --from 203.0.113.0/24"
+    ))]
     Events(commands::events::Options),
-    /// Open the box: take the firewall off all interfaces, with or without a running agent.
+    /// Open the box.
+    #[command(after_help = example!(
+        "Takes the firewall off all interfaces, with or without a running agent.",
+        "lyncwall detach"
+    ))]
     Detach,
-    /// Look for mistakes in a configuration file, and for servers of this box in ranges that it opens. Needs neither root nor
-    /// an agent, and the interfaces need not be there.
+    /// Check a configuration.
+    #[command(after_help = example!(
+        "Reports mistakes, and servers of this box on ports that the file opens. Needs\n\
+         neither root nor an agent; the interfaces need not exist.",
+        "lyncwall check --config new.toml"
+    ))]
     Check(commands::check::Options),
-    /// Say whether lyncwall can run on this machine, and what stands in for what its kernel does not have. Needs no
-    /// agent, and changes nothing; without root it says what it could not ask.
+    /// Check this machine.
+    #[command(after_help = example!(
+        "Tells whether lyncwall can run here, and what it uses where the kernel lacks a\n\
+         feature. Changes nothing and needs no agent; run it as root for all checks.",
+        "lyncwall doctor"
+    ))]
     Doctor(commands::doctor::Options),
-    /// List the roles a box can have.
+    /// List all roles.
+    #[command(after_help = example!("", "lyncwall roles"))]
     Roles(commands::roles::Options),
-    /// Show what a role, or several together, would open.
+    /// Show the ports of roles.
+    #[command(after_help = example!("", "lyncwall show front-end --reading literal"))]
     Show(commands::show::Options),
-    /// List the printed port rows, or show some in full.
+    /// Show the printed rows.
+    #[command(after_help = example!("", "lyncwall catalogue server.14"))]
     Catalogue(commands::catalogue::Options),
 }
 

@@ -1,4 +1,4 @@
-//! The commands, one file each: its options and what it does.
+//! The commands, one file each: options and action.
 
 pub(crate) mod block;
 pub(crate) mod capture;
@@ -23,13 +23,13 @@ pub(crate) mod watch;
 use lyncwall::api::Mode;
 use lyncwall::api::TargetState;
 
-/// What is done to packets: to those that have no target, by `mode`, and to those of each target.
+/// The mode of packets without a target, and the targets whose mode differs.
 fn mode<'a>(mode: Mode, targets: impl IntoIterator<Item = (&'a str, Mode)>) -> String {
     let others: Vec<&str> =
         targets.into_iter().filter(|(_, of)| *of != mode).map(|(target, _)| target).collect();
     match (mode, others.is_empty()) {
         (Mode::Enforce, true) => "enforcing".to_owned(),
-        (Mode::Audit, true) => "AUDIT: nothing is dropped".to_owned(),
+        (Mode::Audit, true) => "AUDIT: drops nothing".to_owned(),
         (Mode::Enforce, false) => {
             format!("enforcing, but AUDIT for {}", others.join(", "))
         }
@@ -37,7 +37,7 @@ fn mode<'a>(mode: Mode, targets: impl IntoIterator<Item = (&'a str, Mode)>) -> S
     }
 }
 
-/// The same of targets that can be changed.
+/// Like [`mode`], for the targets of a change.
 fn mode_of(rest: Mode, targets: &[TargetState]) -> String {
     mode(rest, targets.iter().map(|target| (&*target.target, target.mode)))
 }

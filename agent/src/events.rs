@@ -1,4 +1,4 @@
-//! From what the program says of a packet to what people and other programs read.
+//! Turns the program's records of packets into events for people and programs.
 
 mod filter;
 
@@ -19,7 +19,7 @@ use crate::services::Services;
 
 pub use filter::{Filter, There};
 
-/// What packets are told with.
+/// The names to describe packets with.
 #[derive(Clone, Default)]
 pub struct Names {
     /// Names of interfaces, by the kernel's number.
@@ -30,16 +30,16 @@ pub struct Names {
     pub locator: Option<Arc<Locator>>,
 }
 
-/// A packet and what became of it.
+/// A packet with its verdict.
 #[derive(Debug, Clone, Copy)]
 pub struct Observed<'a> {
     /// Seconds since 1970 (UTC).
     pub time: f64,
-    /// The number of the interface it came in by.
+    /// The number of the interface of its arrival.
     pub ifindex: u32,
-    /// Why; `None` where this agent does not know the number.
+    /// The reason; `None` for a number that this agent does not know.
     pub reason: Option<Reason>,
-    /// What was done.
+    /// The action.
     pub action: Action,
     /// The beginning of the frame.
     pub bytes: &'a [u8],
@@ -47,7 +47,7 @@ pub struct Observed<'a> {
     pub length: u32,
 }
 
-/// An event in words, as of now.
+/// The event with its names, as of now.
 #[must_use]
 pub fn describe(event: &abi::Event, names: &Names) -> Event {
     let bytes = event.bytes();
@@ -70,8 +70,8 @@ pub fn now() -> f64 {
 }
 
 impl Observed<'_> {
-    /// The packet in words. It is parsed by the program's own parser; one that cannot be judged is described as far as it can
-    /// be read.
+    /// Describes the packet. The program's own parser parses it; a packet that cannot be judged is described
+    /// as far as it can be parsed.
     #[must_use]
     pub fn describe(&self, names: &Names) -> Event {
         let snap = self.snap();
@@ -83,7 +83,7 @@ impl Observed<'_> {
         let service = headers
             .ports
             .map(|transport| names.services.at(transport, headers.destination_port.number()).to_owned());
-        // What this target serves at the port says more than what any might.
+        // The target's own service at the port beats a possible one.
         let service = located
             .as_ref()
             .map(|located| located.service.clone())
@@ -123,7 +123,7 @@ impl Observed<'_> {
         }
     }
 
-    /// Where it belongs in the generation that was installed last; `None` where it is not IP, or there is none.
+    /// Its location in the generation that was installed last; `None` if it is not IP, or there is none.
     #[must_use]
     pub fn locate(&self, names: &Names) -> Option<Located> {
         names.locator.as_ref()?.locate(self.ifindex, self.snap())
@@ -134,7 +134,7 @@ impl Observed<'_> {
     }
 }
 
-/// What whoever reads of a drop would want to know beside the reason.
+/// A note beside the reason of a drop.
 fn note(reason: Reason, located: &Located) -> Option<String> {
     match reason {
         Reason::Closed | Reason::NoFlow | Reason::Source

@@ -1,4 +1,4 @@
-//! The firewall as a whole: what the file says, what holds at run time, and the kernel side that enforces it.
+//! The firewall as a whole: the configuration, the run-time settings, and the kernel side that enforces them.
 
 mod blocked;
 mod capture;
@@ -46,25 +46,25 @@ pub struct Firewall {
     services: Arc<Services>,
     datapath: Datapath,
     memory: Memory,
-    /// What the targets open, as compiled last.
+    /// The open ports of the targets, as compiled last.
     targets: Vec<TargetInput>,
-    /// What outlives a reboot.
+    /// The state that survives a reboot.
     store: Store,
-    /// The configuration to go back to, while a change waits to be confirmed.
+    /// The configuration to roll back to, while a change waits for confirmation.
     before: Option<Plan>,
-    /// What was installed last and depends on the machine.
+    /// The tables installed last that depend on the machine.
     fit: Option<Fit>,
-    /// The same with its names, to tell of packets.
+    /// The generation installed last, with names to describe packets.
     locator: Option<Arc<Locator>>,
-    /// The addresses that the box had when it was looked at last.
+    /// The addresses of the box at the last look.
     addresses: Vec<IpAddr>,
-    /// While connections are picked up that came over with an address.
+    /// Set while connections are picked up midway after an address came over.
     takeover: Option<Takeover>,
-    /// Which rules are used.
+    /// The usage of rules.
     usage: Usage,
 }
 
-/// The tables that depend on the machine, and not on the configuration alone.
+/// The tables that depend on the machine besides the configuration.
 struct Fit {
     generation: Generation,
     targets: Option<Box<TargetTable>>,
@@ -80,42 +80,42 @@ impl Fit {
     }
 }
 
-/// What outlives the agent, beside the maps.
+/// The state that outlives the agent, besides the maps.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 struct Memory {
-    /// What holds at run time.
+    /// The run-time settings.
     settings: Settings,
-    /// What the file said when that was set: where the file has changed since, it wins.
+    /// The settings of the file at that time; a setting that the file has changed since comes from the file.
     file: Settings,
-    /// Which rule each counter counts for.
+    /// The rule of each counter.
     counters: CounterBook,
-    /// What a counter that was given to a new rule stood at.
+    /// The value of a counter when it was given to a new rule.
     counted_before: BTreeMap<u32, u64>,
-    /// Why a driver did not take the program, by the interfaces that are in generic mode for it.
+    /// Why a driver refused the program, by interface in generic mode.
     #[serde(default)]
     native_refused: BTreeMap<String, String>,
-    /// Flows that were taken out of the tables again.
+    /// Flows that were removed from the tables.
     #[serde(default)]
     flows_forgotten: u64,
-    /// Which of the program's cells count for which interface.
+    /// Which interface each counter cell of the program belongs to.
     #[serde(default)]
     traffic: Traffic,
-    /// What comes back where nobody confirms the settings above.
+    /// What to roll back to, if nobody confirms the settings above.
     #[serde(default)]
     waiting: Option<Waiting>,
-    /// How many changes there were.
+    /// Counts of changes.
     #[serde(default)]
     changes: Changes,
 }
 
 impl Firewall {
-    /// Loads the program, or adopts what an earlier agent left, and enforces `plan`. `ready` is called before the wire is
-    /// touched, once nothing that can be seen beforehand stands in the way, and may stop the start there. `log` says which lines the
-    /// program writes.
+    /// Loads the program, or adopts that of an earlier agent, and enforces `plan`. Calls `ready` after all
+    /// checks and before touching the wire; `ready` may stop the start. `log` selects the lines that the
+    /// program logs.
     ///
     /// # Errors
-    /// [`Problems`] for what the user can mend. Nothing has changed on the wire then: an earlier agent's policy goes on
-    /// being enforced, and a box that was open stays so. Those of `ready`, likewise.
+    /// [`Problems`] for mistakes of the user, and those of `ready`. The wire is unchanged then: the policy of
+    /// an earlier agent stays in force, and an open box stays open.
     pub fn start<T>(
         plan: Plan,
         object: &[u8],
@@ -193,11 +193,11 @@ impl Firewall {
             self.install(&plan, settings, machine)?;
             self.take_over(&plan, plan.config.flows.learn)?;
         } else {
-            // The old policy judges until all interfaces are known to take the program.
+            // The old policy judges until all interfaces accept the program.
             self.take_over(&plan, Duration::ZERO)?;
             self.install(&plan, settings, machine)?;
         }
-        // What a change that waits may go back to stays guarded.
+        // Interfaces that a rollback would need stay guarded.
         let plans = [Some(&plan), self.before.as_ref()].into_iter().flatten();
         let keep: Vec<&str> =
             plans.flat_map(|plan| &plan.config.interfaces).map(|interface| &*interface.name).collect();
@@ -214,12 +214,11 @@ impl Firewall {
         Ok(())
     }
 
-    /// Goes by the machine as it is now. Attaches to interfaces of the configuration that are there and not enforced on:
-    /// they were destroyed and made again. Where the tables would be others, for the numbers of interfaces, the box's own
-    /// addresses or forwarding, a new generation takes them over.
+    /// Follows a change of the machine. Attaches to configured interfaces that were created anew. If
+    /// interface numbers, own addresses or forwarding changed the tables, installs them as a new generation.
     ///
     /// # Errors
-    /// [`Problems`] where an interface does not take the program, or the machine does not fit the tables.
+    /// [`Problems`] if an interface refuses the program, or the machine does not fit the tables.
     pub fn machine_changed(&mut self) -> Result<()> {
         let machine = host::look_again(&self.plan.config)?;
         let attached: Vec<u32> =
@@ -230,7 +229,7 @@ impl Firewall {
             if *number == 0 || attached.contains(number) {
                 continue;
             }
-            // One by one: that one refuses must leave no other open.
+            // One at a time: a refusal by one interface must not leave another open.
             let mut plan = self.plan.clone();
             plan.config.interfaces = vec![interface];
             match self.take_over(&plan, Duration::ZERO) {
@@ -250,7 +249,7 @@ impl Firewall {
                 .follow_traffic()
                 .and_then(|moved| if moved { remember(&mut self.datapath, &self.memory) } else { Ok(()) });
             if let Err(error) = noted {
-                tracing::warn!("packets by interface may be counted for another: {error:#}");
+                tracing::warn!("the counters may mix up interfaces: {error:#}");
             }
         }
         self.take_connections_over(&machine)?;
@@ -260,95 +259,95 @@ impl Firewall {
         }
     }
 
-    /// Waits until the generation before has judged its last packet. For after a switch was answered.
+    /// Waits until the previous generation has judged its last packet. Call it after answering a switch.
     pub fn retire(&mut self) {
         self.datapath.retire();
     }
 
-    /// The sampled drops; there is one reader.
+    /// The sampled drops; only one reader is possible.
     ///
     /// # Errors
-    /// Where they have a reader already.
+    /// If they have a reader already.
     pub fn events(&mut self) -> Result<Events> {
         self.datapath.events()
     }
 
-    /// The lines that the programs write into the log; `None` where none were asked for.
+    /// The log lines of the programs; `None` if logging is off.
     ///
     /// # Errors
-    /// Where they cannot be waited for.
+    /// If they cannot be polled.
     pub fn program_log(&mut self) -> Result<Option<ProgramLog>> {
         self.datapath.program_log()
     }
 
-    /// Services by port, as events are told with.
+    /// Services by port, to describe events.
     #[must_use]
     pub fn services(&self) -> Arc<Services> {
         Arc::clone(&self.services)
     }
 
-    /// The generation that was installed last, with its names; `None` before the first.
+    /// The generation installed last, with its names; `None` before the first.
     #[must_use]
     pub fn locator(&self) -> Option<Arc<Locator>> {
         self.locator.clone()
     }
 
-    /// The interfaces of the configuration that judges.
+    /// The interfaces of the live configuration.
     #[must_use]
     pub fn guarded(&self) -> Vec<String> {
         self.plan.config.interfaces.iter().map(|interface| interface.name.to_string()).collect()
     }
 
-    /// Who may use the agent's socket besides root, as the configuration that judges has it.
+    /// The users of the agent's socket besides root, from the live configuration.
     #[must_use]
     pub fn api(&self) -> &config::Api {
         &self.plan.config.api
     }
 
-    /// Where metrics are served by TCP, as that configuration has it.
+    /// The TCP addresses of the metrics, from the live configuration.
     #[must_use]
     pub fn metrics(&self) -> &[config::Listen] {
         &self.plan.config.metrics
     }
 
-    /// What the configuration says of the end of the agent.
+    /// What the configuration says about the end of the agent.
     #[must_use]
     pub fn on_exit(&self) -> OnExit {
         self.plan.config.on_exit
     }
 
-    /// Opens the box: takes the program off all interfaces and removes all maps. The next start takes what outlives a
-    /// reboot.
+    /// Opens the box: takes the program off all interfaces and removes all maps. The next start restores the
+    /// state that survives a reboot.
     ///
     /// # Errors
-    /// Where a pin cannot be removed.
+    /// If a pin cannot be removed.
     pub fn remove(self) -> Result<Detached> {
         self.datapath.remove()
     }
 
-    /// The same, and forgets the block-list.
+    /// Opens the box and forgets the block-list.
     ///
     /// # Errors
-    /// As [`Firewall::remove`].
+    /// Those of [`Firewall::remove`].
     pub fn detach(mut self) -> Result<Detached> {
         self.note_usage();
         let directory = self.store.directory().to_owned();
         let detached = self.datapath.remove()?;
         // The box is open either way.
         if let Err(error) = Self::forget_blocked(&directory) {
-            tracing::warn!("the next start brings the block-list back: {error:#}");
+            tracing::warn!("the next start will restore the block-list: {error:#}");
         }
         Ok(detached)
     }
 
-    /// Installs what holds already for a machine that has changed, or for a new agent: a change that waits to be
-    /// confirmed goes on waiting.
+    /// Installs the live settings anew, for a changed machine or a new agent. A change that waits for
+    /// confirmation keeps waiting.
     fn install(&mut self, plan: &Plan, settings: &Settings, machine: &Machine) -> Result<u64> {
         let hold = if self.before.is_some() { Hold::Alike } else { Hold::ForGood };
         self.install_for(plan, settings, machine, (hold, false))
     }
 
-    /// Stores what is to outlive the agent; compiles, fills a generation and switches to it.
+    /// Stores the state that outlives the agent; compiles, fills a generation and switches to it.
     fn install_for(
         &mut self,
         plan: &Plan,
@@ -382,7 +381,8 @@ impl Firewall {
             waiting: Waiting::under(hold, &self.memory, self.datapath.next_generation()?, reload),
             changes: self.memory.changes.clone(),
         };
-        // All that may fail comes before the one store that switches: after it, the new generation judges.
+        // All steps that may fail come before the one store that switches: after it, the new generation
+        // judges.
         let generation = match self
             .prepare(&memory, &compiled)
             .and_then(|()| self.datapath.install_for(&compiled, hold))
@@ -390,7 +390,7 @@ impl Firewall {
             Ok(generation) => generation,
             Err(error) => {
                 if let Err(error) = remember(&mut self.datapath, &self.memory) {
-                    tracing::warn!("the next start may take other settings: {error:#}");
+                    tracing::warn!("the next start may use other settings: {error:#}");
                 }
                 return Err(error);
             }
@@ -398,11 +398,11 @@ impl Firewall {
         self.memory = memory;
         self.fit = Some(Fit::of(&compiled));
         self.targets.clone_from(&input.targets);
-        // Who could manage the box before must be able to where the program goes back.
+        // A rollback must still let in the managers of before.
         if self.memory.waiting.is_none()
             && let Err(error) = self.datapath.prune_management(&compiled.management)
         {
-            tracing::warn!("earlier management sources are still let in: {error:#}");
+            tracing::warn!("earlier management sources still get in: {error:#}");
         }
         self.locator = Some(Arc::new(Locator::new(&input, compiled, |rows| plan.catalogue.services(rows))));
         Ok(generation)
@@ -413,15 +413,15 @@ impl Firewall {
         self.datapath.add_management(&compiled.management)
     }
 
-    /// Takes notice of the interfaces that packets are counted at: those that are guarded, and the members of bonds, which run a
-    /// bond's native program in its place.
+    /// Notes the interfaces with counters: the guarded ones, and the members of bonds, which run the native
+    /// program for the bond.
     fn follow_traffic(&mut self) -> Result<bool> {
         let interfaces = self.datapath.status()?.interfaces;
         let is_native = |number: &u32| {
             interfaces.iter().any(|attached| attached.ifindex == *number && attached.mode == Mode::Native)
         };
         let members = interfaces::members()?.into_iter().filter(|(bond, _)| is_native(bond));
-        // One that has gone meanwhile has no name.
+        // An interface that has gone meanwhile has no name.
         let members = members.filter_map(|(_, number)| Some((interfaces::name(number)?, number)));
         let guarded = interfaces.iter().map(|attached| (attached.interface.clone(), attached.ifindex));
         let counted: BTreeMap<String, u32> = guarded.chain(members).collect();
@@ -435,7 +435,7 @@ impl Firewall {
         let mut refused = self.memory.native_refused.clone();
         for attached in self.datapath.attach_all(&wanted)? {
             let Attached { interface, mode, replaced, native_refused, .. } = attached;
-            // Who takes over does not try again, and knows from the agent before.
+            // A takeover does not retry native mode: the earlier agent stored the reason.
             if !replaced || mode == Mode::Native {
                 refused.remove(&interface);
             }
@@ -458,7 +458,7 @@ impl Firewall {
         if (refused_others || moved)
             && let Err(error) = remember(&mut self.datapath, &self.memory)
         {
-            tracing::warn!("the next agent may not know what this one saw of the interfaces: {error:#}");
+            tracing::warn!("cannot store the interface counters for the next agent: {error:#}");
         }
         Ok(())
     }
@@ -472,18 +472,18 @@ fn attach_modes(plan: &Plan) -> Vec<(&str, Attach)> {
 /// What holds of the run time under a plan, with a word on roles that the plan's catalogue no longer knows.
 fn under(settings: &Settings, file: &Settings, plan: &Plan) -> Settings {
     for target in settings.unknown_under(file, plan) {
-        tracing::warn!(target, "the catalogue no longer knows the roles of the run time: the file's hold");
+        tracing::warn!(target, "the catalogue no longer has the switched roles: using those of the file");
     }
     settings.under(file, plan)
 }
 
-/// Stores what outlives the agent.
+/// Stores the state that outlives the agent.
 fn remember(datapath: &mut Datapath, memory: &Memory) -> Result<()> {
-    let blob = serde_json::to_vec(memory).context("writing down what outlives the agent")?;
+    let blob = serde_json::to_vec(memory).context("encoding the state for the next agent")?;
     datapath.store_state(&blob)
 }
 
-/// Ends a start before the wire was touched. Where nothing was enforced before, nothing is to be left behind.
+/// Ends a start before the wire is touched. If nothing was enforced before, leaves nothing behind.
 fn given_up(datapath: Datapath, error: anyhow::Error) -> anyhow::Error {
     match datapath.load_state() {
         Ok(None) => removed(datapath, error),
@@ -491,15 +491,15 @@ fn given_up(datapath: Datapath, error: anyhow::Error) -> anyhow::Error {
     }
 }
 
-/// Takes away what a failed start made.
+/// Removes the traces of a failed start.
 fn removed(datapath: Datapath, error: anyhow::Error) -> anyhow::Error {
     match datapath.remove() {
         Ok(_) => error,
-        Err(left) => error.context(format!("and what the failed start made is left: {left:#}")),
+        Err(left) => error.context(format!("and cannot clean up after the failed start: {left:#}")),
     }
 }
 
-/// The mistakes of both together, or what was unexpected.
+/// Merges the problems of both, or returns the unexpected error.
 fn together(one: anyhow::Error, other: anyhow::Error) -> anyhow::Error {
     match (one.downcast::<Problems>(), other.downcast::<Problems>()) {
         (Ok(mut problems), Ok(more)) => {

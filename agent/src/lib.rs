@@ -1,8 +1,7 @@
-//! The agent: the firewall that the configuration, the datapath and the requests of clients come together in, and the socket
-//! that clients speak to it by.
+//! The agent: the firewall as a whole, the server, events, metrics and the commands.
 //!
-//! What is pure is in `lyncwall-policy`, what asks the kernel in `lyncwall-datapath`, what goes over the socket in
-//! `lyncwall-api`. This crate puts them together, and carries the BPF object.
+//! `lyncwall-policy` is pure, `lyncwall-datapath` asks the kernel, `lyncwall-api` has the types of the socket. This crate puts
+//! them together, and carries the BPF object.
 
 pub mod events;
 pub mod firewall;

@@ -1,4 +1,4 @@
-//! What is exposed to a monitoring system: OpenMetrics text, made of what the agent knows. No I/O, and no map is read here.
+//! The metrics as OpenMetrics text, from the agent's data. No I/O, and no access to maps.
 //!
 //! The number of series is bounded by the policy: by reason, rule, target and interface.
 
@@ -17,32 +17,32 @@ use prometheus_client::registry::{Registry, Unit};
 use crate::api::{Counters, InterfaceCount, Mode, RuleCount, Status};
 use crate::firewall::{ChangeKind, ChangeResult, Changes};
 
-/// The type of [`text`].
+/// The content type of [`text`].
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// Upper bounds of the histogram of switches, in seconds.
 const BUCKETS: [f64; 11] = [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 5.0];
 
-/// What the firewall says of itself at one moment.
+/// The firewall's data at one moment.
 #[derive(Debug, Clone)]
 pub struct Exposed {
-    /// What is enforced.
+    /// The status.
     pub status: Status,
-    /// Counts since the maps were made.
+    /// The counters since the maps were created.
     pub counters: Counters,
-    /// Changes since then.
+    /// The changes since then.
     pub changes: Changes,
 }
 
-/// What the agent measures of itself, since it started.
+/// The agent's own measurements, since its start.
 #[derive(Debug)]
 pub struct Figures {
-    /// When it started.
+    /// The start of the agent.
     start: SystemTime,
     /// From the request to the live word, by [`ChangeKind::ALL`].
     switches: [Histogram; ChangeKind::ALL.len()],
-    /// The most flows that were seen to be pushed out: the kernel's figure is a difference of two that are read one after
-    /// the other, and a counter must not go back.
+    /// The greatest number of evicted flows seen: the kernel's figure is the difference of two that are read
+    /// one after the other, and a counter must not decrease.
     evicted: AtomicU64,
 }
 
@@ -57,7 +57,7 @@ impl Default for Figures {
 }
 
 impl Figures {
-    /// Takes in how long a change took.
+    /// Adds the duration of a change.
     pub fn switched(&self, kind: ChangeKind, time: Duration) {
         for (known, histogram) in ChangeKind::ALL.iter().zip(&self.switches) {
             if *known == kind {
@@ -67,10 +67,10 @@ impl Figures {
     }
 }
 
-/// All metrics as OpenMetrics text, in an order that does not change.
+/// All metrics as OpenMetrics text, in a stable order.
 ///
 /// # Errors
-/// Never, as a string takes all text; the encoder does not know.
+/// Never: a string accepts all text, but the encoder's type does not show that.
 pub fn text(exposed: &Exposed, figures: &Figures) -> Result<String, fmt::Error> {
     let evicted = exposed.status.flows.evicted;
     let evicted = figures.evicted.fetch_max(evicted, Ordering::Relaxed).max(evicted);
@@ -87,7 +87,7 @@ pub fn text(exposed: &Exposed, figures: &Figures) -> Result<String, fmt::Error> 
     Ok(text)
 }
 
-/// All that is exposed.
+/// All metrics.
 #[derive(Debug)]
 struct Snapshot {
     exposed: Exposed,
@@ -117,7 +117,7 @@ impl Snapshot {
         let counters = &self.exposed.counters;
         families.counter(
             "lyncwall_packets",
-            "Packets judged, by reason and by what became of them; in audit mode what would have been dropped passes",
+            "Packets judged, by reason and action; audit mode passes packets that enforcing would drop",
             by_reason(counters)
                 .into_iter()
                 .map(|(reason, action, n)| (vec![("reason", reason), ("action", action)], n)),
@@ -131,7 +131,7 @@ impl Snapshot {
         let by_action = |on: &InterfaceCount| [("pass", on.passed), ("drop", on.dropped)];
         families.counter(
             "lyncwall_interface_packets",
-            "Packets judged, by the interface they came in by and by what became of them",
+            "Packets judged, by interface of arrival and action",
             counters.interfaces.iter().flat_map(|on| {
                 by_action(on).map(|(action, n)| (vec![("interface", &*on.name), ("action", action)], n))
             }),
@@ -142,18 +142,18 @@ impl Snapshot {
         let flows = &self.exposed.status.flows;
         families.gauge(
             "lyncwall_flow_table_entries",
-            "Tracked flows, those among them that have timed out",
+            "Tracked flows, including those that have timed out",
             by_family(flows.v4, flows.v6),
         )?;
         families.gauge(
             "lyncwall_flow_table_size",
-            "Flows that there is room for",
+            "Capacity for flows",
             by_family(flows.size, flows.size),
         )?;
-        families.counter("lyncwall_flows_added", "Flows that were added", one(flows.added))?;
+        families.counter("lyncwall_flows_added", "Flows added", one(flows.added))?;
         families.counter(
             "lyncwall_flows_evicted",
-            "Flows that new ones pushed out, those longest silent first",
+            "Flows evicted by new ones, longest silent first",
             one(self.evicted),
         )?;
         families.counter("lyncwall_flows_lost", "Flows that could not be added", one(flows.lost))
@@ -163,17 +163,17 @@ impl Snapshot {
         let counters = &self.exposed.counters;
         families.counter(
             "lyncwall_events_lost",
-            "Drops that got no event, because of the rate limit or a full buffer",
+            "Drops without an event, because of the rate limit or a full buffer",
             one(counters.events_lost),
         )?;
         families.counter(
             "lyncwall_captures_lost",
-            "Drops that were to be captured and were not, because of the rate limit or a full buffer",
+            "Drops that a capture missed, because of the rate limit or a full buffer",
             one(counters.captures_lost),
         )?;
         families.counter(
             "lyncwall_fragments_lost",
-            "Fragment verdicts that could not be remembered",
+            "Fragment verdicts that could not be stored",
             one(counters.fragments_lost),
         )
     }
@@ -187,12 +187,12 @@ impl Snapshot {
         });
         families.counter(
             "lyncwall_changes",
-            "Changes that were asked for, by what became of them; one to be confirmed is counted again when that is decided",
+            "Requested changes, by result; a change with --confirm counts again when it is confirmed or rolled back",
             counts,
         )?;
         let mut family = families.family(
             "lyncwall_switch_duration",
-            "From the request of a change to its last write, since the agent started",
+            "Time from the request of a change to its last write, since the agent started",
             Some(&Unit::Seconds),
             MetricType::Histogram,
         )?;
@@ -204,22 +204,22 @@ impl Snapshot {
 
     fn state(&self, families: &mut Families<'_>) -> fmt::Result {
         let status = &self.exposed.status;
-        families.gauge("lyncwall_generation", "The generation that judges", one(status.generation))?;
+        families.gauge("lyncwall_generation", "The live generation", one(status.generation))?;
         families.gauge(
             "lyncwall_change_waiting",
-            "1 while a change waits to be confirmed",
+            "1 while a change waits for confirmation",
             one(u64::from(status.waiting.is_some())),
         )?;
         let interfaces = status.interfaces.iter();
         families.gauge(
             "lyncwall_interface_guarded",
-            "1 where the program is attached to an interface of the configuration, else 0",
+            "1 for a configured interface with the program, else 0",
             interfaces.map(|on| (vec![("interface", &*on.name)], u64::from(on.ifindex != 0))),
         )?;
         let modes = status.targets.iter().map(|target| (&*target.name, target.mode));
         families.gauge(
             "lyncwall_enforcing",
-            "1 where packets are dropped, 0 where they are only judged: by target, and without one for all other packets",
+            "1 if enforcing, 0 in audit mode: by target, and without a target for all other packets",
             std::iter::once(("", status.mode))
                 .chain(modes)
                 .map(|(target, mode)| (vec![("target", target)], u64::from(mode == Mode::Enforce))),
@@ -232,7 +232,7 @@ impl Snapshot {
         )?;
         families.gauge(
             "lyncwall_block_list_size",
-            "Prefixes that there is room for on the block-list",
+            "Capacity of the block-list in prefixes",
             by_family(blocked.size, blocked.size),
         )
     }
@@ -259,7 +259,7 @@ impl Snapshot {
         ])?;
         let mut family = families.family(
             "process_start_time",
-            "When the agent started, since 1970",
+            "Start of the agent, since 1970",
             Some(&Unit::Seconds),
             MetricType::Gauge,
         )?;
@@ -267,8 +267,8 @@ impl Snapshot {
     }
 }
 
-/// Every reason with the action that it has, zeroes too, so that the first packet shows as an increase; and what audit mode
-/// let pass.
+/// Every reason with its action, including zeros, so that the first packet shows as an increase; and the
+/// packets that audit mode let pass.
 fn by_reason(counters: &Counters) -> Vec<(&str, &str, u64)> {
     let count = |reason: &str, action: &str| {
         let counts = counters.reasons.iter();
@@ -324,7 +324,7 @@ fn by_family<'a>(v4: u32, v6: u32) -> impl Iterator<Item = (Labels<'a>, u64)> {
     [("ipv4", v4), ("ipv6", v6)].into_iter().map(|(family, n)| (vec![("family", family)], n.into()))
 }
 
-/// The families that are written, one after the other.
+/// The families, written one after the other.
 struct Families<'e> {
     encoder: DescriptorEncoder<'e>,
 }

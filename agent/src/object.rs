@@ -1,17 +1,17 @@
-//! The BPF object inside the agent.
+//! The embedded BPF object.
 
 use crate::problem::Problem;
 
-/// The BPF object (an ELF file, aligned to 8 bytes) that this build carries; `None` in a build without one.
+/// The embedded BPF object (an ELF file, aligned to 8 bytes); `None` in a build without one.
 #[must_use]
 pub fn embedded() -> Option<&'static [u8]> {
     OBJECT
 }
 
-/// The BPF object that this build carries.
+/// The embedded BPF object.
 ///
 /// # Errors
-/// A [`Problem`] that says how to build with one.
+/// A [`Problem`] with the command that builds one in.
 pub fn require() -> Result<&'static [u8], Problem> {
     embedded().ok_or_else(|| Problem::new("this build has no BPF object", "build with `cargo xtask build`"))
 }

@@ -11,7 +11,8 @@ use lyncwall::api::Refusal;
 use lyncwall::problem::Problems;
 use serde::Serialize;
 
-/// Ends the program: 0 for done, 1 for the user's mistakes, 2 for anything else. Says what went wrong, once.
+/// Prints the error, if any, and returns the exit code: 0 for success, 1 for the user's mistakes, 2 for other
+/// errors.
 pub(crate) fn exit(done: anyhow::Result<()>) -> ExitCode {
     let Err(error) = done else { return ExitCode::SUCCESS };
     if error.is::<ReaderGone>() {
@@ -35,30 +36,30 @@ pub(crate) fn exit(done: anyhow::Result<()>) -> ExitCode {
     ExitCode::from(1)
 }
 
-/// The user's mistakes, where they are the data that was asked for and are printed already.
+/// The error of a command that has already printed the user's mistakes as its data.
 #[derive(Debug)]
 pub(crate) struct Told;
 
 impl fmt::Display for Told {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("what is to be mended is listed above")
+        f.write_str("see the problems above")
     }
 }
 
 impl std::error::Error for Told {}
 
-/// Prints what clap has to say about the command line: help, the version, or a mistake.
+/// Prints clap's answer to the command line: help, version, or a mistake.
 pub(crate) fn usage(message: &clap::Error) -> ExitCode {
-    // Nobody is left to tell when printing this fails.
+    // A failed print has no other channel to report itself.
     message.print().ok();
     if message.use_stderr() { ExitCode::from(1) } else { ExitCode::SUCCESS }
 }
 
-/// Prints data in the form that was asked for.
+/// Prints data as text or JSON.
 pub(crate) struct Output {
     json: bool,
     style: Style,
-    /// Something was printed before.
+    /// True after the first print.
     begun: Cell<bool>,
 }
 
@@ -67,23 +68,23 @@ impl Output {
         Self { json, style: Style::of(&io::stdout()), begun: Cell::new(false) }
     }
 
-    /// True where JSON is asked for.
+    /// True if the user wants JSON.
     pub(crate) fn json(&self) -> bool {
         self.json
     }
 
-    /// A whole answer as JSON.
+    /// Prints a whole answer as JSON.
     pub(crate) fn value<T: Serialize>(&self, value: &T) -> anyhow::Result<()> {
         self.line(&serde_json::to_string_pretty(value)?)
     }
 
-    /// One line of text.
+    /// Prints one line of text.
     pub(crate) fn line(&self, line: &str) -> anyhow::Result<()> {
         self.begun.set(true);
         print(format!("{line}\n"))
     }
 
-    /// A table under a heading, apart from what came before; nothing where the table is empty.
+    /// Prints a table under a heading, after an empty line; prints nothing for an empty table.
     pub(crate) fn section(&self, heading: &str, table: &Table) -> anyhow::Result<()> {
         if table.rows.is_empty() {
             return Ok(());
@@ -95,28 +96,28 @@ impl Output {
         self.table(table)
     }
 
-    /// Something to know beside the data: on stderr.
+    /// Prints a warning on stderr.
     pub(crate) fn warn(&self, text: &str) {
         say(&format!("{} {text}", Style::of(&io::stderr()).error("warning:")));
     }
 
-    /// Something that was done, beside the data: on stderr.
+    /// Prints a note on stderr.
     pub(crate) fn say(&self, text: &str) {
         say(text);
     }
 
-    /// Data that is no text.
+    /// Prints raw bytes.
     pub(crate) fn bytes(&self, bytes: &[u8]) -> anyhow::Result<()> {
         print(bytes)
     }
 
-    /// Clears the screen of a terminal; an empty line elsewhere.
+    /// Clears the screen of a terminal; elsewhere prints an empty line.
     pub(crate) fn clear(&self) -> anyhow::Result<()> {
         self.begun.set(false);
         print(if io::stdout().is_terminal() { "\x1b[H\x1b[2J" } else { "\n" })
     }
 
-    /// A table alone.
+    /// Prints a table alone.
     pub(crate) fn table(&self, table: &Table) -> anyhow::Result<()> {
         print(table.lines(self.style))
     }
@@ -129,7 +130,7 @@ pub(crate) struct Table {
 }
 
 impl Table {
-    /// A table whose columns have names.
+    /// A table with named columns.
     pub(crate) fn new<const N: usize>(header: [&str; N]) -> Self {
         Self { header: header.map(str::to_owned).to_vec(), rows: Vec::new() }
     }
@@ -176,7 +177,7 @@ struct Style {
 }
 
 impl Style {
-    /// Colour on a terminal, unless NO_COLOR is set (<https://no-color.org>).
+    /// Colours text on a terminal, unless NO_COLOR is set (<https://no-color.org>).
     fn of(stream: &impl IsTerminal) -> Self {
         let refused = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
         Self { colour: stream.is_terminal() && !refused }
@@ -199,13 +200,14 @@ impl Style {
     }
 }
 
-/// Stdout's reader has gone, as `| head` does when it has enough: no failure, and nothing more to print.
+/// The reader of stdout is gone, as `| head` goes when it has enough: not a failure, and nothing more to
+/// print.
 #[derive(Debug)]
 struct ReaderGone;
 
 impl fmt::Display for ReaderGone {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the reader of stdout has gone")
+        f.write_str("the reader of stdout is gone")
     }
 }
 
@@ -220,6 +222,6 @@ fn print(text: impl AsRef<[u8]>) -> anyhow::Result<()> {
 }
 
 fn say(message: &str) {
-    // Nobody is left to tell when stderr is closed.
+    // A closed stderr has no other channel to report itself.
     writeln!(io::stderr().lock(), "{message}").ok();
 }

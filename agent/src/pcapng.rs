@@ -1,4 +1,4 @@
-//! Captured packets as a pcapng file (draft-ietf-opsawg-pcapng), piece by piece.
+//! Writes captured packets as a pcapng file (draft-ietf-opsawg-pcapng), piece by piece.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -14,10 +14,10 @@ use pcap_file::pcapng::blocks::interface_description::{
 use pcap_file::pcapng::blocks::section_header::{SectionHeaderBlock, SectionHeaderOption};
 use pcap_file::{DataLink, Endianness};
 
-/// Timestamps are in units of 10 to the minus this many seconds.
+/// The unit of timestamps is 10 to the minus this many seconds.
 const NANOSECONDS: u8 = 9;
 
-/// Makes the bytes of a file, in the byte order of this machine.
+/// Produces the bytes of a file, in the byte order of this machine.
 pub struct Pcapng {
     writer: PcapNgWriter<Vec<u8>>,
     interfaces: HashMap<String, u32>,
@@ -25,10 +25,10 @@ pub struct Pcapng {
 }
 
 impl Pcapng {
-    /// A file with `snap` bytes of a packet at most.
+    /// A file with at most `snap` bytes of each packet.
     ///
     /// # Errors
-    /// Never, as it is written into memory.
+    /// Never, as memory accepts all writes.
     pub fn new(snap: u32) -> Result<Self> {
         let name = concat!("lyncwall ", env!("CARGO_PKG_VERSION"));
         let section = SectionHeaderBlock {
@@ -40,7 +40,8 @@ impl Pcapng {
         Ok(Self { writer, interfaces: HashMap::new(), snap })
     }
 
-    /// Adds a packet that came in by this interface at `time` since 1970 and was `length` bytes long, `bytes` of which are there.
+    /// Adds a packet from this interface, at `time` since 1970, originally of `length` bytes; `bytes` are its
+    /// beginning.
     ///
     /// # Errors
     /// As [`Pcapng::new`].
@@ -68,7 +69,7 @@ impl Pcapng {
         std::mem::take(self.writer.get_mut())
     }
 
-    /// The number of an interface in the file; it is described there before its first packet.
+    /// The number of an interface in the file; the file describes it before its first packet.
     fn interface(&mut self, name: &str) -> Result<u32> {
         if let Some(number) = self.interfaces.get(name) {
             return Ok(*number);

@@ -1,4 +1,4 @@
-//! The agent that runs: the firewall and who listens to it. Its sockets speak HTTP and JSON, as [`crate::api`] has it.
+//! The running agent: the firewall and its clients. Its sockets speak HTTP and JSON, see [`crate::api`].
 
 mod capture;
 mod listen;
@@ -30,52 +30,52 @@ pub use routes::openapi;
 /// Events that a slow client may lag behind before it loses some.
 const BACKLOG: usize = 1024;
 
-/// How often is cleared away what has run out, on the block-list and of a takeover, and looked at which rules are used.
+/// How often to remove expired blocks and takeovers, and to note the usage of rules.
 const SWEEP: Duration = Duration::from_secs(60);
-/// How long further changes of the machine are left to come together after one was followed.
+/// How long to collect further changes of the machine after following one.
 const SETTLE: Duration = Duration::from_millis(50);
 
-/// The least pause before the clock is looked at again.
+/// The shortest pause before the next look at the clock.
 const TICK: Duration = Duration::from_millis(1);
 
-/// For how long an exposition of the metrics, and the names of interfaces, are good enough: whoever asks more often costs nothing.
+/// How long to reuse the metrics text and the interface names: frequent requests cost nothing.
 const FRESH: Duration = Duration::from_millis(500);
 
-/// For how long an interface without a name is not looked up again: one that has gone may still have packets on their way.
+/// How long not to look up an interface without a name: one that has gone may still have packets under way.
 const UNKNOWN: Duration = Duration::from_millis(20);
 
-/// Metrics as text, and when they were read.
+/// The metrics as text, and the time of reading.
 type Exposition = (Instant, Arc<str>);
 
-/// A running agent: the firewall, and who listens to it.
+/// A running agent: the firewall and its clients.
 #[derive(Clone)]
 pub struct Daemon {
     firewall: Arc<Mutex<Option<Firewall>>>,
     events: broadcast::Sender<Arc<Told>>,
-    /// What events are told with, beside the firewall's lock: a switch must not wait for a flood of them.
+    /// The names for events, outside the firewall's lock: a switch must not wait for a flood of events.
     known: Arc<Mutex<Known>>,
-    /// Set to true when the box was opened by a client.
+    /// True after a client opened the box.
     detached: Arc<watch::Sender<bool>>,
-    /// Who may use the socket.
+    /// The users of the socket.
     access: Arc<watch::Sender<Access>>,
-    /// Where metrics are to be served by TCP.
+    /// The wanted TCP addresses of the metrics.
     metrics: Arc<watch::Sender<Vec<Listen>>>,
-    /// Where they are, and what was bound for it before it was wanted.
+    /// The served TCP addresses, and listeners that were bound in advance.
     bound: Arc<Mutex<(BTreeSet<SocketAddr>, Vec<Bound>)>>,
-    /// What the agent measures of itself.
+    /// The agent's own measurements.
     figures: Arc<Figures>,
-    /// The exposition that was made last.
+    /// The metrics text that was made last.
     exposed: Arc<tokio::sync::Mutex<Option<Exposition>>>,
-    /// Requests of others than root come one after the other, so that root's never wait for all of them: at most for the next, and for
-    /// what is being carried out though its client has gone.
+    /// Serialises requests of users other than root, so that root never waits for all of them: at most for
+    /// the next one, and for one whose client has gone.
     turn: Arc<Semaphore>,
-    /// Taken in turn by whoever calls the firewall. A request whose client has gone leaves the queue.
+    /// The queue for the firewall. A request whose client has gone leaves it.
     gate: Arc<Semaphore>,
-    /// Held by the capture that runs.
+    /// Held by the running capture.
     capture: Arc<tokio::sync::Mutex<()>>,
 }
 
-/// What packets are told with, and when the names of interfaces in it were read.
+/// The names for packets, and when the interface names were read.
 struct Known {
     names: Names,
     read: Option<Instant>,
@@ -83,17 +83,17 @@ struct Known {
     guarded: Vec<String>,
 }
 
-/// An event, and its line.
+/// An event, and its line of JSON.
 struct Told {
     event: api::Event,
     line: String,
 }
 
 impl Daemon {
-    /// Takes a firewall over, and begins to read its events.
+    /// Takes ownership of a firewall, and starts to read its events.
     ///
     /// # Errors
-    /// Where the events have a reader already.
+    /// If the events have a reader already.
     ///
     /// # Panics
     /// Outside a tokio runtime.
@@ -102,7 +102,7 @@ impl Daemon {
         if let Some(lines) = firewall.program_log()? {
             tokio::spawn(async move {
                 if let Err(error) = lines.follow().await {
-                    tracing::error!("no more lines of the program: {error:#}");
+                    tracing::error!("cannot read more log lines of the program: {error:#}");
                 }
             });
         }
@@ -131,11 +131,12 @@ impl Daemon {
         tokio::spawn(async move {
             while let Some(event) = stream.next().await {
                 match event {
-                    // The ring is emptied also while nobody listens, so that a listener gets what happens now.
+                    // The ring is drained even without listeners, so that a new listener gets current events
+                    // only.
                     Ok(_) if reader.events.receiver_count() == 0 => {}
                     Ok(event) => reader.tell(&event),
                     Err(error) => {
-                        tracing::error!("no more events: {error:#}");
+                        tracing::error!("cannot read more events: {error:#}");
                         return;
                     }
                 }
@@ -144,10 +145,10 @@ impl Daemon {
         Ok(daemon)
     }
 
-    /// Reads the configuration again; with a time to `confirm`, for good only where a client confirms within it.
+    /// Reads the configuration again; with a time to `confirm`, for good only if a client confirms within it.
     ///
     /// # Errors
-    /// As [`Firewall::reload`], and where an address of `[metrics]` cannot be bound.
+    /// As [`Firewall::reload`], and if an address of `[metrics]` cannot be bound.
     pub async fn reload(&self, confirm: Option<Duration>, existing: api::Existing) -> Result<api::Switched> {
         let daemon = self.clone();
         let switched = self.change(ChangeKind::Reload, move |firewall| {
@@ -162,7 +163,7 @@ impl Daemon {
         switched.await
     }
 
-    /// Makes a change, and what follows from it, which it does also where the client has gone meanwhile.
+    /// Makes a change with all its consequences, even if the client has gone meanwhile.
     async fn change(
         &self,
         kind: ChangeKind,
@@ -179,30 +180,30 @@ impl Daemon {
         switched.await
     }
 
-    /// Follows the machine, for ever: attaches again to interfaces that were destroyed and made again, and goes by the
-    /// addresses that the box has, and by whether it forwards.
+    /// Follows the machine for ever: attaches again to interfaces that were created anew, and adapts to the
+    /// addresses of the box and to forwarding.
     ///
     /// # Errors
-    /// Where netlink does not answer.
+    /// If netlink does not answer.
     pub async fn follow_machine(&self) -> Result<()> {
         let mut changes = changes()?;
-        // What changed before somebody listened shows at once.
+        // Changes from before the subscription show at once.
         loop {
             if let Err(error) = self.with(Firewall::machine_changed).await {
-                tracing::error!("what is enforced does not fit the machine: {error:#}");
+                tracing::error!("the live rules do not fit the machine: {error:#}");
             }
             tokio::time::sleep(SETTLE).await;
             changes.next().await?;
         }
     }
 
-    /// Ends when a client opened the box.
+    /// Returns when a client has opened the box.
     pub async fn detached(&self) {
         // The sender lives as long as `self`.
         self.detached.subscribe().wait_for(|detached| *detached).await.ok();
     }
 
-    /// Takes the firewall out; `None` once a client opened the box.
+    /// Takes the firewall out; `None` after a client opened the box.
     #[must_use]
     pub fn into_firewall(self) -> Option<Firewall> {
         self.take()
@@ -212,7 +213,7 @@ impl Daemon {
         self.firewall.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
-    /// Where a change waits to be confirmed: goes along with the program when that goes back.
+    /// While a change waits for confirmation: follows the program when it rolls back.
     fn follow_deadline(&self) {
         let daemon = self.clone();
         tokio::spawn(async move {
@@ -230,7 +231,7 @@ impl Daemon {
         });
     }
 
-    /// Clears away, now and again, what has run out.
+    /// Removes expired state now and again.
     fn sweep(&self) {
         let daemon = self.clone();
         tokio::spawn(async move {
@@ -254,28 +255,28 @@ impl Daemon {
         call: impl FnOnce(&mut Firewall) -> Result<T> + Send + 'static,
     ) -> Result<T> {
         let daemon = self.clone();
-        // Nobody closes the semaphore.
-        let turn = Arc::clone(&self.gate).acquire_owned().await.context("the agent is about to end")?;
+        // The semaphore is never closed.
+        let turn = Arc::clone(&self.gate).acquire_owned().await.context("the agent is stopping")?;
         tokio::task::spawn_blocking(move || {
-            // It goes on where nobody waits for it any more, and so do those behind it.
+            // The call continues after its client has gone, and later calls wait for it.
             let _turn = turn;
-            // A call that panicked left the kernel side as it was: a switch is one word.
+            // A call that panicked left the kernel side consistent: a switch is one word.
             let mut firewall = daemon.firewall.lock().unwrap_or_else(PoisonError::into_inner);
-            let firewall = firewall.as_mut().context("the box was opened, and the agent is about to end")?;
+            let firewall = firewall.as_mut().context("the box is open, and the agent is stopping")?;
             firewall.follow_deadline()?;
             let called = call(firewall);
             daemon.follow_plan(firewall);
             called
         })
         .await
-        .context("the call did not end well")?
+        .context("the call panicked")?
     }
 
-    /// Takes from the firewall what its plan says of the agent itself.
+    /// Takes over the agent's own settings from the firewall's plan.
     fn follow_plan(&self, firewall: &Firewall) {
         let mut known = self.known();
         let services = firewall.services();
-        // They are made anew with each plan.
+        // Each plan creates these names anew.
         let same_plan = Arc::ptr_eq(&known.names.services, &services);
         known.names.services = services;
         known.names.locator = firewall.locator();
@@ -301,8 +302,7 @@ impl Daemon {
         self.bound.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Listeners for those addresses that are not served on yet. One that cannot be bound now, as after a change that went
-    /// back, is said in the log.
+    /// Binds the addresses that are not served yet. A failure, as after a rollback, is logged.
     fn take_bound(&self, wanted: &[Listen], served: &BTreeSet<SocketAddr>) -> Vec<Bound> {
         let mut listeners = std::mem::take(&mut self.bound().1);
         listeners.retain(|(address, _)| {
@@ -319,7 +319,7 @@ impl Daemon {
         listeners
     }
 
-    /// Where metrics are served now.
+    /// The TCP addresses that serve metrics now.
     fn serves_on(&self, addresses: BTreeSet<SocketAddr>) {
         self.bound().0 = addresses;
     }
@@ -327,14 +327,14 @@ impl Daemon {
     /// All metrics as OpenMetrics text.
     async fn expose(&self) -> Result<Arc<str>> {
         let daemon = self.clone();
-        // What is begun is good for whoever comes next, though the client has gone.
-        tokio::spawn(async move { daemon.expose_now().await }).await.context("the call did not end well")?
+        // The text helps the next reader even if the client has gone.
+        tokio::spawn(async move { daemon.expose_now().await }).await.context("the call panicked")?
     }
 
     async fn expose_now(&self) -> Result<Arc<str>> {
         let mut last = self.exposed.lock().await;
         if let Some((when, text)) = last.as_ref().filter(|(when, _)| when.elapsed() < FRESH) {
-            tracing::trace!(age = ?when.elapsed(), "the same metrics once more");
+            tracing::trace!(age = ?when.elapsed(), "reusing the metrics text");
             return Ok(Arc::clone(text));
         }
         let exposed = self.with(|firewall| {
@@ -349,7 +349,7 @@ impl Daemon {
         Ok(text)
     }
 
-    /// After a switch was answered: waits until the slot that went out of use is quiet.
+    /// After the answer to a switch: waits until the unused slot is quiet.
     fn retire(&self) {
         let daemon = self.clone();
         tokio::spawn(async move {
@@ -368,8 +368,8 @@ impl Daemon {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What a packet is told with that came in by this interface. To list all interfaces for each packet would cost more than the
-    /// packet.
+    /// The names for a packet from this interface. Listing all interfaces for each packet would cost more
+    /// than the packet.
     fn names_for(&self, ifindex: u32) -> Names {
         let mut known = self.known();
         let limit = if known.names.interfaces.contains_key(&ifindex) { FRESH } else { UNKNOWN };
@@ -380,32 +380,32 @@ impl Daemon {
         known.names.clone()
     }
 
-    /// The filter that a request asks for.
+    /// The filter of a request.
     async fn filter(&self, wanted: api::Wanted) -> Result<Filter> {
         let (locator, guarded) = {
             let known = self.known();
             (known.names.locator.clone(), known.guarded.clone())
         };
-        // It compares names with many others, and asks the kernel.
+        // It compares many names, and asks the kernel.
         let filter = tokio::task::spawn_blocking(move || {
             let interfaces = if wanted.interface.is_some() { with_members(guarded)? } else { Vec::new() };
             let there = There { interfaces, locator };
             Ok(Filter::of(&wanted, &there)?)
         });
-        filter.await.context("the call did not end well")?
+        filter.await.context("the call panicked")?
     }
 
     fn tell(&self, event: &lyncwall_common::abi::Event) {
         let event = describe(event, &self.names_for(event.ifindex));
         match serde_json::to_string(&event) {
-            // Nobody may be listening any more.
+            // There may be no listener.
             Ok(line) => drop(self.events.send(Arc::new(Told { event, line: line + "\n" }))),
-            Err(error) => tracing::error!("an event that is no JSON: {error}"),
+            Err(error) => tracing::error!("cannot encode an event: {error}"),
         }
     }
 }
 
-/// Interfaces by name, each with the members that stand for it in events where it is a bond.
+/// Interfaces by name; for a bond, with the members that its events name.
 fn with_members(guarded: Vec<String>) -> Result<Vec<(String, Vec<String>)>> {
     let (all, members) = (interfaces::all()?, interfaces::members()?);
     let name = |number: u32| all.iter().find(|(_, known)| *known == number).map(|(name, _)| name);
@@ -416,7 +416,7 @@ fn with_members(guarded: Vec<String>) -> Result<Vec<(String, Vec<String>)>> {
     Ok(guarded.into_iter().map(|bond| (bond.clone(), of(&bond))).collect())
 }
 
-/// Names of interfaces by number; none where the kernel does not tell.
+/// Names of interfaces by number; empty if the kernel does not answer.
 fn interface_names() -> HashMap<u32, String> {
     let known = interfaces::all().unwrap_or_default();
     known.into_iter().map(|(name, number)| (number, name)).collect()
@@ -425,7 +425,7 @@ fn interface_names() -> HashMap<u32, String> {
 /// Serves a daemon on `socket` until the returned future is dropped.
 ///
 /// # Errors
-/// Where the socket fails.
+/// If the socket fails.
 pub async fn serve(daemon: Daemon, socket: Socket) -> Result<()> {
     let ([shared, of_root], bound) = socket.into_parts();
     daemon.bound().1 = bound;

@@ -247,18 +247,18 @@ fn all_mistakes_of_a_catalogue_are_reported_each_with_its_place() {
     ]
     .concat();
     let expected = [
-        ":10:9: row[0].ports: 70000 is no port; ports go from 1 to 65535",
-        ":16:6: row[1].id: the row `mine.1` stands here twice; give each row an id of its own",
-        ":19:9: row[1].ports: the range 20-10 is upside down; put the lower port first",
-        ":23:46: row[1].strict.groups[0]: there is no group `nobody`; add it to [groups]",
-        ":25:6: row[2].id: the row `other.1` belongs to no table; begin the id with a key of [tables] and a dot",
-        ":28:9: row[2].ports: 0 is no port; ports go from 1 to 65535",
-        ":34:7: role[0].key: the role `box` is not sure whether it is an add-on; give an add-on, and nothing else, the key `extends`",
-        ":38:19: role[0].rows[1]: there is no row `mine.9`; name the id of a [[row]]",
-        ":39:11: role[0].extends: there is no role `shelf`; name the key of a [[role]]",
-        ":41:7: role[1].key: the role `box` stands here twice; give each role a key of its own",
+        ":10:9: row[0].ports: 70000 is not a port; ports go from 1 to 65535",
+        ":16:6: row[1].id: the row `mine.1` is defined twice; give each row its own id",
+        ":19:9: row[1].ports: the range 20-10 ends before it starts; write the lower port first",
+        ":23:46: row[1].strict.groups[0]: unknown group `nobody`; add it to [groups]",
+        ":25:6: row[2].id: the row `other.1` does not name a table; begin the id with a key of [tables] and a dot",
+        ":28:9: row[2].ports: 0 is not a port; ports go from 1 to 65535",
+        ":34:7: role[0].key: the role `box` needs both `extends` and the kind `add-on`, or neither; give `extends` to add-ons, and to no other role",
+        ":38:19: role[0].rows[1]: unknown row `mine.9`; name the id of a [[row]]",
+        ":39:11: role[0].extends: unknown role `shelf`; name the key of a [[role]]",
+        ":41:7: role[1].key: the role `box` is defined twice; give each role its own key",
         ":45:9: role[1].also[0]: this stays closed without a reason; add `why`",
-        ":45:9: role[1].also[0]: `ports` and `transport` go together; give both or neither",
+        ":45:9: role[1].also[0]: `ports` and `transport` need each other; give both or neither",
         ":45:9: role[1].also[0]: an option needs an `id`; add the name to enable it by",
     ];
     assert_eq!(complaints("mistakes.toml", &text), expected);
@@ -274,7 +274,7 @@ fn a_catalogue_of_the_wrong_shape_is_reported_with_its_place() {
         (
             "range",
             good.replace("ports = 80", "ports = \"many\""),
-            ":10:9: row[0].ports: `many` is no range of ports",
+            ":10:9: row[0].ports: `many` is not a port range",
         ),
         ("gap", good.replace("note = \"n\"", ""), ":6:1: row[0]: missing field `note`"),
         ("syntax", good.replace("[tables]", "[tables"), ":2:8: "),
@@ -290,8 +290,8 @@ fn a_catalogue_of_the_wrong_shape_is_reported_with_its_place() {
 #[test]
 fn a_catalogue_that_is_not_there_is_the_users_mistake() {
     for (name, expected) in [
-        ("lync-2010", "error: there is no catalogue `lync-2010`; `lync-2013` is built in"),
-        ("./nowhere.toml", "error: ./nowhere.toml: the catalogue cannot be read: "),
+        ("lync-2010", "error: unknown catalogue `lync-2010`; use `lync-2013`"),
+        ("./nowhere.toml", "error: ./nowhere.toml: cannot read the catalogue: "),
     ] {
         let output = lyncwall(&["catalogue", "--catalogue", name]);
         assert_eq!(output.status.code(), Some(1), "{name}");
@@ -347,7 +347,7 @@ fn roles_and_show_know_the_roles_and_groups_of_a_configuration() {
     assert_eq!(of(5061).get("unbound"), None);
     assert_eq!(of(4443)["unbound"], json!(["reverse-proxy"]));
     let text = stdout(&lyncwall(&["show", "--config", path, "director-vip", "backup"]));
-    assert!(text.contains("anywhere, as reverse-proxy has no prefixes") && text.contains("agent"), "{text}");
+    assert!(text.contains("anywhere: set [groups].reverse-proxy") && text.contains("agent"), "{text}");
     // A row that needs its group opens where that has prefixes.
     let open = |arguments: &[&str]| {
         json(arguments)["inbound"].as_array().expect("an array").iter().any(|rule| rule["first"] == 1434)
@@ -365,7 +365,7 @@ fn check_tells_groups_and_what_is_open_for_lack_of_one() {
     let output = lyncwall(&["check", "--config", path]);
     assert_eq!(output.status.code(), Some(0));
     assert!(stdout(&output).contains("edge (1 prefix), servers (2 prefixes)"), "{}", stdout(&output));
-    let warned = "warning: target host: the group reverse-proxy has no prefixes, so what is for it is open from anywhere: tcp 4443, tcp 8080";
+    let warned = "warning: target host: tcp 4443, tcp 8080 are open to the world: set [groups].reverse-proxy";
     assert!(stderr(&output).lines().any(|line| line == warned), "{}", stderr(&output));
 
     let bad = CONFIG

@@ -21,7 +21,7 @@ pub(crate) const AGENT_VARIABLE: &str = "LYNCWALL_BIN";
 /// How to build.
 #[derive(Debug, Args)]
 pub(crate) struct Options {
-    /// Build the userspace crates optimised; the BPF object always is
+    /// Optimise the userspace crates too, not only the BPF object
     #[arg(long)]
     release: bool,
     #[command(flatten)]

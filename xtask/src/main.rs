@@ -30,11 +30,11 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Task {
-    /// Build the BPF object and the agent with the object inside
+    /// Build the BPF object, and the agent with the object inside
     Build(build::Options),
     /// Build, then run `lyncwall` with the arguments after `--`
     Run(run::Options),
-    /// Build, then show the firewall at work between two network namespaces of its own (needs root)
+    /// Build, then show the firewall at work between two network namespaces (needs root)
     Demo(demo::Options),
     /// Build, then run all tests (needs root)
     Test(test::Options),
@@ -44,9 +44,9 @@ enum Task {
     Bench(bench::Options),
     /// Build the pages as a book in `target/book`
     Docs(docs::Options),
-    /// Check the formatting, clippy on host and BPF code, the documentation, documents, lint inheritance, unsafe doors
+    /// Check formatting, clippy, the documentation, the documents, lint inheritance and unsafe code
     Lint(lint::Options),
-    /// Show what the other tasks need and how to get what is missing
+    /// Show the programs that the other tasks need, and how to get missing ones
     Doctor(doctor::Options),
 }
 
@@ -76,7 +76,7 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error:#}");
-            // What the reader can mend ends with 1, the unexpected with 2.
+            // Exit code 1 for problems that the user can fix, 2 for unexpected errors.
             ExitCode::from(if error.is::<process::Failure>() { 1 } else { 2 })
         }
     }

@@ -39,7 +39,7 @@ pub(crate) enum Choice {
 /// The option that every task which builds the object has.
 #[derive(Debug, Args)]
 pub(crate) struct Selection {
-    /// Where the BPF compiler comes from; LYNCWALL_BPF_TOOLCHAIN says it for all tasks
+    /// The source of the BPF compiler; LYNCWALL_BPF_TOOLCHAIN sets it for all tasks
     #[arg(long, value_enum)]
     toolchain: Option<Choice>,
 }

@@ -36,10 +36,10 @@ use steps::Step;
 pub(crate) struct Options {
     #[command(flatten)]
     toolchain: toolchain::Selection,
-    /// 5.10, 6.1, 6.12, newest, or their suites of Debian's; all of them if none is given
+    /// 5.10, 6.1, 6.12, newest, or a Debian suite [default: all]
     #[arg(value_name = "KERNEL", value_parser = kernels::parse)]
     kernels: Vec<Kernel>,
-    /// Ask the archive for newer kernels than those that are there
+    /// Look for newer kernels in the archive
     #[arg(long)]
     update: bool,
     /// Run everything, not only what a kernel can make different
@@ -48,13 +48,13 @@ pub(crate) struct Options {
     /// Run these tests only
     #[arg(long = "test", value_name = "NAME", value_parser = PossibleValuesParser::new(steps::names()))]
     tests: Vec<String>,
-    /// Run only the tests with this in their names
+    /// Run only tests with this text in their names
     #[arg(long, value_name = "PART")]
     filter: Option<String>,
-    /// Keep the figures in docs/kernels.md
+    /// Store the figures in docs/kernels.md
     #[arg(long, conflicts_with_all = ["kernels", "tests", "filter"])]
     table: bool,
-    /// Show instead that the tests find out a BPF program that is wrong on purpose; on 5.10 and 6.1 if no kernel is given
+    /// Prove instead that the tests detect a broken BPF program [default kernels: 5.10 and 6.1]
     #[arg(long, conflicts_with_all = ["tests", "filter", "table"])]
     broken: bool,
 }

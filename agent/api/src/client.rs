@@ -17,9 +17,9 @@ use tokio::net::UnixStream;
 
 use crate::{Preview, Previewed, Problem, Refusal, Switch, Switched, root_socket};
 
-/// How long the agent may be too busy to be connected to.
+/// How long to wait for an agent that is too busy to accept.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// After it was.
+/// The pause between two attempts to connect.
 const AGAIN: Duration = Duration::from_millis(5);
 
 /// An agent, by its socket.
@@ -35,15 +35,15 @@ impl Client {
         Self { socket: socket.to_owned() }
     }
 
-    /// Asks for something.
+    /// Sends a `GET` request.
     ///
     /// # Errors
-    /// A [`Refusal`] where nobody serves the socket, and what the agent refuses.
+    /// A [`Refusal`] if no agent serves the socket, or if the agent refuses.
     pub async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T> {
         answer(self.send(Method::GET, path, Bytes::new()).await?).await
     }
 
-    /// Has something done.
+    /// Sends a `POST` request.
     ///
     /// # Errors
     /// As [`Client::get`].
@@ -60,7 +60,7 @@ impl Client {
         self.post("/v1/switch", switch).await
     }
 
-    /// Asks what that would do.
+    /// Asks for the effect of a change.
     ///
     /// # Errors
     /// As [`Client::get`].
@@ -80,7 +80,7 @@ impl Client {
         Ok(Lines { body: response.into_body(), rest: Vec::new() })
     }
 
-    /// The pieces of an answer that is no JSON, as they come.
+    /// The pieces of a binary answer, as they arrive.
     ///
     /// # Errors
     /// As [`Client::get`].
@@ -95,7 +95,7 @@ impl Client {
     /// A path with parameters.
     ///
     /// # Errors
-    /// Where a parameter is no plain value.
+    /// If a parameter is not a plain value.
     pub fn query(&self, path: &str, parameters: &impl Serialize) -> Result<String> {
         let query = serde_urlencoded::to_string(parameters).context("writing the request")?;
         Ok(if query.is_empty() { path.to_owned() } else { format!("{path}?{query}") })
@@ -106,7 +106,7 @@ impl Client {
         let (mut sender, connection) =
             http1::handshake(TokioIo::new(stream)).await.context("speaking to the agent")?;
         tokio::spawn(async move {
-            // What goes wrong here is seen by whoever waits for the answer.
+            // The caller that waits for the answer sees every failure of this task.
             connection.await.ok();
         });
         let request = Request::builder()
@@ -119,11 +119,11 @@ impl Client {
         sender.send_request(request).await.with_context(|| format!("waiting for {}", self.socket.display()))
     }
 
-    /// Connects: root by its own socket, where nobody else waits, anybody by the other, also where others stand in the way for a
-    /// while.
+    /// Connects: root through its own socket, without a queue of others; everybody else through the public
+    /// one, with retries while its queue is full.
     async fn connect(&self) -> std::io::Result<UnixStream> {
         if Uid::effective().is_root() {
-            // An agent of an earlier version has none.
+            // An agent of an earlier version has no root socket.
             if let Ok(stream) = UnixStream::connect(root_socket(&self.socket)).await {
                 return Ok(stream);
             }
@@ -131,7 +131,7 @@ impl Client {
         let end = Instant::now() + PATIENCE;
         loop {
             match UnixStream::connect(&self.socket).await {
-                // The queue of those who wait to be accepted is full.
+                // The accept queue is full.
                 Err(error) if error.kind() == ErrorKind::WouldBlock && Instant::now() < end => {
                     tokio::time::sleep(AGAIN).await;
                 }
@@ -145,26 +145,26 @@ impl Client {
         match error.kind() {
             ErrorKind::NotFound | ErrorKind::ConnectionRefused => refused(
                 format!("no agent serves {socket}"),
-                "start one with `lyncwall run`, or name its socket by --socket; whether an earlier one left its rules in force, `lyncwall \
-                 doctor` says",
+                "start one with `lyncwall run`, or name its socket with --socket; `lyncwall doctor` tells whether an \
+                 earlier agent left its rules in force",
             ),
             ErrorKind::PermissionDenied => refused(
-                format!("{socket} may not be used by this user"),
-                "run the command as root, or name a group of this user in [api] of the configuration",
+                format!("this user may not use {socket}"),
+                "run the command as root, or add a group of this user to [api] in the configuration",
             ),
-            _ => refused(format!("{socket}: {error}"), "name the agent's socket by --socket"),
+            _ => refused(format!("{socket}: {error}"), "name the agent's socket with --socket"),
         }
     }
 }
 
-/// The pieces of an answer, as they come.
+/// The pieces of an answer, as they arrive.
 pub struct Pieces(Incoming);
 
 impl Pieces {
     /// The next piece; `None` at its end.
     ///
     /// # Errors
-    /// Where the connection breaks.
+    /// If the connection breaks.
     pub async fn next(&mut self) -> Result<Option<Bytes>> {
         loop {
             let Some(frame) = self.0.frame().await else { return Ok(None) };
@@ -175,11 +175,11 @@ impl Pieces {
     }
 }
 
-/// What a stream says that breaks off.
+/// The error of a stream that breaks off.
 fn ended() -> Refusal {
     refused(
-        "the agent has ended, or no longer speaks to this client: it reads too slowly, or may not any more",
-        "`lyncwall status` says whether another one runs; its rules may still be in force",
+        "the agent ended, or closed the stream: this client was too slow, or lost its rights",
+        "`lyncwall status` shows whether an agent runs; the rules may still be in force",
     )
 }
 
@@ -190,10 +190,10 @@ pub struct Lines {
 }
 
 impl Lines {
-    /// The next line, without its end; `None` when the agent has ended.
+    /// The next line, without its line end; `None` after the agent ended.
     ///
     /// # Errors
-    /// Where the connection breaks, or a line is not text.
+    /// If the connection breaks, or a line is not text.
     pub async fn next(&mut self) -> Result<Option<String>> {
         loop {
             if let Some(end) = self.rest.iter().position(|byte| *byte == b'\n') {
@@ -203,7 +203,7 @@ impl Lines {
             }
             match self.body.frame().await {
                 None => return Ok(None),
-                // An agent that ends does not end its streams.
+                // An agent that ends leaves its streams unfinished.
                 Some(Err(_)) => return Err(ended().into()),
                 Some(Ok(frame)) => {
                     if let Some(data) = frame.data_ref() {
@@ -220,10 +220,10 @@ async fn answer<T: DeserializeOwned>(response: Response<Incoming>) -> Result<T> 
         return Err(refusal(response).await);
     }
     let body = response.into_body().collect().await.context("reading the agent's answer")?.to_bytes();
-    serde_json::from_slice(&body).context("an answer of another version of the agent")
+    serde_json::from_slice(&body).context("the answer is from another version of the agent")
 }
 
-/// What the agent refuses, as the error it was there.
+/// Turns a refusal of the agent back into its error.
 async fn refusal(response: Response<Incoming>) -> anyhow::Error {
     let status = response.status();
     let read = async {

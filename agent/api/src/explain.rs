@@ -1,18 +1,18 @@
-//! Why a packet would get in, or not.
+//! Questions about packets, and their answers.
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::Event;
 
-/// A packet that nobody sent: by its headers, or as a whole frame.
+/// A packet that is not sent: described by its headers, or as a whole frame.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Explain {
-    /// The interface it comes in by; by each that is guarded, where none is named.
+    /// The interface of its arrival; without it, each guarded interface.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub interface: Option<String>,
-    /// A frame with its Ethernet header, in hexadecimal; nothing else is said then but the interface.
+    /// A frame with its Ethernet header, in hexadecimal; excludes all other fields but the interface.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub frame: Option<String>,
     /// Its source address.
@@ -27,13 +27,13 @@ pub struct Explain {
     /// Its destination port, for TCP and UDP.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub port: Option<u16>,
-    /// Its source port; 40000 where nothing is said.
+    /// Its source port; 40000 by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source_port: Option<u16>,
-    /// TCP flags, as `SYN,ACK`; `SYN` where nothing is said.
+    /// TCP flags, as `SYN,ACK`; `SYN` by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tcp_flags: Option<String>,
-    /// ICMP type and code; an echo request where nothing is said.
+    /// ICMP type and code; an echo request by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub icmp: Option<[u8; 2]>,
     /// VLAN identifiers, outer first.
@@ -41,33 +41,33 @@ pub struct Explain {
     pub vlan: Vec<u16>,
 }
 
-/// What the program makes of a packet.
+/// The verdicts of the program on a packet.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Explained {
-    /// By each interface that was asked about.
+    /// One for each interface in question.
     pub verdicts: Vec<Explanation>,
 }
 
-/// What the program makes of a packet that comes in by one interface.
+/// The verdict on a packet that arrives on one interface.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Explanation {
-    /// The packet and its verdict, as an event would tell them.
+    /// The packet and its verdict, in the form of an event.
     pub event: Event,
-    /// What is done where no mode spares the packet: `pass` or `drop`.
+    /// The action under enforcement: `pass` or `drop`.
     pub judged: String,
-    /// The generation that judges.
+    /// The live generation.
     pub generation: u64,
     /// The reason in a sentence.
     pub meaning: String,
     /// The roles of the target.
     pub roles: Vec<String>,
-    /// What is open at the target's port, to this source or others.
+    /// The rule for the target's port, open to this source or to others.
     pub rule: Option<ExplainedRule>,
-    /// The name of the `[[allow]]` rule that lets it in.
+    /// The `[[allow]]` rule that lets it in.
     pub allow: Option<String>,
-    /// Rows that name this port and do not open it here.
+    /// Rows with this port that do not open it here.
     pub elsewhere: Vec<ExplainedRow>,
-    /// What else is to be known, a sentence each.
+    /// Notes, one sentence each.
     pub notes: Vec<String>,
 }
 
@@ -78,7 +78,7 @@ pub struct ExplainedRule {
     pub transport: String,
     /// The port or range of ports.
     pub ports: String,
-    /// Who may use it; anybody, where no group is listed.
+    /// The groups that may use it; empty for anybody.
     pub groups: Vec<ExplainedGroup>,
     /// The catalogue's rows that open it.
     pub rows: Vec<ExplainedRow>,
@@ -89,9 +89,9 @@ pub struct ExplainedRule {
 pub struct ExplainedGroup {
     /// Its name.
     pub name: String,
-    /// True where the packet's source is in it.
+    /// True if the source of the packet is a member.
     pub matches: bool,
-    /// What it holds: its prefixes if they are few, or `zone NAME`.
+    /// Its content: the prefixes if they are few, or `zone NAME`.
     pub holds: String,
 }
 
@@ -111,13 +111,13 @@ pub struct Printed {
 pub struct ExplainedRow {
     /// Its id, as `server.03`.
     pub id: String,
-    /// What it serves, as `SIP/MTLS (Lync Server Front-End service)`.
+    /// Its service, as `SIP/MTLS (Lync Server Front-End service)`.
     pub service: String,
-    /// The printed table, and the row in it where it has one.
+    /// The printed table, and the number of the row if it has one.
     pub table: String,
-    /// Where it is printed.
+    /// The places in the documents.
     pub printed: Vec<Printed>,
-    /// Of what it does not open here: why, or which roles open it.
+    /// For a row that does not open the port here: the reason, or the roles that open it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub why: Option<String>,
 }

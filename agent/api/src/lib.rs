@@ -1,14 +1,15 @@
-//! What the agent and its clients say to each other: JSON over HTTP on the agent's Unix socket.
+//! The API of the agent: JSON over HTTP on its Unix socket.
 //!
 //! | request | answer |
 //! |---|---|
-//! | `GET /v1/openapi.json` | all of this as an OpenAPI document |
-//! | `GET /metrics` | the same counts and more, as OpenMetrics text |
+//! | `GET /v1/openapi.json` | the API as an OpenAPI document |
+//! | `GET /metrics` | these counters and more, as OpenMetrics text |
 //! | `GET /v1/status` | [`Status`] |
 //! | `GET /v1/counters` | [`Counters`] |
 //! | `POST /v1/explain` with an [`Explain`] | [`Explained`] |
-//! | `GET /v1/events`, also with [`Wanted`] | one [`Line`] of [`Event`] after the other, until the client has enough |
-//! | `GET /v1/capture`, also with [`Capture`] | a pcapng file, until it or the client has enough |
+//! | `GET /v1/events`, also with [`Wanted`] | a stream of [`Line`]s with [`Event`]s, until the client leaves
+//! |
+//! | `GET /v1/capture`, also with [`Capture`] | a pcapng file, until its limits or the client end it |
 //! | `POST /v1/preview` with a [`Preview`] | [`Previewed`] |
 //! | `POST /v1/switch` with a [`Switch`] | [`Switched`] |
 //! | `POST /v1/mode` with a [`SetMode`] | [`Switched`] |
@@ -20,8 +21,9 @@
 //! | `POST /v1/unblock` with an [`Unblock`] | [`BlockEdit`] |
 //! | `POST /v1/detach` | [`Detached`], and the agent ends |
 //!
-//! What the user can mend is answered with status 400 and [`Refusal`], anything else that fails with 500 and one. `GET` is
-//! for those who may read, and so are previews and explanations; everything else, and packets' contents, for those who may change. Others get 403 and a [`Refusal`].
+//! A mistake of the user is answered with status 400 and a [`Refusal`], any other failure with 500 and a
+//! [`Refusal`]. `GET`, previews and explanations need the right to read. All other requests, and packet
+//! contents, need the right to change. A user without the right gets 403 and a [`Refusal`].
 
 mod change;
 pub mod client;
@@ -34,8 +36,8 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-/// The socket of an agent that is root's alone, beside the one that others may be let in by: `lyncwall.sock.root` beside
-/// `lyncwall.sock`. Both are served alike.
+/// The second socket of an agent, for root only: `lyncwall.sock.root` beside `lyncwall.sock`, which may admit
+/// others. Both serve the whole API.
 #[must_use]
 pub fn root_socket(socket: &Path) -> PathBuf {
     let mut path = socket.as_os_str().to_owned();
@@ -52,7 +54,7 @@ pub use change::{
     Settled, Switch, Switched, TargetState,
 };
 
-/// What is enforced, where, and how it stands.
+/// The state of the firewall.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Status {
     /// The version of the agent.
@@ -64,53 +66,53 @@ pub struct Status {
     pub config: PathBuf,
     /// The edition of the catalogue.
     pub catalogue: String,
-    /// How the catalogue is read.
+    /// The reading of the catalogue.
     pub reading: Reading,
-    /// Whether packets are dropped or only judged that have no target.
+    /// The mode of packets without a target.
     pub mode: Mode,
-    /// What the file says of that.
+    /// That mode in the file.
     pub file_mode: Mode,
-    /// What the end of the agent does.
+    /// What happens to the rules when the agent stops.
     pub on_exit: OnExit,
-    /// The number of the generation that judges; it counts up with every switch and reload.
+    /// The number of the live generation; it counts up with every switch and reload.
     pub generation: u64,
-    /// The change that waits to be confirmed.
+    /// The change that waits for confirmation.
     #[serde(default)]
     pub waiting: Option<Waiting>,
     /// The interfaces.
     pub interfaces: Vec<Interface>,
     /// The targets.
     pub targets: Vec<Target>,
-    /// The `[[allow]]` rules: name and what each lets in.
+    /// The `[[allow]]` rules: name, and the packets that each lets in.
     pub allow: Vec<String>,
-    /// Who may manage the box; `None` where the configuration says `management = "none"`.
+    /// The management rule; `None` if the configuration says `management = "none"`.
     pub management: Option<Management>,
     /// The loaded program.
     pub program: Program,
-    /// What the kernel can do.
+    /// The features of the kernel.
     pub kernel: Kernel,
     /// The tables of tracked flows.
     pub flows: Flows,
     /// The block-list.
     pub blocked: BlockList,
-    /// Packets that passed since the maps were made.
+    /// Packets passed since the maps were created.
     pub passed: u64,
-    /// Packets that were dropped.
+    /// Packets dropped.
     pub dropped: u64,
-    /// What is allowed but may not be meant, one sentence each.
+    /// Warnings about settings that may be a mistake, one sentence each.
     pub warnings: Vec<String>,
 }
 
-/// A change that nobody has confirmed yet.
+/// A change that waits for confirmation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Waiting {
-    /// Seconds until it goes back, rounded up.
+    /// Seconds until it rolls back, rounded up.
     pub seconds: u64,
-    /// The mode that comes back then, for what has no target.
+    /// The mode after a rollback, for packets without a target.
     pub mode: Mode,
-    /// The targets, as they are then.
+    /// The targets after a rollback.
     pub targets: Vec<TargetState>,
-    /// What else becomes different then, a sentence each.
+    /// Other differences after a rollback, one sentence each.
     pub changes: Vec<String>,
 }
 
@@ -119,29 +121,29 @@ pub struct Waiting {
 pub struct Interface {
     /// Its name.
     pub name: String,
-    /// The kernel's number of it; 0 where it is not guarded.
+    /// The kernel's number; 0 if it is not guarded.
     pub ifindex: u32,
-    /// `native` or `generic`; `UNGUARDED` where the program is not attached.
+    /// `native` or `generic`; `UNGUARDED` if the program is not attached.
     pub mode: String,
-    /// Why the driver did not take the program, where `attach = "auto"` took generic mode instead.
+    /// Why the driver refused the program, if `attach = "auto"` fell back to generic mode.
     #[serde(default)]
     pub native_refused: Option<String>,
 }
 
-/// A target and what holds there.
+/// A target and its settings.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Target {
     /// Its name.
     pub name: String,
     /// Its addresses; `host` for the box itself.
     pub address: Vec<String>,
-    /// Its roles now.
+    /// Its live roles.
     pub roles: Vec<String>,
-    /// The roles that the file gives it.
+    /// Its roles in the file.
     pub file_roles: Vec<String>,
-    /// Whether packets to it are dropped or only judged.
+    /// Its mode.
     pub mode: Mode,
-    /// What the file says of that.
+    /// Its mode in the file.
     pub file_mode: Mode,
     /// Open TCP ports, as `443` or `49152-65535`.
     pub tcp: Vec<String>,
@@ -165,13 +167,13 @@ pub struct Management {
 pub struct Program {
     /// Its name: with or without multi-buffer frames.
     pub name: String,
-    /// The kernel's number of it.
+    /// The kernel's number of the program.
     pub id: u32,
-    /// The hash that the kernel made of its instructions, in hexadecimal.
+    /// The kernel's hash of its instructions, in hexadecimal.
     pub tag: String,
-    /// Instructions that the verifier walked, where the kernel tells (5.16).
+    /// Instructions that the verifier walked; `None` before Linux 5.16.
     pub verified_instructions: Option<u32>,
-    /// Milliseconds that making the maps and verifying took.
+    /// Milliseconds to create the maps and verify the program.
     pub load_ms: u64,
     /// Memory of the maps, in bytes.
     pub map_bytes: u64,
@@ -180,89 +182,89 @@ pub struct Program {
 /// The tables of tracked flows.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Flows {
-    /// Flows of IPv4, those among them that have timed out.
+    /// IPv4 flows, including those that have timed out.
     pub v4: u32,
-    /// The same of IPv6.
+    /// IPv6 flows, including those that have timed out.
     pub v6: u32,
-    /// As many as each of the two tables holds.
+    /// The capacity of each table.
     pub size: u32,
-    /// Flows that were added since the tables were made.
+    /// Flows added since the tables were created.
     pub added: u64,
-    /// Flows that new ones pushed out, those longest silent first.
+    /// Flows evicted by new ones, longest silent first.
     pub evicted: u64,
     /// Flows that could not be added.
     pub lost: u64,
 }
 
-/// How long the block-list is, and what it did.
+/// The size of the block-list, and its drops.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct BlockList {
-    /// Prefixes of IPv4.
+    /// IPv4 prefixes.
     pub v4: u32,
-    /// Prefixes of IPv6.
+    /// IPv6 prefixes.
     pub v6: u32,
-    /// As many as it has room for of each.
+    /// The capacity for each family.
     pub size: u32,
-    /// Packets that were dropped for it since the maps were made.
+    /// Packets it dropped since the maps were created.
     pub dropped: u64,
 }
 
 /// The block-list.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Blocked {
-    /// How long it is.
+    /// Its size and drops.
     #[serde(flatten)]
     pub list: BlockList,
-    /// What is blocked.
+    /// The blocked prefixes.
     pub prefixes: Vec<BlockedPrefix>,
 }
 
 /// A prefix on the block-list.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct BlockedPrefix {
-    /// As `203.0.113.0/24`.
+    /// The prefix, as `203.0.113.0/24`.
     pub prefix: String,
-    /// Seconds that it is blocked still, rounded up; `None` is for good.
+    /// Seconds until it is unblocked, rounded up; `None` for never.
     pub seconds: Option<u64>,
 }
 
-/// What to block.
+/// Prefixes to block.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Block {
     /// Addresses and prefixes.
     pub prefixes: Vec<String>,
-    /// For how many seconds, from 1 to a year; for good without it.
+    /// Seconds to block them, from 1 to a year; without it for good.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seconds: Option<u64>,
 }
 
-/// What to block no longer.
+/// Prefixes to unblock.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Unblock {
-    /// Prefixes, as the list has them.
+    /// Prefixes, written as in the list.
     pub prefixes: Vec<String>,
 }
 
-/// What was changed in the block-list.
+/// A change of the block-list.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct BlockEdit {
-    /// The prefixes that were put on it, or taken off.
+    /// The prefixes that were added or removed.
     pub prefixes: Vec<String>,
-    /// How long it is now.
+    /// The size of the list now.
     #[serde(flatten)]
     pub list: BlockList,
-    /// What may not be meant.
+    /// Warnings about prefixes that may be a mistake.
     pub warnings: Vec<String>,
 }
 
-/// The kernel, as far as lyncwall uses it.
+/// The kernel and the features that lyncwall uses.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Kernel {
     /// Its release, as `uname -r` prints it.
     pub release: String,
-    /// Its features. Their names do not change.
+    /// Its features. Their names are stable.
     pub features: Vec<Feature>,
 }
 
@@ -271,38 +273,38 @@ pub struct Kernel {
 pub struct Feature {
     /// Its name, as `xdp-link`.
     pub name: String,
-    /// Whether the kernel has it; `None` where that was not asked, or could not be.
+    /// Whether the kernel has it; `None` if unknown.
     pub found: Option<bool>,
-    /// True where nothing stands in for it: without it the start is refused.
+    /// True if lyncwall cannot start without it.
     pub needed: bool,
-    /// The first kernel that has it, as `5.9`.
+    /// The first kernel with it, as `5.9`.
     pub since: String,
-    /// How it was found out.
+    /// How lyncwall found out.
     pub asked: String,
-    /// What it is; where it is missing, what stands in.
+    /// Its purpose; if it is missing, its replacement.
     pub detail: String,
 }
 
-/// Counts since the maps were made, in packets.
+/// Packet counters since the maps were created.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Counters {
-    /// The generation that judges.
+    /// The live generation.
     pub generation: u64,
-    /// By reason and action, without zeroes.
+    /// By reason and action, without zeros.
     pub reasons: Vec<ReasonCount>,
-    /// By rule: all rules of the generation that judges.
+    /// By rule: all rules of the live generation.
     pub rules: Vec<RuleCount>,
-    /// Drops by destination port, without zeroes.
+    /// Drops by destination port, without zeros.
     pub ports: Vec<PortCount>,
-    /// By interface, those that are gone among them.
+    /// By interface, including interfaces that are gone.
     #[serde(default)]
     pub interfaces: Vec<InterfaceCount>,
-    /// Drops that were to be captured and were not, because of the rate limit or a full buffer.
+    /// Drops that a capture missed, because of the rate limit or a full buffer.
     #[serde(default)]
     pub captures_lost: u64,
-    /// Drops that got no event, because of the rate limit or a full buffer.
+    /// Drops without an event, because of the rate limit or a full buffer.
     pub events_lost: u64,
-    /// Fragment verdicts that could not be remembered.
+    /// Fragment verdicts that could not be stored.
     pub fragments_lost: u64,
 }
 
@@ -328,34 +330,34 @@ pub struct RuleCount {
     pub transport: Option<String>,
     /// The port or range of ports; empty for an `[[allow]]` rule.
     pub ports: String,
-    /// The service that uses it.
+    /// The service behind it.
     pub service: String,
-    /// The catalogue's rows that opened it.
+    /// The catalogue's rows behind it.
     pub rows: Vec<String>,
-    /// The target's roles that have one of these rows.
+    /// The roles of the target with one of these rows.
     #[serde(default)]
     pub roles: Vec<String>,
     /// Packets.
     pub packets: u64,
-    /// Since when it is counted for, over restarts and reboots: RFC 3339, UTC.
+    /// Since when it is counted, across restarts and reboots: RFC 3339, UTC.
     #[serde(default)]
     pub since: Option<String>,
-    /// When it last let a packet in, to the minute, likewise; `None` where it did not since then.
+    /// The minute of its last packet, likewise; `None` without one since then.
     #[serde(default)]
     pub last_used: Option<String>,
 }
 
-/// Packets that came in by one interface.
+/// Packets by one interface.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct InterfaceCount {
     /// Its name.
     pub name: String,
     /// Packets that passed.
     pub passed: u64,
-    /// Packets that were dropped.
+    /// Packets dropped.
     pub dropped: u64,
-    /// Other interfaces some of whose packets are counted here as well: the kernel's numbers of them are, or were, a multiple of
-    /// 256 apart.
+    /// Other interfaces with packets in these counters: the kernel's numbers of the interfaces differ by a
+    /// multiple of 256.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub shared: Vec<String>,
 }
@@ -367,13 +369,14 @@ pub struct PortCount {
     pub transport: String,
     /// The port.
     pub port: u16,
-    /// The service that the catalogue knows at this port; empty for none.
+    /// The service of the catalogue at this port; empty for none.
     pub service: String,
     /// Packets.
     pub packets: u64,
 }
 
-/// A dropped packet, or one that audit mode would have dropped. Fields that the packet does not have are left out.
+/// A dropped packet, or one that enforcing would have dropped. Leaves out fields that the packet does not
+/// have.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Event {
     /// When the agent read it, in seconds since 1970 (UTC).
@@ -384,19 +387,20 @@ pub struct Event {
     pub reason: String,
     /// The interface.
     pub interface: String,
-    /// The zone it came in by.
+    /// The zone of its arrival.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub zone: Option<String>,
-    /// The target it goes to; `ZONE (outbound)` where the zone says what may be called.
+    /// Its target; `ZONE (outbound)` for a call out of a zone with `outbound = "catalogue"`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target: Option<String>,
-    /// The rule that opens the port, to this source or others: target, transport and ports, as `director tcp 5061`.
+    /// The rule with its port, open to this source or to others: target, transport and ports, as `director
+    /// tcp 5061`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rule: Option<String>,
     /// VLAN identifiers, outer first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub vlan: Vec<u16>,
-    /// EtherType after the tags, as `0x8847`, where it is not IP.
+    /// EtherType after the tags, as `0x8847`, if it is not IP.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ether_type: Option<String>,
     /// Source address.
@@ -414,7 +418,7 @@ pub struct Event {
     /// Destination port.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub destination_port: Option<u16>,
-    /// The service that the catalogue knows at the destination port.
+    /// The service of the catalogue at the destination port.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub service: Option<String>,
     /// TCP flags, as `SYN,ACK`.
@@ -425,12 +429,13 @@ pub struct Event {
     pub icmp: Option<[u8; 2]>,
     /// Length of the frame in bytes.
     pub length: u32,
-    /// What else is to be known, as `open to reverse-proxy only`.
+    /// A note, as `open to reverse-proxy only`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub note: Option<String>,
 }
 
-/// Which packets somebody wants to hear of: parameters of the request. Each is a list with commas; what is said must all hold.
+/// A filter for packets, as parameters of a request. Each is a list with commas; all given parameters must
+/// match.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::IntoParams)]
 #[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
@@ -444,7 +449,8 @@ pub struct Wanted {
     /// Destination ports, as `5061`, `tcp/5061` or `49152-65535`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub port: Option<String>,
-    /// Rules that open the port, if not to everybody: as `director tcp 5061`, or `tcp 5061` for any target.
+    /// Rules with the destination port: as `director tcp 5061`, or `tcp 5061` for all targets. Leaves out
+    /// ports open to everybody.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rule: Option<String>,
     /// Targets.
@@ -455,19 +461,19 @@ pub struct Wanted {
     pub interface: Option<String>,
 }
 
-/// Which dropped packets to hand out, and how much of them: parameters of the request. Those of [`Wanted`] are listed once more: in
-/// parameters, serde takes numbers within a flattened struct for text, and lets unknown names through.
+/// The options of a capture, as parameters of a request. The fields of [`Wanted`] are repeated: in
+/// parameters, serde reads numbers in a flattened struct as text, and accepts unknown names.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::IntoParams)]
 #[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub struct Capture {
-    /// Bytes of each packet, from 14 to 65000; all of it, up to these, where nothing is said.
+    /// Bytes of each packet, from 14 to 65000; 65000 by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub snap: Option<u16>,
-    /// Packets after which it ends.
+    /// The number of packets to end after.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub count: Option<u64>,
-    /// Seconds after which it ends, up to a day; an hour where nothing is said.
+    /// The seconds to end after, up to one day; one hour by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seconds: Option<u64>,
     /// Reasons, as for events.
@@ -491,7 +497,7 @@ pub struct Capture {
 }
 
 impl Capture {
-    /// Which packets.
+    /// The packet filter of the capture.
     #[must_use]
     pub fn wanted(&self) -> Wanted {
         let Self { reason, from, port, rule, target, interface, .. } = self.clone();
@@ -504,39 +510,39 @@ impl Capture {
 #[serde(untagged)]
 #[expect(clippy::large_enum_variant, reason = "one at a time is read or written")]
 pub enum Line {
-    /// What happened.
+    /// A drop.
     Event(Event),
-    /// The client was too slow.
+    /// The client was too slow for some events.
     Lost {
-        /// Events that it did not get.
+        /// The number of lost events.
         lost: u64,
     },
 }
 
-/// What was taken away.
+/// The result of opening the box.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Detached {
     /// Interfaces that are open now.
     pub interfaces: Vec<String>,
-    /// Maps that are gone.
+    /// The number of removed maps.
     pub maps: usize,
 }
 
-/// Why a request was not carried out.
+/// Why the agent refused a request, or failed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Refusal {
-    /// All that is wrong, each with its place and the fix.
+    /// All problems, each with its place and remedy.
     pub problems: Vec<Problem>,
 }
 
-/// One thing that is wrong.
+/// One problem.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Problem {
-    /// `file:line:column: key`; empty where no file is meant.
+    /// `file:line:column: key`; empty without a file.
     pub place: String,
     /// What is wrong.
     pub message: String,
-    /// What to do about it; empty where the message says it.
+    /// The remedy; empty if the message names it.
     pub fix: String,
 }
 

@@ -3,19 +3,19 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-/// Whether packets are dropped or only judged.
+/// Whether the program drops packets or only judges them.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Mode {
-    /// What no rule lets in is dropped.
+    /// Drops every packet that no rule lets in.
     #[default]
     Enforce,
-    /// Everything passes; what would have been dropped is counted and reported.
+    /// Lets every packet pass; counts and reports those that enforcing would drop.
     Audit,
 }
 
 impl Mode {
-    /// As the configuration writes it.
+    /// The word in the configuration.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -25,11 +25,11 @@ impl Mode {
     }
 }
 
-/// What happens to the enforcement when the agent is told to stop.
+/// The fate of the rules when the agent stops.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum OnExit {
-    /// The kernel goes on enforcing.
+    /// The kernel continues to enforce.
     #[default]
     Keep,
     /// The programs are detached and the box is open.
@@ -40,15 +40,15 @@ pub enum OnExit {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Reading {
-    /// Directions and sources are honoured.
+    /// Honours the printed directions and sources.
     #[default]
     Strict,
-    /// Every printed row opens its ports inbound, from anywhere.
+    /// Opens the ports of every printed row inbound, from anywhere.
     Literal,
 }
 
 impl Reading {
-    /// As the configuration writes it.
+    /// The word in the configuration.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {

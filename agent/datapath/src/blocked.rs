@@ -1,4 +1,4 @@
-//! The block-list: edited while packets are judged by it, one element at a time.
+//! The block-list: edited live, one element at a time.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -14,11 +14,11 @@ use lyncwall_policy::compile::block_records;
 use lyncwall_policy::net::Prefix;
 
 impl Datapath {
-    /// Puts prefixes on the block-list, each for this long or for good, and takes off what has run out. A prefix that is
-    /// there already gets the new time.
+    /// Blocks these prefixes, each for this long or for good, and removes expired entries. A blocked prefix
+    /// gets the new time.
     ///
     /// # Errors
-    /// Where a map cannot be written or the kernel's clock cannot be read. The list is as before then.
+    /// If a map cannot be written or the kernel's clock cannot be read. The list is unchanged then.
     pub fn block(&mut self, prefixes: &[(Prefix, Option<Duration>)]) -> Result<()> {
         let now = clock::jiffies(&self.ebpf)?;
         let until = |time| clock::deadline(now, time, self.hz);
@@ -31,7 +31,7 @@ impl Datapath {
         self.blocked.replace(&self.control, &list)
     }
 
-    /// Takes prefixes off the block-list, and what has run out.
+    /// Removes prefixes and expired entries from the block-list.
     ///
     /// # Errors
     /// As [`Datapath::block`].
@@ -45,10 +45,10 @@ impl Datapath {
         self.blocked.replace(&self.control, &list)
     }
 
-    /// The block-list in the order of its prefixes, each with how long it lasts still; `None` is for good.
+    /// The block-list in the order of its prefixes, each with its remaining time; `None` for good.
     ///
     /// # Errors
-    /// Where the kernel's clock cannot be read.
+    /// If the kernel's clock cannot be read.
     pub fn blocked(&self) -> Result<Vec<(Prefix, Option<Duration>)>> {
         let list = self.blocked.list();
         if list.is_empty() {
@@ -64,19 +64,19 @@ impl Datapath {
 /// The block-list belongs to no generation.
 const SET: u32 = 0;
 
-/// The maps, and what they hold.
+/// The maps, and a copy of their content.
 pub(super) struct BlockList {
     maps: PrefixMaps<BlockRecord>,
     held: BTreeMap<Prefix, BlockRecord>,
 }
 
 impl BlockList {
-    /// Takes the maps with what an earlier agent left in them.
+    /// Takes the maps with the entries of an earlier agent.
     pub(super) fn take(ebpf: &mut Ebpf, control: &Control) -> Result<Self> {
         let maps = PrefixMaps::take(ebpf, [map::BLOCKED_V4, map::BLOCKED_V6])?;
         let held: BTreeMap<_, _> =
             maps.entries()?.into_iter().map(|(_, prefix, record)| (prefix, record)).collect();
-        // That agent may have been killed between the two.
+        // The earlier agent may have been killed between two writes.
         control.set_blocking(!held.is_empty());
         Ok(Self { maps, held })
     }
@@ -86,8 +86,8 @@ impl BlockList {
         self.held.iter().map(|(prefix, record)| (*prefix, record.own)).collect()
     }
 
-    /// Makes the list this one. A source that is blocked before and after is so all the time. Where a map cannot be
-    /// written, the list is what it was.
+    /// Replaces the list. A source in both the old and the new list stays blocked all the time. If a map
+    /// cannot be written, restores the old list.
     fn replace(&mut self, control: &Control, list: &BTreeMap<Prefix, Until>) -> Result<()> {
         let before = self.held.clone();
         let wanted = block_records(list);
@@ -98,13 +98,13 @@ impl BlockList {
         if written.is_err()
             && let Err(error) = self.write(&before)
         {
-            tracing::warn!("the block-list is neither what it was nor what it was to be: {error:#}");
+            tracing::warn!("the block-list is half changed: {error:#}");
         }
         control.set_blocking(!self.held.is_empty());
         written
     }
 
-    /// What blocks more comes first, what blocks less after that.
+    /// Orders the writes: those that block more come first, those that block less after them.
     fn write(&mut self, wanted: &BTreeMap<Prefix, BlockRecord>) -> Result<()> {
         for (prefix, record) in wanted {
             let blocks_more =

@@ -1,4 +1,4 @@
-//! Dropped packets themselves, while somebody wants them.
+//! The stream of dropped packets for a capture.
 
 use std::collections::VecDeque;
 use std::pin::Pin;
@@ -14,14 +14,14 @@ use tokio_stream::Stream;
 
 use super::sys;
 
-/// Pages of each CPU's buffer, a power of two: 256 KiB where a page is 4 KiB. A flood fills it in some milliseconds; what does not
-/// fit is counted.
+/// Pages of each CPU's buffer, a power of two: 256 KiB if a page is 4 KiB. A flood fills it in some
+/// milliseconds; the program counts packets that do not fit.
 const PAGES: usize = 64;
 
-/// A dropped packet, or one that audit mode would have dropped.
+/// A dropped packet, or one that enforcing would have dropped.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CapturedPacket {
-    /// What the program says of it.
+    /// The program's record of it.
     pub what: Captured,
     /// The beginning of the frame, `what.captured` bytes.
     pub bytes: Vec<u8>,
@@ -40,7 +40,7 @@ impl Captures {
         let buffers = cpus
             .into_iter()
             .map(|cpu| {
-                let buffer = captures.open(cpu, Some(PAGES)).context("making a perf buffer")?;
+                let buffer = captures.open(cpu, Some(PAGES)).context("creating a perf buffer")?;
                 sys::watch_perf(buffer).context("waiting for a perf buffer")
             })
             .collect::<Result<Vec<_>>>()
@@ -60,14 +60,14 @@ impl Stream for Captures {
             }
             let mut waiting = true;
             for buffer in &mut this.buffers {
-                // Until it says that there is nothing: only then it will wake this task.
+                // Reads until the buffer is empty: the kernel wakes this task only from an empty buffer.
                 while let Poll::Ready(ready) = buffer.poll_read_ready_mut(context) {
                     let mut ready = match ready.context("waiting for a perf buffer") {
                         Ok(ready) => ready,
                         Err(error) => return Poll::Ready(Some(Err(error))),
                     };
                     let read = &mut this.read;
-                    // What the kernel lost here, the program has counted.
+                    // The program has counted the packets that the kernel lost here.
                     ready.get_inner_mut().for_each(|event| {
                         if let PerfEvent::Sample { head, tail } = event {
                             read.extend(packet(head, tail));
@@ -84,7 +84,7 @@ impl Stream for Captures {
     }
 }
 
-/// A packet from the two parts of its record; `None` where that is too short.
+/// A packet from the two parts of its record; `None` if the record is too short.
 fn packet(head: &[u8], tail: &[u8]) -> Option<CapturedPacket> {
     let record = [head, tail].concat();
     let what: Captured = sys::read_record(&record)?;

@@ -1,4 +1,4 @@
-//! What the kernel tells of changes to a network namespace.
+//! Notifications of the kernel about a network namespace.
 
 use std::io;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use nix::libc;
 use rtnetlink::sys::protocols::NETLINK_ROUTE;
 use rtnetlink::sys::{AsyncSocket as _, AsyncSocketExt as _, TokioSocket};
 
-/// Groups of linux/rtnetlink.h: interfaces, addresses, and whether the box forwards.
+/// Groups of linux/rtnetlink.h: interfaces, addresses, and forwarding.
 const GROUPS: [u32; 5] =
     [RTNLGRP_LINK, RTNLGRP_IPV4_IFADDR, RTNLGRP_IPV6_IFADDR, RTNLGRP_IPV4_NETCONF, RTNLGRP_IPV6_NETCONF];
 const RTNLGRP_LINK: u32 = 1;
@@ -17,14 +17,14 @@ const RTNLGRP_IPV6_IFADDR: u32 = 9;
 const RTNLGRP_IPV4_NETCONF: u32 = 24;
 const RTNLGRP_IPV6_NETCONF: u32 = 25;
 
-/// The changes of a network namespace: interfaces and addresses that come, change or go, and forwarding that is switched.
+/// Changes of a network namespace: of interfaces, addresses and forwarding.
 pub struct Changes(TokioSocket);
 
 impl Changes {
-    /// Those of the calling thread's namespace, from now on.
+    /// Changes of the calling thread's namespace, from now on.
     ///
     /// # Errors
-    /// Where netlink does not answer.
+    /// If netlink does not answer.
     ///
     /// # Panics
     /// Outside a tokio runtime.
@@ -38,11 +38,11 @@ impl Changes {
         listen().map(Self).context("listening to netlink")
     }
 
-    /// Waits for one, and takes those that came with it as the same. What they say is not looked at: whoever wants to
-    /// know asks the kernel how it is now.
+    /// Waits for a change, and merges those that came with it. Does not parse them: the caller asks the
+    /// kernel for the current state.
     ///
     /// # Errors
-    /// Where netlink fails.
+    /// If netlink fails.
     pub async fn next(&mut self) -> Result<()> {
         self.one().await?;
         while let Ok(more) = tokio::time::timeout(Duration::ZERO, self.one()).await {
@@ -54,7 +54,7 @@ impl Changes {
     async fn one(&mut self) -> Result<()> {
         match self.0.recv_from_full().await {
             Ok(_) => Ok(()),
-            // More came than the socket holds.
+            // The socket's buffer overflowed.
             Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => Ok(()),
             Err(error) => Err(error).context("listening to netlink"),
         }

@@ -1,4 +1,4 @@
-//! The kernel's clock, in which deadlines are written.
+//! The kernel's clock, the unit of deadlines.
 
 use std::time::Duration;
 
@@ -10,10 +10,10 @@ use lyncwall_common::abi::program;
 /// `XDP_PASS` of `enum xdp_action` (linux/bpf.h).
 const XDP_PASS: u32 = 2;
 
-/// The least frame of a test run: an Ethernet header.
+/// The shortest frame of a test run: an Ethernet header.
 const FRAME: usize = 14;
 
-/// Jiffies by now, as the program reads them.
+/// The current jiffies, as the program reads them.
 pub(super) fn jiffies(ebpf: &Ebpf) -> Result<u64> {
     let Some(Program::Xdp(clock)) = ebpf.program(program::CLOCK) else {
         bail!("the BPF object has no XDP program {}", program::CLOCK);
@@ -27,14 +27,14 @@ pub(super) fn jiffies(ebpf: &Ebpf) -> Result<u64> {
     Ok(u64::from_ne_bytes(std::array::from_fn(|n| out[n])))
 }
 
-/// The first jiffy after which at least `time` has passed, counted from `now`; `hz` in jiffies a second.
+/// The first jiffy at which at least `time` has passed since `now`; `hz` in jiffies a second.
 pub(super) fn deadline(now: u64, time: Duration, hz: u64) -> u64 {
     let ticks = (time.as_millis() * u128::from(hz)).div_ceil(1000);
-    // One more, as a part of the jiffy that runs now has passed.
+    // One more, because the current jiffy is already part over.
     now + u64::try_from(ticks).unwrap_or(u64::MAX >> 1) + 1
 }
 
-/// How long it is from `now` to `deadline`; zero where that has passed.
+/// The time from `now` to `deadline`; zero after the deadline.
 pub(super) fn left(now: u64, deadline: u64, hz: u64) -> Duration {
     let ticks = deadline.saturating_sub(now);
     Duration::from_millis((ticks * 1000).div_ceil(hz.max(1)))

@@ -1,5 +1,5 @@
-//! Which connections stand already: those of this box's sockets, and those that it forwards where the kernel tracks
-//! connections anyway.
+//! Existing connections: those of this box's sockets, and forwarded ones if the kernel tracks connections
+//! anyway.
 
 mod conntrack;
 mod owner;
@@ -10,8 +10,8 @@ use std::collections::BTreeSet;
 use anyhow::Result;
 use lyncwall_policy::connection::{Listener, Protocol, Standing};
 
-/// TCP ports that some socket of the calling thread's network namespace accepts connections at: what stands at one of them
-/// was most likely opened by the far side.
+/// TCP ports with a listening socket in the calling thread's network namespace: the far side most likely
+/// opened the connections to them.
 ///
 /// # Errors
 /// As [`connections`].
@@ -19,8 +19,8 @@ pub fn accepting() -> Result<BTreeSet<u16>> {
     sockets::accepting()
 }
 
-/// The sockets of the calling thread's network namespace that anybody may send to, each address and port once, in order.
-/// Those that only this box itself reaches, over loopback, are left out.
+/// The listening sockets of the calling thread's network namespace, each address and port once, sorted.
+/// Leaves out sockets on loopback addresses.
 ///
 /// # Errors
 /// As [`connections`].
@@ -31,7 +31,7 @@ pub fn listeners() -> Result<Vec<Listener>> {
     Ok(all)
 }
 
-/// Finds the processes of these sockets, as far as `/proc` tells them.
+/// Finds the processes of these sockets, as far as `/proc` shows them.
 pub fn name_processes<'a>(listeners: impl IntoIterator<Item = &'a mut Listener>) {
     let mut listeners: Vec<&mut Listener> = listeners.into_iter().collect();
     let names = owner::names(&listeners.iter().map(|listener| listener.inode).collect());
@@ -40,8 +40,8 @@ pub fn name_processes<'a>(listeners: impl IntoIterator<Item = &'a mut Listener>)
     }
 }
 
-/// TCP connections of sockets of the calling thread's network namespace, in order; those that are being opened from outside are left
-/// out, as anybody can begin one.
+/// The sorted TCP connections of sockets in the calling thread's network namespace. Leaves out connections
+/// that are being opened from outside, as anybody can begin one.
 ///
 /// # Errors
 /// As [`connections`].
@@ -49,8 +49,8 @@ pub fn sessions() -> Result<Vec<Standing>> {
     sockets::sessions()
 }
 
-/// As [`connections`], with what others began of those that this box forwards, and of UDP that is for the box itself, where
-/// conntrack knows it. Echo is left out, and so is what is only being opened from outside.
+/// Like [`sessions`], and from conntrack the inbound connections that this box forwards, and inbound UDP to
+/// the box itself. Leaves out echo, and connections that are being opened from outside.
 ///
 /// # Errors
 /// As [`connections`].
@@ -63,13 +63,14 @@ pub fn inbound() -> Result<Vec<Standing>> {
     Ok(all)
 }
 
-/// The connections of the calling thread's network namespace, each once, in order: TCP sockets that are open or on
-/// the way to it, UDP sockets with a peer, and what conntrack knows of TCP, UDP and echo that was begun here or behind
-/// this box. Those over loopback are left out. Sockets that wait for anybody have no peer to tell and are not among
-/// them. Conntrack is asked only where it is loaded; nothing makes it begin to track.
+/// The connections of the calling thread's network namespace, each once, sorted: TCP sockets that are open or
+/// opening, UDP sockets with a peer, and from conntrack TCP, UDP and echo that began here or behind this box.
+/// Leaves out loopback, and listening sockets, which have no peer. Asks conntrack only if it is loaded;
+/// nothing makes it start to track.
 ///
 /// # Errors
-/// Where the kernel cannot list sockets (`inet_diag`), or has conntrack and does not tell: it wants `CAP_NET_ADMIN`.
+/// If the kernel cannot list sockets (`inet_diag`), or refuses to list conntrack, which needs
+/// `CAP_NET_ADMIN`.
 pub fn connections() -> Result<Vec<Standing>> {
     let mut all = sockets::connections()?;
     all.extend(conntrack::connections()?);

@@ -1,4 +1,5 @@
-//! The page that the program reads first: the live word and the management ports; and the management sources.
+//! The page that the program reads first, with the live word and the management ports; and the management
+//! sources.
 
 use std::collections::HashSet;
 use std::sync::atomic::Ordering;
@@ -16,7 +17,7 @@ use lyncwall_policy::net::Prefix;
 /// Management sources belong to no generation.
 const SET: u32 = 0;
 
-/// What is edited while packets are judged by it.
+/// The live-edited control page and management sources.
 pub(super) struct Control {
     page: ControlPage,
     sources: PrefixMaps<u64>,
@@ -26,7 +27,7 @@ impl Control {
     pub(super) fn take(ebpf: &mut Ebpf) -> Result<Self> {
         let map = ebpf.take_map(map::CONTROL);
         let map = map.with_context(|| format!("the BPF object has no map {}", map::CONTROL))?;
-        let Map::Array(array) = &map else { bail!("the map {} is no array", map::CONTROL) };
+        let Map::Array(array) = &map else { bail!("the map {} is not an array", map::CONTROL) };
         let page = ControlPage::map(array.fd()).with_context(|| format!("mapping {}", map::CONTROL))?;
         Ok(Self { page, sources: PrefixMaps::take(ebpf, [map::MANAGEMENT_V4, map::MANAGEMENT_V6])? })
     }
@@ -35,30 +36,30 @@ impl Control {
         Live(self.page.live.load(Ordering::Acquire))
     }
 
-    /// The switch: whoever reads the new word sees all that was written before. Whether there is a block-list stays as it
-    /// is.
+    /// The switch: a program that reads the new word sees all earlier writes. Keeps the flag of the
+    /// block-list.
     pub(super) fn set_live(&self, live: Live) {
         let live = live.blocking(self.live().is_blocking());
         self.page.live.store(live.0, Ordering::Release);
     }
 
-    /// Whether the block-list is looked at.
+    /// Sets whether the program looks at the block-list.
     pub(super) fn set_blocking(&self, blocking: bool) {
         self.page.live.store(self.live().blocking(blocking).0, Ordering::Release);
     }
 
-    /// Whether dropped packets are handed out, and for which reasons.
+    /// Sets whether the program hands out dropped packets, and for which reasons.
     pub(super) fn set_capture(&self, capture: Capture, reasons: ReasonSet) {
         self.page.captured.store(reasons.0, Ordering::Release);
         self.page.capture.store(capture.0, Ordering::Release);
     }
 
-    /// Until when TCP connections are picked up in the middle, in jiffies; 0 for never.
+    /// Sets until when the program picks up TCP connections midway, in jiffies; 0 for never.
     pub(super) fn set_learning(&self, until: u64) {
         self.page.learning.store(until, Ordering::Release);
     }
 
-    /// Lets these in beside those who are let in already. Where that fails, nobody is let out.
+    /// Adds these sources and ports. A failure removes none.
     pub(super) fn add_management(&mut self, tables: &ManagementTables) -> Result<()> {
         let current = self.management_sources()?;
         for prefix in tables.sources.iter().filter(|prefix| !current.contains(prefix)) {
@@ -72,7 +73,7 @@ impl Control {
         Ok(())
     }
 
-    /// Lets in nobody but these, who are let in already.
+    /// Removes all other sources and ports; these must be present already.
     pub(super) fn prune_management(&mut self, tables: &ManagementTables) -> Result<()> {
         for (shared, byte) in
             self.page.management.iter().flatten().zip(tables.ports.iter().flat_map(|set| &set.0))

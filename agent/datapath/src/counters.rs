@@ -11,22 +11,22 @@ use lyncwall_common::reason::{Action, Reason};
 
 use super::load::take;
 
-/// Counts since the maps were made, in packets. They survive switches, restarts and upgrades.
+/// Packet counters since the maps were created. They survive switches, restarts and upgrades.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Counters {
-    /// Every reason with every action, zeroes too.
+    /// Every reason with every action, including zeros.
     pub reasons: Vec<(Reason, Action, u64)>,
-    /// By rule counter, up to the last one that is not 0.
+    /// By rule counter, up to the last one that is not zero.
     pub rules: Vec<u64>,
     /// Packets by the cell of an interface: passed and dropped.
     pub interfaces: Vec<[u64; 2]>,
-    /// Drops that got no event because the rate or the ring buffer was exhausted, by reason, without zeroes.
+    /// Drops without an event, because the rate or the ring buffer was exhausted, by reason, without zeros.
     pub events_lost: Vec<(Reason, u64)>,
-    /// Drops that were to be captured, and were not because the rate or the buffer was exhausted.
+    /// Drops that a capture missed, because the rate or the buffer was exhausted.
     pub captures_lost: u64,
-    /// Fragment verdicts that could not be remembered.
+    /// Fragment verdicts that could not be stored.
     pub fragments_lost: u64,
-    /// Flows that were added to the tables.
+    /// Flows added to the tables.
     pub flows_added: u64,
     /// Flows that could not be added.
     pub flows_lost: u64,
@@ -40,7 +40,7 @@ impl Counters {
     }
 }
 
-/// The maps that count.
+/// The maps with counters.
 pub(super) struct CounterMaps {
     cpu: PerCpuArray<MapData, CpuRecord>,
     rules: PerCpuArray<MapData, CounterBlock>,
@@ -110,7 +110,7 @@ impl CounterMaps {
     }
 }
 
-/// One block, summed over the CPUs. A counter that wraps keeps differences right.
+/// One block, summed over the CPUs. Wrapping sums keep differences right.
 fn summed(counters: &PerCpuArray<MapData, CounterBlock>, block: u32, name: &'static str) -> Result<Vec<u64>> {
     let cpus = counters.get(&block, 0).with_context(|| format!("reading block {block} of the map {name}"))?;
     let mut total = vec![0u64; COUNTER_BLOCK];

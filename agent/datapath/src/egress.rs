@@ -1,6 +1,6 @@
-//! The program on what the box sends. Where the kernel has tcx (6.6), a link that is pinned as `egress/<interface>` holds
-//! it; before that a filter of clsact, which no pin can hold: a directory `egress/<interface number>` says where one is,
-//! and the filter is found again by its priority and handle.
+//! The egress program. If the kernel has tcx (6.6), a link pinned as `egress/<interface>` holds it. An older
+//! kernel uses a filter of clsact, which cannot be pinned: a directory `egress/<interface number>` marks its
+//! interface, and priority and handle identify the filter.
 
 use std::fs;
 use std::io::ErrorKind;
@@ -18,13 +18,13 @@ use super::pinned::{Pinned, entries, links, pin_name, unpin};
 use super::sys::{self, LinkKind};
 use super::xdp::{self, Interface};
 
-/// Before filters that end the chain: those that `tc` numbers by itself begin at 49,152.
+/// Before filters that end the chain: `tc` numbers its own from 49,152.
 const PRIORITY: u16 = 7;
 
 /// "lync" in ASCII.
 const HANDLE: TcHandle = TcHandle::new(0x6c79, 0x6e63);
 
-/// How the kernel takes the program.
+/// How to attach the program.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Hook {
     /// By links, since kernel 6.6.
@@ -33,10 +33,11 @@ pub(super) enum Hook {
     Clsact,
 }
 
-/// Attaches the program to all of these interfaces, or replaces an earlier agent's. Gives the names of those that had none.
+/// Attaches the program to all these interfaces, or replaces that of an earlier agent. Returns the names of
+/// interfaces that had none.
 ///
 /// # Errors
-/// Where an interface does not exist or does not take it. What was attached before that stays: it changes no packet.
+/// If an interface does not exist or refuses. Earlier attachments stay: the program changes no packet.
 pub(super) fn attach_all(
     program: &mut SchedClassifier,
     directory: &Path,
@@ -49,19 +50,19 @@ pub(super) fn attach_all(
         let interface = interfaces
             .iter()
             .find(|interface| interface.name == *name)
-            .with_context(|| format!("there is no interface {name}"))?;
+            .with_context(|| format!("unknown interface {name}"))?;
         let attached = match hook {
             Hook::Tcx => attach_link(program, directory, interface),
             Hook::Clsact => attach_filter(program, directory, interface),
         };
-        if attached.with_context(|| format!("attaching to what {name} sends"))? {
+        if attached.with_context(|| format!("attaching to the egress of {name}"))? {
             new.push((*name).to_owned());
         }
     }
     Ok(new)
 }
 
-/// True where the program is on what all of these send.
+/// True if the program is on all these interfaces.
 pub(super) fn is_on(directory: &Path, wanted: &[&str]) -> Result<bool> {
     let linked = links(directory, LinkKind::Tcx)?.into_iter().map(|pinned| pinned.info.ifindex);
     let known: Vec<u32> = linked.chain(markers(directory)?.into_iter().map(|(_, index)| index)).collect();
@@ -72,28 +73,28 @@ pub(super) fn is_on(directory: &Path, wanted: &[&str]) -> Result<bool> {
     Ok(wanted.iter().all(is_on))
 }
 
-/// True where there was no link yet.
+/// True if there was no link yet.
 fn attach_link(program: &mut SchedClassifier, directory: &Path, interface: &Interface) -> Result<bool> {
-    let there = sys::tcx_programs(interface.index).context("asking which programs are there")?;
+    let there = sys::tcx_programs(interface.index).context("listing the tcx programs")?;
     let pins = links(directory, LinkKind::Tcx)?;
-    // In another network namespace the same number is another interface, which its programs show.
+    // In another network namespace, another interface may have this number; its programs tell.
     let ours = |pin: &&Pinned| pin.info.ifindex == interface.index && there.contains(&pin.info.program);
     if let Some(Pinned { path: pin, .. }) = pins.iter().find(ours) {
         let pinned = PinnedLink::from_pin(pin).with_context(|| format!("opening {}", pin.display()))?;
         let link = SchedClassifierLink::try_from(FdLink::from(pinned))
-            .with_context(|| format!("{} is no tcx link", pin.display()))?;
+            .with_context(|| format!("{} is not a tcx link", pin.display()))?;
         let id = program.attach_to_link(link)?;
         drop(program.take_link(id)?);
         return Ok(false);
     }
-    // First, so that no program before it can end the chain.
+    // First in the chain, so that no other program can end the chain before it.
     let order = TcAttachOptions::TcxOrder(LinkOrder::first());
     let id = program.attach_with_options(&interface.name, TcAttachType::Egress, order)?;
     let link = FdLink::try_from(program.take_link(id)?)?;
     let mut pin = directory.join(pin_name(&interface.name));
     match pins.iter().find(|pinned| pinned.path == pin) {
         Some(pinned) if pinned.info.ifindex == 0 => unpin(&pin)?,
-        // Another interface had this name when it was attached.
+        // Another interface had this name at the time of attaching.
         Some(_) => pin = directory.join(format!("{}:{}", pin_name(&interface.name), interface.index)),
         None => {}
     }
@@ -101,14 +102,14 @@ fn attach_link(program: &mut SchedClassifier, directory: &Path, interface: &Inte
     Ok(true)
 }
 
-/// True where there was no filter yet.
+/// True if there was no filter yet.
 fn attach_filter(program: &mut SchedClassifier, directory: &Path, interface: &Interface) -> Result<bool> {
     add_clsact(&interface.name)?;
     let marker = directory.join(interface.index.to_string());
     let known = match fs::create_dir(&marker) {
         Ok(()) => false,
         Err(error) if error.kind() == ErrorKind::AlreadyExists => true,
-        Err(error) => return Err(error).with_context(|| format!("making {}", marker.display())),
+        Err(error) => return Err(error).with_context(|| format!("creating {}", marker.display())),
     };
     let mut replaced = false;
     let id = match known.then(|| program.attach_to_link(filter(&interface.name)?).map_err(Error::from)) {
@@ -116,13 +117,12 @@ fn attach_filter(program: &mut SchedClassifier, directory: &Path, interface: &In
             replaced = true;
             id
         }
-        // The interface was destroyed and made again, or somebody removed the filter.
+        // The interface was created anew, or the filter was removed.
         Some(Err(_)) | None => {
             let options = NlOptions { priority: PRIORITY, handle: HANDLE, classid: None };
             let options = TcAttachOptions::Netlink(options);
             let attached = program.attach_with_options(&interface.name, TcAttachType::Egress, options);
-            attached
-                .context("a filter of clsact; an `ingress` queueing discipline there would be in its place")?
+            attached.context("a filter of clsact; an `ingress` queueing discipline may be in its place")?
         }
     };
     // Dropping it would take the program off again.
@@ -130,7 +130,7 @@ fn attach_filter(program: &mut SchedClassifier, directory: &Path, interface: &In
     Ok(!replaced)
 }
 
-/// Adds the queueing discipline that the filter hangs on; one that is there stays.
+/// Adds the queueing discipline for the filter; keeps an existing one.
 fn add_clsact(interface: &str) -> Result<()> {
     match qdisc_add_clsact(interface) {
         Err(TcError::NetlinkError(error)) if error.raw_os_error() == Some(Errno::EEXIST as i32) => Ok(()),
@@ -142,7 +142,7 @@ fn filter(interface: &str) -> std::io::Result<SchedClassifierLink> {
     SchedClassifierLink::attached(interface, TcAttachType::Egress, PRIORITY, HANDLE, None)
 }
 
-/// Takes the program off what all interfaces send but those named.
+/// Takes the program off the egress of all interfaces but those named.
 pub(super) fn detach_except(directory: &Path, keep: &[&str]) -> Result<()> {
     let interfaces = xdp::all()?;
     let kept = |index: u32| {
@@ -157,13 +157,13 @@ pub(super) fn detach_except(directory: &Path, keep: &[&str]) -> Result<()> {
         if kept(index) {
             continue;
         }
-        // An interface that is not here took its filter along, or is in another network namespace.
+        // A destroyed interface took its filter along, or the interface is in another network namespace.
         if let Some(interface) = interfaces.iter().find(|interface| interface.index == index) {
             match filter(&interface.name).map_err(Error::from).and_then(|link| Ok(link.detach()?)) {
                 Ok(()) => {}
                 Err(error) => tracing::warn!(
                     interface = interface.name,
-                    "the program on what it sends may still be there: {error:#}"
+                    "the egress program may still be attached: {error:#}"
                 ),
             }
         }
@@ -172,7 +172,7 @@ pub(super) fn detach_except(directory: &Path, keep: &[&str]) -> Result<()> {
     Ok(())
 }
 
-/// Where filters were attached, with the numbers of their interfaces.
+/// The markers of filters, with the numbers of their interfaces.
 fn markers(directory: &Path) -> Result<Vec<(PathBuf, u32)>> {
     let directories = entries(directory)?.into_iter().filter(|path| path.is_dir());
     let number = |path: PathBuf| Some((path.clone(), path.file_name()?.to_str()?.parse().ok()?));

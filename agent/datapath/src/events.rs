@@ -1,4 +1,4 @@
-//! Sampled drops, as the program reports them.
+//! The stream of sampled drops.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -24,7 +24,7 @@ impl Events {
         Ok(Self { ring, unreadable: 0 })
     }
 
-    /// Records that were too short to be an event, and were passed over.
+    /// Records that were too short for an event, and skipped.
     #[must_use]
     pub fn unreadable(&self) -> u64 {
         self.unreadable
@@ -47,7 +47,7 @@ impl Stream for Events {
             match ready.get_inner_mut().next().map(|record| sys::read_record(&record)) {
                 Some(Some(event)) => return Poll::Ready(Some(Ok(event))),
                 Some(None) => this.unreadable += 1,
-                // The kernel signals again once something comes into the empty ring.
+                // The kernel signals again once a record enters the empty ring.
                 None => ready.clear_ready(),
             }
         }

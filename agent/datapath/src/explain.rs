@@ -1,4 +1,4 @@
-//! Verdicts over frames that nobody sent: the object loaded a second time, over the same maps.
+//! Verdicts on frames that were not sent: a second copy of the object, loaded over the live maps.
 
 use std::path::Path;
 
@@ -12,31 +12,31 @@ use super::log::{self, LogLevel};
 use super::{load, pins};
 use lyncwall_policy::problem::Problem;
 
-/// The least frame of a test run: an Ethernet header.
+/// The shortest frame of a test run: an Ethernet header.
 pub const SHORTEST: usize = 14;
 
-/// The longest: a page without the headroom (256 bytes) and the room behind (320 bytes) of a frame in one buffer.
+/// The longest frame: a page without headroom (256 bytes) and tailroom (320 bytes), in one buffer.
 pub const LONGEST: usize = 4096 - 256 - 320;
 
-/// Programs that are kept, one for each interface that was asked about lately: whoever asks about all that are guarded loads none a
-/// second time.
+/// The number of cached programs, one for each interface of recent questions: a question about all guarded
+/// interfaces loads none twice.
 pub(super) const KEPT: usize = abi::MAX_INTERFACES;
 
-/// What the program says of a frame.
+/// The program's verdict on a frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Explanation {
     /// The row of the verdict table.
     pub reason: Reason,
-    /// What would be done with it.
+    /// The action.
     pub action: Action,
-    /// What would be done where no mode spared it.
+    /// The action under enforcement.
     pub judged: Action,
-    /// The counter of the rule that lets it in.
+    /// The counter of the rule that lets the frame in.
     pub counter: Option<u32>,
 }
 
-/// The loaded program, for one interface: it is a constant of the program, because a test run can name one from kernel 5.14
-/// on only.
+/// The loaded program, for one interface: the interface is a constant of the program, as a test run can name
+/// one only from kernel 5.14 on.
 pub(super) struct Explainer {
     ifindex: u32,
     ebpf: Ebpf,
@@ -45,10 +45,10 @@ pub(super) struct Explainer {
 impl Explainer {
     /// Loads the program over the maps that are pinned in `pin_dir`.
     pub(super) fn load(object: &[u8], pin_dir: &Path, hz: u64, ifindex: u32) -> Result<Self> {
-        // What is not there would be made, and pinned: an empty table.
+        // The loader would create and pin a missing map, as an empty table.
         for name in pins::MAPS {
             let pin = pin_dir.join(name);
-            ensure!(pin.exists(), "the map {} is not pinned any more", pin.display());
+            ensure!(pin.exists(), "the map {} is no longer pinned", pin.display());
         }
         let mut loader = EbpfLoader::new();
         loader
@@ -60,39 +60,39 @@ impl Explainer {
         let mut ebpf = loader.load(object).context("loading the BPF object a second time")?;
         let loaded = load::xdp(&mut ebpf, program::EXPLAIN)?.load();
         loaded.map_err(|error| {
-            anyhow!("the kernel did not take the program that explains: {}", load::refused(&error))
+            anyhow!("the kernel refused the program for explanations: {}", load::refused(&error))
         })?;
-        // The program holds its maps itself: no descriptor of them is kept for each interface.
+        // The program itself holds its maps, so no descriptor is kept for each interface.
         let names: Vec<String> = ebpf.maps().map(|(name, _)| name.to_owned()).collect();
         names.iter().for_each(|name| drop(ebpf.take_map(name)));
         Ok(Self { ifindex, ebpf })
     }
 
-    /// True where it explains frames of this interface.
+    /// True if it explains frames of this interface.
     pub(super) fn is_of(&self, ifindex: u32) -> bool {
         self.ifindex == ifindex
     }
 
-    /// What the program says of a frame.
+    /// The program's verdict on a frame.
     pub(super) fn explain(&self, frame: &[u8]) -> Result<Explanation> {
         if !(SHORTEST..=LONGEST).contains(&frame.len()) {
-            let message = format!("a frame of {} bytes cannot be shown to the program", frame.len());
-            let fix = format!("it takes {SHORTEST} to {LONGEST} bytes; the payload does not matter");
+            let message = format!("cannot explain a frame of {} bytes", frame.len());
+            let fix = format!("use {SHORTEST} to {LONGEST} bytes; the payload does not matter");
             return Err(Problem::new(message, fix).into());
         }
         let Some(Program::Xdp(program)) = self.ebpf.program(program::EXPLAIN) else {
             anyhow::bail!("the BPF object has no XDP program {}", program::EXPLAIN);
         };
         let options = TestRunOptions { data_in: Some(frame), ..TestRunOptions::new() };
-        let run = program.test_run(options).context("showing the frame to the program")?;
-        let told = abi::Explained(run.return_value);
-        let reason = told.reason();
-        ensure!(reason.is_some(), "the program that explains answered {:#x}", run.return_value);
+        let run = program.test_run(options).context("running the program on the frame")?;
+        let verdict = abi::Explained(run.return_value);
+        let reason = verdict.reason();
+        ensure!(reason.is_some(), "the program for explanations answered {:#x}", run.return_value);
         Ok(Explanation {
             reason: reason.unwrap_or(Reason::Internal),
-            action: told.action(),
-            judged: told.judged(),
-            counter: told.counter(),
+            action: verdict.action(),
+            judged: verdict.judged(),
+            counter: verdict.counter(),
         })
     }
 }

@@ -1,4 +1,4 @@
-//! The flow tables: which flows there are, and which of them are forgotten.
+//! The flow tables: listing flows, and forgetting some.
 
 mod standing;
 
@@ -18,18 +18,18 @@ use super::{Datapath, clock, load, sys};
 use lyncwall_policy::connection::{Protocol, Standing};
 
 impl Datapath {
-    /// The flows that there are.
+    /// All flows.
     ///
     /// # Errors
-    /// Where a map cannot be read.
+    /// If a map cannot be read.
     pub fn known_flows(&mut self) -> Result<KnownFlows> {
         Ok(KnownFlows { v4: self.flows.v4.keys(|_| true)?, v6: self.flows.v6.keys(|_| true)? })
     }
 
-    /// Forgets TCP flows but for those that are `known`, by the address and port of this side, and says how many.
+    /// Forgets TCP flows except those of `known` local addresses and ports; returns their number.
     ///
     /// # Errors
-    /// Where a map cannot be read or changed.
+    /// If a map cannot be read or changed.
     pub fn forget_flows(
         &mut self,
         known: &KnownFlows,
@@ -39,19 +39,20 @@ impl Datapath {
         self.flows.forget(known, tcp)
     }
 
-    /// Forgets all flows of these zones, by their numbers, and says how many.
+    /// Forgets all flows of these zones, by their numbers; returns their number.
     ///
     /// # Errors
-    /// Where a map cannot be read or changed.
+    /// If a map cannot be read or changed.
     pub fn forget_zones(&mut self, zones: &[u16]) -> Result<u64> {
         self.flows.forget(&KnownFlows::default(), |told| zones.contains(&told.zone))
     }
 
-    /// What this box forwards, TCP that is established and UDP, as far as living flows tell: without those that it opened itself
-    /// from one of its `own` addresses. Each is as its packets come in that go where the flow went.
+    /// The forwarded connections, established TCP and UDP, as far as live flows show them; excludes those
+    /// that this box opened from one of its `own` addresses. Each is described by its incoming packets in the
+    /// direction of its flow.
     ///
     /// # Errors
-    /// Where a map or the kernel's clock cannot be read.
+    /// If a map or the kernel's clock cannot be read.
     pub fn forwarded(&self, own: &[IpAddr], times: FlowTimes) -> Result<Vec<Standing>> {
         let now = clock::jiffies(&self.ebpf)?;
         let wanted = |told: &Told, flow: Flow| {
@@ -64,23 +65,23 @@ impl Datapath {
         Ok(found)
     }
 
-    /// How full the flow tables are. Takes some milliseconds for full ones.
+    /// The fill level of the flow tables. Takes some milliseconds for full ones.
     ///
     /// # Errors
-    /// Where a map cannot be read.
+    /// If a map cannot be read.
     pub fn flow_fill(&self) -> Result<FlowFill> {
         Ok(FlowFill { v4: self.flows.v4.fill()?, v6: self.flows.v6.fill()?, size: self.flows.size })
     }
 }
 
-/// How full the flow tables are.
+/// The fill level of the flow tables.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FlowFill {
-    /// Flows of IPv4, those that have timed out among them.
+    /// IPv4 flows, including those that have timed out.
     pub v4: u32,
-    /// The same of IPv6.
+    /// IPv6 flows, including those that have timed out.
     pub v6: u32,
-    /// As many as either table holds.
+    /// The capacity of each table.
     pub size: u32,
 }
 
@@ -88,7 +89,7 @@ pub struct FlowFill {
 pub(super) struct FlowMaps {
     v4: FlowTable<FlowKeyV4>,
     v6: FlowTable<FlowKeyV6>,
-    /// As many as either holds.
+    /// The capacity of each table.
     size: u32,
 }
 
@@ -98,7 +99,7 @@ impl FlowMaps {
         Ok(Self { size: v4.size()?, v4, v6: FlowTable::take(ebpf)? })
     }
 
-    /// The flow that lets a connection's packets in by a zone, alive or not; none for echo.
+    /// The flow that lets a connection's packets in from a zone, live or not; `None` for echo.
     fn find(&self, standing: &Standing, zone: u16) -> Result<Option<Flow>> {
         match standing.local.ip() {
             IpAddr::V4(_) => self.v4.find(standing, zone),
@@ -106,13 +107,13 @@ impl FlowMaps {
         }
     }
 
-    /// Forgets flows but for those that are `known`, and says how many.
+    /// Forgets flows except `known` ones; returns their number.
     fn forget(&mut self, known: &KnownFlows, unwanted: impl Fn(Told) -> bool) -> Result<u64> {
         Ok(self.v4.forget(&known.v4, &unwanted)? + self.v6.forget(&known.v6, &unwanted)?)
     }
 }
 
-/// Flows that were there at one moment.
+/// The flows at one moment.
 #[derive(Debug, Default)]
 pub struct KnownFlows {
     v4: HashSet<FlowKeyV4>,
@@ -142,7 +143,8 @@ impl<K: Key> FlowTable<K> {
         sys::each_element(self.0.map().fd().as_fd(), look)
     }
 
-    /// The connections whose flows are `wanted`, as what comes in for their far side shows them: for those that are forwarded.
+    /// The connections of `wanted` flows, each described by the incoming packets for its far side: for
+    /// forwarded ones.
     fn forwarded(&self, wanted: impl Fn(&Told, Flow) -> bool) -> Result<Vec<Standing>> {
         let mut found = Vec::new();
         let looked = self.each(|key, flow| {
@@ -160,7 +162,7 @@ impl<K: Key> FlowTable<K> {
         Ok(found)
     }
 
-    /// None for a connection of the other family, too.
+    /// `None` also for a connection of the other family.
     fn find(&self, standing: &Standing, zone: u16) -> Result<Option<Flow>> {
         let Some(key) = K::of(standing, zone) else { return Ok(None) };
         match self.0.get(&key, 0) {
@@ -181,7 +183,7 @@ impl<K: Key> FlowTable<K> {
         for key in keys {
             match self.0.remove(&key) {
                 Ok(()) => forgotten += 1,
-                // The kernel needed its room, or listed it twice.
+                // Evicted meanwhile, or listed twice.
                 Err(MapError::SyscallError(error)) if error.io_error.kind() == ErrorKind::NotFound => {}
                 Err(error) => return Err(error).context("forgetting a flow"),
             }
@@ -190,13 +192,13 @@ impl<K: Key> FlowTable<K> {
     }
 }
 
-/// What the keys of both families tell.
+/// The fields of a key of either family.
 struct Told {
     /// The IP protocol.
     protocol: u8,
-    /// The end of this side; for echo its port is the identifier.
+    /// The local end; for echo its port is the identifier.
     local: SocketAddr,
-    /// The far end; for echo its port is 0.
+    /// The remote end; for echo its port is 0.
     remote: SocketAddr,
     zone: u16,
 }
@@ -206,7 +208,7 @@ trait Key: Pod + Eq + Hash {
     /// The name of the map.
     const MAP: &'static str;
 
-    /// The key of a connection that goes by a zone; `None` for echo, and where it is of the other family.
+    /// The key of a connection in a zone; `None` for echo, and for the other family.
     fn of(standing: &Standing, zone: u16) -> Option<Self>;
 
     fn told(&self) -> Told;
@@ -274,7 +276,7 @@ fn number(protocol: Protocol) -> Option<u8> {
     }
 }
 
-/// An address as a key has it: the bytes as they lie in the packet, in units of 16 bits.
+/// An address in a key: the bytes in packet order, in units of 16 bits.
 fn units<const BYTES: usize, const UNITS: usize>(octets: [u8; BYTES]) -> [u16; UNITS] {
     std::array::from_fn(|n| u16::from_ne_bytes([octets[2 * n], octets[2 * n + 1]]))
 }

@@ -1,4 +1,4 @@
-//! What the configuration needs to know of the machine.
+//! The state of the machine that the configuration depends on.
 
 pub mod exposure;
 mod forwarding;
@@ -18,7 +18,8 @@ use tags::{has_vlan_zones, stripped};
 pub use groups::unknown_groups;
 pub use ports::ephemeral;
 
-/// Looks up what a configuration names of this box: interfaces, in the network namespace of this thread, and groups of users.
+/// Looks up the names of a configuration on this box: interfaces, in this thread's network namespace, and
+/// groups of users.
 ///
 /// # Errors
 /// [`Problems`] for interfaces and groups of `[api]` that do not exist.
@@ -34,7 +35,7 @@ pub fn look(config: &Config) -> Result<Machine> {
                     known.iter().map(|(name, _)| name.as_str()).filter(|name| *name != "lo").collect();
                 problems.push(Problem::at(
                     interface.place.clone(),
-                    format!("there is no interface {}", interface.name),
+                    format!("unknown interface {}", interface.name),
                     format!("name one of {}, or create it first", names.join(", ")),
                 ));
             }
@@ -48,10 +49,10 @@ pub fn look(config: &Config) -> Result<Machine> {
     machine(numbers)
 }
 
-/// The same with 0 for interfaces that do not exist at the moment: for an agent that enforces already.
+/// Like [`look`], with 0 for missing interfaces: for an agent that enforces already.
 ///
 /// # Errors
-/// Where the kernel does not tell.
+/// If the kernel does not answer.
 pub fn look_again(config: &Config) -> Result<Machine> {
     let known = interfaces::all()?;
     let number =

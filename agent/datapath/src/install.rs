@@ -1,4 +1,4 @@
-//! Generations: filled into a slot that nobody judges by, then made live by one word.
+//! Generations: written into a slot that judges nothing, then made live by one word.
 
 use std::thread;
 use std::time::Duration;
@@ -17,27 +17,27 @@ use super::sources::SourceSets;
 use super::sys;
 use lyncwall_policy::compile::Compiled;
 
-/// The generation that judges.
+/// The live generation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LiveGeneration {
-    /// Where it lies.
+    /// Its slot.
     pub slot: u32,
-    /// Its number; 0 where none was ever installed, which drops whatever management does not pass.
+    /// Its number; 0 before the first generation, which drops everything but management.
     pub number: u64,
-    /// True where nothing is dropped.
+    /// True if it drops nothing.
     pub audit: bool,
-    /// Jiffies after which the program itself goes back to the generation before; 0 for never.
+    /// Jiffies after which the program rolls back to the previous generation; 0 for never.
     pub deadline: u64,
 }
 
-/// How long a generation is to hold.
+/// How long a generation holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Hold {
     /// Until the next one.
     ForGood,
-    /// Until this deadline in jiffies, after which the one that judges now judges again.
+    /// Until this deadline in jiffies, after which the current generation is live again.
     Until(u64),
-    /// As the one that it replaces: with its deadline, and with the same one to go back to.
+    /// As long as the one that it replaces: with its deadline and its fallback.
     Alike,
 }
 
@@ -52,16 +52,16 @@ pub(super) struct Generations {
     slots: [Slot; SLOTS as usize],
 }
 
-/// What is known of a slot.
+/// The state of a slot.
 struct Slot {
-    /// True where no packet can still be judged by it, once it is not live.
+    /// True if no packet can still be judged by it, once it is not live.
     quiet: bool,
 }
 
 impl Generations {
-    /// Takes the maps, and reads what the slots hold: what the kernel has is the truth, whoever wrote it.
+    /// Takes the maps, and reads their slots: the kernel's content counts, whichever agent wrote it.
     ///
-    /// Where another agent left them (`adopted`), nobody knows how long ago it switched.
+    /// For maps of another agent (`adopted`), the time of the last switch is unknown.
     pub(super) fn take(ebpf: &mut Ebpf, adopted: bool) -> Result<Self> {
         Ok(Self {
             generations: take(ebpf, map::GENERATIONS)?,
@@ -74,7 +74,7 @@ impl Generations {
         })
     }
 
-    /// What judges at `now`, in jiffies.
+    /// The live generation at `now`, in jiffies.
     pub(super) fn live(&self, control: &Control, now: u64) -> Result<LiveGeneration> {
         let live = control.live();
         let (slot, features) = live.judging(|| now);
@@ -95,8 +95,8 @@ impl Generations {
         Ok(number)
     }
 
-    /// Fills a free slot and makes it live. `after_write` is told each map after each write, and may stop the
-    /// installation there.
+    /// Writes a free slot and makes it live. Calls `after_write` with the map after each write; an error from
+    /// it stops the installation.
     pub(super) fn install(
         &mut self,
         control: &Control,
@@ -108,7 +108,7 @@ impl Generations {
         let slot = self.free_slot(control)?;
         let number = self.next_number()?;
         self.fill(slot, number, compiled, after_write)
-            .with_context(|| format!("installing generation {number}; the one before goes on judging"))?;
+            .with_context(|| format!("installing generation {number}; the previous one stays live"))?;
         let live = control.live();
         let features = compiled.features;
         let word = match hold {
@@ -117,7 +117,7 @@ impl Generations {
                 let (before, before_features) = live.judging(|| 0);
                 Live::with_fallback(slot, features, before, before_features, deadline)
             }
-            // Without a deadline there is nothing to go back to.
+            // Without a deadline there is nothing to roll back to.
             Hold::Alike if live.deadline() == 0 => Live::new(slot, features),
             Hold::Alike => {
                 let (before, before_features) = live.judging(|| u64::MAX);
@@ -128,19 +128,20 @@ impl Generations {
         Ok(number)
     }
 
-    /// Takes the deadline away, so that the generation that waits for it holds for good.
+    /// Removes the deadline, so that the waiting generation holds for good.
     pub(super) fn confirm(&mut self, control: &Control) {
         let (slot, features) = control.live().judging(|| 0);
         self.store(control, Live::new(slot, features));
     }
 
-    /// Makes the generation before hold for good, as if the deadline had passed. Nothing where there is no deadline.
+    /// Makes the previous generation permanent, as if the deadline had passed. Does nothing without a
+    /// deadline.
     pub(super) fn go_back(&mut self, control: &Control) {
         let (slot, features) = control.live().judging(|| u64::MAX);
         self.store(control, Live::new(slot, features));
     }
 
-    /// Stores the live word. Packets on their way may still read the slots that go out of use.
+    /// Stores the live word. Packets under way may still read the retired slots.
     fn store(&mut self, control: &Control, word: Live) {
         let live = control.live();
         for slot in [live.slot(), live.fallback()] {
@@ -151,7 +152,7 @@ impl Generations {
         control.set_live(word);
     }
 
-    /// Waits until no packet is judged by a slot that is not live.
+    /// Waits until no packet is judged by a retired slot.
     pub(super) fn retire(&mut self, control: &Control) {
         let live = control.live();
         let used = |slot: usize| slot == live.slot() as usize || slot == live.fallback() as usize;
@@ -159,8 +160,8 @@ impl Generations {
             return;
         }
         if let Err(error) = sys::wait_for_running_programs() {
-            // The kernel has no such barrier where CPUs run without a tick (nohz_full). A program runs for
-            // microseconds, so a second is a long time.
+            // The kernel has no such barrier with tickless CPUs (nohz_full). A program runs for microseconds,
+            // so a second is long enough.
             tracing::debug!(%error, "no membarrier: waiting a second for running programs");
             thread::sleep(Duration::from_secs(1));
         }
@@ -169,7 +170,7 @@ impl Generations {
         }
     }
 
-    /// A slot that nobody judges by, now or after a deadline.
+    /// A slot that is not live, now or after a deadline.
     fn free_slot(&mut self, control: &Control) -> Result<u32> {
         let live = control.live();
         let free = |slot: &u32| *slot != live.slot() && *slot != live.fallback();
@@ -195,7 +196,7 @@ impl Generations {
             self.vlans.set(index, table.as_ref(), 0).with_context(|| writing(map::VLANS, slot))?;
             after_write(map::VLANS)?;
         }
-        // Policies of an earlier generation that this one has no number for stay: nothing leads to them.
+        // Policies of an earlier generation beyond these numbers stay: nothing refers to them.
         for (policy, tables) in (0..).zip(&compiled.policies) {
             for (transport, table) in PortTransport::ALL.into_iter().zip(tables) {
                 let index = policy_index(slot, policy, transport);
@@ -228,50 +229,50 @@ fn writing(map: &'static str, slot: u32) -> String {
     format!("writing slot {slot} of the map {map}")
 }
 
-/// What the program relies on. A policy's number comes from the targets only, so this is also why nothing stale can
-/// be reached in a slot that was used before.
+/// Checks what the program relies on. Only the targets refer to policies, so this check also keeps stale
+/// policies of a reused slot out of reach.
 fn check(compiled: &Compiled) -> Result<()> {
     let features = compiled.features;
     let policies = compiled.policies.len();
-    ensure!(policies <= MAX_POLICIES as usize, "{policies} policies, and {MAX_POLICIES} fit");
+    ensure!(policies <= MAX_POLICIES as usize, "{policies} policies, but at most {MAX_POLICIES} fit");
     ensure!(
         features.has(Features::TARGETS) == compiled.targets.is_some(),
-        "the feature bit and the table of targets do not fit together"
+        "the feature bit and the table of targets contradict each other"
     );
     ensure!(
         features.has(Features::ALLOW) == compiled.allow.is_some(),
-        "the feature bit and the table of allow rules do not fit together"
+        "the feature bit and the table of allow rules contradict each other"
     );
     if let Some(allow) = &compiled.allow {
         let rules = allow.classes.iter().fold(0, |all, class| all | class);
         let uncounted =
             (0..64).zip(&allow.counters).any(|(n, counter)| rules >> n & 1 != 0 && *counter == NO_COUNTER);
-        ensure!(!uncounted, "an allow rule has no counter, which the program takes for no rule");
+        ensure!(!uncounted, "an allow rule has no counter: the program would ignore it");
     }
     let grouped =
         compiled.policies.iter().flatten().flat_map(|table| &table.classes).any(|class| class.groups != 0);
     ensure!(
         features.has(Features::GROUPS) == grouped,
-        "the feature bit and the groups of the open ports do not fit together"
+        "the feature bit and the groups of the open ports contradict each other"
     );
     ensure!(
         features.has(Features::MODES) == (compiled.generation.audit != 0),
-        "the feature bit and the modes of the policies do not fit together"
+        "the feature bit and the modes of the policies contradict each other"
     );
     let interfaces = compiled.generation.interfaces;
     ensure!(
         interfaces.iter().all(|interface| usize::from(interface.vlans) <= compiled.vlans.len())
             && interfaces.iter().all(|interface| usize::from(interface.zone) < ZONES),
-        "an interface is in a zone, or has a table of VLANs, that there is not"
+        "an interface has an unknown zone or VLAN table"
     );
     ensure!(
         features.has(Features::ZONES)
             || interfaces.iter().all(|interface| interface.zone == 0 && interface.vlans == 0),
-        "the feature bit and the zones of the interfaces do not fit together"
+        "the feature bit and the zones of the interfaces contradict each other"
     );
     let known = |policy: u32| policy == NO_POLICY || (policy as usize) < policies;
     match &compiled.targets {
-        None => ensure!(policies > 0, "policy 0 holds for every destination, and there is none"),
+        None => ensure!(policies > 0, "policy 0 is for every destination, but there is no policy"),
         Some(targets) => ensure!(
             targets
                 .entries
@@ -279,7 +280,7 @@ fn check(compiled: &Compiled) -> Result<()> {
                 .flat_map(|entry| entry.zones)
                 .chain(targets.zones.iter().flat_map(|zone| [zone.others, zone.groups]))
                 .all(|code| known(code.target().policy)),
-            "a target has a policy beyond the {policies} that there are"
+            "a target has a policy beyond the last of {policies}"
         ),
     }
     Ok(())

@@ -1,6 +1,6 @@
 //! The kernel side: the only code that names a BPF map, loads, pins and attaches.
 //!
-//! Maps and links are pinned, so enforcement outlives the agent, and the next one adopts what is there
+//! Maps and links are pinned, so enforcement outlives the agent, and the next agent adopts them
 //! ([`Datapath::open`]). Each concern has a file of its own below this one; `sys` is the only unsafe code.
 
 mod blocked;
@@ -85,12 +85,12 @@ pub struct Datapath {
     events: Option<RingBuf<MapData>>,
     captures: PerfEventArray<MapData>,
     lines: Option<EbpfLogger<log::Forward>>,
-    /// For what is explained; loaded when that is asked for.
+    /// The program for explanations; loaded on the first question.
     explainers: Vec<Explainer>,
-    /// The BPF object, to load that from.
+    /// The BPF object, to load that program from.
     object: Vec<u8>,
     state: StateMap,
-    // Last, so that the lock goes when all else is gone.
+    // The last field, so that the lock is released after everything else.
     pins: PinDir,
 }
 
@@ -104,7 +104,7 @@ const _: () = {
 /// Changes of the calling thread's network namespace, from now on.
 ///
 /// # Errors
-/// Where netlink does not answer.
+/// If netlink does not answer.
 ///
 /// # Panics
 /// Outside a tokio runtime.
@@ -112,43 +112,42 @@ pub fn changes() -> Result<Changes> {
     Changes::listen()
 }
 
-/// What is loaded and where.
+/// The loaded program and its interfaces.
 #[derive(Debug, Clone)]
 pub struct Status {
     /// The name of the XDP program: with or without multi-buffer frames.
     pub program: &'static str,
-    /// The kernel's number of it.
+    /// The kernel's number of the program.
     pub id: u32,
-    /// The hash that the kernel made of its instructions.
+    /// The kernel's hash of its instructions.
     pub tag: u64,
     /// Instructions that the verifier walked; `None` before kernel 5.16.
     pub verified_instructions: Option<u32>,
-    /// When it was loaded.
+    /// The time of loading.
     pub loaded_at: Option<SystemTime>,
-    /// How long making the maps and verifying the program took.
+    /// How long it took to create the maps and verify the program.
     pub load_time: Duration,
-    /// Memory that the maps take, in bytes, as the kernel counts it.
+    /// Memory of the maps in bytes, as the kernel counts it.
     pub map_memory: u64,
-    /// Interfaces of this network namespace that the program is attached to.
+    /// Interfaces of this network namespace with the program.
     pub interfaces: Vec<Attached>,
-    /// What the kernel can do, as it was asked when the program was loaded.
+    /// The kernel's features at the time of loading.
     pub features: Features,
 }
 
 impl Datapath {
-    /// Loads `object` over the maps that are pinned in `pin_dir`, and makes and pins them where there are none. No
-    /// interface is touched: an earlier agent's program stays attached until [`Datapath::attach_all`] replaces it.
+    /// Loads `object` over the maps that are pinned in `pin_dir`; creates and pins missing ones. Touches no
+    /// interface: an earlier agent's program stays attached until [`Datapath::attach_all`] replaces it.
     ///
     /// # Errors
-    /// [`Problems`](lyncwall_policy::problem::Problems) for what the user can mend: no privilege, an old kernel, no BPF file
-    /// system, another agent in the same directory, pinned maps of another version. A first start that fails leaves
-    /// no pins behind.
+    /// [`Problems`](lyncwall_policy::problem::Problems) for problems that the user can fix: no privilege, an old
+    /// kernel, no BPF file system, another agent in the directory, pinned maps of another version. A first
+    /// start that fails leaves no pins behind.
     pub fn open(object: &[u8], pin_dir: &Path) -> Result<Self> {
         Self::open_with(object, pin_dir, FLOWS, LogLevel::Off)
     }
 
-    /// The same with room for `flows` in each table of flows that is not there yet, and with programs that write these lines into
-    /// the log.
+    /// Like [`Datapath::open`]; new flow tables get room for `flows`, and the programs log at this level.
     ///
     /// # Errors
     /// As [`Datapath::open`].
@@ -184,16 +183,18 @@ impl Datapath {
             pins,
         };
         if !adopted {
-            // From now on the maps have a version, and are not taken for the rest of a start that was cut short.
+            // From now on the maps have a version, so no later start mistakes them for those of an aborted
+            // one.
             datapath.state.store(&[])?;
         }
-        // What an agent that was killed left.
+        // Leftovers of a killed agent.
         datapath.end_capture();
         datapath.pins.keep();
         Ok(datapath)
     }
 
-    /// Attaches the program to an interface of this thread's network namespace, or replaces an earlier agent's.
+    /// Attaches the program to an interface of this thread's network namespace, or replaces that of an
+    /// earlier agent.
     ///
     /// # Errors
     /// As [`Datapath::attach_all`].
@@ -201,19 +202,19 @@ impl Datapath {
         self.attach_all(&[(interface, mode)])?.pop().context("one interface was asked for")
     }
 
-    /// Attaches the program to all these interfaces of this thread's network namespace. An earlier agent's program
-    /// is replaced in one step.
+    /// Attaches the program to all these interfaces of this thread's network namespace. Replaces an earlier
+    /// agent's program in one step.
     ///
     /// # Errors
-    /// [`Problems`](lyncwall_policy::problem::Problems), of all interfaces together, for one that does not exist, has the XDP
-    /// program of somebody else (which is never removed), or does not take the mode. Nothing is changed then: what
-    /// was attached before an interface refused is taken off again.
+    /// [`Problems`](lyncwall_policy::problem::Problems) of all interfaces together: one that does not exist, has a
+    /// foreign XDP program (which lyncwall never removes), or does not take the mode. Nothing changes then:
+    /// interfaces that were attached before the refusal are detached again.
     pub fn attach_all(&mut self, wanted: &[(&str, Attach)]) -> Result<Vec<Attached>> {
         let links = self.pins.links_dir();
         links::attach_all(load::xdp(&mut self.ebpf, self.program)?, &links, wanted)
     }
 
-    /// What would stand in the way of [`Datapath::attach_all`], as far as it can be seen beforehand.
+    /// Finds obstacles to [`Datapath::attach_all`], as far as they show beforehand.
     ///
     /// # Errors
     /// As [`Datapath::attach_all`].
@@ -221,11 +222,11 @@ impl Datapath {
         links::check(&self.pins.links_dir(), wanted)
     }
 
-    /// Attaches the program on what the box sends to these interfaces of this thread's network namespace, or replaces an
-    /// earlier agent's. It changes no packet. Gives the names of those that had none.
+    /// Attaches the egress program to these interfaces of this thread's network namespace, or replaces that
+    /// of an earlier agent. It changes no packet. Returns the names of interfaces that had none.
     ///
     /// # Errors
-    /// Where one does not exist, or the kernel refuses.
+    /// If one does not exist, or the kernel refuses.
     pub fn attach_egress(&mut self, interfaces: &[&str]) -> Result<Vec<String>> {
         let tcx = self.features.features.iter().find(|feature| feature.id == FeatureId::Tcx);
         let hook = match tcx {
@@ -236,38 +237,38 @@ impl Datapath {
         egress::attach_all(load::egress(&mut self.ebpf)?, &directory, hook, interfaces)
     }
 
-    /// True where the program is on what all of these send already.
+    /// True if the egress program is on all these interfaces.
     ///
     /// # Errors
-    /// Where a pin cannot be read.
+    /// If a pin cannot be read.
     pub fn watches(&self, interfaces: &[&str]) -> Result<bool> {
         egress::is_on(&self.pins.egress_dir(), interfaces)
     }
 
-    /// Takes the programs off all interfaces but these, and says which those were.
+    /// Takes the programs off all interfaces but these, and returns the names of the detached ones.
     ///
     /// # Errors
-    /// Where a pin cannot be removed.
+    /// If a pin cannot be removed.
     pub fn detach_interfaces_except(&mut self, keep: &[&str]) -> Result<Vec<String>> {
         let detached = links::detach_except(&self.pins.links_dir(), keep)?;
         egress::detach_except(&self.pins.egress_dir(), keep)?;
         Ok(detached)
     }
 
-    /// Writes a generation into a free slot and switches to it; returns its number. A packet is judged by the one
-    /// before or by this one, never by a mixture.
+    /// Writes a generation into a free slot and switches to it; returns its number. Each packet is judged by
+    /// the old or the new generation, never by a mixture.
     ///
-    /// The management tables are not part of it: see [`Datapath::set_management`]. Takes longer by a grace period
-    /// (up to a second) where two switches follow each other without a [`Datapath::retire`] between.
+    /// Excludes the management tables: see [`Datapath::set_management`]. Takes a grace period (up to a
+    /// second) longer if two switches follow each other without a [`Datapath::retire`] between them.
     ///
     /// # Errors
-    /// Where a map cannot be written. The generation before goes on judging then.
+    /// If a map cannot be written. The old generation stays live then.
     pub fn install(&mut self, compiled: &Compiled) -> Result<u64> {
         self.install_observed(compiled, &mut |_| Ok(()))
     }
 
-    /// As [`Datapath::install`]. `after_write` is told the map after each write before the switch, and may stop the
-    /// installation there with an error.
+    /// Like [`Datapath::install`], and calls `after_write` with the map after each write before the switch;
+    /// an error from `after_write` stops the installation.
     ///
     /// # Errors
     /// As [`Datapath::install`], and those of `after_write`.
@@ -279,7 +280,7 @@ impl Datapath {
         self.generations.install(&self.control, compiled, Hold::ForGood, after_write)
     }
 
-    /// As [`Datapath::install`], for as long as `hold` says.
+    /// Like [`Datapath::install`], with a hold.
     ///
     /// # Errors
     /// As [`Datapath::install`].
@@ -290,24 +291,24 @@ impl Datapath {
     /// The number that the next generation gets.
     ///
     /// # Errors
-    /// Where the map cannot be read.
+    /// If the map cannot be read.
     pub fn next_generation(&self) -> Result<u64> {
         self.generations.next_number()
     }
 
-    /// The moment in jiffies, as the program counts them, at which `time` from now has passed.
+    /// The moment `time` from now, in jiffies of the program's clock.
     ///
     /// # Errors
-    /// Where the kernel's clock cannot be read.
+    /// If the kernel's clock cannot be read.
     pub fn deadline_in(&self, time: Duration) -> Result<u64> {
         Ok(clock::deadline(clock::jiffies(&self.ebpf)?, time, self.hz))
     }
 
-    /// How long the generation that was installed [`Hold::Until`] a deadline judges still: zero where the program has
-    /// gone back already, `None` where there is no deadline.
+    /// How long the generation that was installed [`Hold::Until`] a deadline stays live: zero if the program
+    /// has rolled back already, `None` without a deadline.
     ///
     /// # Errors
-    /// Where the kernel's clock cannot be read.
+    /// If the kernel's clock cannot be read.
     pub fn time_left(&self) -> Result<Option<Duration>> {
         match self.control.live().deadline() {
             0 => Ok(None),
@@ -315,129 +316,132 @@ impl Datapath {
         }
     }
 
-    /// Takes the deadline away: the generation that waits for it holds for good. See [`Datapath::time_left`] first, as
-    /// this would bring back what the program went back from.
+    /// Removes the deadline: the waiting generation holds for good. Call [`Datapath::time_left`] first: after
+    /// a rollback, this would bring the rolled-back generation back.
     pub fn confirm(&mut self) {
         self.generations.confirm(&self.control);
     }
 
-    /// Has the generation before the one with a deadline judge for good, before its deadline or after.
+    /// Makes the generation before the waiting one permanent, before or after the deadline.
     pub fn go_back(&mut self) {
         self.generations.go_back(&self.control);
     }
 
-    /// Waits until no packet is judged by a retired slot any more, so that the next switch need not. For after a
-    /// switch was answered: it blocks for some milliseconds, or for a second where the kernel has no barrier.
+    /// Waits until no packet is judged by a retired slot, so that the next switch need not wait. Call it
+    /// after answering a switch: it blocks for some milliseconds, or for a second if the kernel has no
+    /// barrier.
     pub fn retire(&mut self) {
         self.generations.retire(&self.control);
     }
 
-    /// Makes the management rule this one, element by element: who may manage the box before and after may do so
-    /// all the time.
+    /// Replaces the management rule element by element: sources in both the old and the new rule get in all
+    /// the time.
     ///
     /// # Errors
-    /// Where a map cannot be read or written.
+    /// If a map cannot be read or written.
     pub fn set_management(&mut self, tables: &ManagementTables) -> Result<()> {
         self.add_management(tables)?;
         self.prune_management(tables)
     }
 
-    /// The first half of [`Datapath::set_management`]: lets these in beside those who are let in already.
+    /// The first half of [`Datapath::set_management`]: adds the new sources and ports.
     ///
     /// # Errors
-    /// Where a map cannot be read or written. Who was let in still is.
+    /// If a map cannot be read or written. The old sources still get in then.
     pub fn add_management(&mut self, tables: &ManagementTables) -> Result<()> {
         self.control.add_management(tables)
     }
 
-    /// The second half: lets in nobody but these.
+    /// The second half: removes all others.
     ///
     /// # Errors
-    /// Where a map cannot be read or written.
+    /// If a map cannot be read or written.
     pub fn prune_management(&mut self, tables: &ManagementTables) -> Result<()> {
         self.control.prune_management(tables)
     }
 
-    /// The generation that judges.
+    /// The live generation.
     ///
     /// # Errors
-    /// Where the map or the kernel's clock cannot be read.
+    /// If the map or the kernel's clock cannot be read.
     pub fn live(&self) -> Result<LiveGeneration> {
-        // Without a deadline nobody asks for the time.
+        // Without a deadline the time is not needed.
         let now = if self.control.live().deadline() == 0 { 0 } else { clock::jiffies(&self.ebpf)? };
         self.generations.live(&self.control, now)
     }
 
-    /// Counts by reason and by rule.
+    /// The counters by reason and by rule.
     ///
     /// # Errors
-    /// Where a map cannot be read.
+    /// If a map cannot be read.
     pub fn counters(&self) -> Result<Counters> {
         self.counters.read()
     }
 
-    /// Drops by destination port, in packets, without zeroes, sorted. Reads 1 MiB for each CPU.
+    /// Drops by destination port, in packets, without zeros, sorted. Reads 1 MiB for each CPU.
     ///
     /// # Errors
-    /// Where the map cannot be read.
+    /// If the map cannot be read.
     pub fn port_drops(&self) -> Result<Vec<(PortTransport, u16, u64)>> {
         self.counters.port_drops()
     }
 
-    /// The sampled drops. There is one reader: the second call fails.
+    /// The sampled drops. Only one reader is possible: a second call fails.
     ///
     /// # Panics
     /// Outside a tokio runtime.
     ///
     /// # Errors
-    /// Where the stream was taken before.
+    /// If the stream was taken before.
     pub fn events(&mut self) -> Result<Events> {
         Events::new(self.events.take().context("the events have a reader already")?)
     }
 
-    /// The lines that the programs write into the log; `None` where none were asked for, and where they have a reader already.
+    /// The log lines of the programs; `None` if logging is off, or they have a reader already.
     ///
     /// # Panics
     /// Outside a tokio runtime.
     ///
     /// # Errors
-    /// Where the buffer cannot be waited for.
+    /// If the buffer cannot be polled.
     pub fn program_log(&mut self) -> Result<Option<ProgramLog>> {
         self.lines.take().map(ProgramLog::new).transpose()
     }
 
-    /// Dropped packets, from now on and for as long as [`Datapath::go_on_capturing`] says so. There is one reader: whoever opens a
-    /// second stream takes them from the first.
+    /// Dropped packets from now on, as long as [`Datapath::go_on_capturing`] renews the capture. Only one
+    /// reader is possible: a second stream would take packets from the first.
     ///
     /// # Panics
     /// Outside a tokio runtime.
     ///
     /// # Errors
-    /// Where the kernel makes no buffers.
+    /// If the kernel cannot create the buffers.
     pub fn capture(&mut self) -> Result<Captures> {
         Captures::open(&mut self.captures)
     }
 
-    /// Has the program hand out `snap` bytes of each packet that is dropped for these reasons, for `time` from now on.
+    /// Makes the program hand out `snap` bytes of each packet that is dropped for these reasons, for `time`
+    /// from now on.
     ///
     /// # Errors
-    /// Where the kernel's clock cannot be read.
+    /// If the kernel's clock cannot be read.
     pub fn go_on_capturing(&self, snap: u16, reasons: ReasonSet, time: Duration) -> Result<()> {
         self.control.set_capture(Capture::new(snap, self.deadline_in(time)?), reasons);
         Ok(())
     }
 
-    /// Ends that.
+    /// Ends the capture.
     pub fn end_capture(&self) {
         self.control.set_capture(Capture::NONE, ReasonSet::ALL);
     }
 
-    /// What the program would do with a frame that came in by the interface of this number, now. Nothing is counted, reported or
-    /// remembered of it. The first call for an interface loads the object again, which takes some 100 ms.
+    /// The program's verdict on a frame from the interface with this number, now. Leaves no trace in
+    /// counters, events or flows. The first call for an interface loads the object again, which takes some
+    /// 100 ms.
     ///
     /// # Errors
-    /// [`Problem`](lyncwall_policy::problem::Problem) for a frame below [`SHORTEST`] or above [`LONGEST`] bytes; where the kernel refuses the
-    /// program or the run.
+    /// [`Problem`](lyncwall_policy::problem::Problem) for a frame below [`SHORTEST`] or above [`LONGEST`] bytes; an
+    /// error if the kernel refuses the program or the run.
     pub fn explain(&mut self, ifindex: u32, frame: &[u8]) -> Result<Explanation> {
         if let Some(loaded) = self.explainers.iter().find(|loaded| loaded.is_of(ifindex)) {
             return loaded.explain(frame);
@@ -446,31 +450,31 @@ impl Datapath {
             self.explainers.remove(0);
         }
         let loaded = Explainer::load(&self.object, self.pins.path(), self.hz, ifindex)?;
-        let told = loaded.explain(frame);
+        let verdict = loaded.explain(frame);
         self.explainers.push(loaded);
-        told
+        verdict
     }
 
-    /// What [`Datapath::store_state`] stored last, by this agent or the one before; `None` where nothing was.
+    /// The blob of the last [`Datapath::store_state`], by this agent or an earlier one; `None` without one.
     ///
     /// # Errors
-    /// Where the map cannot be read.
+    /// If the map cannot be read.
     pub fn load_state(&self) -> Result<Option<Vec<u8>>> {
         Ok(self.state.load()?.map(|(_, blob)| blob).filter(|blob| !blob.is_empty()))
     }
 
-    /// Stores the agent's own memory beside the maps. A store that is cut short leaves the one before.
+    /// Stores the agent's state beside the maps. An interrupted store leaves the earlier state.
     ///
     /// # Errors
-    /// Over 1 MiB less a header of 32 bytes, or where the map cannot be written.
+    /// A blob over 1 MiB less a header of 32 bytes; a map that cannot be written.
     pub fn store_state(&mut self, blob: &[u8]) -> Result<()> {
         self.state.store(blob)
     }
 
-    /// What is loaded and where.
+    /// The loaded program and its interfaces.
     ///
     /// # Errors
-    /// Where the kernel does not tell.
+    /// If the kernel does not answer.
     pub fn status(&self) -> Result<Status> {
         let info = self.program()?.info().context("asking for the XDP program")?;
         Ok(Status {
@@ -497,7 +501,7 @@ impl Datapath {
         }
     }
 
-    /// The loaded program on what the box sends, for test runs.
+    /// The loaded egress program, for test runs.
     ///
     /// # Errors
     /// Never, once opened.
@@ -511,25 +515,25 @@ impl Datapath {
     /// Opens the box: takes the program off all interfaces and removes all pins.
     ///
     /// # Errors
-    /// Where a pin cannot be removed.
+    /// If a pin cannot be removed.
     pub fn remove(self) -> Result<Detached> {
         self.pins.remove()
     }
 
-    /// What can be said of these interfaces of this thread's network namespace before anything is attached to them.
-    /// Works without privilege and without a BPF file system.
+    /// Examines these interfaces of this thread's network namespace before attaching. Needs neither privilege
+    /// nor a BPF file system.
     ///
     /// # Errors
-    /// Where netlink does not answer.
+    /// If netlink does not answer.
     pub fn examine(pin_dir: &Path, interfaces: &[&str]) -> Result<Vec<Examined>> {
         links::examine(&pin_dir.join(pins::LINKS), interfaces)
     }
 
-    /// Opens the box without an agent: takes the program off all interfaces and removes all pins below `pin_dir`.
-    /// [`Detached::is_empty`] where nothing was there.
+    /// Opens the box without an agent: takes the program off all interfaces and removes all pins below
+    /// `pin_dir`. Returns an empty [`Detached`] ([`Detached::is_empty`]) if there was nothing to remove.
     ///
     /// # Errors
-    /// A [`Problems`](lyncwall_policy::problem::Problems) where an agent runs or the privilege is missing.
+    /// A [`Problems`](lyncwall_policy::problem::Problems) if an agent runs or the privilege is missing.
     pub fn detach(pin_dir: &Path) -> Result<Detached> {
         probe::privileges()?.or(())?;
         if pin_dir.exists() {
@@ -542,7 +546,7 @@ impl Datapath {
     }
 }
 
-/// What is done, for an error.
+/// The action, for an error.
 fn loading(log: LogLevel) -> String {
     match log {
         LogLevel::Off => "loading the programs".to_owned(),
@@ -550,7 +554,7 @@ fn loading(log: LogLevel) -> String {
     }
 }
 
-/// Memory of a BPF object in bytes, as the kernel tells of its descriptor.
+/// Memory of a BPF object in bytes, from its descriptor's fdinfo.
 fn memlock(object: impl AsFd) -> io::Result<u64> {
     let path = format!("/proc/self/fdinfo/{}", object.as_fd().as_raw_fd());
     let text = fs::read_to_string(path)?;

@@ -1,5 +1,5 @@
-//! The program on its interfaces. A link is pinned as `links/<interface>`; which interface it holds is asked of the
-//! kernel, as interfaces may be renamed.
+//! The XDP program on its interfaces. A link is pinned as `links/<interface>`; the kernel tells its
+//! interface, as interfaces may be renamed.
 
 mod examine;
 mod refusal;
@@ -21,24 +21,24 @@ use lyncwall_policy::config::Attach;
 use lyncwall_policy::problem::{Problem, Problems};
 use refusal::Refusal;
 
-/// An interface that the program is attached to.
+/// An interface with the program.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Attached {
     /// Its name.
     pub interface: String,
-    /// The kernel's number of it.
+    /// The kernel's number of the interface.
     pub ifindex: u32,
-    /// Where the program runs.
+    /// The mode.
     pub mode: Mode,
-    /// True where an earlier agent's program was replaced in one step.
+    /// True if it replaced an earlier agent's program in one step.
     pub replaced: bool,
-    /// Why the driver did not take the program, where [`Attach::Auto`] fell back to generic mode.
+    /// Why the driver refused the program, if [`Attach::Auto`] fell back to generic mode.
     pub native_refused: Option<String>,
 }
 
-/// What has to be done for an interface.
+/// The step for an interface.
 enum Step {
-    /// `stale`: at the place of the pin is one whose interface was destroyed.
+    /// `stale`: the place of the pin has a link whose interface was destroyed.
     New {
         interface: String,
         ifindex: u32,
@@ -54,7 +54,8 @@ enum Step {
     },
 }
 
-/// Attaches the program to all of `wanted`, or to none: whatever can be seen to stand in the way is reported at
+/// Attaches the program to all of `wanted`, or to none: reports all visible obstacles at once, before
+/// changing anything.
 /// once and before anything is changed.
 pub(super) fn attach_all(
     program: &mut Xdp,
@@ -65,7 +66,8 @@ pub(super) fn attach_all(
         plan(links, wanted)?.into_iter().partition(|step| matches!(step, Step::New { .. }));
     let mut attached = Vec::new();
     let mut undo = Undo(Vec::new());
-    // New ones first: they may be refused and can be undone. Replacing keeps the maps and thereby the policy.
+    // New links first: a driver may refuse them, and they can be undone. Replacing a program keeps the maps
+    // and their policy.
     for step in new.into_iter().chain(replace) {
         attached.push(match step {
             Step::New { interface, ifindex, attach, pin, stale } => {
@@ -74,7 +76,7 @@ pub(super) fn attach_all(
                 if stale {
                     unpin(&pin)?;
                 }
-                // The link lives on by its pin; the descriptor goes.
+                // The pin keeps the link alive; the descriptor is closed.
                 drop(link.pin(&pin).with_context(|| format!("pinning the link at {}", pin.display()))?);
                 undo.0.push(pin);
                 Attached { interface, ifindex, mode, replaced: false, native_refused }
@@ -92,12 +94,12 @@ pub(super) fn attach_all(
     Ok(attached)
 }
 
-/// Whether nothing that can be seen beforehand stands in the way of [`attach_all`].
+/// Checks for visible obstacles to [`attach_all`].
 pub(super) fn check(links: &Path, wanted: &[(&str, Attach)]) -> Result<()> {
     plan(links, wanted).map(drop)
 }
 
-/// Pins that are removed on drop, and the program with them.
+/// Pins to remove on drop, together with the program.
 struct Undo(Vec<PathBuf>);
 
 impl Drop for Undo {
@@ -131,7 +133,7 @@ fn plan(links: &Path, wanted: &[(&str, Attach)]) -> Result<Vec<Step>> {
             }
             Some(own) => {
                 let mode =
-                    interface.mode.with_context(|| format!("the kernel tells no XDP mode of {name}"))?;
+                    interface.mode.with_context(|| format!("the kernel reports no XDP mode for {name}"))?;
                 let kept = match attach {
                     Attach::Auto => true,
                     Attach::Native => mode == Mode::Native,
@@ -139,7 +141,7 @@ fn plan(links: &Path, wanted: &[(&str, Attach)]) -> Result<Vec<Step>> {
                 };
                 if !kept {
                     problems.push(Problem::new(
-                        format!("`{name}` is attached in {mode} mode, which cannot change without a gap"),
+                        format!("`{name}` is attached in {mode} mode; lyncwall cannot change the mode without a gap"),
                         "keep the mode, or run `lyncwall detach`, which opens the box, and start again",
                     ));
                     continue;
@@ -152,7 +154,7 @@ fn plan(links: &Path, wanted: &[(&str, Attach)]) -> Result<Vec<Step>> {
     Ok(problems.or(steps)?)
 }
 
-/// The interface of this name, and our link that holds it; or what stands in the way of the program.
+/// The interface of this name, and our link on it; or the obstacle.
 fn obstacle<'a>(
     interfaces: &'a [Interface],
     pinned: &'a PinnedLinks,
@@ -161,31 +163,31 @@ fn obstacle<'a>(
     let Some(interface) = interfaces.iter().find(|interface| interface.name == name) else {
         let names: Vec<_> = interfaces.iter().map(|interface| interface.name.as_str()).collect();
         return Err(Problem::new(
-            format!("there is no interface `{name}`"),
+            format!("unknown interface `{name}`"),
             format!("the interfaces here are {}", names.join(", ")),
         ));
     };
     if !interface.ethernet {
         return Err(Problem::new(
-            format!("`{name}` carries packets without an Ethernet header, which the program cannot judge"),
-            "guard the interface that its traffic comes in by; a tunnel's own packets are judged there",
+            format!("`{name}` has frames without an Ethernet header, which the program cannot judge"),
+            "guard the interface below it; the program judges a tunnel's packets there",
         ));
     }
     let own = pinned.holding(interface);
     let foreign = interface.programs.iter().find(|id| own.is_none_or(|own| own.info.program != **id));
     if let Some(id) = foreign {
         return Err(Problem::new(
-            format!("`{name}` has the XDP program {id} of somebody else"),
+            format!("`{name}` has a foreign XDP program, {id}"),
             format!(
-                "look at it with `bpftool prog show id {id}` and `bpftool net show dev {name}`, and stop who attached \
-                 it; where it is another lyncwall's, name that one's --pin-dir, or run `lyncwall detach` with it"
+                "look at it with `bpftool prog show id {id}` and `bpftool net show dev {name}`, and stop its owner; \
+                 if another lyncwall owns it, use its --pin-dir, or run `lyncwall detach` with that"
             ),
         ));
     }
     Ok((interface, own))
 }
 
-/// Attaches as asked for; with the reason where the driver refused and generic mode was taken instead.
+/// Attaches in the requested mode; returns the reason if the driver refused and generic mode replaced native.
 fn link_as(
     program: &mut Xdp,
     interface: &str,
@@ -196,7 +198,7 @@ fn link_as(
         Attach::Generic => None,
         Attach::Auto | Attach::Native => match link(program, ifindex, Mode::Native) {
             Ok(link) => return Ok((link, Mode::Native, None)),
-            // Of the kernel, whatever the mode.
+            // An error of the kernel, in any mode.
             Err(error) if error.is::<Problems>() => return Err(error),
             Err(error) => {
                 let refusal = Refusal::of(&error, Mode::Native);
@@ -217,19 +219,19 @@ fn link_as(
     }
 }
 
-/// Attaches by a link. Only links outlive the agent and can be replaced in one step.
+/// Attaches with a link. Only links outlive the agent and can be replaced in one step.
 fn link(program: &mut Xdp, ifindex: u32, mode: Mode) -> Result<FdLink> {
     let id = program.attach_to_if_index(ifindex, mode.xdp())?;
     let link = program.take_link(id)?;
-    // aya falls back to netlink where the kernel answers a link with EINVAL, and a link that is none does not detach
-    // itself when it is converted.
+    // aya falls back to netlink if the kernel answers a link with EINVAL, and converting such an attachment
+    // does not detach it.
     match FdLink::try_from(link) {
         Ok(link) => Ok(link),
         Err(_) => {
             xdp::clear(ifindex, mode, program.fd()?.as_fd())?;
             Err(Problem::new(
-                "this kernel attaches XDP programs by netlink only, which neither outlives the agent nor is replaced \
-                 in one step; Linux 5.9 has links",
+                "this kernel attaches XDP programs over netlink only, so they end with the agent and cannot be replaced \
+                in one step; Linux 5.9 has links",
                 "boot Linux 5.10 or later",
             )
             .into())
@@ -237,21 +239,21 @@ fn link(program: &mut Xdp, ifindex: u32, mode: Mode) -> Result<FdLink> {
     }
 }
 
-/// One step: each packet is judged by the old program or by the new one.
+/// Replaces the program in one step: each packet is judged by the old program or by the new one.
 fn replace_program(program: &mut Xdp, pin: &Path) -> Result<()> {
     let pinned = PinnedLink::from_pin(pin).with_context(|| format!("opening {}", pin.display()))?;
     let link = XdpLink::try_from(FdLink::from(pinned)).with_context(|| pin.display().to_string())?;
     let id = program.attach_to_link(link)?;
-    // A descriptor that we kept would keep the link alive when its pin is removed.
+    // An open descriptor would keep the link alive after the removal of its pin.
     drop(program.take_link(id)?);
     Ok(())
 }
 
-/// What is pinned in `links/`.
+/// The pins in `links/`.
 pub(super) struct PinnedLinks(Vec<Pinned>);
 
 impl PinnedLinks {
-    /// Reads the directory; empty where there is none.
+    /// Reads the directory; empty without one.
     pub(super) fn read(links: &Path) -> Result<Self> {
         pinned::links(links, LinkKind::Xdp).map(Self)
     }
@@ -264,18 +266,19 @@ impl PinnedLinks {
         self.0.into_iter()
     }
 
-    /// The link that holds an interface. In another network namespace the same number is another interface, which
-    /// its program shows.
+    /// The link on an interface. In another network namespace, another interface may have this number; its
+    /// program tells.
     fn holding(&self, interface: &Interface) -> Option<&Pinned> {
         self.0.iter().find(|pinned| pinned.holds(interface))
     }
 
-    /// Where a new link of an interface is pinned, and whether a pin is there whose interface was destroyed.
+    /// Where to pin a new link of an interface, and whether the place has a link whose interface was
+    /// destroyed.
     fn place_for(&self, links: &Path, interface: &Interface) -> (PathBuf, bool) {
         let name = pin_name(&interface.name);
         let mut place = links.join(&name);
         if self.0.iter().any(|pinned| pinned.path == place && pinned.info.ifindex != 0) {
-            // Another interface had this name when it was attached.
+            // Another interface had this name at the time of attaching.
             place = links.join(format!("{name}:{}", interface.index));
         }
         let stale = self.0.iter().any(|pinned| pinned.path == place && pinned.info.ifindex == 0);
@@ -288,7 +291,7 @@ impl Pinned {
         self.info.ifindex == interface.index && interface.programs.contains(&self.info.program)
     }
 
-    /// The name of its interface; that of the pin where there is no such interface here.
+    /// The name of its interface; that of the pin if the interface is not here.
     pub(super) fn interface(&self, interfaces: &[Interface]) -> String {
         let name = interfaces.iter().find(|interface| self.holds(interface)).map(|found| found.name.clone());
         let pin = || self.path.file_name().unwrap_or_default().to_string_lossy().replace(':', ".");
@@ -296,7 +299,7 @@ impl Pinned {
     }
 }
 
-/// Interfaces that the program is attached to now.
+/// Interfaces with the program now.
 pub(super) fn attached(links: &Path) -> Result<Vec<Attached>> {
     let interfaces = xdp::all()?;
     let pinned = PinnedLinks::read(links)?;

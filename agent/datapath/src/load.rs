@@ -10,12 +10,12 @@ use lyncwall_common::abi::{map, program};
 
 use super::log::{self, LogLevel};
 
-/// Lines of a verifier's log that say why it refused.
+/// The last lines of a verifier's log to show.
 const LOG_LINES: usize = 12;
 
-/// Creates the maps that are not pinned below `pin_dir` yet and pins them there, takes those that are, and loads the
-/// programs. Returns the name of the XDP program that the kernel took. `hz` is in ticks a second, `flows` the room of a table of
-/// flows that is made, `log` which lines the programs write.
+/// Creates and pins the maps that are not pinned below `pin_dir` yet, opens the others, and loads the
+/// programs. Returns the name of the XDP program that the kernel accepted. `hz` is in ticks a second, `flows`
+/// the capacity of a new flow table, `log` the log level of the programs.
 pub(super) fn load(
     object: &[u8],
     pin_dir: &Path,
@@ -24,25 +24,23 @@ pub(super) fn load(
     log: LogLevel,
 ) -> Result<(Ebpf, &'static str)> {
     let mut loader = EbpfLoader::new();
-    // Nothing in the object is relocated against the kernel's own types; the verifier alone uses them.
+    // The object has no relocations against the kernel's own types; only the verifier uses those.
     loader.btf(None).default_map_pin_directory(pin_dir).override_global(program::HZ, &hz, true);
     log::ask_for(&mut loader, log);
     for name in [map::FLOWS_V4, map::FLOWS_V6] {
         loader.map_max_entries(name, flows);
     }
     let mut ebpf =
-        loader.load(object).with_context(|| format!("making the BPF maps in {}", pin_dir.display()))?;
+        loader.load(object).with_context(|| format!("creating the BPF maps in {}", pin_dir.display()))?;
     let name = load_program(&mut ebpf)?;
     let loaded = egress(&mut ebpf)?.load();
-    loaded.map_err(|error| {
-        anyhow!("the kernel did not take the program on what is sent: {}", refused(&error))
-    })?;
+    loaded.map_err(|error| anyhow!("the kernel refused the egress program: {}", refused(&error)))?;
     let loaded = xdp(&mut ebpf, program::CLOCK)?.load();
-    loaded.map_err(|error| anyhow!("the kernel did not take the clock: {}", refused(&error)))?;
+    loaded.map_err(|error| anyhow!("the kernel refused the clock program: {}", refused(&error)))?;
     Ok((ebpf, name))
 }
 
-/// Asks the kernel by trying: which kernels and drivers take multi-buffer XDP is more than a version says.
+/// Tries to load the program: a version says too little about multi-buffer XDP in kernels and drivers.
 fn load_program(ebpf: &mut Ebpf) -> Result<&'static str> {
     let mut refusals = Vec::new();
     for name in [program::INGRESS_FRAGS, program::INGRESS] {
@@ -51,10 +49,10 @@ fn load_program(ebpf: &mut Ebpf) -> Result<&'static str> {
             Err(error) => refusals.push(format!("{name}: {}", refused(&error))),
         }
     }
-    bail!("the kernel took neither form of the XDP program; {}", refusals.join("\n"))
+    bail!("the kernel refused both forms of the XDP program; {}", refusals.join("\n"))
 }
 
-/// The whole log of a program is thousands of lines, and the error would print all of them.
+/// Shortens the log of the verifier, which may have thousands of lines, for the error.
 pub(super) fn refused(error: &ProgramError) -> String {
     match error {
         ProgramError::LoadError { io_error, verifier_log } => {
@@ -72,11 +70,11 @@ pub(super) fn xdp<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut Xdp> {
     let program = ebpf.program_mut(name).with_context(|| format!("the BPF object has no program {name}"))?;
     match program {
         Program::Xdp(program) => Ok(program),
-        _ => bail!("the program {name} in the BPF object is no XDP program"),
+        _ => bail!("the program {name} in the BPF object is not an XDP program"),
     }
 }
 
-/// The program on what the box sends.
+/// The egress program.
 pub(super) fn egress(ebpf: &mut Ebpf) -> Result<&mut SchedClassifier> {
     match ebpf.program_mut(program::EGRESS) {
         Some(Program::SchedClassifier(program)) => Ok(program),
@@ -87,6 +85,5 @@ pub(super) fn egress(ebpf: &mut Ebpf) -> Result<&mut SchedClassifier> {
 /// Takes a map out of the object.
 pub(super) fn take<M: TryFrom<Map, Error = MapError>>(ebpf: &mut Ebpf, name: &'static str) -> Result<M> {
     let map = ebpf.take_map(name).with_context(|| format!("the BPF object has no map {name}"))?;
-    M::try_from(map)
-        .with_context(|| format!("the map {name} in the BPF object is not what the agent expects"))
+    M::try_from(map).with_context(|| format!("the map {name} in the BPF object has an unexpected type"))
 }

@@ -1,7 +1,7 @@
-//! Lines that the programs write into the agent's log.
+//! Log lines of the programs, in the agent's log.
 //!
-//! They come through a ring buffer that is not pinned: those of an earlier agent's programs, which judge until this agent's replace
-//! them, are not read.
+//! They come through a ring buffer that is not pinned: lines of an earlier agent's programs, which judge
+//! until this agent replaces them, are lost.
 
 use anyhow::{Context as _, Result};
 use aya::{Ebpf, EbpfLoader};
@@ -14,24 +14,24 @@ use tokio::io::unix::AsyncFd;
 
 use super::sys;
 
-/// The target of the lines in the log, as a filter names it.
+/// The target of the lines, for log filters.
 pub const TARGET: &str = lyncwall_common::abi::LOG_TARGET;
 
 /// Which lines the programs write.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum LogLevel {
-    /// None. The verifier takes what would write them out of the programs.
+    /// None. The verifier removes the code that logs from the programs.
     #[default]
     Off,
     /// Errors; there are none so far.
     Error,
-    /// What is lost as well: at most one line a second from each CPU.
+    /// Losses as well: at most one line a second from each CPU.
     Warn,
-    /// The same.
+    /// Currently equal to `Warn`.
     Info,
-    /// Each packet as well that makes an event.
+    /// Each packet with an event as well.
     Debug,
-    /// The same.
+    /// Currently equal to `Debug`.
     Trace,
 }
 
@@ -39,7 +39,7 @@ impl LogLevel {
     /// All levels, the quietest first.
     pub const ALL: [Self; 6] = [Self::Off, Self::Error, Self::Warn, Self::Info, Self::Debug, Self::Trace];
 
-    /// As filters of the log have it.
+    /// The name in log filters.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -52,7 +52,7 @@ impl LogLevel {
         }
     }
 
-    /// As the programs have it.
+    /// The number in the programs.
     pub(super) const fn number(self) -> &'static u8 {
         match self {
             Self::Off => &0,
@@ -65,16 +65,16 @@ impl LogLevel {
     }
 }
 
-/// Has the programs write lines of this level and more severe ones.
+/// Makes the programs log lines of this level and more severe ones.
 pub(super) fn ask_for<'a>(loader: &mut EbpfLoader<'a>, level: LogLevel) {
     loader.override_global(LEVEL, level.number(), true);
     if level == LogLevel::Off {
-        // The programs keep the map, empty as it stays; aya makes it a page.
+        // The programs keep the empty map; aya gives it one page.
         loader.map_max_entries(map::LOGS, 1);
     }
 }
 
-/// Takes the buffer that the lines come through out of the object; `None` where there are none.
+/// Takes the ring buffer of the lines out of the object; `None` without logging.
 pub(super) fn take(ebpf: &mut Ebpf, level: LogLevel) -> Result<Option<EbpfLogger<Forward>>> {
     if level == LogLevel::Off {
         return Ok(None);
@@ -83,7 +83,7 @@ pub(super) fn take(ebpf: &mut Ebpf, level: LogLevel) -> Result<Option<EbpfLogger
     Ok(Some(lines.with_context(|| format!("taking the map {}", map::LOGS))?))
 }
 
-/// The lines of the programs, on their way into the log.
+/// The lines of the programs, to be written to the log.
 pub struct ProgramLog {
     lines: AsyncFd<EbpfLogger<Forward>>,
 }
@@ -95,10 +95,10 @@ impl ProgramLog {
         Ok(Self { lines })
     }
 
-    /// Writes the lines into the log as they come, for ever.
+    /// Writes the lines to the log, for ever.
     ///
     /// # Errors
-    /// Where they cannot be waited for.
+    /// If the buffer cannot be polled.
     pub async fn follow(mut self) -> Result<()> {
         loop {
             let ready = self.lines.readable_mut().await;
@@ -109,7 +109,7 @@ impl ProgramLog {
     }
 }
 
-/// Makes events of `tracing` from lines: with names where the program, which knows no text, has numbers.
+/// Turns lines into events of `tracing`, with names instead of the program's numbers.
 pub(super) struct Forward;
 
 impl Log for Forward {
@@ -132,7 +132,7 @@ impl Log for Forward {
                 tracing::debug!(target: TARGET, reason, interface, length, "{said}");
             }
             Some(Line::Lost(what)) => tracing::warn!(target: TARGET, "lost {}", what.name()),
-            // A line that this version has no words for.
+            // A line from a program of another version.
             None => match record.level() {
                 Level::Error => tracing::error!(target: TARGET, "{line}"),
                 Level::Warn => tracing::warn!(target: TARGET, "{line}"),
@@ -146,17 +146,17 @@ impl Log for Forward {
     fn flush(&self) {}
 }
 
-/// What a line of the program says.
+/// The content of a line.
 #[derive(Debug, PartialEq, Eq)]
 enum Line {
-    /// A packet that makes an event.
+    /// A packet with an event.
     Packet { reason: Reason, action: Action, ifindex: u32, length: u32 },
-    /// Something that is counted as lost.
+    /// A loss that is counted.
     Lost(Lost),
 }
 
 impl Line {
-    /// Reads one, as `ebpf/src/log.rs` writes them: a word, and numbers with their names.
+    /// Parses a line as `ebpf/src/log.rs` writes it: a word, and numbers with their names.
     fn of(line: &str) -> Option<Self> {
         let (word, values) = line.split_once(' ')?;
         let value = |name: &str| -> Option<u32> {

@@ -1,4 +1,4 @@
-//! Questions to the kernel over netlink, of any of its families.
+//! Requests to the kernel over netlink, for all its families.
 
 use std::io;
 
@@ -8,11 +8,13 @@ use rtnetlink::packet_core::{
 };
 use rtnetlink::sys::{Socket, SocketAddr};
 
-/// One request and all its answers, from the network namespace of the calling thread. `protocol` is one of
-/// `rtnetlink::sys::protocols`, `flags` go with `NLM_F_REQUEST`. Blocking: the kernel answers at once.
+/// Sends one request and returns all its answers, in the network namespace of the calling thread. `protocol`
+/// is one of `rtnetlink::sys::protocols`, `flags` are added to `NLM_F_REQUEST`. Blocking: the kernel answers
+/// at once.
 ///
 /// # Errors
-/// Where the kernel lacks the family, refuses the request ([`io::Error`] then), or says what cannot be read.
+/// If the kernel lacks the family, refuses the request (then an [`io::Error`]), or sends an unreadable
+/// answer.
 pub(crate) fn ask<M>(protocol: isize, request: M, flags: u16) -> Result<Vec<M>>
 where
     M: NetlinkSerializable + NetlinkDeserializable,
@@ -38,7 +40,7 @@ where
             let length = (message.header.length as usize).next_multiple_of(4).max(4);
             match message.payload {
                 NetlinkPayload::InnerMessage(answer) => answers.push(answer),
-                // A listing that fails on the way ends with the error's number.
+                // A listing that fails midway ends with the error number.
                 NetlinkPayload::Done(done) if done.code < 0 => {
                     return Err(io::Error::from_raw_os_error(done.code.saturating_neg()).into());
                 }
@@ -47,7 +49,7 @@ where
                 NetlinkPayload::Error(error) => return Err(error.to_io().into()),
                 NetlinkPayload::Overrun(_) => bail!("the kernel lost netlink messages"),
                 NetlinkPayload::Noop => {}
-                // The enum is not exhaustive.
+                // The enum is non-exhaustive.
                 _ => bail!("the kernel sent an unknown netlink message"),
             }
             rest = rest.get(length..).unwrap_or_default();

@@ -1,4 +1,4 @@
-//! Links that are pinned in a directory, a file for each.
+//! Links that are pinned in a directory, one file each.
 
 use std::fs;
 use std::io::ErrorKind;
@@ -9,7 +9,7 @@ use aya::programs::links::PinnedLink;
 
 use super::sys::{self, LinkInfo, LinkKind};
 
-/// A link of ours.
+/// A link of lyncwall.
 pub(super) struct Pinned {
     pub(super) path: PathBuf,
     pub(super) info: LinkInfo,
@@ -22,11 +22,11 @@ impl Pinned {
     }
 }
 
-/// The links of a kind in a directory, in the order of their paths; none where there is no such directory. What else is
-/// there is none of ours, or a marker.
+/// The links of a kind in a directory, sorted by path; empty without the directory. Other entries are
+/// foreign, or markers.
 pub(super) fn links(directory: &Path, kind: LinkKind) -> Result<Vec<Pinned>> {
     let mut found = Vec::new();
-    // The kernel refuses to open a directory as a pin as if it were forbidden.
+    // For a directory, the kernel answers an attempt to open it as a pin with EPERM.
     for path in entries(directory)?.into_iter().filter(|path| !path.is_dir()) {
         match sys::link_info(&path, kind) {
             Ok(info) => found.push(Pinned { path, info }),
@@ -37,7 +37,7 @@ pub(super) fn links(directory: &Path, kind: LinkKind) -> Result<Vec<Pinned>> {
     Ok(found)
 }
 
-/// Everything in a directory, in order; nothing where there is no such directory.
+/// The sorted entries of a directory; empty without the directory.
 pub(super) fn entries(directory: &Path) -> Result<Vec<PathBuf>> {
     let listing = || format!("listing {}", directory.display());
     let entries = match fs::read_dir(directory) {
@@ -51,8 +51,8 @@ pub(super) fn entries(directory: &Path) -> Result<Vec<PathBuf>> {
     Ok(paths)
 }
 
-/// Ends a link at once and removes its pin. Without the first step the interface would keep the program for a moment
-/// after this returns: kernel 5.10 lets go of a removed pin's link later, from a work queue.
+/// Ends a link at once and removes its pin. Without the first step the interface could keep the program after
+/// this call: kernel 5.10 releases the link of a removed pin later, from a work queue.
 pub(super) fn unpin(pin: &Path) -> Result<()> {
     sys::detach_link(pin).with_context(|| format!("ending the link at {}", pin.display()))?;
     let link = PinnedLink::from_pin(pin).with_context(|| format!("opening {}", pin.display()))?;
@@ -60,7 +60,8 @@ pub(super) fn unpin(pin: &Path) -> Result<()> {
     Ok(())
 }
 
-/// A BPF file system takes no name with a dot, as that of a VLAN's interface is; no interface's name has a colon.
+/// A BPF file system accepts no name with a dot, as in names of VLAN interfaces; no interface name has a
+/// colon.
 pub(super) fn pin_name(interface: &str) -> String {
     interface.replace('.', ":")
 }

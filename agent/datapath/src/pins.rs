@@ -1,5 +1,5 @@
-//! The pin directory: maps by their names, links in `links/` and `egress/`. What is there outlives the agent, so it is checked
-//! before it is adopted, and one agent at a time may have it.
+//! The pin directory: maps by their names, links in `links/` and `egress/`. The pins outlive the agent, so
+//! they are checked before adoption, and only one agent at a time may use the directory.
 
 use std::collections::BTreeSet;
 use std::fs::{self, DirBuilder, File, TryLockError};
@@ -18,13 +18,13 @@ use super::state::StateMap;
 use super::{egress, xdp};
 use lyncwall_policy::problem::{Problem, Problems};
 
-/// Everything of ours in the pin directory but the links.
+/// All our pins in the pin directory except links.
 pub(super) const MAPS: [&str; map::PINNED.len()] = map::PINNED;
 
 /// The directory of the links, inside the pin directory.
 pub(super) const LINKS: &str = "links";
 
-/// The directory of what is attached to what the box sends.
+/// The directory of the egress attachments.
 const EGRESS: &str = "egress";
 
 const DETACH: &str = "run `lyncwall detach`, which opens the box, and start again";
@@ -32,25 +32,25 @@ const DETACH: &str = "run `lyncwall detach`, which opens the box, and start agai
 /// The pin directory, locked until this is dropped.
 pub(super) struct PinDir {
     path: PathBuf,
-    /// The open directory: its lock is ours.
+    /// The open directory, whose lock we hold.
     _lock: File,
-    /// What is taken away again on drop: set while the first start is not through.
+    /// The undo list for drop, until the first start has succeeded.
     undo: Option<Undo>,
 }
 
-/// What was there before this start.
+/// The pins from before this start.
 struct Undo {
     maps: BTreeSet<&'static str>,
-    /// Directories that this start made, inner first.
+    /// Directories that this start created, inner first.
     made: Vec<PathBuf>,
 }
 
 impl PinDir {
-    /// Makes the directory if it is not there, and locks it. Until [`PinDir::keep`] is called, whatever is pinned
-    /// from here on is taken away on drop.
+    /// Creates the directory if needed, and locks it. Drop removes all later pins unless [`PinDir::keep`] is
+    /// called.
     ///
     /// # Errors
-    /// A [`Problem`] where another agent has it.
+    /// A [`Problem`] if another agent holds the directory.
     pub(super) fn open(path: &Path) -> Result<Self> {
         let made = if make(path)? { vec![path.to_owned()] } else { Vec::new() };
         private(path)?;
@@ -67,10 +67,10 @@ impl PinDir {
         Ok(pins)
     }
 
-    /// Locks the directory if it is there.
+    /// Locks the directory if it exists.
     ///
     /// # Errors
-    /// A [`Problem`] where another agent has it.
+    /// A [`Problem`] if another agent holds the directory.
     pub(super) fn open_existing(path: &Path) -> Result<Option<Self>> {
         if exists(path)? {
             private(path)?;
@@ -78,7 +78,7 @@ impl PinDir {
         Ok(lock(path)?.map(|lock| Self { path: path.to_owned(), _lock: lock, undo: None }))
     }
 
-    /// The start is through: everything stays.
+    /// The start has succeeded: keeps all pins.
     pub(super) fn keep(&mut self) {
         self.undo = None;
     }
@@ -95,7 +95,7 @@ impl PinDir {
         self.path.join(EGRESS)
     }
 
-    /// Our maps that are pinned.
+    /// The pinned maps of lyncwall.
     pub(super) fn maps(&self) -> Result<Vec<&'static str>> {
         let mut pinned = Vec::new();
         for name in MAPS {
@@ -106,10 +106,10 @@ impl PinDir {
         Ok(pinned)
     }
 
-    /// Makes the directory fit for `object`: true where another agent's maps are to be adopted.
+    /// Prepares the directory for `object`: true if it has maps of an earlier agent to adopt.
     ///
     /// # Errors
-    /// [`Problems`] where they are of another version.
+    /// [`Problems`] if they have another version.
     pub(super) fn prepare(&mut self, object: &Object) -> Result<bool> {
         ensure!(
             object
@@ -140,8 +140,8 @@ impl PinDir {
                 DETACH,
             )),
             None if problems.is_empty() && PinnedLinks::read(&self.links_dir())?.is_empty() => {
-                // An agent was killed before its first start was through. Nothing is enforced by these maps.
-                tracing::warn!(directory = %self.path.display(), "removing maps of a start that was cut short");
+                // An agent was killed during its first start. These maps enforce nothing.
+                tracing::warn!(directory = %self.path.display(), "removing the maps of an aborted start");
                 for name in pinned {
                     remove_file(&self.path.join(name))?;
                 }
@@ -156,13 +156,13 @@ impl PinDir {
         problems.or(true).map_err(Into::into)
     }
 
-    /// aya takes a pinned map of the same name whatever it is.
+    /// aya accepts a pinned map of the right name, whatever its type.
     fn compare(&self, name: &str, definition: &aya_obj::Map, problems: &mut Problems) -> Result<()> {
         let path = self.path.join(name);
         let info =
             MapInfo::from_pin(&path).with_context(|| format!("reading the pinned map {}", path.display()))?;
         let kind = info.map_type().with_context(|| format!("the type of {}", path.display()))?;
-        // The configuration says how large these are made.
+        // The configuration sets the size of these maps.
         let sized = [map::FLOWS_V4, map::FLOWS_V6].contains(&name);
         let entries = if sized { info.max_entries() } else { definition.max_entries() };
         let pairs = [
@@ -196,7 +196,7 @@ impl PinDir {
         StateMap::new(map)?.version()
     }
 
-    /// Memory that the maps take, in bytes, as the kernel counts it.
+    /// Memory of the maps in bytes, as the kernel counts it.
     pub(super) fn memory(&self) -> Result<u64> {
         let mut total = 0;
         for name in self.maps()? {
@@ -208,7 +208,7 @@ impl PinDir {
         Ok(total)
     }
 
-    /// Takes everything of ours away: links first, so that no packet is judged by half of it.
+    /// Removes all pins of lyncwall: links first, so that no packet is judged by half of the maps.
     pub(super) fn remove(self) -> Result<Detached> {
         let mut detached = Detached::default();
         let interfaces = xdp::all()?;
@@ -253,26 +253,26 @@ impl Drop for PinDir {
     }
 }
 
-/// What was taken away.
+/// The removed objects.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Detached {
     /// Interfaces that are open now.
     pub interfaces: Vec<String>,
-    /// Maps that are gone.
+    /// The removed maps.
     pub maps: Vec<String>,
-    /// What lies in the pin directory and is not ours.
+    /// Foreign entries of the pin directory.
     pub left: Vec<String>,
 }
 
 impl Detached {
-    /// True where there was nothing to take away.
+    /// True if there was nothing to remove.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.interfaces.is_empty() && self.maps.is_empty()
     }
 }
 
-/// Locks a directory; `None` where there is none. A lock on a directory that somebody removed meanwhile is no lock.
+/// Locks a directory; `None` without one. A lock on a directory that was removed meanwhile does not count.
 fn lock(path: &Path) -> Result<Option<File>> {
     loop {
         let file = match File::open(path) {
@@ -303,7 +303,7 @@ fn lock(path: &Path) -> Result<Option<File>> {
     }
 }
 
-/// True where the directory was not there before.
+/// True if the directory was created.
 fn make(path: &Path) -> Result<bool> {
     if exists(path)? {
         return Ok(false);
@@ -311,14 +311,14 @@ fn make(path: &Path) -> Result<bool> {
     match DirBuilder::new().mode(0o700).recursive(true).create(path) {
         Ok(()) => Ok(true),
         Err(error) if error.kind() == ErrorKind::PermissionDenied => Err(anyhow!(error)).with_context(|| {
-            format!("making {} (a BPF file system takes no name with a dot)", path.display())
+            format!("creating {} (a BPF file system accepts no name with a dot)", path.display())
         }),
-        Err(error) => Err(error).with_context(|| format!("making {}", path.display())),
+        Err(error) => Err(error).with_context(|| format!("creating {}", path.display())),
     }
 }
 
-/// Refuses a directory that somebody else could put pins into or take them from: a BPF file system is open to everybody
-/// where it was mounted without a mode.
+/// Refuses a directory that another user could change pins in: a BPF file system that was mounted without a
+/// mode is open to everybody.
 fn private(path: &Path) -> Result<()> {
     let there = fs::symlink_metadata(path).with_context(|| format!("asking for {}", path.display()))?;
     let owner = nix::unistd::geteuid().as_raw();
@@ -327,7 +327,7 @@ fn private(path: &Path) -> Result<()> {
     }
     let problem = Problem::new(
         format!("{} is not a directory that only user {owner} can write to", path.display()),
-        "remove it (what is pinned there may be somebody else's), or name another directory with `--pin-dir`",
+        "remove it (its pins may be foreign), or name another directory with `--pin-dir`",
     );
     Err(Problems::from(problem).into())
 }
@@ -340,7 +340,7 @@ fn remove_file(path: &Path) -> Result<()> {
     fs::remove_file(path).with_context(|| format!("removing {}", path.display()))
 }
 
-/// False where it is not empty.
+/// False if it is not empty.
 fn remove_directory(path: &Path) -> Result<bool> {
     match fs::remove_dir(path) {
         Ok(()) => Ok(true),

@@ -14,7 +14,7 @@ use lyncwall_common::fields::Address;
 use super::load::take;
 use lyncwall_policy::net::Prefix;
 
-/// Bits of a key in front of the address: the set and three bytes of zero.
+/// Bits of a key before the address: the set and three bytes of zero.
 const SET_BITS: u32 = 32;
 
 /// A pair of maps, from prefixes to values.
@@ -30,7 +30,7 @@ impl<V: Pod> PrefixMaps<V> {
         Ok(Self { v4: take(ebpf, names[0])?, v6: take(ebpf, names[1])?, names })
     }
 
-    /// The map that holds prefixes of this family.
+    /// The map for prefixes of this family.
     pub(super) fn name(&self, prefix: Prefix) -> &'static str {
         self.names[usize::from(prefix.addr().is_ipv6())]
     }
@@ -44,7 +44,7 @@ impl<V: Pod> PrefixMaps<V> {
         .with_context(|| format!("adding {prefix} to the map {}", self.name(prefix)))
     }
 
-    /// Removes a prefix of a set, if it is there.
+    /// Removes a prefix of a set, if present.
     pub(super) fn remove(&mut self, set: u32, prefix: Prefix) -> Result<()> {
         let removed = match key(set, prefix) {
             AnyKey::V4(key) => self.v4.remove(&key),
@@ -57,7 +57,7 @@ impl<V: Pod> PrefixMaps<V> {
         .with_context(|| format!("removing {prefix} from the map {}", self.name(prefix)))
     }
 
-    /// All prefixes with their sets and values, as the kernel has them.
+    /// All prefixes with their sets and values, read from the kernel.
     pub(super) fn entries(&self) -> Result<Vec<(u32, Prefix, V)>> {
         let mut entries = Vec::new();
         for found in self.v4.iter() {

@@ -1,4 +1,4 @@
-//! What the machine must offer, asked before anything is changed.
+//! Checks of the machine, before any change.
 
 mod ask;
 mod clock;
@@ -19,29 +19,29 @@ pub(super) use privileges::privileges;
 
 use lyncwall_policy::problem::Problems;
 
-/// What `lyncwall doctor` and the start want to know of the machine.
+/// The state of the machine, for `lyncwall doctor` and the start.
 #[derive(Debug, Clone)]
 pub struct Machine {
-    /// What the kernel can do.
+    /// The kernel's features.
     pub features: Features,
-    /// What of the privileges is missing.
+    /// Missing privileges.
     pub privileges: Problems,
-    /// What is wrong with the place for the pins.
+    /// Problems with the place of the pins.
     pub file_system: Problems,
     /// The limit on locked memory.
     pub memory: MemoryLimit,
 }
 
 impl Machine {
-    /// Asks all of it, and lifts this process's limit on locked memory where that counts. Nothing of the machine is
-    /// changed, except that asking for clsact may load its kernel module.
+    /// Asks for everything, and raises this process's limit on locked memory if the limit counts. Changes
+    /// nothing on the machine, except that a question about clsact may load its kernel module.
     ///
     /// # Errors
-    /// Where the machine cannot be asked.
+    /// If the machine cannot be asked.
     pub fn ask(pin_dir: &Path) -> Result<Self> {
         let memory = MemoryLimit::ask()?;
         if memory.liftable {
-            // Where a running agent has used it up, the kernel answers to every question that it is forbidden.
+            // If a running agent has used the limit up, the kernel answers every question with EPERM.
             memory.lift()?;
         }
         Ok(Self {
@@ -52,17 +52,18 @@ impl Machine {
         })
     }
 
-    /// All that keeps the data path from running here.
+    /// All problems that keep the data path from running here.
     #[must_use]
     pub fn problems(&self) -> Problems {
         let mut problems = self.privileges.clone();
         problems.append(self.features.problems());
-        // With privileges in this user namespace and none in the first, the kernel forbids what it seems to grant.
+        // In a user namespace with privileges of its own, the kernel refuses what the privileges seem to
+        // grant.
         if self.privileges.is_empty() {
             problems.append(self.features.forbidden());
         }
         problems.append(self.file_system.clone());
-        // Without any privilege the limit is the lesser trouble, and its fix is the same.
+        // Without privileges, the limit is a minor problem, with one common remedy.
         if self.privileges.is_empty() {
             problems.append(self.memory.problems());
         }
@@ -70,10 +71,10 @@ impl Machine {
     }
 }
 
-/// The kernel's features, where nothing is in the way of a data path at `pin_dir`.
+/// The kernel's features, if a data path at `pin_dir` can run.
 ///
 /// # Errors
-/// [`Problems`] for all that is missing, together.
+/// [`Problems`] for everything that is missing, together.
 pub(super) fn preflight(pin_dir: &Path) -> Result<Features> {
     let machine = Machine::ask(pin_dir)?;
     Ok(machine.problems().or(machine.features)?)

@@ -1,4 +1,4 @@
-//! Sets of source prefixes, which generations with the same sources share.
+//! Sets of source prefixes, shared by generations with equal sources.
 
 use std::collections::BTreeMap;
 
@@ -9,18 +9,18 @@ use lyncwall_common::abi::{SLOTS, SourceRecord, map};
 use super::prefixes::PrefixMaps;
 use lyncwall_policy::net::Prefix;
 
-/// What one set holds.
+/// The content of one set.
 type Set = BTreeMap<Prefix, SourceRecord>;
 
 /// The sets, as many as there are slots.
 pub(super) struct SourceSets {
     maps: PrefixMaps<SourceRecord>,
-    /// As the kernel has them.
+    /// The content in the kernel.
     held: [Set; SLOTS as usize],
 }
 
 impl SourceSets {
-    /// Takes the maps, and reads what the sets hold: what the kernel has is the truth, whoever wrote it.
+    /// Takes the maps, and reads the sets: the kernel's content counts, whichever agent wrote it.
     pub(super) fn take(ebpf: &mut Ebpf) -> Result<Self> {
         let maps = PrefixMaps::<SourceRecord>::take(ebpf, [map::SOURCES_V4, map::SOURCES_V6])?;
         let mut held: [Set; SLOTS as usize] = Default::default();
@@ -31,8 +31,9 @@ impl SourceSets {
         Ok(Self { maps, held })
     }
 
-    /// The number of a set that holds exactly these. One that does is taken as it is; else one that is not in `used` is
-    /// made to, by writing what is different. `after_write` is told each map after each write, and may stop it there.
+    /// The number of a set with exactly these sources. Reuses a set that has them; else changes a set that is
+    /// not in `used`, writing only differences. Calls `after_write` with the map after each write; an error
+    /// from it stops the change.
     pub(super) fn provide(
         &mut self,
         used: &[u32],

@@ -1,12 +1,12 @@
-//! The agent's own memory between two agents: one blob in the map `STATE`, kept as two copies that are written in
-//! turn, so that a write that was cut short leaves the older one.
+//! The agent's state between two agents: one blob in the map `STATE`, kept as two copies that are written in
+//! turn, so that an interrupted write leaves the older one.
 //!
 //! A copy is a header and the blob, over the elements of its half of the map. Numbers are little-endian:
 //!
 //! | bytes | |
 //! |---|---|
 //! | 0-7 | `lyncwall` |
-//! | 8-11 | [`ABI_VERSION`] of who wrote it: the place of these twelve bytes never changes |
+//! | 8-11 | [`ABI_VERSION`] of the writer: the place of these twelve bytes never changes |
 //! | 12-15 | length of the blob |
 //! | 16-23 | sequence: the greater one is the newer copy |
 //! | 24-31 | FNV-1a of bytes 8-23 and the blob |
@@ -25,7 +25,7 @@ const HEADER: usize = 32;
 const COPIES: u32 = 2;
 const ELEMENTS: u32 = STATE_ELEMENTS / COPIES;
 
-/// The greatest blob, in bytes: 1 MiB less a header.
+/// The largest blob, in bytes: 1 MiB less a header.
 pub(super) const LARGEST: usize = ELEMENTS as usize * STATE_BYTES - HEADER;
 
 /// The map, and which copy is the newer one.
@@ -39,14 +39,14 @@ impl StateMap {
         Self::new(take(ebpf, map::STATE)?)
     }
 
-    /// Reads which copy is the newer one.
+    /// Finds the newer copy.
     pub(super) fn new(map: Array<MapData, Element>) -> Result<Self> {
         let mut state = Self { map, newest: None };
         state.newest = state.load()?.map(|(sequence, _)| sequence);
         Ok(state)
     }
 
-    /// The newer of the whole copies, with its sequence.
+    /// The newer of the intact copies, with its sequence.
     pub(super) fn load(&self) -> Result<Option<(u64, Vec<u8>)>> {
         let mut newest: Option<(u64, Vec<u8>)> = None;
         for copy in 0..COPIES {
@@ -60,7 +60,7 @@ impl StateMap {
         Ok(newest)
     }
 
-    /// The version that any of the copies was written by; `None` where nothing was ever written.
+    /// The version of the writer of any copy; `None` before the first write.
     pub(super) fn version(&self) -> Result<Option<u32>> {
         for copy in 0..COPIES {
             let first = self.element(copy, 0)?;
@@ -75,7 +75,7 @@ impl StateMap {
     pub(super) fn store(&mut self, blob: &[u8]) -> Result<()> {
         let sequence = self.newest.map_or(1, |newest| newest + 1);
         let copy = (sequence % u64::from(COPIES)) as u32;
-        // The header last: until it is there, the copy's checksum does not fit.
+        // The header comes last: before it, the copy's checksum does not match.
         for (number, element) in encode(sequence, blob)?.iter().enumerate().rev() {
             self.map.set(copy * ELEMENTS + number as u32, element, 0).with_context(|| {
                 format!("writing element {number} of copy {copy} of the map {}", map::STATE)
@@ -103,7 +103,7 @@ impl StateMap {
 
 /// A copy as the elements to write.
 fn encode(sequence: u64, blob: &[u8]) -> Result<Vec<Element>> {
-    ensure!(blob.len() <= LARGEST, "the agent's state is {} bytes, and {LARGEST} fit", blob.len());
+    ensure!(blob.len() <= LARGEST, "the agent's state has {} bytes, but at most {LARGEST} fit", blob.len());
     let mut bytes = Vec::with_capacity(HEADER + blob.len());
     bytes.extend_from_slice(MAGIC);
     bytes.extend_from_slice(&ABI_VERSION.to_le_bytes());
@@ -120,7 +120,7 @@ fn encode(sequence: u64, blob: &[u8]) -> Result<Vec<Element>> {
     Ok(bytes.chunks(STATE_BYTES).map(element).collect())
 }
 
-/// How many elements the copy has that begins with these bytes; `None` where it is none of this version.
+/// The number of elements in the copy that begins with these bytes; `None` for another version.
 fn elements(bytes: &[u8]) -> Option<u32> {
     if bytes.len() < HEADER || bytes[..8] != *MAGIC || u32_at(bytes, 8) != ABI_VERSION {
         return None;
@@ -129,7 +129,7 @@ fn elements(bytes: &[u8]) -> Option<u32> {
     (length <= LARGEST).then(|| (HEADER + length).div_ceil(STATE_BYTES) as u32)
 }
 
-/// Sequence and blob of a whole copy; `None` where it is torn.
+/// Sequence and blob of an intact copy; `None` for a torn one.
 fn decode(bytes: &[u8]) -> Option<(u64, &[u8])> {
     elements(bytes)?;
     let blob = bytes.get(HEADER..HEADER + u32_at(bytes, 12) as usize)?;
@@ -137,7 +137,7 @@ fn decode(bytes: &[u8]) -> Option<(u64, &[u8])> {
     whole.then(|| (u64_at(bytes, 16), blob))
 }
 
-/// 64-bit FNV-1a: enough to tell a torn write, and nobody but root can write here.
+/// 64-bit FNV-1a: enough to detect a torn write; only root can write here.
 fn checksum(parts: &[&[u8]]) -> u64 {
     let bytes = parts.iter().copied().flatten();
     bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))

@@ -1,4 +1,4 @@
-//! The only unsafe code of the data path: system calls and memory that neither aya nor nix has a safe call for.
+//! The only unsafe code of the data path: system calls and memory without a safe call in aya or nix.
 #![expect(unsafe_code, reason = "system calls and memory that neither aya nor nix has a safe call for")]
 
 use std::ffi::CString;
@@ -26,7 +26,7 @@ use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
-/// [`Control`] as it is shared with the kernel: every access is one atomic load or store.
+/// [`Control`] as shared with the kernel: every access is one atomic load or store.
 #[repr(C)]
 pub(super) struct SharedControl {
     /// The [`Live`](lyncwall_common::abi::Live) word.
@@ -35,7 +35,7 @@ pub(super) struct SharedControl {
     pub(super) capture: AtomicU64,
     /// The bytes of the [`PortSet`]s.
     pub(super) management: [[AtomicU8; size_of::<PortSet>()]; PortTransport::ALL.len()],
-    /// Until when TCP connections are picked up in the middle, in jiffies; 0 for never.
+    /// Until when the program picks up TCP connections midway, in jiffies; 0 for never.
     pub(super) learning: AtomicU64,
     /// A [`ReasonSet`](lyncwall_common::abi::ReasonSet).
     pub(super) captured: AtomicU64,
@@ -56,7 +56,7 @@ const _: () =
 pub(super) struct ControlPage(NonNull<SharedControl>);
 
 impl ControlPage {
-    /// Maps the first value of an array map that was made with `BPF_F_MMAPABLE` and has values of [`Control`].
+    /// Maps the first value of an array map with `BPF_F_MMAPABLE` and values of [`Control`] into memory.
     pub(super) fn map(map: impl AsFd) -> io::Result<Self> {
         let length = const { NonZeroUsize::new(size_of::<SharedControl>()).expect("not empty") };
         let protection = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
@@ -91,31 +91,31 @@ unsafe impl Send for ControlPage {}
 // SAFETY: as above.
 unsafe impl Sync for ControlPage {}
 
-/// What the kernel says of a pinned link.
+/// The kernel's information about a pinned link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct LinkInfo {
-    /// The id of the program that the link holds.
+    /// The id of the link's program.
     pub(super) program: u32,
-    /// The interface, in the network namespace it is in; 0 where it was destroyed.
+    /// The interface, in its network namespace; 0 after it was destroyed.
     pub(super) ifindex: u32,
 }
 
-/// Where a link attaches a program.
+/// The hook of a link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum LinkKind {
-    /// To what comes in, before the network stack.
+    /// Incoming packets, before the network stack.
     Xdp,
-    /// To what goes out (kernel 6.6).
+    /// Outgoing packets (kernel 6.6).
     Tcx,
 }
 
-/// Reads the link that is pinned at `pin`. aya's `LinkInfo` does not tell the interface.
+/// Reads the link that is pinned at `pin`. aya's `LinkInfo` lacks the interface.
 ///
 /// # Errors
-/// Those of bpf(2); [`io::ErrorKind::InvalidData`] where the pin is no link of this kind.
+/// Those of bpf(2); [`io::ErrorKind::InvalidData`] if the pin is not a link of this kind.
 pub(super) fn link_info(pin: &Path, kind: LinkKind) -> io::Result<LinkInfo> {
     let link = open_pin(pin)?;
-    // Maps and programs have kinds of the same numbers.
+    // Maps and programs have kinds with overlapping numbers.
     let what = std::fs::read_link(format!("/proc/self/fd/{}", link.as_raw_fd()))?;
     if !what.to_string_lossy().contains("link") {
         return Err(io::Error::new(io::ErrorKind::InvalidData, "not a link"));
@@ -139,8 +139,8 @@ pub(super) fn link_info(pin: &Path, kind: LinkKind) -> io::Result<LinkInfo> {
     Ok(LinkInfo { program: info.prog_id, ifindex })
 }
 
-/// Shows the elements of a hash map to `look`, in batches (kernel 5.6). `K` and `V` are its keys and values. What changes
-/// meanwhile is seen or not, and may be seen twice.
+/// Calls `look` with the elements of a hash map, in batches (kernel 5.6). `K` and `V` are its keys and
+/// values. Concurrent changes may be seen or not, and elements may be seen twice.
 ///
 /// # Errors
 /// Those of bpf(2).
@@ -165,7 +165,7 @@ pub(super) fn each_element<K: Pod, V: Pod>(
         attr.batch.map_fd = map.as_raw_fd().cast_unsigned();
         let is_last = match bpf(bpf_cmd::BPF_MAP_LOOKUP_BATCH, &mut attr) {
             Ok(_) => false,
-            // The end: what was found is the last batch.
+            // The end: the elements found are the last batch.
             Err(error) if error.raw_os_error() == Some(libc::ENOENT) => true,
             Err(error) => return Err(error),
         };
@@ -183,8 +183,8 @@ pub(super) fn each_element<K: Pod, V: Pod>(
     }
 }
 
-/// The programs of tcx on what an interface of this thread's network namespace sends, by their ids, up to 64: the kernel has
-/// room for no more. aya's call asks for each program's descriptor as well, which wants `CAP_SYS_ADMIN`.
+/// The ids of the tcx egress programs on an interface of this thread's network namespace, up to 64: the
+/// kernel's limit. aya's call also opens each program, which needs `CAP_SYS_ADMIN`.
 ///
 /// # Errors
 /// Those of bpf(2).
@@ -205,10 +205,10 @@ pub(super) fn tcx_programs(ifindex: u32) -> io::Result<Vec<u32>> {
     Ok(ids)
 }
 
-/// Makes an array map with one 8-byte element.
+/// Creates an array map with one 8-byte element.
 ///
 /// # Errors
-/// Those of bpf(2). So it is with the calls below.
+/// Those of bpf(2), like the calls below.
 pub(super) fn create_array(flags: u32) -> io::Result<OwnedFd> {
     let mut attr = no_attributes();
     attr.__bindgen_anon_1.map_type = bpf_map_type::BPF_MAP_TYPE_ARRAY as u32;
@@ -219,7 +219,7 @@ pub(super) fn create_array(flags: u32) -> io::Result<OwnedFd> {
     bpf_object(bpf_cmd::BPF_MAP_CREATE, &mut attr)
 }
 
-/// Loads a program of these instructions, each as `struct bpf_insn` lies in memory.
+/// Loads a program of these instructions, each in the memory layout of `struct bpf_insn`.
 pub(super) fn load_program(kind: bpf_prog_type, instructions: &[[u8; 8]], flags: u32) -> io::Result<OwnedFd> {
     let mut attr = no_attributes();
     attr.__bindgen_anon_3.prog_type = kind as u32;
@@ -268,7 +268,7 @@ pub(super) fn test_run(program: BorrowedFd<'_>, frame: &[u8], context: &[u32; 6]
     Ok(unsafe { attr.test.retval })
 }
 
-/// The size in bytes of what the kernel's JIT made of a program; 0 where it is interpreted.
+/// The size in bytes of a program's machine code; 0 if the kernel interprets it.
 pub(super) fn machine_code(program: BorrowedFd<'_>) -> io::Result<u32> {
     // SAFETY: plain integers, for which zeroes are valid.
     let mut info = unsafe { std::mem::zeroed::<bpf_prog_info>() };
@@ -276,7 +276,7 @@ pub(super) fn machine_code(program: BorrowedFd<'_>) -> io::Result<u32> {
     Ok(info.jited_prog_len)
 }
 
-/// What the kernel says of a BPF object. `T` is the structure for its kind.
+/// The kernel's information about a BPF object. `T` is the structure for its kind.
 fn bpf_info<T>(object: BorrowedFd<'_>, info: &mut T) -> io::Result<()> {
     let mut attr = no_attributes();
     attr.info.bpf_fd = object.as_raw_fd().cast_unsigned();
@@ -291,15 +291,15 @@ fn no_attributes() -> bpf_attr {
     unsafe { std::mem::zeroed() }
 }
 
-/// A command that answers with a new descriptor.
+/// Runs a command that returns a new descriptor.
 fn bpf_object(command: bpf_cmd, attr: &mut bpf_attr) -> io::Result<OwnedFd> {
     let descriptor = bpf(command, attr)?;
     // SAFETY: the callers' commands answer with a new descriptor that nobody else owns.
     Ok(unsafe { OwnedFd::from_raw_fd(descriptor) })
 }
 
-/// Takes the program of the link that is pinned at `pin` off its interface, at once. The link itself stays, without an
-/// interface, until its pin and its last descriptor are gone.
+/// Takes the program of the link that is pinned at `pin` off its interface, at once. The link stays, without
+/// an interface, until its pin and its last descriptor are gone.
 pub(super) fn detach_link(pin: &Path) -> io::Result<()> {
     let link = open_pin(pin)?;
     let mut attr = no_attributes();
@@ -328,24 +328,25 @@ const MEMBARRIER_CMD_GLOBAL: libc::c_long = 1;
 /// Whether [`wait_for_running_programs`] works here.
 ///
 /// # Errors
-/// Where the kernel has no membarrier(2).
+/// If the kernel has no membarrier(2).
 pub(super) fn has_barrier() -> io::Result<bool> {
     // SAFETY: a system call that takes no pointers.
     let commands = unsafe { libc::syscall(libc::SYS_membarrier, MEMBARRIER_CMD_QUERY, 0, 0) };
     if commands < 0 { Err(io::Error::last_os_error()) } else { Ok(commands & MEMBARRIER_CMD_GLOBAL != 0) }
 }
 
-/// Waits until every CPU has left the BPF programs that run now (`MEMBARRIER_CMD_GLOBAL` is one `synchronize_rcu`).
+/// Waits until every CPU has left the BPF programs that run now (`MEMBARRIER_CMD_GLOBAL` is one
+/// `synchronize_rcu`).
 ///
 /// # Errors
-/// Where the kernel refuses, as with `nohz_full`.
+/// If the kernel refuses, as with `nohz_full`.
 pub(super) fn wait_for_running_programs() -> io::Result<()> {
     // SAFETY: a system call that takes no pointers.
     let result = unsafe { libc::syscall(libc::SYS_membarrier, MEMBARRIER_CMD_GLOBAL, 0, 0) };
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
-/// Registers a ring buffer with the runtime, to be told when something comes in.
+/// Registers a ring buffer with the runtime, to wait for records.
 ///
 /// # Panics
 /// Outside a tokio runtime.
@@ -355,7 +356,7 @@ pub(super) fn watch(ring: RingBuf<MapData>) -> io::Result<AsyncFd<RingBuf<MapDat
     watched.map_err(Into::into)
 }
 
-/// The same for the ring buffer of log lines.
+/// Registers the ring buffer of log lines.
 ///
 /// # Panics
 /// Outside a tokio runtime.
@@ -365,7 +366,7 @@ pub(super) fn watch_log<T>(lines: EbpfLogger<T>) -> io::Result<AsyncFd<EbpfLogge
     watched.map_err(Into::into)
 }
 
-/// The same for a perf buffer.
+/// Registers a perf buffer.
 ///
 /// # Panics
 /// Outside a tokio runtime.
@@ -377,7 +378,7 @@ pub(super) fn watch_perf(
     watched.map_err(Into::into)
 }
 
-/// The `T` that `bytes` begin with; `None` where they are too short.
+/// The `T` at the start of `bytes`; `None` if they are too short.
 pub(super) fn read_record<T: Pod>(bytes: &[u8]) -> Option<T> {
     if bytes.len() < size_of::<T>() {
         return None;
@@ -386,11 +387,11 @@ pub(super) fn read_record<T: Pod>(bytes: &[u8]) -> Option<T> {
     Some(unsafe { bytes.as_ptr().cast::<T>().read_unaligned() })
 }
 
-/// What the driver of an interface of this thread's network namespace does by itself, by ethtool's names, and whether it is
-/// switched on.
+/// The offloads of an interface of this thread's network namespace, by ethtool's names, and whether each is
+/// enabled.
 ///
 /// # Errors
-/// Those of ioctl(2): `ENODEV` where there is no such interface.
+/// Those of ioctl(2): `ENODEV` if the interface does not exist.
 pub(super) fn offloads(interface: &str) -> io::Result<Vec<(String, bool)>> {
     const ETHTOOL_GSTRINGS: u32 = 0x1b;
     const ETHTOOL_GSSET_INFO: u32 = 0x37;
@@ -405,11 +406,13 @@ pub(super) fn offloads(interface: &str) -> io::Result<Vec<(String, bool)>> {
     }
     ethtool(interface, &mut info)?;
     let count = info[4] as usize;
-    // struct ethtool_gstrings: command, set, how many, and 32 bytes for each. A kernel has so many, and no other number.
+    // struct ethtool_gstrings: command, set, count, and 32 bytes for each string. The kernel has exactly that
+    // many.
     let mut names = vec![0u32; 3 + count * NAME / 4];
     names[..2].copy_from_slice(&[ETHTOOL_GSTRINGS, ETH_SS_FEATURES]);
     ethtool(interface, &mut names)?;
-    // struct ethtool_gfeatures: command, how many, and four words for each 32 of them; the third says what is on.
+    // struct ethtool_gfeatures: command, count, and four words for each 32 features; the third has the
+    // enabled ones.
     let blocks = count.div_ceil(32);
     let mut values = vec![0u32; 2 + blocks * 4];
     values[..2].copy_from_slice(&[ETHTOOL_GFEATURES, blocks as u32]);
@@ -423,8 +426,8 @@ pub(super) fn offloads(interface: &str) -> io::Result<Vec<(String, bool)>> {
     Ok(bytes.chunks_exact(NAME).enumerate().map(|(n, bytes)| (name(bytes), is_on(n))).collect())
 }
 
-/// A command of ethtool, which `request` begins with, to an interface; the answer takes its place. It must have the
-/// room for the answer: the callers' commands say how much that is.
+/// Sends an ethtool command, at the start of `request`, to an interface; the answer replaces the request,
+/// which must have room for it: the callers' commands set its size.
 fn ethtool(interface: &str, request: &mut [u32]) -> io::Result<()> {
     // SAFETY: plain integers and pointers, for which zeroes are valid.
     let mut what = unsafe { std::mem::zeroed::<libc::ifreq>() };

@@ -1,5 +1,5 @@
-//! The network interfaces and the XDP programs on them, asked over netlink: the one place that also shows programs
-//! that were attached without a link.
+//! The network interfaces and their XDP programs, over netlink: only netlink also shows programs that were
+//! attached without a link.
 
 use std::fmt;
 use std::os::fd::{AsRawFd as _, BorrowedFd};
@@ -15,7 +15,7 @@ use rtnetlink::sys::protocols::NETLINK_ROUTE;
 
 use crate::netlink::ask;
 
-/// How the program is attached.
+/// The mode of an attached program.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Mode {
     /// In the driver.
@@ -53,24 +53,24 @@ impl fmt::Display for Mode {
 pub(super) struct Interface {
     pub(super) index: u32,
     pub(super) name: String,
-    /// What it is, where no device is behind it, as `veth`.
+    /// Its kind if it has no device, as `veth`.
     pub(super) kind: Option<String>,
-    /// True where frames begin with an Ethernet header.
+    /// True if frames begin with an Ethernet header.
     pub(super) ethernet: bool,
     /// The ids of the XDP programs on it.
     pub(super) programs: Vec<u32>,
-    /// Where the program runs; `None` without one, and where there are several or it runs in the hardware.
+    /// The mode of the program; `None` without one, with several, or in hardware.
     pub(super) mode: Option<Mode>,
 }
 
-/// All of them.
+/// All interfaces.
 pub(super) fn all() -> Result<Vec<Interface>> {
     let request = RouteNetlinkMessage::GetLink(LinkMessage::default());
     let answers = ask(NETLINK_ROUTE, request, NLM_F_DUMP).context("listing the network interfaces")?;
     Ok(answers.into_iter().filter_map(interface).collect())
 }
 
-/// Takes a program off an interface that it was attached to by netlink, if it still is there.
+/// Removes a program that was attached over netlink from an interface, if it is still there.
 pub(super) fn clear(index: u32, mode: Mode, program: BorrowedFd<'_>) -> Result<()> {
     const XDP_FLAGS_SKB_MODE: u32 = 1 << 1;
     const XDP_FLAGS_DRV_MODE: u32 = 1 << 2;
@@ -87,7 +87,7 @@ pub(super) fn clear(index: u32, mode: Mode, program: BorrowedFd<'_>) -> Result<(
         LinkXdp::Flags(mode | XDP_FLAGS_REPLACE),
     ]));
     ask(NETLINK_ROUTE, RouteNetlinkMessage::SetLink(link), NLM_F_ACK)
-        .context("detaching an XDP program by netlink")?;
+        .context("detaching an XDP program over netlink")?;
     Ok(())
 }
 

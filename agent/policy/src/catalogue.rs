@@ -1,7 +1,7 @@
-//! The catalogue: the printed port rows of one product edition, the roles made of them, and what a set of
-//! roles opens in either reading.
+//! The catalogue: the printed port rows of one product edition, the roles made of them, and the ports that a
+//! set of roles opens in each reading.
 //!
-//! Everything that was decided about a row stands in the catalogue's file; this module knows no port and no role.
+//! The catalogue's file holds every decision about a row; this module knows no port and no role.
 
 mod file;
 mod own;
@@ -20,11 +20,11 @@ pub use own::{OwnRole, OwnRow};
 use resolve::Entry;
 pub use resolve::{Choices, Closed, Reading, Resolved, Rule, Transport};
 
-/// The name of the catalogue that is built in.
+/// The name of the built-in catalogue.
 pub const BUILT_IN: &str = "lync-2013";
 const BUILT_IN_TEXT: &str = include_str!("../../../config/lync-2013.toml");
 
-/// One edition's rows and roles, checked: every row that a role names exists, every range is in order.
+/// One edition's rows and roles, checked: every row that a role names exists, and every range is in order.
 #[derive(Debug, Clone)]
 pub struct Catalogue {
     edition: String,
@@ -36,8 +36,8 @@ pub struct Catalogue {
 }
 
 impl Catalogue {
-    /// Reads the built-in catalogue by its name, or a file: what has a `/` or ends in `.toml`, taken from
-    /// `relative_to` where it is relative.
+    /// Reads the built-in catalogue by its name, or a file. A name with a `/`, or that ends in `.toml`, is a
+    /// file; a relative path starts at `relative_to`.
     ///
     /// # Errors
     /// An unknown name, a file that cannot be read, or every mistake in it.
@@ -47,8 +47,8 @@ impl Catalogue {
         }
         if !source.contains('/') && !source.ends_with(".toml") {
             return Err(Problem::new(
-                format!("there is no catalogue `{source}`"),
-                format!("`{BUILT_IN}` is built in; the name of a file has a `/` in it or ends in `.toml`"),
+                format!("unknown catalogue `{source}`"),
+                format!("use `{BUILT_IN}`, or a file name with a `/` or the ending `.toml`"),
             )
             .into());
         }
@@ -57,7 +57,7 @@ impl Catalogue {
             Ok(text) => file::parse(&text, &path),
             Err(error) => Err(Problem::at(
                 Place { file: path, line: 0, column: 0, key: String::new() },
-                format!("the catalogue cannot be read: {error}"),
+                format!("cannot read the catalogue: {error}"),
                 "",
             )
             .into()),
@@ -89,18 +89,18 @@ impl Catalogue {
         self.roles.iter().find(|role| role.key == key)
     }
 
-    /// The named sources that rows may refer to, each with what it stands for.
+    /// The named sources that rows may refer to, each with its description.
     pub fn groups(&self) -> &BTreeMap<String, String> {
         &self.groups
     }
 
-    /// The documents that the rows are printed in, by the key that [`Printed::lines`] uses.
+    /// The documents that print the rows, by the key that [`Printed::lines`] uses.
     pub fn documents(&self) -> &BTreeMap<String, Document> {
         &self.documents
     }
 
-    /// What is wrong with `roles` as the roles of one box: the index of the role, a message and a fix each.
-    /// An empty list is in order: nothing opens.
+    /// Checks `roles` as the roles of one box. Returns the index of the role, a message and a fix for each
+    /// mistake. An empty list is valid: it opens nothing.
     pub fn check_roles(&self, roles: &[&str]) -> Vec<(usize, String, String)> {
         let mut wrong = Vec::new();
         let mut say = |index: usize, message: String, fix: String| wrong.push((index, message, fix));
@@ -110,7 +110,7 @@ impl Catalogue {
                 continue;
             }
             let Some(role) = self.role(key) else {
-                say(index, format!("there is no role `{key}`"), self.suggest(key));
+                say(index, format!("unknown role `{key}`"), self.suggest(key));
                 continue;
             };
             if let Some(base) = role.extends.as_deref().filter(|base| !roles.contains(base)) {
@@ -123,8 +123,8 @@ impl Catalogue {
                     && self.role(other).is_some_and(|other| !matches!(other.kind, Kind::Client | Kind::Own))
             });
             if let Some(other) = other {
-                let message = format!("`{key}` is for clients and does not go with `{other}`");
-                say(index, message, "give it a target of its own".into());
+                let message = format!("`{key}` is for clients: it cannot be combined with `{other}`");
+                say(index, message, "give `{key}` a target of its own".into());
             }
         }
         wrong
@@ -134,24 +134,24 @@ impl Catalogue {
         let likeness = |role: &&Role| strsim::jaro_winkler(unknown, &role.key);
         match self.roles.iter().max_by(|a, b| likeness(a).total_cmp(&likeness(b))) {
             Some(role) if likeness(&role) > 0.75 => {
-                format!("did you mean `{}`? `lyncwall roles` lists them all", role.key)
+                format!("did you mean `{}`? `lyncwall roles` lists all roles", role.key)
             }
-            _ => "`lyncwall roles` lists them all".into(),
+            _ => "`lyncwall roles` lists all roles".into(),
         }
     }
 
-    /// What a box with `roles` opens in `reading`.
+    /// The ports that a box with `roles` opens in `reading`.
     ///
     /// # Errors
-    /// What [`Catalogue::check_roles`] finds.
+    /// The mistakes that [`Catalogue::check_roles`] finds.
     pub fn resolve(&self, roles: &[&str], reading: Reading) -> Result<Resolved, Problems> {
         self.resolve_with(roles, reading, &Choices::default())
     }
 
-    /// The same with what a configuration adds.
+    /// Like [`Catalogue::resolve`], with the choices of a configuration.
     ///
     /// # Errors
-    /// What [`Catalogue::check_roles`] finds.
+    /// The mistakes that [`Catalogue::check_roles`] finds.
     pub fn resolve_with(
         &self,
         roles: &[&str],
@@ -175,8 +175,8 @@ impl Catalogue {
         keys.iter().filter_map(|key| self.role(key))
     }
 
-    /// What a role says in a reading, with what `choices` add: options that the literal reading lacks, and what is
-    /// required.
+    /// The entries of a role in a reading, with those that `choices` add: options that the literal reading
+    /// lacks, and required overrides.
     fn entries(role: &Role, reading: Reading, choices: &Choices) -> Vec<Entry> {
         let mut entries = match reading {
             Reading::Strict => role.strict.clone(),
@@ -196,8 +196,8 @@ impl Catalogue {
         entries
     }
 
-    /// The optional rows of `roles` that are switched on, but open to nobody until a group is bound: their ids and these
-    /// groups.
+    /// The optional rows of `roles` that are switched on but closed until a group is bound: their ids, and
+    /// the groups.
     pub fn waiting(
         &self,
         roles: &[&str],
@@ -211,19 +211,22 @@ impl Catalogue {
             .collect()
     }
 
-    /// Why `id` is nothing to override in a target with `roles`: a message and a fix; `None` where it is.
+    /// Why a target with `roles` cannot override `id`: a message and a fix; `None` if it can.
     pub fn check_override(&self, id: &str, roles: &[&str]) -> Option<(String, String)> {
         if self.known_ids(roles).contains(id) {
             return None;
         }
         let message = match self.anywhere(id) {
             true => format!("no role of this target has the row `{id}`"),
-            false => format!("there is no row `{id}`"),
+            false => format!("unknown row `{id}`"),
         };
-        Some((message, Self::suggest_id(id, &self.known_ids(roles), "`lyncwall show` lists those of a role")))
+        Some((
+            message,
+            Self::suggest_id(id, &self.known_ids(roles), "`lyncwall show` lists the rows of a role"),
+        ))
     }
 
-    /// Why `id` is nothing to switch on in a target with `roles`: a message and a fix; `None` where it is.
+    /// Why a target with `roles` cannot switch on `id`: a message and a fix; `None` if it can.
     pub fn check_optional(&self, id: &str, roles: &[&str]) -> Option<(String, String)> {
         let options: BTreeSet<&str> = self
             .roles_of(roles)
@@ -239,15 +242,12 @@ impl Catalogue {
         } else if self.anywhere(id) {
             format!("no role of this target has the optional row `{id}`")
         } else {
-            format!("there is no optional row `{id}`")
+            format!("unknown optional row `{id}`")
         };
-        Some((
-            message,
-            Self::suggest_id(id, &options, "`lyncwall show` says which rows of a role are optional"),
-        ))
+        Some((message, Self::suggest_id(id, &options, "`lyncwall show` lists the optional rows of a role")))
     }
 
-    /// The ids of all that `roles` say in either reading.
+    /// The ids of all entries of `roles` in either reading.
     fn known_ids<'a>(&'a self, roles: &'a [&str]) -> BTreeSet<&'a str> {
         let mut ids = BTreeSet::new();
         for role in self.roles_of(roles) {
@@ -273,8 +273,8 @@ impl Catalogue {
         }
     }
 
-    /// A short name for what `rows` (ids) serve, such as `SIP/TLS, SIP/MTLS (Lync Server Front-End service)`.
-    /// Ids that the catalogue does not know are left out.
+    /// A short name for the service of `rows` (ids), such as `SIP/TLS, SIP/MTLS (Lync Server Front-End
+    /// service)`. Leaves out ids that the catalogue does not know.
     pub fn services(&self, rows: &[String]) -> String {
         let rows: Vec<&Row> = rows.iter().filter_map(|id| self.row(id)).collect();
         let protocols = some_of(rows.iter().flat_map(|row| row.application.split(", ")));
@@ -287,7 +287,7 @@ impl Catalogue {
     }
 }
 
-/// The first two different names, and how many more there are.
+/// The first two different names, and the number of others.
 fn some_of<'a>(names: impl Iterator<Item = &'a str>) -> String {
     let mut seen = BTreeSet::new();
     let names: Vec<&str> = names.filter(|name| !name.is_empty() && seen.insert(*name)).collect();
@@ -330,39 +330,39 @@ impl fmt::Display for RowId {
 /// One printed row.
 #[derive(Debug, Clone, Serialize)]
 pub struct Row {
-    /// Its stable id.
+    /// The stable id.
     pub id: RowId,
-    /// The role as it is printed, in English.
+    /// The printed role, in English.
     pub role: String,
-    /// The service as it is printed; `None` where the cell is blank or the table has no such column.
+    /// The printed service; `None` if the cell is blank or the table has no such column.
     pub service: Option<String>,
-    /// What to call the row where the printed service says too little.
+    /// The name to show for a row whose printed service says too little.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub label: Option<String>,
-    /// What carries it.
+    /// The transport.
     pub transport: Transports,
     /// The printed ports.
     pub ports: Vec<Ports>,
     /// The application protocols, separated by `, `.
     pub application: String,
-    /// Which way the connections go, seen from the printed role.
+    /// The direction of the connections, seen from the printed role.
     pub direction: Direction,
-    /// Who opens them, where a document says so.
+    /// The printed source, if a document names one.
     pub source: Option<String>,
-    /// Whom they go to, where a document says so.
+    /// The printed destination, if a document names one.
     pub destination: Option<String>,
-    /// True where the documents call it optional.
+    /// True if the documents call the row optional.
     pub optional: bool,
-    /// What it is for, in our words.
+    /// The purpose, in our words.
     pub note: String,
-    /// Where it is printed.
+    /// The place in the documents.
     pub printed: Printed,
-    /// What the strict reading makes of it.
+    /// The strict reading.
     pub strict: Strict,
 }
 
 impl Row {
-    /// A short name of what the row serves: the label, else the service, else the role.
+    /// A short name of the row's service: the label, else the service, else the role.
     pub fn name(&self) -> &str {
         self.label.as_deref().or(self.service.as_deref()).unwrap_or(&self.role)
     }
@@ -387,7 +387,7 @@ impl fmt::Display for Ports {
     }
 }
 
-/// What carries a row.
+/// The transport of a row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Transports {
@@ -400,7 +400,7 @@ pub enum Transports {
 }
 
 impl Transports {
-    /// Each of them, TCP first.
+    /// Its single transports, TCP first.
     pub fn each(self) -> &'static [Transport] {
         match self {
             Self::Tcp => &[Transport::Tcp],
@@ -409,7 +409,7 @@ impl Transports {
         }
     }
 
-    /// As the catalogue writes it.
+    /// The word in the catalogue's file.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Tcp => "tcp",
@@ -419,7 +419,7 @@ impl Transports {
     }
 }
 
-/// Which way connections go, seen from the printed role.
+/// The direction of connections, seen from the printed role.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Direction {
@@ -427,12 +427,12 @@ pub enum Direction {
     Inbound,
     /// The role calls; the port is the peer's.
     Outbound,
-    /// Either.
+    /// Both.
     Both,
 }
 
 impl Direction {
-    /// As the catalogue writes it.
+    /// The word in the catalogue's file.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Inbound => "inbound",
@@ -442,12 +442,12 @@ impl Direction {
     }
 }
 
-/// Where a row is printed.
+/// The place of a row in the documents.
 #[derive(Debug, Clone, Serialize)]
 pub struct Printed {
     /// The title of the table.
     pub table: String,
-    /// The row in that table, from 1; `None` for what only the prose says.
+    /// The row in that table, from 1; `None` for a port that only the prose names.
     pub row: Option<u16>,
     /// Document key to the line where the row starts, from 1.
     pub lines: BTreeMap<String, u32>,
@@ -464,7 +464,7 @@ impl Printed {
     }
 }
 
-/// A document that rows are printed in.
+/// A document that prints rows.
 #[derive(Debug, Clone, Serialize, serde::Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Document {
@@ -472,29 +472,29 @@ pub struct Document {
     pub language: String,
     /// The title, in English.
     pub title: String,
-    /// The publisher's id of the page, the same in all languages.
+    /// The publisher's id of the page, equal in all languages.
     pub asset: String,
 }
 
-/// The strict reading of a row, on the role that it is printed for.
+/// The strict reading of a row, for the role that the row is printed for.
 #[derive(Debug, Clone, Serialize)]
 pub struct Strict {
-    /// What is done with it.
+    /// The ruling.
     pub ruling: Ruling,
-    /// The named sources it opens to; empty for anybody.
+    /// The named sources that may use it; empty for anybody.
     pub groups: Vec<String>,
-    /// The ports that open, where these are not all the printed ones.
+    /// The ports to open, if not all printed ones.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ports: Option<Vec<Ports>>,
-    /// The only port that the peer sends from.
+    /// The only source port of the peer.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub from_port: Option<u16>,
-    /// Why it does not simply open; empty where it does.
+    /// Why the row does not simply open; empty if it does.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub why: String,
 }
 
-/// What the strict reading does with a row.
+/// The ruling of the strict reading on a row.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, serde::Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Ruling {
@@ -503,14 +503,14 @@ pub enum Ruling {
     Inbound,
     /// Opens nothing: the port is the peer's.
     Outbound,
-    /// Opens it to its groups only, and not while they are not bound.
+    /// Opens it to its groups only, and keeps it closed while no group is bound.
     NeedsGroup,
-    /// Opens it only where it is enabled by id.
+    /// Opens it only if a target enables its id.
     Optional,
 }
 
 impl Ruling {
-    /// As the catalogue writes it.
+    /// The word in the catalogue's file.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Inbound => "inbound",
@@ -521,53 +521,53 @@ impl Ruling {
     }
 }
 
-/// A named set of rows that hold for one kind of box.
+/// A named set of rows for one kind of box.
 #[derive(Debug, Clone)]
 pub struct Role {
-    /// The name to configure it by.
+    /// The name in configurations.
     pub key: String,
-    /// What kind of box it is.
+    /// The kind of box.
     pub kind: Kind,
-    /// The name as it is printed, in English.
+    /// The printed name, in English.
     pub printed: String,
-    /// One line for people.
+    /// A summary of one line.
     pub summary: String,
-    /// The role that has to be there too; `Some` for add-ons only.
+    /// The role that an add-on needs; `None` for other roles.
     pub extends: Option<String>,
-    /// What an administrator has to add because no document prints it.
+    /// Ports that an administrator must add because no document prints them.
     pub required_override: Option<RequiredOverride>,
-    /// Every row that says something about the role in either reading, in catalogue order.
+    /// Every row with an entry for the role in either reading, in catalogue order.
     pub rows: Vec<RowId>,
     strict: Vec<Entry>,
     literal: Vec<Entry>,
 }
 
-/// Ports that no document prints, so that nothing of them is open until a target's overrides name them.
+/// Ports that no document prints: they stay closed until a target's overrides name them.
 #[derive(Debug, Clone)]
 pub struct RequiredOverride {
     /// The id to override.
     pub id: String,
-    /// What it is, for people.
+    /// The description for users.
     pub what: String,
-    /// With ports that stand in for those of the override.
+    /// The entry that an override fills with ports.
     entries: Vec<Entry>,
 }
 
-/// What kind of box a role is for.
+/// The kind of box that a role is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, serde::Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Kind {
     /// A Lync server.
     Server,
-    /// Something that another role does as well.
+    /// A part that runs beside another role on one box.
     AddOn,
-    /// A box that stands as the load balancer.
+    /// A load balancer.
     Balancer,
-    /// A box in front that no table prints; it follows from rows that name it.
+    /// A box in front that no table prints; derived from rows that name it.
     Derived,
     /// A client or a phone.
     Client,
-    /// A role of the configuration's own.
+    /// A role that the configuration adds.
     #[serde(skip_deserializing)]
     Own,
 }

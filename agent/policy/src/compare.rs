@@ -1,5 +1,4 @@
-//! What becomes different for those who are here already when one policy takes the place of another: connections that
-//! stand, and sockets that wait for somebody.
+//! Compares two policies: the effect of a change on existing connections and listening sockets.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -29,13 +28,13 @@ pub struct Comparison {
 pub struct Ways {
     /// By interfaces that are guarded already.
     pub guarded: Vec<Leg>,
-    /// By interfaces that are guarded from the change on: until then nothing is dropped there.
+    /// By interfaces that the change guards; until then they drop nothing.
     pub open: Vec<Leg>,
 }
 
 impl Comparison {
-    /// `counters` are those that are in use now; by which of the `ways` a connection comes in is not known, so it is
-    /// looked at by each.
+    /// `counters` are those in use now. The way that a connection uses is unknown, so all `ways` are
+    /// examined.
     ///
     /// # Errors
     /// As [`compile()`].
@@ -49,19 +48,20 @@ impl Comparison {
         })
     }
 
-    /// What the policy afterwards is made from.
+    /// The input of the new policy.
     #[must_use]
     pub fn after(&self) -> &Input {
         &self.inputs[1]
     }
 
-    /// The ways in that are looked at.
+    /// The ways to examine.
     #[must_use]
     pub fn legs(&self) -> Vec<Leg> {
         [&self.ways.guarded[..], &self.ways.open].concat()
     }
 
-    /// The connections among these whose packets get in now without a flow, and do not afterwards. Audit mode lets all in.
+    /// The connections whose packets get in now without a flow, but not after the change. Audit mode lets all
+    /// in.
     pub fn shut_out(&self, standing: impl IntoIterator<Item = Standing>) -> Vec<Standing> {
         let closes = |standing: &Standing| {
             let shuts = |leg: &Leg| !lets_in(&self.after, *leg, standing);
@@ -71,7 +71,7 @@ impl Comparison {
         standing.into_iter().filter(closes).collect()
     }
 
-    /// The listeners among these whose port closes, each with the target that it is reached as. In audit mode all are open.
+    /// The listeners whose port closes, each with its target. In audit mode all ports are open.
     #[must_use]
     pub fn unreached<'a>(&self, listeners: &'a [Listener]) -> Vec<(&str, &'a Listener)> {
         let [before, after] = &self.open;
@@ -89,12 +89,12 @@ impl Comparison {
         found
     }
 
-    /// What lets a listener be reached as `target` in spite of its closed port: `management`, and the names of allow rules.
+    /// What still lets packets to a listener at a closed port in: `management`, and the names of allow rules.
     #[must_use]
     pub fn still_reached(&self, target: &str, listener: &Listener) -> Vec<String> {
         let input = &self.inputs[1];
         let mut by = Vec::new();
-        // Management is for the box itself, and a listener is one of its sockets.
+        // Management is for the box itself, which owns the listener.
         if let Some(management) = &input.management {
             let ports = match listener.transport {
                 PortTransport::Tcp => &management.tcp,
@@ -117,7 +117,7 @@ impl Comparison {
         by
     }
 
-    /// Ports of this box that open and that none of these listeners waits at, by target. Wide ranges are not among them.
+    /// Ports of this box that open without a listener, by target. Leaves out wide ranges.
     #[must_use]
     pub fn unheard(&self, listeners: &[Listener]) -> Vec<(String, PortTransport, Ports)> {
         let [before, after] = &self.open;
@@ -139,22 +139,22 @@ impl Comparison {
     }
 }
 
-/// True where nothing that goes to this target is dropped.
+/// True if nothing to this target is dropped.
 fn audits(input: &Input, target: &str) -> bool {
     let at = input.targets.iter().position(|known| known.name == target);
     at.is_some_and(|at| input.mode_of(at) == Mode::Audit)
 }
 
-/// True where the packets of a connection get in without a flow.
+/// True if the packets of a connection get in without a flow.
 fn lets_in(compiled: &Compiled, leg: Leg, standing: &Standing) -> bool {
     let frame = standing.incoming(Moment::Middle, leg);
     frame.is_ok_and(|frame| judge(compiled, leg.ifindex, &frame).action == Action::Pass)
 }
 
-/// The targets that packets to a listener have.
+/// The targets of packets to a listener.
 pub(crate) fn reached_as<'a>(listener: &Listener, input: &'a Input) -> BTreeSet<&'a str> {
     let bound = listener.address;
-    // An IPv6 socket for any address takes IPv4 as well, unless it says otherwise.
+    // An IPv6 socket for any address accepts IPv4 too, by default.
     let takes = |address: &IpAddr| {
         let any = bound.is_unspecified() && (bound.is_ipv6() || address.is_ipv4());
         !address.is_loopback() && (any || *address == bound)
@@ -163,7 +163,7 @@ pub(crate) fn reached_as<'a>(listener: &Listener, input: &'a Input) -> BTreeSet<
     addresses.flat_map(|address| targets_of(input, *address)).collect()
 }
 
-/// The targets of an address of this box: one in each zone, where there is one.
+/// The targets of an address of this box: at most one in each zone.
 fn targets_of(input: &Input, address: IpAddr) -> impl Iterator<Item = &str> {
     (0..input.zones.len()).filter_map(move |zone| {
         let here = || input.targets.iter().filter(move |target| target.zone == zone);
@@ -178,12 +178,12 @@ fn is_host(target: &TargetInput) -> bool {
     matches!(target.address, Address::Host | Address::HostAnd(_))
 }
 
-/// True for a target that packets to this box have.
+/// True for a target of packets to this box.
 pub(crate) fn is_here(target: &TargetInput, own: &[IpAddr]) -> bool {
     is_host(target) || own.iter().any(|address| names(target, *address))
 }
 
-/// True where a target lists an address.
+/// True if a target lists an address.
 fn names(target: &TargetInput, address: IpAddr) -> bool {
     match &target.address {
         Address::Host => false,

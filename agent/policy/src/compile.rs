@@ -1,5 +1,5 @@
-//! The compiled policy: what the configuration, the catalogue and the machine come to, as the tables that the
-//! program judges by. [`compile()`] is a function, [`Compiled`] is data.
+//! Compiles a configuration, a catalogue and the state of a machine into the tables of one generation. [`compile()`] is a
+//! function, [`Compiled`] is data.
 
 use std::collections::HashSet;
 
@@ -30,11 +30,11 @@ pub(crate) use zones::owners;
 /// One generation, ready to be written.
 #[derive(Clone)]
 pub struct Compiled {
-    /// What the generation makes use of.
+    /// The features that the generation uses.
     pub features: Features,
-    /// All but its number, which is given when it is installed.
+    /// The generation without its number, which it gets when it is installed.
     pub generation: Generation,
-    /// The zones of VLANs, by the number that an interface in `generation` has one more than.
+    /// The zones of VLANs; an interface in `generation` refers to its table by index plus one.
     pub vlans: Vec<Box<VlanTable>>,
     /// Addresses of targets other than `host`; `None` without [`Features::TARGETS`].
     pub targets: Option<Box<TargetTable>>,
@@ -42,10 +42,10 @@ pub struct Compiled {
     pub policies: Vec<[Box<PolicyTable>; 2]>,
     /// `None` without [`Features::ALLOW`].
     pub allow: Option<Box<AllowTable>>,
-    /// Sources of groups and allow rules: what a longest-prefix match of an address must find, by prefix. What holds for
-    /// covering prefixes is in the records of the prefixes they cover.
+    /// The sources of groups and allow rules: the result of a longest-prefix match, by prefix. The record of
+    /// a prefix includes those of the prefixes that cover it.
     pub sources: Vec<(Prefix, SourceRecord)>,
-    /// Not part of the generation: live-edited, and never by a switch.
+    /// Not part of the generation: edited live, and never by a switch.
     pub management: ManagementTables,
 }
 
@@ -58,13 +58,13 @@ pub struct ManagementTables {
     pub sources: Vec<Prefix>,
 }
 
-/// Compiles a generation. The same input and counters give the same tables. The number of the generation is 0: it
-/// gets one when it is installed.
+/// Compiles a generation. Equal input and counters give equal tables. The number of the generation is 0 until
+/// it is installed.
 ///
-/// `counters` learns the rules of this generation; the caller says [`CounterBook::installed`] once it judges.
+/// `counters` gets the rules of this generation; the caller calls [`CounterBook::installed`] once it is live.
 ///
 /// # Errors
-/// Everything that does not fit into the tables; `counters` is then as it was.
+/// Everything that does not fit into the tables; `counters` is unchanged then.
 pub fn compile(input: &Input, counters: &mut CounterBook) -> Result<Compiled, Problems> {
     let mut problems = Problems::default();
     let owners = owners(input);
@@ -85,7 +85,7 @@ pub fn compile(input: &Input, counters: &mut CounterBook) -> Result<Compiled, Pr
         .collect();
     let Some(bound) = counters.allocate(&identities) else {
         return Err(Problem::new(
-            format!("there is no counter left for {} rules beside those that are in use", identities.len()),
+            format!("no counters left for {} rules besides those in use", identities.len()),
             "switch to a smaller set of roles first, or restart with `lyncwall detach`",
         )
         .into());
@@ -131,8 +131,8 @@ pub fn compile(input: &Input, counters: &mut CounterBook) -> Result<Compiled, Pr
     Ok(Compiled { features, generation, vlans, targets, policies, allow, sources, management })
 }
 
-/// Whether nothing is dropped, something or all, and what: see [`Generation::audit`]. The policies of zones that limit what
-/// goes out are for what has no target.
+/// Which packets are only audited: none, some or all. See [`Generation::audit`]. The policies of zones with
+/// outbound limits are for packets without a target.
 fn modes(input: &Input, policies: usize) -> (Features, u32) {
     let mode = |policy| if policy < input.targets.len() { input.mode_of(policy) } else { input.mode };
     let bits = (0..policies).map(|policy| (policy as u32, mode(policy))).chain([(REST, input.mode)]);
@@ -151,22 +151,22 @@ const MAX_RULES: usize = 255;
 fn sorted_rules<'a>(targets: &'a [TargetInput], problems: &mut Problems) -> Vec<[Vec<&'a Rule>; 2]> {
     let mut names = HashSet::new();
     if targets.is_empty() {
-        problems.push(Problem::new("there is no target", "add a [[target]]"));
+        problems.push(Problem::new("no target", "add a [[target]]"));
     }
     if targets.len() > MAX_POLICIES as usize {
         problems.push(Problem::new(
             format!(
-                "there are {} targets, zones that limit what goes out among them, and there is room for {MAX_POLICIES}",
+                "{} targets, including zones with outbound = \"catalogue\": at most {MAX_POLICIES} fit",
                 targets.len()
             ),
-            "give targets with the same roles one [[target]] with all of their addresses",
+            "merge targets with equal roles into one [[target]] with all their addresses",
         ));
     }
     for target in targets {
         if !names.insert(&target.name) {
             problems.push(Problem::new(
-                format!("two targets have the name `{}`", target.name),
-                "give each target a name of its own",
+                format!("two targets are named `{}`", target.name),
+                "give each target its own name",
             ));
         }
     }
@@ -182,11 +182,8 @@ fn rules_of<'a>(target: &'a TargetInput, transport: PortTransport, problems: &mu
     let (name, transport) = (&target.name, transport.name());
     if rules.len() > MAX_RULES {
         problems.push(Problem::new(
-            format!(
-                "target `{name}` has {} {transport} rules, and there is room for {MAX_RULES}",
-                rules.len()
-            ),
-            "give it fewer roles, or divide them among several targets",
+            format!("target `{name}` has {} {transport} rules: at most {MAX_RULES} fit", rules.len()),
+            "give it fewer roles, or split them among several targets",
         ));
     }
     for rule in &rules {
@@ -206,20 +203,20 @@ fn rules_of<'a>(target: &'a TargetInput, transport: PortTransport, problems: &mu
         if pair[1].first <= pair[0].last {
             problems.push(Problem::new(
                 format!("target `{name}` has two rules for {transport} port {}", pair[1].first),
-                "correct the catalogue: rules of one target share no port",
+                "correct the catalogue: rules of one target may not share a port",
             ));
         }
     }
     rules
 }
 
-/// Groups that rules refer to and that are not there: what opens a port to them would open it to nobody.
+/// Reports unknown groups in rules: a port for them would be open to nobody.
 fn check_groups(targets: &[TargetInput], groups: &[GroupInput], problems: &mut Problems) {
     for target in targets {
         for rule in target.inbound.iter().filter(|rule| sources::mask(groups, &rule.groups).is_none()) {
             problems.push(Problem::new(
                 format!(
-                    "target `{}` has a rule for {} port {} that is for {}, not all of which are groups with prefixes",
+                    "target `{}` has a rule for {} port {} and the groups {}, not all of which have prefixes",
                     target.name,
                     rule.transport.name(),
                     rule.first,
@@ -238,7 +235,7 @@ fn policy_table(
 ) -> Box<PolicyTable> {
     let mut table = Box::new(PolicyTable::CLOSED);
     for (class, (rule, counter)) in (1..=u8::MAX).zip(rules.iter().zip(counters)) {
-        // Checked before: all of them are there.
+        // Checked before: all groups exist.
         let groups = sources::mask(groups, &rule.groups).unwrap_or_default();
         table.classes[usize::from(class)] = Class { counter, groups };
         for port in rule.first..=rule.last {

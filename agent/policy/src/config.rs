@@ -1,8 +1,8 @@
-//! The configuration file: `/etc/lyncwall/lyncwall.toml` and what it may say.
+//! The configuration file, `/etc/lyncwall/lyncwall.toml`.
 //!
-//! [`read`] and [`parse`] give a [`Config`] that is valid in itself, or every mistake of the file together.
-//! What needs more than the file to judge — whether a role is in the catalogue, whether an interface exists —
-//! is judged by others, who find the [`Place`] to point at beside the value.
+//! [`read`] and [`parse`] return a [`Config`] that is valid in itself, or all mistakes of the file. Checks
+//! that need more than the file are made elsewhere: whether the catalogue has a role, whether an interface
+//! exists. They report the [`Place`] that is stored beside the value.
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -44,7 +44,7 @@ pub fn read(path: &Path) -> Result<Config, Problems> {
 /// The text of the file at `path`.
 ///
 /// # Errors
-/// A file that cannot be read, or is no text.
+/// A file that cannot be read, or is not text.
 pub fn text(path: &Path) -> Result<String, Problems> {
     let bytes = std::fs::read(path).map_err(|error| unreadable(path, &error))?;
     match std::str::from_utf8(&bytes) {
@@ -52,12 +52,13 @@ pub fn text(path: &Path) -> Result<String, Problems> {
         Err(error) => {
             let (good, _) = bytes.split_at(error.valid_up_to());
             let place = reader::place_after(path, &String::from_utf8_lossy(good));
-            Err(Problem::at(place, "the file is not UTF-8 text", "save it as UTF-8, as TOML asks").into())
+            Err(Problem::at(place, "the file is not UTF-8 text", "save it as UTF-8: TOML requires that")
+                .into())
         }
     }
 }
 
-/// Checks `text`, which stands in `file`; the file itself is not looked at.
+/// Checks `text`, the content of `file`; does not read the file.
 ///
 /// # Errors
 /// Every mistake in the text, in the order of the text.
@@ -65,34 +66,35 @@ pub fn parse(text: &str, file: &Path) -> Result<Config, Problems> {
     parse_declared(text, file).1
 }
 
-/// The same, with what the roles can be checked by also where something else is wrong.
+/// Like [`parse`]; also returns the names that roles and groups are checked by, even if the file has
+/// mistakes.
 pub fn parse_declared(text: &str, file: &Path) -> (Option<Declared>, Result<Config, Problems>) {
     sections::config(text, file)
 }
 
-/// What a file says of roles and groups, also where something else in it is wrong.
+/// The roles and groups that a file declares, available even if the file has mistakes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Declared {
-    /// The catalogue that the roles are taken from.
+    /// The catalogue with the roles.
     pub catalogue: CatalogueName,
-    /// What is protected.
+    /// The protected targets.
     pub targets: Vec<Target>,
-    /// The groups that have prefixes, however good these are; `None` where syntax errors may have cost some.
+    /// The groups with prefixes, valid or not; `None` if a syntax error may have hidden some.
     pub groups: Option<Vec<Named>>,
-    /// The own roles, with what of them could be read.
+    /// The own roles, with all parts that could be read.
     pub roles: Vec<OwnRole>,
-    /// True where that is all of them.
+    /// True if these are all own roles, without mistakes.
     pub roles_are_sound: bool,
-    /// The groups that `[[allow]]` rules name; `None` where a rule could not be read.
+    /// The groups that `[[allow]]` rules name; `None` if a rule could not be read.
     pub allowed_groups: Option<Vec<String>>,
 }
 
-/// A name that refers to something, and where it is written.
+/// A name that refers to something, and its place.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Named {
-    /// As written.
+    /// The name as written.
     pub name: String,
-    /// Where it is written.
+    /// The place of the name.
     #[serde(skip)]
     pub place: Place,
 }
@@ -102,51 +104,53 @@ fn unreadable(path: &Path, error: &std::io::Error) -> Problem {
     let place = Place { file: path.to_owned(), line: 0, column: 0, key: String::new() };
     let fix = match error.kind() {
         ErrorKind::NotFound => {
-            "write it (config/lyncwall.toml is a sample) or name another with `--config FILE`"
+            "create it (config/lyncwall.toml is a sample) or name another with `--config FILE`"
         }
         ErrorKind::PermissionDenied => "run as root, or make the file readable",
-        ErrorKind::IsADirectory => "name the file in it with `--config FILE`",
+        ErrorKind::IsADirectory => "name a file in it with `--config FILE`",
         _ => "make the file readable or name another with `--config FILE`",
     };
-    Problem::at(place, format!("the configuration cannot be read: {error}"), fix)
+    Problem::at(place, format!("cannot read the configuration: {error}"), fix)
 }
 
 /// A valid configuration: names are unique, references resolve, and nothing in one list overlaps.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
-    /// The catalogue that the roles are taken from.
+    /// The catalogue with the roles.
     pub catalogue: CatalogueName,
-    /// How the catalogue's rows are read.
+    /// The reading of the catalogue's rows.
     pub reading: Reading,
-    /// Whether packets are dropped or only judged: those that have no target, and those of targets that do not say.
+    /// The mode of packets without a target, and of targets without a mode of their own.
     pub mode: Mode,
-    /// What happens to the enforcement when the agent is told to stop.
+    /// The fate of the rules when the agent stops.
     pub on_exit: OnExit,
-    /// Who always gets in; `None` where the file says `management = "none"` outright.
+    /// The sources that always get in; `None` if the file says `management = "none"`.
     pub management: Option<Management>,
-    /// The zones: 1 to 8, no two of one name; one with the name `default` where the file has none.
+    /// The zones: 1 to 8, with unique names; one named `default` if the file has none.
     pub zones: Vec<Zone>,
-    /// The groups that have prefixes: up to 32, no two of one name. Whether somebody refers to one is not known here.
+    /// The groups with prefixes: up to 32, with unique names. The parser does not know whether a role or rule
+    /// uses them.
     pub groups: Vec<Group>,
-    /// The roles beside those of the catalogue, no two of one name.
+    /// The own roles, with unique names.
     pub roles: Vec<OwnRole>,
-    /// The interfaces to attach to: 1 to 32, no two of one name.
+    /// The interfaces to attach to: 1 to 32, with unique names.
     pub interfaces: Vec<Interface>,
-    /// The targets: 1 to 16, no two of one name; in each zone at most one `host`, and no address twice.
+    /// The targets: 1 to 16, with unique names; in each zone at most one `host`, and no address twice.
     pub targets: Vec<Target>,
-    /// The further rules: up to 64, no two of one name.
+    /// The `[[allow]]` rules: up to 64, with unique names.
     pub allow: Vec<Allow>,
-    /// How flows are tracked.
+    /// The settings of flow tracking.
     pub flows: Flows,
-    /// What a source may open on the whole box, over all targets without a limit of their own.
+    /// The limit on openings for each source on the whole box, for all targets without their own limit.
     pub limit: Option<Openings>,
-    /// Who may use the agent's socket besides root.
+    /// The users of the agent's socket besides root.
     pub api: Api,
-    /// Where metrics are served by TCP, no address twice; nowhere where it is empty.
+    /// The TCP addresses that serve metrics, no address twice; empty for none.
     pub metrics: Vec<Listen>,
 }
 
-/// Who may use the agent's socket besides root: groups of this box. Whether there are such groups is not known here.
+/// The users of the agent's socket besides root: groups of this box. The parser does not know whether they
+/// exist.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Api {
     /// The group that may read.
@@ -160,11 +164,11 @@ pub struct Api {
 pub struct Listen {
     /// The address, which need not be one of this box yet, and a port that is not 0.
     pub address: SocketAddr,
-    /// Where it is written.
+    /// The place of the address.
     pub place: Place,
 }
 
-/// How many connections a source may open.
+/// A limit on the connections that one source may open.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Openings {
     /// Connections per second, 1 to 100,000.
@@ -173,40 +177,41 @@ pub struct Openings {
     pub burst: u32,
 }
 
-/// How flows are tracked.
+/// The settings of flow tracking.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Flows {
-    /// How long what the box sends is watched before enforcement begins.
+    /// How long the agent learns flows from outgoing packets before it enforces.
     pub learn: Duration,
     /// How long a flow outlives its last packet.
     pub times: FlowTimes,
-    /// Flows in each of the two tables. They are made once, so another size holds from the next first start on.
+    /// The capacity of each of the two flow tables. They are created once: a new size needs a reboot or a
+    /// detach.
     pub size: u32,
 }
 
-/// The catalogue a configuration asks for: the key of a built-in one, or a path. Whether there is one is not
-/// known here.
+/// The catalogue of a configuration: the key of a built-in one, or a path. The parser does not know whether
+/// it exists.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CatalogueName {
-    /// As written; never empty.
+    /// The key as written; never empty.
     pub name: String,
-    /// Where it is written; line 0 where the default holds.
+    /// The place of the name; line 0 for the default.
     pub place: Place,
 }
 
-/// Whether packets are dropped or only judged.
+/// Whether the program drops packets or only judges them.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Mode {
-    /// What no rule lets in is dropped.
+    /// Drops every packet that no rule lets in.
     #[default]
     Enforce,
-    /// Everything passes; what would have been dropped is counted and reported.
+    /// Lets every packet pass; counts and reports those that enforcing would drop.
     Audit,
 }
 
 impl Mode {
-    /// As the file has it.
+    /// The word in the file.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -216,40 +221,40 @@ impl Mode {
     }
 }
 
-/// What happens to the enforcement when the agent is told to stop.
+/// The fate of the rules when the agent stops.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum OnExit {
-    /// The kernel goes on enforcing.
+    /// The kernel continues to enforce.
     #[default]
     Keep,
     /// The programs are detached and the box is open.
     Detach,
 }
 
-/// Interfaces, or VLANs of them, that share targets and a policy. Its position in the list is its number.
+/// Interfaces, or VLANs of them, that share targets and a policy. Its number is its position in the list.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Zone {
     /// Its name, unique in the file.
     pub name: String,
-    /// What happens to packets to a destination that is in none of its targets, unless `outbound` says more.
+    /// The fate of packets to a destination outside its targets, unless `outbound` is `catalogue`.
     pub unmatched: Unmatched,
-    /// What may be called by those who are behind it.
+    /// The outbound calls that its hosts may make.
     pub outbound: Outbound,
 }
 
-/// What those who are behind a zone may call: destinations in none of its targets.
+/// The calls that hosts of a zone may make to destinations outside its targets.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Outbound {
-    /// What `unmatched` says.
+    /// `unmatched` decides.
     #[default]
     Unmatched,
-    /// What the roles of the other zones' targets call.
+    /// Only the calls of the roles of the other zones' targets.
     Catalogue,
 }
 
-/// What happens to packets to a destination that is in no target.
+/// The fate of packets to a destination without a target.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Unmatched {
@@ -260,7 +265,7 @@ pub enum Unmatched {
     Pass,
 }
 
-/// Who gets in whatever role is live.
+/// The sources and ports that are always open, whatever role is live.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Management {
     /// The sources; at least one, no two overlap.
@@ -274,19 +279,19 @@ pub struct Management {
 /// An interface to attach to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Interface {
-    /// Its name. Whether it exists is not known here.
+    /// The name. The parser does not know whether the interface exists.
     pub name: InterfaceName,
-    /// Where the name is written.
+    /// The place of the name.
     pub place: Place,
     /// How to attach.
     pub attach: Attach,
-    /// True where the box is a DHCP client on this interface.
+    /// True if the box is a DHCP client on this interface.
     pub dhcp_client: bool,
-    /// The number of the zone it is in, and of its untagged frames and of VLANs that are not in `vlans`.
+    /// The number of its zone, which holds untagged frames and VLANs that are not in `vlans`.
     pub zone: usize,
-    /// VLANs by their identifier, 1 to 4094, and the numbers of their zones; none twice.
+    /// VLANs by their identifier, 1 to 4094, and the numbers of their zones; no VLAN twice.
     pub vlans: Vec<(u16, usize)>,
-    /// Where they are written.
+    /// The place of the list.
     pub vlans_place: Option<Place>,
 }
 
@@ -294,39 +299,39 @@ pub struct Interface {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Attach {
-    /// In the driver, and where it cannot, in the generic hook.
+    /// In the driver if it can, else in the generic hook.
     #[default]
     Auto,
-    /// In the driver, or not at all.
+    /// In the driver only.
     Native,
-    /// In the generic hook.
+    /// In the generic hook only.
     Generic,
 }
 
-/// A set of destination addresses and the roles that hold there.
+/// A set of destination addresses with its roles.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Target {
     /// Its name, unique in the file.
     pub name: Name,
-    /// The number of the zone that its packets come in by.
+    /// The number of the zone that its packets come from.
     pub zone: usize,
     /// The addresses.
     pub address: Address,
-    /// The roles, no key twice; none where nothing is to be open.
+    /// The roles, no key twice; empty to open nothing.
     pub roles: Vec<Role>,
-    /// Ports that take the place of those of a row, no row twice. Whether a role has the row is not known here.
+    /// Ports that replace those of a row, no row twice. The parser does not know whether a role has the row.
     pub overrides: Vec<Override>,
-    /// The optional rows that are switched on, none twice. Whether a role has them is not known here.
+    /// The enabled optional rows, none twice. The parser does not know whether a role has them.
     pub optional: Vec<Named>,
-    /// What a source may open here.
+    /// The limit on openings for each source.
     pub limit: Option<Openings>,
-    /// Whether packets to it are dropped; `None` where that is as for the whole box.
+    /// Its own mode; `None` for that of the whole box.
     pub mode: Option<Mode>,
-    /// True where connections are picked up in the middle when one of its addresses comes to this box; it lists some then.
+    /// True if the box takes connections over midway when it gets one of the listed addresses.
     pub takeover: bool,
 }
 
-/// Ports in the place of a row's.
+/// Ports that replace those of a row.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Override {
     /// The id of the row.
@@ -340,50 +345,50 @@ pub struct Override {
 pub struct Group {
     /// Its name, unique in the file.
     pub name: Name,
-    /// Where the name is written.
+    /// The place of the name.
     pub place: Place,
     /// Its sources; at least one, no two overlap.
     pub prefixes: Vec<Prefix>,
-    /// The number of a zone that everybody who is in the group is behind; it has no prefixes then.
+    /// The number of the zone whose hosts are the group; such a group has no prefixes.
     pub zone: Option<usize>,
 }
 
-/// A role of the file's own. Whether the catalogue has one of that name is not known here.
+/// A role that the file adds. The parser does not know whether the catalogue has that name too.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OwnRole {
     /// Its name, unique in the file.
     pub name: String,
-    /// Where the name is written.
+    /// The place of the name.
     pub place: Place,
-    /// What it is for; may be empty.
+    /// The purpose; may be empty.
     pub note: String,
-    /// At least one; no two of one name.
+    /// At least one row, with unique names.
     pub rows: Vec<OwnRow>,
 }
 
 /// Ports of an [`OwnRole`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OwnRow {
-    /// As written, else its number in the role, from 1.
+    /// The name as written, else its number in the role, from 1.
     pub name: String,
-    /// What carries it.
+    /// The transport.
     pub transport: Transport,
     /// At least one range; no two overlap.
     pub ports: Vec<PortRange>,
-    /// Who may use it; none for anybody.
+    /// The groups that may use it; empty for anybody.
     pub groups: Vec<Named>,
-    /// Who calls.
+    /// The direction of the connections.
     pub direction: OwnDirection,
-    /// What it is for; may be empty.
+    /// The purpose; may be empty.
     pub note: String,
 }
 
-/// Which way connections to the ports of an [`OwnRow`] go.
+/// The direction of connections to the ports of an [`OwnRow`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OwnDirection {
     /// The box listens.
     Inbound,
-    /// The box calls: nothing opens.
+    /// The box calls; no port opens.
     Outbound,
 }
 
@@ -393,37 +398,37 @@ pub enum OwnDirection {
 pub enum Address {
     /// This box.
     Host,
-    /// This box, and addresses that are its own at times; at least one.
+    /// This box, and at least one address that the box has only at times.
     HostAnd(Vec<IpAddr>),
-    /// These unicast addresses; at least one.
+    /// These unicast addresses, at least one.
     List(Vec<IpAddr>),
 }
 
-/// A role that a target is to have. Whether the catalogue knows it is not known here.
+/// A role of a target. The parser does not know whether the catalogue has it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Role {
-    /// As written; never empty.
+    /// The key as written; never empty.
     pub key: String,
-    /// Where it is written.
+    /// The place of the key.
     pub place: Place,
 }
 
-/// A rule beside the roles.
+/// A rule besides the roles.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Allow {
     /// Its name, unique in the file: 1 to 64 bytes.
     pub name: String,
-    /// What it lets in.
+    /// The packets that it lets in.
     pub what: AllowWhat,
-    /// The sources beside those of the groups, no two overlapping.
+    /// The prefixes that may use it, besides the groups; none overlap.
     pub from: Vec<Prefix>,
-    /// The groups whose sources match as well; each has prefixes.
+    /// The groups that may use it as well; each has prefixes.
     pub groups: Vec<Named>,
-    /// The name of the target it holds for; `None` means any destination.
+    /// The target that it is for; `None` for any destination.
     pub target: Option<Name>,
 }
 
-/// What an [`Allow`] rule lets in.
+/// The packets that an [`Allow`] rule lets in.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum AllowWhat {
@@ -434,8 +439,8 @@ pub enum AllowWhat {
         /// At least one range; no two overlap.
         ports: Vec<PortRange>,
     },
-    /// An IP protocol by its number; never one that is judged in another way (TCP, UDP, ICMP, ICMPv6 and the
-    /// IPv6 headers 0, 43, 44 and 60).
+    /// An IP protocol by its number, except those that the program judges otherwise: TCP, UDP, ICMP, ICMPv6
+    /// and the IPv6 headers 0, 43, 44 and 60.
     Protocol(u8),
 }
 
@@ -452,7 +457,7 @@ pub enum Transport {
 }
 
 impl Transport {
-    /// True where it is this one, or both.
+    /// True for this transport, or both.
     #[must_use]
     pub fn covers(self, transport: PortTransport) -> bool {
         match self {
@@ -464,7 +469,7 @@ impl Transport {
 }
 
 impl fmt::Display for Management {
-    /// As `tcp 22 from 10.0.0.0/8`.
+    /// Writes `tcp 22 from 10.0.0.0/8`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (name, ports) in [("tcp", &self.tcp), ("udp", &self.udp)] {
             if !ports.is_empty() {
@@ -476,7 +481,7 @@ impl fmt::Display for Management {
 }
 
 impl fmt::Display for Allow {
-    /// As `node exporter: tcp 9100 from 10.1.0.5`.
+    /// Writes `node exporter: tcp 9100 from 10.1.0.5`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: ", self.name)?;
         match &self.what {
@@ -505,7 +510,7 @@ impl fmt::Display for Allow {
 }
 
 impl Allow {
-    /// True where every source matches.
+    /// True if every source matches.
     #[must_use]
     pub fn is_from_anywhere(&self) -> bool {
         self.from.is_empty() && self.groups.is_empty()
@@ -517,38 +522,37 @@ fn list<T: fmt::Display>(items: &[T]) -> String {
 }
 
 impl Config {
-    /// What is allowed but may not be meant, one sentence each.
+    /// Settings that are allowed but may be a mistake, one sentence each.
     #[must_use]
     pub fn warnings(&self) -> Vec<String> {
         let mut warnings = Vec::new();
         match &self.management {
             None => warnings.push(
-                "management = \"none\": no source is sure to get in, so a mistake in a role can lock you out"
+                "management = \"none\": no source always gets in, so a mistake in a role can lock you out"
                     .to_owned(),
             ),
             Some(management) => {
                 for prefix in management.from.iter().filter(|prefix| prefix.length() == 0) {
                     warnings.push(format!(
-                        "management.from has {prefix}: the management ports are open to everybody"
+                        "management.from has {prefix}: the management ports are open to the world"
                     ));
                 }
             }
         }
         if self.interfaces.iter().any(|interface| *interface.name == *"lo") {
             warnings.push(
-                "lo is guarded: the programs of this box reach each other by open ports only, and nobody else sends there"
+                "lo is guarded: local programs reach each other on open ports only, and no other host sends to lo"
                     .to_owned(),
             );
         }
         for zone in self.zones.iter().filter(|zone| zone.unmatched == Unmatched::Pass) {
             warnings.push(format!(
-                "zone `{}` has unmatched = \"pass\": packets to a destination in no target are not filtered",
+                "zone `{}` has unmatched = \"pass\": packets to a destination without a target are not filtered",
                 zone.name
             ));
         }
         if self.targets.iter().all(|target| target.roles.is_empty()) {
-            warnings
-                .push("no target has a role: only management and the allow rules open anything".to_owned());
+            warnings.push("no target has a role: only management and allow rules open ports".to_owned());
         }
         warnings
     }

@@ -8,19 +8,19 @@ use lyncwall_common::abi::PortTransport;
 
 use crate::frame::{self, Payload};
 
-/// What a connection is made of.
+/// The protocol of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Protocol {
     /// TCP.
     Tcp,
-    /// UDP: a socket with a peer, or what conntrack takes for a conversation.
+    /// UDP: a socket with a peer, or a conversation in conntrack.
     Udp,
     /// Echo requests of ICMP or ICMPv6 and their replies.
     IcmpEcho,
 }
 
 impl Protocol {
-    /// The transport whose ports it has; `None` for [`Protocol::IcmpEcho`].
+    /// The transport of its ports; `None` for [`Protocol::IcmpEcho`].
     #[must_use]
     pub fn transport(self) -> Option<PortTransport> {
         match self {
@@ -31,12 +31,12 @@ impl Protocol {
     }
 }
 
-/// A socket that anybody may send to: one that accepts TCP connections, or one of UDP without a peer.
+/// A listening socket: one that accepts TCP connections, or a UDP socket without a peer.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Listener {
     /// Of which port it is.
     pub transport: PortTransport,
-    /// The address that it is bound to; an unspecified one for any. IPv4 is never written as IPv6.
+    /// Its address; an unspecified one for any. Never an IPv4 address in IPv6 form.
     pub address: IpAddr,
     /// Its port, in host byte order.
     pub port: u16,
@@ -46,20 +46,21 @@ pub struct Listener {
     pub process: Option<String>,
 }
 
-/// A connection as the packets show it that come in: from `remote` to `local`. Both addresses are of one family, and
-/// IPv4 ones are never written as IPv6. For [`Protocol::IcmpEcho`] both ports are the identifier.
+/// A connection as incoming packets show it: from `remote` to `local`. Both addresses have one family, and
+/// IPv4 addresses are never in IPv6 form. For [`Protocol::IcmpEcho`] both ports are the identifier.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Standing {
     /// What it is.
     pub protocol: Protocol,
-    /// Where its packets go to: a socket of this box, or for whom it forwards, as written on the wire (source NAT).
+    /// The destination of its packets: a socket of this box, or a forwarded peer, as on the wire (source
+    /// NAT).
     pub local: SocketAddr,
-    /// Where its packets come from.
+    /// The source of its packets.
     pub remote: SocketAddr,
 }
 
 impl Standing {
-    /// In one form of address; `None` for what never leaves this box.
+    /// Normalises the form of addresses; `None` for a connection that never leaves this box.
     #[must_use]
     pub fn new(protocol: Protocol, local: SocketAddr, remote: SocketAddr) -> Option<Self> {
         let canonical = |address: SocketAddr| SocketAddr::new(address.ip().to_canonical(), address.port());
@@ -71,12 +72,12 @@ impl Standing {
     /// A packet that this side sends by `leg`.
     ///
     /// # Errors
-    /// Where the ends are of different families.
+    /// If the ends are of different families.
     pub fn outgoing(&self, moment: Moment, leg: Leg) -> Result<Vec<u8>> {
         self.frame(self.local, self.remote, moment, leg)
     }
 
-    /// A packet that the far side sends, which comes in by `leg`.
+    /// A packet from the far side that arrives by `leg`.
     ///
     /// # Errors
     /// As [`Standing::outgoing`].
@@ -95,19 +96,19 @@ impl Standing {
     }
 }
 
-/// Where in a connection a packet belongs.
+/// The position of a packet in a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Moment {
-    /// Its first packet: SYN, where it is TCP.
+    /// The first packet: SYN for TCP.
     Opening,
-    /// Any packet after that.
+    /// Any later packet.
     Middle,
 }
 
-/// A way in and out of the box: by which interface a packet comes or goes, and in which VLAN.
+/// A way in and out of the box: an interface and a VLAN.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Leg {
-    /// The number of the interface; 0 where it does not matter.
+    /// The number of the interface; 0 if it does not matter.
     pub ifindex: u32,
     /// The VLAN on it; 0 for untagged frames.
     pub vlan: u16,

@@ -1,4 +1,4 @@
-//! Frames that nobody sent: to ask a policy or the program what it makes of one.
+//! Builds frames, to ask a policy or the program for a verdict.
 
 use std::net::IpAddr;
 
@@ -8,23 +8,23 @@ use etherparse::{IpNumber, PacketBuilder, TcpHeader};
 /// TCP flags by their bits in the header (RFC 9293, 3.1).
 pub const TCP_FLAGS: [&str; 8] = ["FIN", "SYN", "RST", "PSH", "ACK", "URG", "ECE", "CWR"];
 
-/// SYN: a packet that opens a connection.
+/// SYN: opens a connection.
 pub const SYN: u8 = 1 << 1;
 
 /// ACK: any later packet of a connection.
 pub const ACK: u8 = 1 << 4;
 
-/// ICMPv6 neighbour discovery (RFC 4861), whose packets come from the link or not at all.
+/// ICMPv6 neighbour discovery (RFC 4861): its packets come from the link only.
 const NEIGHBOUR_DISCOVERY: std::ops::RangeInclusive<u8> = 133..=137;
 
-/// What a packet carries. Ports are in host byte order.
+/// The payload of a packet. Ports are in host byte order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Payload {
     /// A TCP segment without data: source port, destination port, flags.
     Tcp(u16, u16, u8),
     /// An empty datagram: source port, destination port.
     Udp(u16, u16),
-    /// ICMP, or ICMPv6 where the addresses are of that family: type and code, and the four bytes behind the checksum.
+    /// ICMP, or ICMPv6 for IPv6 addresses: type and code, and the four bytes after the checksum.
     Icmp([u8; 2], [u8; 4]),
     /// Four bytes of another IP protocol.
     Other(u8),
@@ -38,21 +38,21 @@ impl Payload {
         Self::Icmp([if ipv4 { 8 } else { 128 }, 0], [high, low, 0, 0])
     }
 
-    /// What the packet's hop limit must be for it to be taken seriously.
+    /// The hop limit that receivers require.
     fn hops(self, ipv4: bool) -> u8 {
         match self {
             Self::Icmp([kind, _], _) if !ipv4 && NEIGHBOUR_DISCOVERY.contains(&kind) => 255,
-            // VRRP (RFC 9568, 5.1.1.3) and the like stay on the link.
+            // VRRP (RFC 9568, 5.1.1.3) and similar protocols stay on the link.
             Self::Other(_) => 255,
             Self::Icmp(..) | Self::Tcp(..) | Self::Udp(..) => 64,
         }
     }
 }
 
-/// An Ethernet frame with these VLAN tags, outer first; 0 tags none.
+/// An Ethernet frame with these VLAN tags, outer first; 0 for no tag.
 ///
 /// # Errors
-/// Where the addresses are of different families, or a protocol needs another header than an unknown one has.
+/// If the addresses are of different families, or the protocol needs a specific header.
 pub fn build(from: IpAddr, to: IpAddr, payload: Payload, vlan: &[u16]) -> Result<Vec<u8>> {
     let ethernet = PacketBuilder::ethernet2([2, 0, 0, 0, 0, 1], hardware_address(to));
     let hops = payload.hops(from.is_ipv4());
@@ -74,7 +74,7 @@ pub fn build(from: IpAddr, to: IpAddr, payload: Payload, vlan: &[u16]) -> Result
     .context("building a packet")?;
     for (inner, id) in vlan.iter().rev().enumerate().filter(|(_, id)| **id != 0) {
         let [high, low] = id.to_be_bytes();
-        // 802.1Q for the inner tag, 802.1ad for those around it.
+        // 802.1Q for the inner tag, 802.1ad for the outer ones.
         let [kind, protocol] = if inner == 0 { [0x81, 0x00] } else { [0x88, 0xa8] };
         frame.splice(12..12, [kind, protocol, high, low]);
     }
@@ -96,7 +96,7 @@ fn segment(from: u16, to: u16, flags: u8) -> TcpHeader {
     }
 }
 
-/// Where a frame to this address goes (RFC 1112, 6.4; RFC 2464, 7).
+/// The destination MAC address for an IP address (RFC 1112, 6.4; RFC 2464, 7).
 fn hardware_address(to: IpAddr) -> [u8; 6] {
     match to {
         IpAddr::V4(to) if to.is_broadcast() => [0xff; 6],

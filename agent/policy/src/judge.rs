@@ -17,29 +17,29 @@ use lyncwall_common::{judge, outgoing};
 use crate::compile::Compiled;
 use crate::net::Prefix;
 
-/// Judges one frame that comes in by interface `ifindex`, with nothing remembered of earlier ones.
+/// Judges one frame from interface `ifindex`, without state from earlier frames.
 #[must_use]
 pub fn judge(compiled: &Compiled, ifindex: u32, frame: &[u8]) -> Verdict {
     HostTables::new(compiled, ifindex).judge(frame)
 }
 
-/// The tables of one generation as one CPU would see them: fragments and rates carry over from frame to frame.
+/// The tables of one generation as one CPU sees them: fragments and rates carry over from frame to frame.
 pub struct HostTables<'a> {
-    /// The generation that judges, in slot 0.
+    /// The live generation, in slot 0.
     pub compiled: &'a Compiled,
-    /// What the live record says the generation uses.
+    /// The features of the generation, from the live record.
     pub features: Features,
-    /// The interface that frames come in by.
+    /// The interface of the frames.
     pub ifindex: u32,
-    /// The block-list; none where it is empty.
+    /// The block-list; `None` if it is empty.
     pub blocked: Vec<(Prefix, BlockRecord)>,
     /// The clock, in ticks.
     pub jiffies: Cell<u64>,
     /// Ticks per second.
     pub hz: u64,
-    /// What is remembered of first fragments.
+    /// The stored verdicts of first fragments.
     pub fragments: RefCell<HashMap<FragmentKey, FragmentRecord>>,
-    /// True while TCP connections are picked up in the middle.
+    /// True while the program picks up TCP connections midway.
     pub learning: bool,
     flows_v4: RefCell<HashMap<FlowKeyV4, Flow>>,
     flows_v6: RefCell<HashMap<FlowKeyV6, Flow>>,
@@ -50,7 +50,7 @@ pub struct HostTables<'a> {
 }
 
 impl<'a> HostTables<'a> {
-    /// Nothing remembered, an hour after boot at 250 ticks a second.
+    /// An empty state, an hour after boot at 250 ticks a second.
     #[must_use]
     pub fn new(compiled: &'a Compiled, ifindex: u32) -> Self {
         Self {
@@ -77,13 +77,13 @@ impl<'a> HostTables<'a> {
         judge::judge(frame, self)
     }
 
-    /// The zone of frames of a VLAN that come in by the interface, 0 for untagged ones; `None` where it is in none.
+    /// The zone of frames of a VLAN on the interface, 0 for untagged ones; `None` if it has no zone.
     #[must_use]
     pub fn zone_of(&self, vlan: u16) -> Option<u32> {
         self.zone(0, vlan)
     }
 
-    /// Takes notice of a frame that goes out.
+    /// Notes an outgoing frame.
     pub fn track(&self, frame: &[u8]) {
         outgoing::track(frame, self);
     }
@@ -247,7 +247,7 @@ impl Flows<FlowKeyV6> for HostTables<'_> {
     }
 }
 
-/// What the kernel's trie finds.
+/// The result of the kernel's trie.
 pub(crate) fn longest_match<T: Copy>(prefixes: &[(Prefix, T)], address: IpAddr) -> Option<T> {
     prefixes
         .iter()
@@ -258,7 +258,7 @@ pub(crate) fn longest_match<T: Copy>(prefixes: &[(Prefix, T)], address: IpAddr) 
 
 fn source_record(compiled: &Compiled, zone: u32, address: Address) -> SourceRecord {
     let zone = compiled.generation.sources_behind(zone);
-    // They are in order, and may be 100,000.
+    // The prefixes are sorted, and may be 100,000.
     let find = |prefix: Prefix| compiled.sources.binary_search_by_key(&prefix, |(known, _)| *known).ok();
     let found = Prefix::around(address.ip()).find_map(find).map(|at| compiled.sources[at].1);
     found.unwrap_or_default().and(zone)

@@ -1,4 +1,4 @@
-//! Where a packet belongs in a generation: its zone, its target, and what is said there of its port.
+//! Locates a packet in a generation: its zone, its target, and the rule of its port.
 
 use std::collections::HashMap;
 
@@ -14,7 +14,7 @@ use crate::compile::{Compiled, Input, Rule, TargetInput, owners};
 use crate::judge::HostTables;
 use crate::open::Ports;
 
-/// A generation, with the names of what is in it.
+/// A generation, with its names.
 pub struct Locator {
     compiled: Compiled,
     zones: Vec<String>,
@@ -26,27 +26,27 @@ pub struct Locator {
     groups: Vec<String>,
 }
 
-/// Where a packet belongs.
+/// The location of a packet.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Located {
-    /// The zone that it came in by; `None` where the interface is in none.
+    /// The zone of its arrival; `None` if the interface has none.
     pub zone: Option<String>,
-    /// The target that it goes to, or `ZONE (outbound)` where the zone says what may be called.
+    /// Its target, or `ZONE (outbound)` for a call out of a zone with outbound limits.
     pub target: Option<String>,
-    /// What is open there at its port, to somebody.
+    /// The rule that opens its port, to any source.
     pub rule: Option<Rule>,
-    /// The service of that rule's rows; empty where there is none.
+    /// The service of that rule's rows; empty for none.
     pub service: String,
-    /// The groups that its source is in; its destination, where the zone says what may be called.
+    /// The groups of its source; of its destination, for a call out of a zone with outbound limits.
     pub groups: Vec<String>,
-    /// True where its port is one of management and its destination may be this box.
+    /// True if its port is one of management and its destination may be this box.
     pub management_port: bool,
-    /// True where its source is one of management.
+    /// True if its source is one of management.
     pub management_source: bool,
 }
 
 impl Located {
-    /// The rule that is open at the port, to somebody: its target, transport and ports.
+    /// The rule that opens the port, to any source: target, transport and ports.
     #[must_use]
     pub fn rule_name(&self) -> Option<String> {
         Some(rule_name(self.target.as_ref()?, self.rule.as_ref()?))
@@ -54,7 +54,7 @@ impl Located {
 }
 
 impl Locator {
-    /// Of what `input` was compiled to. `service` names what some rows of the catalogue serve.
+    /// The generation of `input`. `service` names the service of some rows.
     #[must_use]
     pub fn new(input: &Input, compiled: Compiled, service: impl Fn(&[String]) -> String) -> Self {
         let owners = owners(input);
@@ -68,20 +68,20 @@ impl Locator {
         }
     }
 
-    /// The names of its targets, and of what zones may call, as [`Located::target`] has them.
+    /// The names of targets and of outbound limits, as in [`Located::target`].
     pub fn targets(&self) -> impl Iterator<Item = &str> {
         self.owners.iter().map(|owner| &*owner.name)
     }
 
-    /// The names of its rules, as [`Located::rule_name`] has them.
+    /// The names of the rules, as in [`Located::rule_name`].
     pub fn rules(&self) -> impl Iterator<Item = String> {
         self.owners.iter().flat_map(|owner| owner.inbound.iter().map(|rule| rule_name(&owner.name, rule)))
     }
 
-    /// Where a packet belongs that came in by the interface of this number; `None` where it is not IP.
+    /// The location of a packet from the interface with this number; `None` if it is not IP.
     pub fn locate<P: Packet>(&self, ifindex: u32, packet: P) -> Option<Located> {
         let mut headers = Headers::UNREAD;
-        // What cannot be judged is located as far as it can be read.
+        // A packet that cannot be judged is located as far as it can be parsed.
         let _kind = parse(packet, &mut headers);
         headers.family?;
         let tables = HostTables::new(&self.compiled, ifindex);
@@ -93,7 +93,8 @@ impl Locator {
         let owner = (target.policy != NO_POLICY).then(|| self.owners.get(target.policy as usize)).flatten();
         let port = headers.ports.map(|transport| (transport, headers.destination_port));
         let rule = owner.zip(port).and_then(|(owner, (transport, port))| rule_at(owner, transport, port));
-        // Whoever calls from behind a zone is in its groups; what is called is in those of its address alone.
+        // A host behind a zone is in the groups of the zone; a called destination is in those of its address
+        // only.
         let groups = match target.outbound {
             true => tables.groups(0, NO_ZONE, destination),
             false => tables.groups(0, zone, source),

@@ -1,4 +1,4 @@
-//! Address prefixes and port ranges, as files and people write them.
+//! Address prefixes and port ranges in their text form.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -6,9 +6,9 @@ use std::str::FromStr;
 
 use serde::{Serialize, Serializer};
 
-/// An IPv4 or IPv6 prefix. No bit behind its length is set.
+/// An IPv4 or IPv6 prefix. No bit after its length is set.
 ///
-/// Written `10.0.0.0/8`; read in that form, or as a bare address, which is a prefix of one address.
+/// Displays as `10.0.0.0/8`; parses that form, or a bare address as a prefix of one address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Prefix {
     addr: IpAddr,
@@ -19,7 +19,7 @@ impl Prefix {
     /// The prefix of `length` bits that starts at `addr`.
     ///
     /// # Errors
-    /// `length` is over 32 (IPv4) or 128 (IPv6), or `addr` has a bit set behind it.
+    /// `length` is over 32 (IPv4) or 128 (IPv6), or `addr` has a bit set after it.
     pub fn new(addr: IpAddr, length: u8) -> Result<Self, PrefixError> {
         let longest = longest(addr);
         if length > longest {
@@ -29,13 +29,13 @@ impl Prefix {
         if corrected.addr == addr { Ok(corrected) } else { Err(PrefixError::HostBits { corrected }) }
     }
 
-    /// The prefix that holds this one address.
+    /// The prefix of one address.
     #[must_use]
     pub fn host(addr: IpAddr) -> Self {
         Self { addr, length: longest(addr) }
     }
 
-    /// Those that hold an address, the longest first.
+    /// All prefixes that contain an address, longest first.
     pub fn around(addr: IpAddr) -> impl Iterator<Item = Self> {
         (0..=longest(addr)).rev().map(move |length| Self { addr: masked(addr, length), length })
     }
@@ -61,26 +61,26 @@ impl Prefix {
         }
     }
 
-    /// True where `addr` is in the prefix; never across address families.
+    /// True if the prefix contains `addr`; never across address families.
     #[must_use]
     pub fn contains(&self, addr: IpAddr) -> bool {
         addr.is_ipv4() == self.addr.is_ipv4() && masked(addr, self.length) == self.addr
     }
 }
 
-/// Why a text or a pair of address and length is no prefix.
+/// Why a text, or an address with a length, is not a prefix.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PrefixError {
     /// Not an address, or not an address, a slash and a decimal length.
     Syntax,
-    /// The length is over what the address family has.
+    /// The length exceeds that of the address family.
     Length {
         /// The greatest length of the family: 32 or 128.
         longest: u8,
     },
-    /// The address has bits set behind the length.
+    /// The address has bits set after the length.
     HostBits {
-        /// The prefix of that length that holds the address.
+        /// The prefix of that length that contains the address.
         corrected: Prefix,
     },
 }
@@ -131,9 +131,9 @@ impl Serialize for Prefix {
     }
 }
 
-/// Ports from a first to a last one, both included: 1..=65535, the first never over the last.
+/// A range of ports, both ends included: 1..=65535, the first never above the last.
 ///
-/// Written `443` or `49152-65535`.
+/// Displays as `443` or `49152-65535`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct PortRange {
     first: u16,
@@ -167,17 +167,17 @@ impl PortRange {
         self.last
     }
 
-    /// True where `port` is in the range.
+    /// True if the range contains `port`.
     #[must_use]
     pub fn contains(&self, port: u16) -> bool {
         (self.first..=self.last).contains(&port)
     }
 }
 
-/// Why a text or a pair of ports is no port range.
+/// Why a text, or a pair of ports, is not a port range.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PortRangeError {
-    /// Not a decimal port, or two of them with `-` between and nothing else.
+    /// Not a decimal port, or not two of them with `-` between.
     Syntax,
     /// A port is not in 1..=65535.
     Bounds,
@@ -188,7 +188,7 @@ pub enum PortRangeError {
 impl fmt::Display for PortRangeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Syntax => "not a port, nor a first and a last port with `-` between",
+            Self::Syntax => "neither a port nor two ports with `-` between",
             Self::Bounds => "a port is a number from 1 to 65535",
             Self::Backwards => "the first port is over the last",
         })
@@ -226,7 +226,7 @@ impl Serialize for PortRange {
     }
 }
 
-/// Something that covers an unbroken run of numbers in one number space.
+/// A value that covers an unbroken run of numbers in one number space.
 pub trait Span {
     /// The space (4 or 6 for addresses, 0 for ports), the first and the last number.
     fn span(&self) -> (u8, u128, u128);
@@ -250,8 +250,8 @@ impl Span for PortRange {
     }
 }
 
-/// The pairs of indices (lower, higher) of items that share a number: none exactly when no two items do, and
-/// otherwise one pair for each item that starts inside another. Sorts once, so that long lists stay cheap.
+/// The pairs of indices (lower, higher) of items that share a number: empty if no two items do, else one pair
+/// for each item that starts inside another. Sorts once, so that long lists stay cheap.
 pub fn overlaps<T: Span>(items: &[T]) -> Vec<(usize, usize)> {
     let mut order: Vec<usize> = (0..items.len()).collect();
     order.sort_by_key(|&n| items[n].span());
@@ -273,7 +273,7 @@ pub fn overlaps<T: Span>(items: &[T]) -> Vec<(usize, usize)> {
     pairs
 }
 
-/// A decimal number without sign or leading zero; numbers too large for `u32` come out as its greatest.
+/// A decimal number without sign or leading zero; a number too large for `u32` becomes `u32::MAX`.
 fn decimal(text: &str) -> Option<u32> {
     let plain = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
     if !plain || (text.len() > 1 && text.starts_with('0')) {
@@ -293,7 +293,7 @@ fn masked(addr: IpAddr, length: u8) -> IpAddr {
     }
 }
 
-/// The upper `length` bits set; a shift by the full width, which is what length 0 asks for, gives 0.
+/// The upper `length` bits set. Length 0, a shift by the full width, gives 0.
 fn mask_v4(length: u8) -> u32 {
     u32::MAX.checked_shl(32 - u32::from(length)).unwrap_or(0)
 }

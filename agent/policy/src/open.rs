@@ -1,4 +1,4 @@
-//! Which ports are open, and what a switch opens and closes.
+//! The open ports, and the difference that a switch makes.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,13 +7,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::compile::TargetInput;
 
-/// The open ports of each target, whatever rule opens them.
+/// The open ports of each target, by any rule.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct OpenPorts(BTreeMap<String, [Vec<Ports>; 2]>);
 
 impl OpenPorts {
-    /// What these targets open.
+    /// The open ports of these targets.
     #[must_use]
     pub fn of(targets: &[TargetInput]) -> Self {
         Self(
@@ -30,19 +30,19 @@ impl OpenPorts {
         )
     }
 
-    /// The open ports of a target, ascending and without neighbours; none for a target that there is not.
+    /// The open ports of a target, ascending and joined; empty for an unknown target.
     #[must_use]
     pub fn get(&self, target: &str, transport: PortTransport) -> &[Ports] {
         self.0.get(target).map_or(&[], |open| &open[transport as usize])
     }
 
-    /// True where a port of a target is open, to whomever.
+    /// True if a port of a target is open to any source.
     #[must_use]
     pub fn contains(&self, target: &str, transport: PortTransport, port: u16) -> bool {
         self.get(target, transport).iter().any(|open| open.first <= port && port <= open.last)
     }
 
-    /// What is different in `new`, by target and transport; nothing for those that stay as they are.
+    /// The differences in `new`, by target and transport; without unchanged ones.
     #[must_use]
     pub fn changes(&self, new: &Self) -> Vec<Change> {
         let targets: BTreeSet<&String> = self.0.keys().chain(new.0.keys()).collect();
@@ -65,20 +65,20 @@ impl OpenPorts {
     }
 }
 
-/// What a switch does to one transport of one target.
+/// The effect of a switch on one transport of one target.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Change {
     /// The target's name.
     pub target: String,
     /// `tcp` or `udp`.
     pub transport: String,
-    /// Ports that were closed and are open.
+    /// Ports that open.
     pub opened: Vec<Ports>,
-    /// Ports that were open and are closed.
+    /// Ports that close.
     pub closed: Vec<Ports>,
 }
 
-/// Ports from a first to a last one, both included, in host byte order.
+/// A range of ports, both ends included, in host byte order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Ports {
     /// The first port.
@@ -88,7 +88,7 @@ pub struct Ports {
 }
 
 impl Ports {
-    /// What is in `ranges` and not in `others`, ascending and without neighbours.
+    /// The ports in `ranges` but not in `others`, ascending and joined.
     #[must_use]
     pub fn without(ranges: &[Self], others: &[Self]) -> Vec<Self> {
         without(&joined(ranges.to_vec()), &joined(others.to_vec()))
@@ -105,7 +105,7 @@ impl std::fmt::Display for Ports {
     }
 }
 
-/// The same ports in ascending order, neighbours and overlaps joined.
+/// Sorts ports, and joins neighbours and overlaps.
 pub(crate) fn joined(mut ranges: Vec<Ports>) -> Vec<Ports> {
     ranges.sort_unstable();
     let mut joined: Vec<Ports> = Vec::new();
@@ -118,11 +118,11 @@ pub(crate) fn joined(mut ranges: Vec<Ports>) -> Vec<Ports> {
     joined
 }
 
-/// What is in `ranges` and not in `others`; both are joined, and so is the result.
+/// The ports in `ranges` but not in `others`; all three lists are joined.
 pub(crate) fn without(ranges: &[Ports], others: &[Ports]) -> Vec<Ports> {
     let mut rest = Vec::new();
     for range in ranges {
-        // Wider than a port, so that it can stand behind the last one.
+        // Wider than a port, to hold the number after the last one.
         let mut first = u32::from(range.first);
         for other in others.iter().filter(|other| other.first <= range.last && other.last >= range.first) {
             if let Ok(start) = u16::try_from(first)

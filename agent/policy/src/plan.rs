@@ -1,4 +1,4 @@
-//! What is to be enforced: a configuration together with its catalogue, with every role known.
+//! The plan: a valid configuration together with its catalogue.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -19,34 +19,34 @@ mod zones;
 
 pub use settings::{Roles, Settings};
 
-/// A good configuration, with the catalogue that it names.
+/// A valid configuration, with its catalogue.
 #[derive(Debug, Clone)]
 pub struct Plan {
-    /// Where it was read from.
+    /// The file.
     pub file: PathBuf,
-    /// What stood there.
+    /// The text of the file.
     pub text: String,
     /// The configuration.
     pub config: Config,
-    /// The catalogue, with the configuration's own roles.
+    /// The catalogue, with the own roles of the configuration.
     pub catalogue: Catalogue,
 }
 
-/// What the machine is like at the moment.
+/// The state of the machine.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Machine {
     /// The interfaces of the configuration, by the kernel's number, in the order of the file; 0 where one does not exist.
     pub interfaces: Vec<u32>,
     /// The members of bonds: the number of the bond, and that of the member.
     pub members: Vec<(u32, u32)>,
-    /// The addresses of this network namespace.
+    /// The addresses in this network namespace.
     pub addresses: Vec<IpAddr>,
-    /// True where it forwards, IPv4 or IPv6.
+    /// True if the machine forwards IPv4 or IPv6.
     pub forwards: bool,
 }
 
 impl Machine {
-    /// The same with those interfaces only that are `wanted`; the others are as if they did not exist.
+    /// A copy with only the `wanted` interfaces; the others count as missing.
     #[must_use]
     pub fn only(&self, wanted: impl Fn(u32) -> bool) -> Self {
         let interfaces = self.interfaces.iter().map(|&ifindex| if wanted(ifindex) { ifindex } else { 0 });
@@ -58,20 +58,21 @@ impl Plan {
     /// Reads a configuration and its catalogue.
     ///
     /// # Errors
-    /// Every mistake in either.
+    /// All mistakes in both files.
     pub fn read(file: &Path) -> Result<Self, Problems> {
         Self::parse(&config::text(file)?, file)
     }
 
-    /// The same for a text that stands in, or is to stand in, `file`.
+    /// Like [`Plan::read`], for a text that is, or may become, the content of `file`.
     ///
     /// # Errors
-    /// Every mistake in either.
+    /// All mistakes in both files.
     pub fn parse(text: &str, file: &Path) -> Result<Self, Problems> {
         let (declared, config) = config::parse_declared(text, file);
         let mut problems = Problems::default();
         let config = config.map_err(|found| problems.append(found)).ok();
-        // Roles and groups are checked also where something else is wrong, so that one look shows all.
+        // Roles and groups are checked even if the file has other mistakes, so that the user sees all
+        // mistakes at once.
         let catalogue = declared.and_then(|declared| match load(&declared.catalogue, file) {
             Ok(mut catalogue) => {
                 problems.append(references::check(&mut catalogue, &declared));
@@ -91,7 +92,7 @@ impl Plan {
         }
     }
 
-    /// What some roles come to in the target of that name; in none, without overrides and options.
+    /// The rules of some roles in the named target; without a target, ignores overrides and options.
     ///
     /// # Errors
     /// An unknown role, or roles that do not go together.
@@ -101,7 +102,7 @@ impl Plan {
         self.catalogue.resolve_with(&keys, self.config.reading, &self.choices(target))
     }
 
-    /// What the configuration adds to the roles of a target.
+    /// The choices of the configuration for the roles of a target.
     #[must_use]
     pub fn choices(&self, target: Option<&Target>) -> Choices {
         let bound = self.config.groups.iter().map(|group| group.name.to_string()).collect();
@@ -117,7 +118,7 @@ impl Plan {
         choices
     }
 
-    /// All that a policy is compiled from, with these settings.
+    /// The input of the policy compiler under these settings.
     ///
     /// # Errors
     /// An unknown role, or roles that do not go together.
@@ -136,7 +137,7 @@ impl Plan {
                 Err(found) => problems.append(found),
             }
         }
-        // Roles that are not known are told already.
+        // Unknown roles are reported already.
         let zones = self.zones(&settings.roles).unwrap_or_default();
         problems.or(Input {
             zones,
@@ -154,7 +155,7 @@ impl Plan {
         })
     }
 
-    /// What is different from `before` besides settings, a sentence each.
+    /// The differences from `before` except settings, one sentence each.
     #[must_use]
     pub fn differences(&self, before: &Self) -> Vec<String> {
         let (new, old) = (&self.config, &before.config);
@@ -192,10 +193,10 @@ impl Plan {
     }
 }
 
-/// Who may use the socket, and where metrics are served.
+/// The differences in the users of the socket, and in the addresses of the metrics.
 fn changed_api(old: &Config, new: &Config) -> Vec<String> {
     let name = |group: &Option<config::Named>| {
-        group.as_ref().map_or("root alone".to_owned(), |group| group.name.clone())
+        group.as_ref().map_or("root only".to_owned(), |group| group.name.clone())
     };
     let mut differences = Vec::new();
     for (key, before, after) in [
@@ -212,7 +213,7 @@ fn changed_api(old: &Config, new: &Config) -> Vec<String> {
     differences
 }
 
-/// What a source may open, by target: its own limit, or its share of the whole box's.
+/// The limits on openings by target: its own, or its share of that of the whole box.
 fn limits(config: &Config) -> Vec<Limit> {
     let limit = |(policy, target): (u32, &Target)| match (target.limit, config.limit) {
         (Some(own), _) => Limit { scope: policy, ..Limit::of_box(own.per_second, own.burst) },
@@ -222,10 +223,10 @@ fn limits(config: &Config) -> Vec<Limit> {
     (0..).zip(&config.targets).map(limit).collect()
 }
 
-/// The catalogue that a configuration names.
+/// The catalogue of a configuration.
 fn load(named: &CatalogueName, file: &Path) -> Result<Catalogue, Problems> {
     let directory = file.parent().unwrap_or(Path::new(""));
-    // A catalogue that cannot be found is a mistake in the configuration; one with mistakes has places of its own.
+    // A missing catalogue is a mistake in the configuration; a faulty catalogue has places of its own.
     Catalogue::load(&named.name, directory).map_err(|problems| {
         if problems.iter().all(|problem| problem.place.is_none()) {
             problems.placed(&named.place)
@@ -235,9 +236,9 @@ fn load(named: &CatalogueName, file: &Path) -> Result<Catalogue, Problems> {
     })
 }
 
-/// What is different in the limits on openings.
+/// The differences in the limits on openings.
 fn changed_limits(old: &Config, new: &Config) -> Vec<String> {
-    let told = |limit: Option<Openings>| match limit {
+    let text = |limit: Option<Openings>| match limit {
         Some(Openings { per_second, burst }) => format!("{per_second} openings per second, burst {burst}"),
         None => "none".to_owned(),
     };
@@ -248,25 +249,25 @@ fn changed_limits(old: &Config, new: &Config) -> Vec<String> {
         changes.push((name, before.and_then(|before| before.limit), target.limit));
     }
     let changes = changes.into_iter().filter(|(_, before, after)| before != after);
-    changes.map(|(what, before, after)| format!("{what}: {} to {}", told(before), told(after))).collect()
+    changes.map(|(what, before, after)| format!("{what}: {} to {}", text(before), text(after))).collect()
 }
 
-/// What is different in the groups, by how many prefixes: their lists are too long to be told.
+/// The differences in the groups, as numbers of prefixes: the lists would be too long.
 fn changed_groups(old: &Config, new: &Config) -> Vec<String> {
     let names: BTreeSet<&str> = old.groups.iter().chain(&new.groups).map(|group| &*group.name).collect();
-    let told = names.into_iter().filter_map(|name| {
+    let changes = names.into_iter().filter_map(|name| {
         let [before, after] =
             [old, new].map(|config| config.groups.iter().find(|group| *group.name == *name));
-        let told = |config: &Config, group: &Group| match zone_name(config, group) {
+        let text = |config: &Config, group: &Group| match zone_name(config, group) {
             Some(zone) => format!("zone {zone}"),
             None => count(group.prefixes.len()),
         };
         match (before, after) {
             (None, None) => None,
-            (None, Some(after)) => Some(format!("group added: {name}, {}", told(new, after))),
+            (None, Some(after)) => Some(format!("group added: {name}, {}", text(new, after))),
             (Some(_), None) => Some(format!("group removed: {name}")),
             (Some(before), Some(after)) if zone_name(old, before) != zone_name(new, after) => {
-                Some(format!("group {name}: {} to {}", told(old, before), told(new, after)))
+                Some(format!("group {name}: {} to {}", text(old, before), text(new, after)))
             }
             (Some(before), Some(after)) => {
                 let [before, after] =
@@ -277,7 +278,7 @@ fn changed_groups(old: &Config, new: &Config) -> Vec<String> {
             }
         }
     });
-    told.collect()
+    changes.collect()
 }
 
 fn zone_name<'a>(config: &'a Config, group: &Group) -> Option<&'a str> {
@@ -307,7 +308,7 @@ impl From<catalogue::Rule> for Rule {
 }
 
 impl Problems {
-    /// The same mistakes, at `place` where they have none.
+    /// The mistakes, with `place` for those without a place.
     fn placed(self, place: &Place) -> Self {
         let mut placed = Self::default();
         for problem in self.iter() {

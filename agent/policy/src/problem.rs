@@ -1,21 +1,21 @@
-//! Mistakes of the person at the keyboard: what is wrong, where, and what to do about it.
+//! Mistakes of the user: what is wrong, where, and the remedy.
 //!
-//! A command that finds mistakes collects all of them into [`Problems`] and returns that as its error;
-//! `main` prints them and exits with 1. Every other error is unexpected and exits with 2.
+//! A command collects all mistakes into [`Problems`] and returns that as its error; `main` prints them and
+//! exits with 1. Every other error is unexpected and exits with 2.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-/// Where in a file a mistake stands.
+/// The place of a mistake in a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Place {
     /// The file as the user named it.
     pub file: PathBuf,
-    /// Line, counted from 1; 0 where the whole file is meant.
+    /// Line, counted from 1; 0 for the whole file.
     pub line: usize,
-    /// Column in characters, counted from 1; 0 where the whole line or file is meant.
+    /// Column in characters, counted from 1; 0 for the whole line or file.
     pub column: usize,
-    /// The dotted key, as `target[0].roles[1]`; empty where no key is meant.
+    /// The dotted key, as `target[0].roles[1]`; empty without a key.
     pub key: String,
 }
 
@@ -35,16 +35,16 @@ impl fmt::Display for Place {
 /// One mistake.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
-    /// Where it stands; `None` for the command line and the machine.
+    /// The place; `None` for the command line and the machine.
     pub place: Option<Place>,
     /// What is wrong, in one sentence without a full stop.
     pub message: String,
-    /// What to do about it, in one sentence without a full stop; empty where the message says it.
+    /// The remedy, in one sentence without a full stop; empty if the message names it.
     pub fix: String,
 }
 
 impl Problem {
-    /// A mistake that stands in no file.
+    /// A mistake without a place in a file.
     pub fn new(message: impl Into<String>, fix: impl Into<String>) -> Self {
         Self { place: None, message: message.into(), fix: fix.into() }
     }
@@ -65,12 +65,12 @@ impl fmt::Display for Problem {
     }
 }
 
-/// All mistakes that one look found; never empty when used as an error.
+/// All mistakes that one check found; never empty as an error.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Problems(Vec<Problem>);
 
 impl Problems {
-    /// Adds one.
+    /// Adds one mistake.
     pub fn push(&mut self, problem: Problem) {
         self.0.push(problem);
     }
@@ -80,7 +80,7 @@ impl Problems {
         self.0.extend(other.0);
     }
 
-    /// The same, those of `file` in the order of its text and before all others.
+    /// Sorts the mistakes: first those in `file`, in the order of its text.
     #[must_use]
     pub fn in_the_order_of(mut self, file: &Path) -> Self {
         self.0.sort_by_key(|problem| match &problem.place {
@@ -90,22 +90,22 @@ impl Problems {
         self
     }
 
-    /// Adds those that there are.
+    /// Adds several mistakes.
     pub fn extend(&mut self, problems: impl IntoIterator<Item = Problem>) {
         self.0.extend(problems);
     }
 
-    /// True when nothing was found.
+    /// True if there are no mistakes.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// The mistakes in the order they were found.
+    /// The mistakes, in the order of their discovery.
     pub fn iter(&self) -> impl Iterator<Item = &Problem> {
         self.0.iter()
     }
 
-    /// `value` where nothing was found, else the mistakes as the error.
+    /// `value` if there are no mistakes, else the mistakes as the error.
     ///
     /// # Errors
     /// The mistakes, if there are any.

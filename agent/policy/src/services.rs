@@ -1,4 +1,4 @@
-//! What people call a port: the services that the catalogue knows there.
+//! Names of ports: the services of the catalogue.
 
 use std::collections::BTreeMap;
 
@@ -6,13 +6,13 @@ use lyncwall_common::abi::PortTransport;
 
 use crate::catalogue::{Catalogue, Transport};
 
-/// The service at each port that a row of the catalogue names by itself. Ports that are only part of a range, as media
-/// ports are, have none: thousands of them say nothing about a packet.
+/// The service of each port that a row of the catalogue names by itself. Ports in ranges, such as media
+/// ports, have none: a range of thousands says nothing about a packet.
 #[derive(Debug, Clone, Default)]
 pub struct Services(BTreeMap<(PortTransport, u16), String>);
 
 impl Services {
-    /// Those of a catalogue.
+    /// The services of a catalogue.
     #[must_use]
     pub fn of(catalogue: &Catalogue) -> Self {
         let mut rows: BTreeMap<(PortTransport, u16), Vec<String>> = BTreeMap::new();
@@ -30,7 +30,7 @@ impl Services {
         Self(rows.into_iter().map(|(port, rows)| (port, catalogue.services(&rows))).collect())
     }
 
-    /// The service at a port; empty for none.
+    /// The service of a port; empty for none.
     #[must_use]
     pub fn at(&self, transport: PortTransport, port: u16) -> &str {
         self.0.get(&(transport, port)).map_or("", String::as_str)

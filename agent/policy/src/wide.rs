@@ -1,5 +1,5 @@
-//! Wide open ranges, as media has them, and what of this box lies in them though it is not for everybody: servers, and the
-//! ports that its own sockets are given.
+//! Wide open ranges, such as media ranges, and what of this box is open through them by accident: servers,
+//! and the ports of the box's own sockets.
 
 use std::collections::BTreeMap;
 
@@ -10,10 +10,11 @@ use crate::compile::{Input, Rule};
 use crate::connection::Listener;
 use crate::open::{Ports, joined, without};
 
-/// As many ports in a row are for a program to take from at will, as media is: nobody expects a server at each.
+/// The least number of ports of a wide range: a program chooses ports from it freely, and has no server at
+/// each.
 const WIDE: u16 = 100;
 
-/// True for ports that a program takes from at will.
+/// True for a range that a program chooses ports from freely.
 pub(crate) fn is_wide(ports: Ports) -> bool {
     ports.last - ports.first >= WIDE - 1
 }
@@ -35,7 +36,7 @@ impl WideRange<'_> {
     }
 }
 
-/// The wide ranges that are open on this box.
+/// The wide open ranges on this box.
 #[must_use]
 pub fn wide_ranges(input: &Input) -> Vec<WideRange<'_>> {
     let here = input.targets.iter().filter(|target| is_here(target, &input.local));
@@ -44,12 +45,12 @@ pub fn wide_ranges(input: &Input) -> Vec<WideRange<'_>> {
     rules.filter(|range| is_wide(range.ports())).collect()
 }
 
-/// Sockets of one process that whoever a wide range is open to can reach.
+/// Sockets of one process that are open through a wide range.
 #[derive(Debug, Clone)]
 pub struct Exposed<'a> {
     /// The range.
     pub range: WideRange<'a>,
-    /// Their process, where it is known.
+    /// Their process, if known.
     pub process: Option<String>,
     /// Their ports, ascending.
     pub ports: Vec<u16>,
@@ -75,7 +76,7 @@ pub fn exposed<'a>(ranges: &[WideRange<'a>], input: &Input, listeners: &[Listene
     exposed
 }
 
-/// True where the port of a listener lies in a range.
+/// True if the port of a listener is in a range.
 #[must_use]
 pub fn is_within(range: &WideRange<'_>, listener: &Listener) -> bool {
     let WideRange { rule, .. } = range;
@@ -85,16 +86,16 @@ pub fn is_within(range: &WideRange<'_>, listener: &Listener) -> bool {
 /// Ports that the box gives to its own sockets and that a wide range opens.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Overlap {
-    /// What is open of them, by transport.
+    /// The open ones among them, by transport.
     pub open: Vec<(PortTransport, Vec<Ports>)>,
-    /// The most ports in a row that would be left beside them; `None` where that are too few for a box (4,096).
+    /// The longest run of other ports for such sockets; `None` if it is too short for a box (4,096).
     pub left: Option<Ports>,
 }
 
-/// As many ports of its own are enough for a box.
+/// The least number of ports for a box's own sockets.
 const ENOUGH: u16 = 4096;
 
-/// How wide ranges overlap the ports that the box gives to its own sockets; `None` where none does.
+/// The overlap of wide ranges and the ports for the box's own sockets; `None` without one.
 #[must_use]
 pub fn overlaps(ranges: &[WideRange<'_>], own: &[Ports]) -> Option<Overlap> {
     let of = |transport| {
@@ -105,7 +106,7 @@ pub fn overlaps(ranges: &[WideRange<'_>], own: &[Ports]) -> Option<Overlap> {
         .into_iter()
         .map(|transport| {
             let wide = of(transport);
-            // What is in both.
+            // The ports in both.
             (transport, without(&wide, &without(&wide, own)))
         })
         .filter(|(_, both)| !both.is_empty())

@@ -1,15 +1,71 @@
-//! What the documents tell users to type is understood.
+//! The help fits a terminal, and lyncwall accepts the commands in the documents.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use clap::{CommandFactory as _, Parser as _};
 
-use super::Cli;
+use super::{Cli, help};
 
 #[test]
 fn the_command_line_is_consistent() {
     Cli::command().debug_assert();
+}
+
+#[test]
+fn every_command_is_in_one_group_with_a_short_summary() {
+    let listed: Vec<&str> = help::GROUPS.iter().flat_map(|(_, names)| names.iter().copied()).collect();
+    for command in Cli::command().get_subcommands() {
+        let name = command.get_name();
+        assert_eq!(listed.iter().filter(|listed| **listed == name).count(), 1, "{name}");
+        let summary = command.get_about().expect("a summary").to_string();
+        assert!((1..=help::WIDTH).contains(&summary.chars().count()), "{name}: {summary}");
+    }
+    assert_eq!(listed.len(), Cli::command().get_subcommands().count(), "a name that is no command");
+}
+
+#[test]
+fn the_overview_lists_every_global_option() {
+    let overview = shown(&["lyncwall", "--help"]);
+    for option in Cli::command().get_arguments().filter(|argument| argument.is_global_set()) {
+        let name = option.get_long().expect("a long name");
+        assert!(overview.contains(&format!("--{name}")), "--{name}");
+        for default in option.get_default_values().iter().filter_map(|value| value.to_str()) {
+            assert!(option.get_action().takes_values() == overview.contains(default), "--{name}: {default}");
+        }
+    }
+}
+
+#[test]
+fn each_help_fits_a_terminal_and_has_one_example_that_parses() {
+    let names: Vec<String> =
+        Cli::command().get_subcommands().map(|command| command.get_name().to_owned()).collect();
+    let mut helps = vec![("lyncwall".to_owned(), shown(&["lyncwall", "--help"]))];
+    for name in &names {
+        for flag in ["--help", "-h"] {
+            helps.push((name.clone(), shown(&["lyncwall", name, flag])));
+        }
+    }
+    for (name, help) in helps {
+        assert!(help.trim_end().lines().count() <= 24, "{name}: more than 24 lines:\n{help}");
+        for line in help.lines() {
+            assert!(line.chars().count() <= 80, "{name}: wider than 80 columns: {line}");
+        }
+        let examples: Vec<&str> = help.lines().filter_map(|line| line.strip_prefix("Example:")).collect();
+        let [example] = examples[..] else { panic!("{name}: not one example:\n{help}") };
+        let words = words(example);
+        assert!(name == "lyncwall" || words.contains(&name), "{name}: {example}");
+        if let Err(error) = Cli::try_parse_from(&words) {
+            panic!("{name}: {example}: {error}");
+        }
+    }
+}
+
+/// What a terminal of 80 columns shows for these arguments.
+fn shown(arguments: &[&str]) -> String {
+    let shown = Cli::command().term_width(80).try_get_matches_from(arguments).expect_err("help");
+    assert_eq!(shown.kind(), clap::error::ErrorKind::DisplayHelp, "{arguments:?}: {shown}");
+    shown.to_string()
 }
 
 #[test]
@@ -92,7 +148,8 @@ fn commands(text: &str) -> Vec<(usize, Vec<String>)> {
     found
 }
 
-/// The words of a shell's line, as far as the documents use its syntax: quotes, and `;`, `|`, `&` as words.
+/// Splits a shell's line into words, with the syntax that the documents use: quotes, and `;`, `|`, `&` as
+/// words.
 fn words(line: &str) -> Vec<String> {
     let mut words = vec![String::new()];
     let mut quote = None;

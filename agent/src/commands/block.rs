@@ -14,14 +14,15 @@ pub(crate) struct Options {
     /// Addresses and prefixes, as 203.0.113.9 or 2001:db8:5::/48.
     #[arg(value_name = "PREFIX", required = true)]
     prefixes: Vec<String>,
-    /// For how long, from 1s to 365d, as `1h` or `30min`; without it for good. What is blocked already gets the new time.
+    /// How long, from 1s to 365d, as `1h` or `30min` [default: for good]. A prefix that is blocked already
+    /// gets the new time.
     #[arg(long = "for", value_name = "TIME", value_parser = seconds)]
     time: Option<u64>,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct UnblockOptions {
-    /// Prefixes, as `lyncwall blocked` shows them.
+    /// Prefixes, as `lyncwall blocked` lists them.
     #[arg(value_name = "PREFIX", required = true)]
     prefixes: Vec<String>,
 }
@@ -43,7 +44,7 @@ pub(crate) async fn list(client: &Client, output: &Output) -> anyhow::Result<()>
         return output.value(&blocked);
     }
     if blocked.prefixes.is_empty() {
-        return output.line("nobody is blocked");
+        return output.line("no prefix is blocked");
     }
     let mut table = Table::new(["prefix", "blocked"]);
     for entry in &blocked.prefixes {
@@ -53,10 +54,10 @@ pub(crate) async fn list(client: &Client, output: &Output) -> anyhow::Result<()>
     output.line(&format!("\n{}", summary(&blocked.list)))
 }
 
-/// How many are blocked, and what that dropped.
+/// How many prefixes the block-list holds, and how many packets it dropped.
 pub(super) fn summary(list: &BlockList) -> String {
     let BlockList { v4, v6, size, dropped } = list;
-    format!("{v4} of IPv4 and {v6} of IPv6, room for {size} each; {dropped} packets dropped")
+    format!("{v4} IPv4, {v6} IPv6 (at most {size} each); {dropped} packets dropped")
 }
 
 fn lasting(seconds: Option<u64>) -> String {
@@ -73,7 +74,7 @@ fn tell(edit: &BlockEdit, what: &str, output: &Output) -> anyhow::Result<()> {
     for prefix in &edit.prefixes {
         output.line(&format!("{prefix} is {what}"))?;
     }
-    output.line(&format!("on the block-list now: {}", summary(&edit.list)))?;
+    output.line(&format!("block-list: {}", summary(&edit.list)))?;
     for warning in &edit.warnings {
         output.warn(warning);
     }

@@ -15,28 +15,28 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::events::FilterOptions;
 use crate::output::Output;
 
-/// The longest file where nothing is said, in MiB.
+/// The default of `--max-size`, in MiB.
 const MEBIBYTES: u64 = 100;
 
 #[derive(Debug, Args)]
 pub(crate) struct Options {
-    /// Capture what is dropped; in audit mode, what would be. Said or not: nothing else can be captured so far.
-    #[arg(long = "drops")]
+    /// Accepted and ignored: every capture is one of drops.
+    #[arg(long = "drops", hide = true)]
     _drops: bool,
-    /// The pcapng file to write, over an older one of that name; `-` is stdout, for tcpdump or Wireshark in a pipe.
+    /// The pcapng file to write or replace; `-` is stdout.
     #[arg(long, short = 'w', value_name = "FILE")]
     write: PathBuf,
-    /// Bytes of each packet, from 14 to 65000 [default: all of it, up to 65000]
+    /// Bytes of each packet, 14 to 65000 [default: 65000]
     #[arg(long, short = 's', value_name = "BYTES", value_parser = clap::value_parser!(u16).range(14..=65_000))]
     snap: Option<u16>,
-    /// End after so many packets.
+    /// End after this number of packets.
     #[arg(long, short = 'n', value_name = "NUMBER", value_parser = clap::value_parser!(u64).range(1..))]
     count: Option<u64>,
-    /// End after this time, as 60s or 2h, at most a day [default: 1h]
+    /// End after this time, at most 1day [default: 1h]
     #[arg(long = "for", value_name = "TIME", value_parser = humantime::parse_duration)]
     time: Option<Duration>,
-    /// End before the file is longer than this, in MiB. Stdout has no such end.
-    #[arg(long, value_name = "MEBIBYTES", default_value_t = MEBIBYTES, value_parser = clap::value_parser!(u64).range(1..))]
+    /// End before the file exceeds this size.
+    #[arg(long, value_name = "MIB", default_value_t = MEBIBYTES, value_parser = clap::value_parser!(u64).range(1..))]
     max_size: u64,
     #[command(flatten)]
     filter: FilterOptions,
@@ -45,15 +45,15 @@ pub(crate) struct Options {
 pub(crate) async fn run(options: &Options, client: &Client, output: &Output) -> Result<()> {
     let stdout = options.write == Path::new("-");
     if stdout && io::stdout().is_terminal() {
-        let fix = "write to a file, or pipe it, as `lyncwall capture -w - | tcpdump -r -`";
-        return Err(Problem::new("a capture is nothing for a terminal", fix).into());
+        let fix = "write to a file, or use a pipe: `lyncwall capture -w - | tcpdump -r -`";
+        return Err(Problem::new("a terminal cannot show a capture", fix).into());
     }
     let lost = |counters: &Counters| counters.captures_lost;
     let before = lost(&client.get("/v1/counters").await?);
     let asked = asked(options)?;
     let mut body = client.bytes(&client.query("/v1/capture", &asked)?).await?;
     let unmade = |error: io::Error| {
-        Problem::new(format!("{}: {error}", options.write.display()), "name another file by -w")
+        Problem::new(format!("{}: {error}", options.write.display()), "name another file with -w")
     };
     let file = if stdout { None } else { Some(File::create(&options.write).map_err(unmade)?) };
     let most = if stdout { u64::MAX } else { options.max_size << 20 };
@@ -67,7 +67,7 @@ pub(crate) async fn run(options: &Options, client: &Client, output: &Output) -> 
             piece = body.next() => match piece? {
                 Some(piece) if blocks.write(&piece)? => {}
                 Some(_) => {
-                    output.warn(&format!("the file has {} MiB: see --max-size", options.max_size));
+                    output.warn(&format!("stopped at {} MiB (--max-size)", options.max_size));
                     break;
                 }
                 None => break,
@@ -79,7 +79,7 @@ pub(crate) async fn run(options: &Options, client: &Client, output: &Output) -> 
     let place = if stdout { String::new() } else { format!(" in {}", options.write.display()) };
     output.say(&format!("{} packets{place}", blocks.packets));
     if lost > 0 {
-        output.warn(&format!("{lost} more were dropped and not captured: they came too fast"));
+        output.warn(&format!("the capture missed {lost} more drops: they came too fast"));
     }
     Ok(())
 }
@@ -87,7 +87,7 @@ pub(crate) async fn run(options: &Options, client: &Client, output: &Output) -> 
 fn asked(options: &Options) -> Result<Capture, Problem> {
     let seconds = match options.time {
         Some(time) if time < Duration::from_secs(1) || time > Duration::from_secs(86_400) => {
-            return Err(Problem::new("that is no time to capture for", "take 1s to 1day"));
+            return Err(Problem::new("the time of a capture must be from 1s to 1day", "change --for"));
         }
         time => time.map(|time| time.as_secs()),
     };
@@ -96,15 +96,15 @@ fn asked(options: &Options) -> Result<Capture, Problem> {
     Ok(Capture { snap, count, seconds, reason, from, port, rule, target, interface })
 }
 
-/// Writes whole blocks of a pcapng file only, so that it can be read wherever it ends.
+/// Writes only whole blocks of a pcapng file, so that the file can be read wherever it ends.
 struct Blocks<'a> {
-    /// Stdout where there is none.
+    /// `None` for stdout.
     file: Option<File>,
     output: &'a Output,
     rest: Vec<u8>,
     written: u64,
     packets: u64,
-    /// Bytes.
+    /// The limit in bytes.
     most: u64,
 }
 
@@ -114,10 +114,11 @@ impl Blocks<'_> {
     /// Longer than any packet with its comment, in bytes.
     const LONGEST: usize = 1 << 20;
 
-    /// Takes some bytes; false where there is no more room.
+    /// Writes the complete blocks of what was received; false when the limit is reached.
     fn write(&mut self, piece: &[u8]) -> Result<bool> {
         self.rest.extend_from_slice(piece);
-        // Each block begins with its type and its length, in the byte order of the machine that wrote it: this one.
+        // Each block begins with its type and its length, in the byte order of the writer, which is this
+        // machine.
         while let Some(([kind, length], _)) = self.rest.as_chunks::<4>().0.split_first_chunk::<2>() {
             let (kind, length) = (u32::from_ne_bytes(*kind), u32::from_ne_bytes(*length) as usize);
             anyhow::ensure!(

@@ -12,7 +12,7 @@ use crate::output::{Output, Table};
 
 #[derive(Debug, Args)]
 pub(crate) struct Options {
-    /// Rows to show in full: what is printed, where, and how lyncwall reads it. Without any: all rows, a line each.
+    /// Rows to show in full, with their printed source; without any, lists all rows.
     #[arg(value_name = "ROW")]
     rows: Vec<String>,
 
@@ -20,35 +20,35 @@ pub(crate) struct Options {
     catalogue: CatalogueOption,
 }
 
-/// Whose roles are known: those of a configuration, or of a catalogue alone.
+/// Which catalogue to take roles from: that of a configuration, or a catalogue alone.
 #[derive(Debug, Args)]
 pub(crate) struct RolesOption {
-    /// A built-in catalogue, or a file, instead of what a configuration says.
+    /// A built-in catalogue or a file, instead of that of the configuration.
     #[arg(long, value_name = "NAME|FILE", conflicts_with = "config")]
     catalogue: Option<String>,
 
-    /// The configuration whose catalogue, own roles and groups hold. Without it, /etc/lyncwall/lyncwall.toml where that
-    /// is there and can be read, else the built-in catalogue.
+    /// The configuration with the catalogue, own roles and groups [default: /etc/lyncwall/lyncwall.toml if
+    /// readable, else the built-in catalogue]
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
 }
 
-/// The roles that a command knows.
+/// The source of the roles that a command knows.
 pub(crate) enum Known {
-    /// Those of a catalogue.
+    /// A catalogue alone.
     Catalogue(Catalogue),
-    /// Those of a configuration.
+    /// A configuration with its catalogue and own roles.
     Plan(Box<Plan>),
 }
 
 impl RolesOption {
-    /// Reads them.
+    /// Reads the source that the options name.
     pub(crate) fn load(&self, output: &Output) -> Result<Known, Problems> {
         let default = Path::new(DEFAULT_CONFIG);
         match (&self.catalogue, &self.config) {
             (Some(name), _) => Ok(Known::Catalogue(Catalogue::load(name, Path::new(""))?)),
             (None, Some(file)) => Ok(Known::Plan(Box::new(Plan::read(file)?))),
-            // Whoever may not read it still may look at roles.
+            // A user without access to the configuration may still look at roles.
             (None, None) if std::fs::File::open(default).is_err() => {
                 Ok(Known::Catalogue(Catalogue::load(BUILT_IN, Path::new(""))?))
             }
@@ -56,7 +56,7 @@ impl RolesOption {
                 Ok(plan) => Ok(Known::Plan(Box::new(plan))),
                 Err(_) => {
                     output.warn(&format!(
-                        "{DEFAULT_CONFIG} has mistakes, so its own roles and groups are left out; `lyncwall check` names them"
+                        "{DEFAULT_CONFIG} has mistakes: ignoring its roles and groups; run `lyncwall check`"
                     ));
                     Ok(Known::Catalogue(Catalogue::load(BUILT_IN, Path::new(""))?))
                 }
@@ -66,7 +66,7 @@ impl RolesOption {
 }
 
 impl Known {
-    /// The catalogue, with the configuration's own roles.
+    /// The catalogue, with the own roles of the configuration.
     pub(crate) fn catalogue(&self) -> &Catalogue {
         match self {
             Self::Catalogue(catalogue) => catalogue,
@@ -78,13 +78,13 @@ impl Known {
 /// Which catalogue to read.
 #[derive(Debug, Args)]
 pub(crate) struct CatalogueOption {
-    /// A built-in catalogue, or a file.
+    /// A built-in catalogue or a file.
     #[arg(long, value_name = "NAME|FILE", default_value = BUILT_IN)]
     catalogue: String,
 }
 
 impl CatalogueOption {
-    /// Reads it; a relative file is taken from the working directory.
+    /// Reads the catalogue; a relative path starts at the working directory.
     pub(crate) fn load(&self) -> Result<Catalogue, Problems> {
         Catalogue::load(&self.catalogue, Path::new(""))
     }
@@ -117,7 +117,7 @@ pub(crate) fn run(options: &Options, output: &Output) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The phones' row prints eight models as its role.
+/// Cuts a role's list after the first entry: the row of the phones prints eight models as its role.
 fn short(role: &str) -> String {
     match role.split_once("; ") {
         Some((first, _)) => format!("{first}; …"),
@@ -135,7 +135,7 @@ fn choose<'a>(catalogue: &'a Catalogue, ids: &[String]) -> Result<Vec<&'a Row>, 
         match catalogue.row(id) {
             Some(row) => rows.push(row),
             None => problems
-                .push(Problem::new(format!("there is no row `{id}`"), "`lyncwall catalogue` lists them all")),
+                .push(Problem::new(format!("unknown row `{id}`"), "`lyncwall catalogue` lists all rows")),
         }
     }
     problems.or(rows)

@@ -15,7 +15,7 @@ pub(crate) struct Options {
     config: ConfigOption,
 }
 
-/// Where the configuration lies, unless it is said.
+/// The configuration file that commands read by default.
 pub(crate) const DEFAULT_CONFIG: &str = "/etc/lyncwall/lyncwall.toml";
 
 /// Which configuration to read.
@@ -39,7 +39,7 @@ struct Checked {
 struct Group {
     name: String,
     prefixes: usize,
-    /// The zone that it is, in the place of prefixes.
+    /// The zone, for a group that is a zone instead of prefixes.
     #[serde(skip_serializing_if = "Option::is_none")]
     zone: Option<String>,
 }
@@ -50,7 +50,7 @@ struct Target {
     roles: Vec<String>,
 }
 
-/// Groups of users that this box does not have. The file may be for another one.
+/// Warnings about groups in `[api]` that this box does not have; the file may be meant for another box.
 fn groups(plan: &Plan) -> Vec<String> {
     host::unknown_groups(&plan.config.api).iter().map(ToString::to_string).collect()
 }
@@ -81,7 +81,7 @@ pub(crate) fn run(options: &Options, output: &Output) -> anyhow::Result<()> {
     if output.json() {
         return output.value(&checked);
     }
-    output.line(&format!("{} is good", options.config.config.display()))?;
+    output.line(&format!("{} has no mistakes", options.config.config.display()))?;
     let mut table = Table::plain();
     table.row(["interfaces".to_owned(), checked.interfaces.join(", ")]);
     for target in &checked.targets {

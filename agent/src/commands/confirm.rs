@@ -12,7 +12,7 @@ pub(crate) async fn run(client: &Client, output: &Output) -> anyhow::Result<()> 
         return output.value(&confirmed);
     }
     let roles = super::roles_of(&confirmed.targets);
-    output.line(&format!("generation {} holds for good; {roles}", confirmed.generation))?;
+    output.line(&format!("confirmed generation {}; {roles}", confirmed.generation))?;
     for warning in &confirmed.warnings {
         output.warn(warning);
     }

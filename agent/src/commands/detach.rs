@@ -9,7 +9,7 @@ use lyncwall::firewall::Firewall;
 
 use crate::output::Output;
 
-/// Opens the box: by the running agent, which ends then, or without one.
+/// Opens the box: through the running agent, which then ends, or without an agent.
 pub(crate) async fn run(
     client: &Client,
     pin_dir: &Path,
@@ -18,12 +18,13 @@ pub(crate) async fn run(
 ) -> anyhow::Result<()> {
     let detached = match client.post("/v1/detach", &()).await {
         Ok(detached) => detached,
-        // No agent: what it left is taken away here. A running agent with another socket holds the lock.
+        // No agent runs, so this process removes the pins. A running agent with another socket holds the
+        // lock.
         Err(error) if error.is::<Refusal>() => {
             let detached = Datapath::detach(pin_dir)?;
             Firewall::forget_blocked(state_dir)?;
             for pin in &detached.left {
-                output.warn(&format!("{pin} is not lyncwall's, and was left"));
+                output.warn(&format!("left {pin} in place: lyncwall did not create it"));
             }
             Detached { interfaces: detached.interfaces, maps: detached.maps.len() }
         }
@@ -33,9 +34,13 @@ pub(crate) async fn run(
         return output.value(&detached);
     }
     if detached.interfaces.is_empty() && detached.maps == 0 {
-        return output.line(&format!("nothing was attached or pinned below {}", pin_dir.display()));
+        return output
+            .line(&format!("nothing to detach: no program or map is pinned below {}", pin_dir.display()));
     }
-    let interfaces =
-        if detached.interfaces.is_empty() { "none".to_owned() } else { detached.interfaces.join(", ") };
-    output.line(&format!("the box is open; interfaces: {interfaces}; {} maps removed", detached.maps))
+    let interfaces = if detached.interfaces.is_empty() {
+        "no interface".to_owned()
+    } else {
+        detached.interfaces.join(", ")
+    };
+    output.line(&format!("the box is open: detached from {interfaces}, removed {} maps", detached.maps))
 }

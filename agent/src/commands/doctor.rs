@@ -24,7 +24,8 @@ pub(crate) struct Options {
     config: ConfigOption,
 }
 
-/// All that was found. What keeps lyncwall from running is in `problems`; the rest says how each part stands.
+/// All findings: `problems` lists what keeps lyncwall from running; the other fields give the state of each
+/// part.
 #[derive(Serialize)]
 struct Report {
     runs_here: bool,
@@ -38,7 +39,7 @@ struct Report {
     agent: Agent,
 }
 
-/// How a part stands: `None` where nobody could ask, or there is nothing to ask.
+/// The state of a part; `good` is `None` if lyncwall could not check it, or had nothing to check.
 #[derive(Serialize)]
 struct Finding {
     good: Option<bool>,
@@ -55,7 +56,7 @@ struct Interface {
 
 #[derive(Serialize)]
 struct Agent {
-    /// Its process id; `None` where none runs, or it does not answer this user.
+    /// The process id; `None` if no agent runs, or it does not answer this user.
     pid: Option<u32>,
     detail: String,
 }
@@ -75,8 +76,8 @@ pub(crate) async fn run(options: &Options, client: &Client, pin_dir: &Path, outp
         runs_here: problems.is_empty(),
         problems: wire::refusal(&problems).problems,
         kernel: wire::kernel(&machine.features),
-        privileges: part(&machine.privileges, "enough to load and attach BPF programs"),
-        file_system: part(&machine.file_system, &format!("the pins can lie in {}", pin_dir.display())),
+        privileges: part(&machine.privileges, "sufficient to load and attach BPF programs"),
+        file_system: part(&machine.file_system, &format!("pins can be created in {}", pin_dir.display())),
         locked_memory: locked_memory(machine.memory),
         configuration,
         interfaces,
@@ -100,38 +101,40 @@ fn part(problems: &Problems, good: &str) -> Finding {
 
 fn locked_memory(limit: MemoryLimit) -> Finding {
     let limited = match limit.bytes {
-        None => "there is no limit".to_owned(),
-        Some(bytes) if limit.liftable => format!("the limit of {bytes} bytes is lifted at the start"),
-        Some(bytes) => format!("the limit of {bytes} bytes stands"),
+        None => "no limit".to_owned(),
+        Some(bytes) if limit.liftable => {
+            format!("the agent raises the limit of {bytes} bytes when it starts")
+        }
+        Some(bytes) => format!("limited to {bytes} bytes"),
     };
     let good = limit.problems().is_empty();
     let detail = match limit.charged {
         true => limited,
-        false => "no limit holds for BPF maps on this kernel".to_owned(),
+        false => "this kernel does not count BPF maps against the limit".to_owned(),
     };
     Finding { good: Some(good), detail }
 }
 
-/// The configuration, where there is one that this user may read.
+/// Reads the configuration, if it exists and this user may read it.
 fn configuration(file: &Path, problems: &mut Problems) -> (Finding, Option<Plan>) {
     let name = file.display();
     match File::open(file).map_err(|error| error.kind()) {
-        // One that was asked for by its name is missing in earnest, which reading it says.
+        // A file that the user named must exist: reading it reports the error.
         Err(ErrorKind::NotFound) if file == Path::new(DEFAULT_CONFIG) => {
-            let detail = format!("{name} is not there, so no interface was looked at");
+            let detail = format!("{name} does not exist, so no interface was checked");
             return (Finding { good: None, detail }, None);
         }
         Err(ErrorKind::PermissionDenied) => {
-            let detail = format!("this user may not read {name}, so no interface was looked at");
+            let detail = format!("this user may not read {name}, so no interface was checked");
             return (Finding { good: None, detail }, None);
         }
-        // What else is wrong is said with the other mistakes.
+        // `Plan::read` reports every other error together with the mistakes of the file.
         Err(_) | Ok(_) => {}
     }
     match Plan::read(file) {
-        Ok(plan) => (Finding { good: Some(true), detail: format!("{name} is good") }, Some(plan)),
+        Ok(plan) => (Finding { good: Some(true), detail: format!("{name} has no mistakes") }, Some(plan)),
         Err(mistakes) => {
-            let detail = format!("{name} cannot be used, so no interface was looked at");
+            let detail = format!("{name} has mistakes, so no interface was checked");
             problems.append(mistakes);
             (Finding { good: Some(false), detail }, None)
         }
@@ -140,14 +143,14 @@ fn configuration(file: &Path, problems: &mut Problems) -> (Finding, Option<Plan>
 
 fn interfaces(plan: &Plan, pin_dir: &Path, problems: &mut Problems) -> Result<Vec<Interface>> {
     let wanted: Vec<&str> = plan.config.interfaces.iter().map(|interface| &*interface.name).collect();
-    let mut told = Vec::new();
+    let mut examined = Vec::new();
     for Examined { interface, driver, state, problem } in Datapath::examine(pin_dir, &wanted)? {
-        told.push(Interface { name: interface, driver, good: problem.is_none(), state });
+        examined.push(Interface { name: interface, driver, good: problem.is_none(), state });
         if let Some(problem) = problem {
             problems.push(problem);
         }
     }
-    Ok(told)
+    Ok(examined)
 }
 
 async fn agent(client: &Client) -> Result<Agent> {
@@ -161,16 +164,16 @@ async fn agent(client: &Client) -> Result<Agent> {
                 let messages: Vec<&str> = problems.iter().map(|problem| problem.message.as_str()).collect();
                 Ok(Agent { pid: None, detail: messages.join("; ") })
             }
-            // An agent of another version, or one that fails: it is for `status` to say more.
+            // An agent of another version, or a failing one: `lyncwall status` reports the details.
             Err(error) => {
-                Ok(Agent { pid: None, detail: format!("one runs, and does not answer: {error:#}") })
+                Ok(Agent { pid: None, detail: format!("an agent runs but does not answer: {error:#}") })
             }
         },
     }
 }
 
 fn text(report: &Report, problems: &Problems, output: &Output) -> Result<()> {
-    let mut features = Table::new(["feature", "since", "state", "what it is, or what stands in"]);
+    let mut features = Table::new(["feature", "since", "state", "purpose, or replacement"]);
     for feature in &report.kernel.features {
         let (state, detail) = match feature.found {
             Some(true) => ("found", feature.detail.clone()),
@@ -213,7 +216,7 @@ fn text(report: &Report, problems: &Problems, output: &Output) -> Result<()> {
     if report.runs_here {
         return output.line("lyncwall can run here");
     }
-    output.line("lyncwall cannot run here until this is mended:")?;
+    output.line("lyncwall cannot run here until you fix:")?;
     for problem in problems.iter() {
         output.line(&format!("  {problem}"))?;
     }

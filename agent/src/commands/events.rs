@@ -11,32 +11,32 @@ use crate::output::Output;
 
 #[derive(Debug, Args)]
 pub(crate) struct Options {
-    /// End after so many events.
+    /// End after this number of events.
     #[arg(long, short = 'n', value_name = "NUMBER")]
     count: Option<u64>,
     #[command(flatten)]
     filter: FilterOptions,
 }
 
-/// Which packets are wanted. Each may list several with commas, one of which is enough; what is said must all hold.
+/// Filters. Each takes a list with commas and matches any of its items; all given filters must match.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct FilterOptions {
-    /// Only for these reasons, as closed,source.
+    /// Only these reasons, as closed,source.
     #[arg(long, value_name = "REASONS")]
     reason: Option<String>,
-    /// Only from these addresses or prefixes.
+    /// Only from these prefixes.
     #[arg(long, value_name = "PREFIXES")]
     from: Option<String>,
     /// Only to these ports, as 5061, tcp/5061 or 49152-65535.
     #[arg(long, value_name = "PORTS")]
     port: Option<String>,
-    /// Only where one of these rules is open, if not to everybody: as "director tcp 5061", or "tcp 5061" for any target.
+    /// Only to ports of these rules, as "director tcp 5061".
     #[arg(long, value_name = "RULES")]
     rule: Option<String>,
     /// Only to these targets.
     #[arg(long, value_name = "TARGETS")]
     target: Option<String>,
-    /// Only by these interfaces.
+    /// Only on these interfaces.
     #[arg(long = "in", value_name = "INTERFACES")]
     interface: Option<String>,
 }
@@ -48,7 +48,7 @@ impl FilterOptions {
     }
 }
 
-/// How often is said how many drops had no event.
+/// The interval between two reports of drops without an event.
 const LOOK: Duration = Duration::from_secs(5);
 
 pub(crate) async fn run(options: &Options, client: &Client, output: &Output) -> anyhow::Result<()> {
@@ -75,7 +75,7 @@ pub(crate) async fn run(options: &Options, client: &Client, output: &Output) -> 
         match serde_json::from_str(&line)? {
             Line::Event(event) => output.line(&text(&event))?,
             Line::Lost { lost } => {
-                output.warn(&format!("{lost} events were lost: they came faster than they were printed"));
+                output.warn(&format!("lost {lost} events: they came faster than lyncwall printed them"));
             }
         }
     }
@@ -83,34 +83,34 @@ pub(crate) async fn run(options: &Options, client: &Client, output: &Output) -> 
     Ok(())
 }
 
-/// Drops that the program did not report.
+/// Counts drops that the program did not report as events.
 #[derive(Debug, Default)]
 pub(super) struct Untold {
-    /// Where the counter stood.
+    /// The value of the counter at the last look.
     before: Option<u64>,
 }
 
 impl Untold {
-    /// How many there were since the last time; none the first time.
+    /// The number of such drops since the last call; 0 for the first.
     pub(super) fn since(&mut self, counters: &Counters) -> u64 {
         let now = counters.events_lost;
-        // Less than before: the maps are new, and count from 0.
+        // A smaller value means that the maps are new and count from 0.
         self.before.replace(now).map_or(0, |before| now.checked_sub(before).unwrap_or(now))
     }
 
-    /// Says how many there were. Where the agent does not tell, it is asked the next time: the events are what is wanted.
+    /// Warns of drops without an event. An error is ignored: the next call asks again.
     async fn tell(&mut self, client: &Client, output: &Output) {
         let Ok(counters) = client.get::<Counters>("/v1/counters").await else { return };
         let more = self.since(&counters);
         if more > 0 {
             output.warn(&format!(
-                "{more} drops had no event, of whatever reason: each CPU tells 100 a second of each; all are counted"
+                "{more} drops had no event (at most 100 a second per CPU and reason); the counters include them"
             ));
         }
     }
 }
 
-/// One event as a line: what happened, why, who to whom, and what that would have been.
+/// One event as a line: action, reason, packet, and the service of its port.
 fn text(event: &Event) -> String {
     let note = event.note.as_ref().map(|note| format!("  ({note})")).unwrap_or_default();
     format!(
@@ -123,19 +123,19 @@ fn text(event: &Event) -> String {
     )
 }
 
-/// What became of it. In audit mode: "pass" would read as if a rule let it in.
+/// The action. "would-drop" in audit mode: "pass" would look as if a rule had let the packet in.
 pub(super) fn action(event: &Event) -> &str {
     if event.action == "pass" { "would-drop" } else { &event.action }
 }
 
-/// Who to whom, with VLANs, and what that would have been.
+/// VLANs, source and destination, and the service of the port.
 pub(crate) fn summary(event: &Event) -> String {
     let tags: String = event.vlan.iter().map(|vlan| format!("vlan {vlan} ")).collect();
     let service = event.service.as_ref().map(|service| format!("  {service}")).unwrap_or_default();
     format!("{tags}{}{service}", packet(event))
 }
 
-/// Who to whom.
+/// Protocol, source and destination.
 pub(super) fn packet(event: &Event) -> String {
     let end = |address: &Option<String>, port: Option<u16>| match (address, port) {
         (None, _) => "?".to_owned(),

@@ -17,36 +17,36 @@ use crate::output::{Output, Table};
 
 #[derive(Debug, Args)]
 pub(crate) struct Options {
-    /// What it carries: `tcp/5061`, `udp/3478`, `icmp`, `icmp/8`, another protocol's name as `vrrp`, or its number.
+    /// As `tcp/5061`, `icmp/8` or `vrrp`, or a protocol number.
     #[arg(value_name = "PROTOCOL[/PORT]", required_unless_present = "packet")]
     what: Option<What>,
-    /// The address it comes from.
+    /// The source address.
     #[arg(long, value_name = "ADDRESS", required_unless_present = "packet")]
     from: Option<String>,
-    /// The address it goes to.
+    /// The destination address.
     #[arg(long, value_name = "ADDRESS", required_unless_present = "packet")]
     to: Option<String>,
-    /// The port it comes from [default: 40000]
+    /// The source port [default: 40000]
     #[arg(long, value_name = "PORT")]
     source_port: Option<u16>,
-    /// Its TCP flags, as SYN,ACK [default: SYN]
+    /// The TCP flags, as SYN,ACK [default: SYN]
     #[arg(long, value_name = "FLAGS")]
     tcp_flags: Option<String>,
-    /// The interface it comes in by; without it the answer is given for each that is guarded.
+    /// The interface of arrival [default: each guarded one].
     #[arg(long = "in", value_name = "INTERFACE")]
     interface: Option<String>,
-    /// The VLAN it is tagged for; twice for a tag within a tag, the outer one first.
+    /// The VLAN tag; repeat it for nested tags, outer first.
     #[arg(long, value_name = "ID")]
     vlan: Vec<u16>,
-    /// Explain the packets of a pcap or pcapng file; `-` reads stdin. One that `lyncwall capture` wrote names the interfaces.
+    /// Explain the packets of this pcap or pcapng file; `-` is stdin.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["what", "from", "to", "source_port", "tcp_flags", "vlan"])]
     packet: Option<PathBuf>,
-    /// End after so many packets of the file.
+    /// End after this number of packets.
     #[arg(long, short = 'n', value_name = "NUMBER", requires = "packet", default_value_t = 1000)]
     count: usize,
 }
 
-/// A protocol, and what follows its slash.
+/// A protocol, and the number after its slash.
 #[derive(Debug, Clone)]
 struct What {
     protocol: String,
@@ -61,7 +61,7 @@ impl std::str::FromStr for What {
             None => (text, None),
             Some((protocol, number)) => {
                 let read =
-                    number.parse().map_err(|_| format!("`{number}` is no port; write it as `tcp/5061`"))?;
+                    number.parse().map_err(|_| format!("`{number}` is not a port; write `tcp/5061`"))?;
                 (protocol, Some(read))
             }
         };
@@ -84,7 +84,9 @@ pub(crate) async fn run(options: Options, client: &Client, output: &Output) -> R
 }
 
 fn request(options: Options) -> Result<Explain, Problem> {
-    let what = options.what.ok_or_else(|| Problem::new("nothing was asked about", "name a packet"))?;
+    let what = options.what.ok_or_else(|| {
+        Problem::new("no packet to explain", "name one, as `tcp/5061 --from ADDRESS --to ADDRESS`")
+    })?;
     let mut asked = Explain {
         interface: options.interface,
         from: options.from,
@@ -95,7 +97,7 @@ fn request(options: Options) -> Result<Explain, Problem> {
         ..Explain::default()
     };
     if what.protocol == "icmp" {
-        let wrong = |_| Problem::new("an ICMP type has one byte", "write it as `icmp/8`");
+        let wrong = |_| Problem::new("an ICMP type is a number from 0 to 255", "write it as `icmp/8`");
         asked.icmp = what.number.map(u8::try_from).transpose().map_err(wrong)?.map(|kind| [kind, 0]);
     } else {
         asked.port = what.number;
@@ -107,7 +109,7 @@ fn request(options: Options) -> Result<Explain, Problem> {
 /// The answer for one packet of a file.
 #[derive(Serialize)]
 struct Numbered {
-    /// From 1, as Wireshark counts.
+    /// Counted from 1, like Wireshark.
     packet: usize,
     #[serde(flatten)]
     explained: Explained,
@@ -137,15 +139,12 @@ async fn packets(path: &std::path::Path, options: &Options, client: &Client, out
         }
     }
     if full {
-        output.warn(&format!(
-            "these are the first {} packets; `-n` takes more, where there are",
-            options.count
-        ));
+        output.warn(&format!("stopped after {} packets; use `-n` for more", options.count));
     }
     Ok(())
 }
 
-/// One verdict with all that is known of it.
+/// Prints one verdict with all facts.
 fn show(explanation: &Explanation, output: &Output) -> Result<()> {
     let mut table = Table::plain();
     for (name, text) in facts(explanation) {
@@ -154,12 +153,12 @@ fn show(explanation: &Explanation, output: &Output) -> Result<()> {
     output.section(&summary(&explanation.event), &table)
 }
 
-/// All that is known of a verdict but the packet itself: what it is of, and the fact.
+/// All facts of a verdict but the packet itself, as name and value.
 pub(crate) fn facts(explanation: &Explanation) -> Vec<(&'static str, String)> {
     let event = &explanation.event;
     let mut facts = Vec::new();
     let done = match (&*event.action, &*explanation.judged) {
-        ("pass", "drop") => "passes, and would be dropped if enforced",
+        ("pass", "drop") => "passes in audit mode; enforcing would drop it",
         ("pass", _) => "passes",
         _ => "is dropped",
     };
@@ -174,7 +173,7 @@ pub(crate) fn facts(explanation: &Explanation) -> Vec<(&'static str, String)> {
         None if event.protocol.is_some() => facts.push(("goes to", "no target".to_owned())),
         None => {}
     }
-    // What matters most comes before what may need more lines than there are.
+    // The most important facts come first: a screen may be too short for all.
     facts.extend(explanation.notes.iter().map(|note| ("note", note.clone())));
     facts.extend(explanation.allow.iter().map(|name| ("rule", format!("[[allow]] {name}"))));
     if let Some(rule) = &explanation.rule {
@@ -188,7 +187,7 @@ pub(crate) fn facts(explanation: &Explanation) -> Vec<(&'static str, String)> {
     facts
 }
 
-/// The question that an event answers.
+/// The question whose answer explains an event.
 pub(crate) fn question(event: &Event) -> Explain {
     Explain {
         interface: Some(event.interface.clone()),

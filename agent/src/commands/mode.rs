@@ -10,10 +10,10 @@ use crate::output::Output;
 
 #[derive(Debug, Args)]
 pub(crate) struct Options {
-    /// What becomes of packets that no rule lets in: until it is set again, or until the file says another mode than now.
+    /// The new mode; holds until the next `lyncwall mode`, or until the file names another one.
     #[arg(value_parser = values::mode())]
     mode: Mode,
-    /// For one target only; without it for the whole box and all of its targets.
+    /// Only for this target [default: the whole box with all targets]
     #[arg(long, value_name = "NAME")]
     target: Option<String>,
     #[command(flatten)]

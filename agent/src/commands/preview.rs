@@ -10,16 +10,16 @@ use crate::output::{Output, Table};
 
 #[derive(Debug, Args)]
 pub(crate) struct Options {
-    /// The target; may be left out where there is one, and for a mode of the whole box.
+    /// The target; needed if there are several, unless --mode is for the whole box.
     #[arg(long, value_name = "NAME")]
     target: Option<String>,
-    /// Roles that the target might have.
+    /// The roles to try.
     #[arg(value_name = "ROLE", required_unless_present_any = ["none", "mode"], conflicts_with = "mode")]
     roles: Vec<String>,
-    /// No role: close all ports but those of management and of allow rules.
+    /// Try no role: close all ports but those of management and allow rules.
     #[arg(long, conflicts_with_all = ["roles", "mode"])]
     none: bool,
-    /// A mode that might be set, in the place of roles.
+    /// Try a mode instead of roles.
     #[arg(long, value_name = "MODE", value_parser = values::mode())]
     mode: Option<Mode>,
 }
@@ -36,25 +36,25 @@ pub(crate) async fn run(options: Options, client: &Client, output: &Output) -> a
 
 fn tell(previewed: &Previewed, output: &Output) -> anyhow::Result<()> {
     output.line(&format!(
-        "nothing has changed; this is what it would be, {}; {}",
+        "preview, nothing has changed: {}; {}",
         super::mode_of(previewed.mode, &previewed.targets),
         super::roles_of(&previewed.targets)
     ))?;
     if previewed.opened.is_empty() && previewed.closed.is_empty() {
-        output.line("the roles open the same ports as now")?;
+        output.line("no port would open or close")?;
     }
     output.section("Opens", &changes(&previewed.opened))?;
     output.section("Closes", &changes(&previewed.closed))?;
-    output.section("Would not be reached any more", &unreached(&previewed.unreached))?;
-    output.section("Opens, and nothing listens there", &changes(&previewed.unheard))?;
+    output.section("Would become unreachable", &unreached(&previewed.unreached))?;
+    output.section("Would open, but nothing listens", &changes(&previewed.unheard))?;
     let Connections { count, first } = &previewed.cut;
-    let title = format!("Would be cut, unless drained: {}", connections(*count));
+    let title = format!("Would be cut (unless drained): {}", connections(*count));
     output.section(&title, &cut(*count, first))?;
     output.line("")?;
     if *count == 0 {
-        output.line("no connection that stands would be cut")?;
+        output.line("no existing connection would be cut")?;
     }
-    output.line(&format!("what is tracked would go on: {}", flows(previewed.flows)))?;
+    output.line(&format!("would continue: {} in the flow table", flows(previewed.flows)))?;
     for warning in &previewed.warnings {
         output.warn(warning);
     }

@@ -33,11 +33,11 @@ pub(crate) fn run(options: &Options, output: &Output) -> anyhow::Result<()> {
     }
     let groups = [
         (Kind::Server, "Lync servers"),
-        (Kind::AddOn, "Add-ons, named together with their role"),
+        (Kind::AddOn, "Add-ons, to name together with their role"),
         (Kind::Balancer, "Load balancers"),
-        (Kind::Derived, "Boxes in front"),
+        (Kind::Derived, "Boxes in front of Lync servers"),
         (Kind::Client, "Clients"),
-        (Kind::Own, "Your own"),
+        (Kind::Own, "Your own roles"),
     ];
     let width = catalogue.roles().iter().map(|role| role.key.len()).max().unwrap_or_default();
     for (kind, heading) in groups {

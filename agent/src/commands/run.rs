@@ -26,7 +26,7 @@ pub(crate) struct Options {
 }
 
 pub(crate) async fn run(options: &Options, socket: &Path, pin_dir: &Path, state_dir: &Path) -> Result<()> {
-    // From the first moment on: a signal that comes while the program loads waits.
+    // Signals are caught before the program loads, so that an early one is handled afterwards.
     let mut hangup = signal(SignalKind::hangup()).context("waiting for signals")?;
     let mut terminate = signal(SignalKind::terminate()).context("waiting for signals")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("waiting for signals")?;
@@ -60,14 +60,14 @@ pub(crate) async fn run(options: &Options, socket: &Path, pin_dir: &Path, state_
         served = serving => served?,
         () = reload_on(&mut hangup, &daemon) => {}
         followed = daemon.follow_machine() => followed?,
-        _ = terminate.recv() => tracing::info!("told to end"),
-        _ = interrupt.recv() => tracing::info!("told to end"),
+        _ = terminate.recv() => tracing::info!("stopping: SIGTERM"),
+        _ = interrupt.recv() => tracing::info!("stopping: SIGINT"),
         () = daemon.detached() => {}
     }
     end(daemon)
 }
 
-/// Reloads at each signal, for ever.
+/// Reloads the configuration at each SIGHUP, for ever.
 async fn reload_on(hangup: &mut Signal, daemon: &Daemon) {
     while hangup.recv().await.is_some() {
         match daemon.reload(None, Existing::Cut).await {
@@ -98,7 +98,9 @@ fn end(daemon: Daemon) -> Result<()> {
     let Some(mut firewall) = daemon.into_firewall() else { return Ok(()) };
     firewall.note_usage();
     match firewall.on_exit() {
-        OnExit::Keep => tracing::info!("the rules stay in force; `lyncwall detach` opens the box"),
+        OnExit::Keep => {
+            tracing::info!("stopped: the kernel keeps the rules; `lyncwall detach` opens the box")
+        }
         OnExit::Detach => {
             firewall.remove().context("opening the box")?;
             tracing::warn!("detached: the box is open");

@@ -9,12 +9,12 @@ use crate::output::{Output, Table};
 
 #[derive(Debug, Args)]
 pub(crate) struct Options {
-    /// The roles of the box; several make one box.
+    /// The roles of one box.
     #[arg(required = true, value_name = "ROLE")]
     roles: Vec<String>,
 
-    /// How to read the printed tables: `strict` honours directions and sources, `literal` opens every printed
-    /// port from anywhere. Without it, as the configuration says, else `strict`.
+    /// How to read the printed tables: `strict` honours directions and sources, `literal` opens every port
+    /// from anywhere [default: as the configuration says, else strict]
     #[arg(long, value_parser = values::reading())]
     reading: Option<Reading>,
 
@@ -64,24 +64,21 @@ pub(crate) fn run(options: &Options, output: &Output) -> anyhow::Result<()> {
         cells.extend([closed.rows.join(" "), closed.why.clone()]);
         table.row(cells);
     }
-    output.section("Known, but stays closed", &table)?;
+    output.section("Known, but closed", &table)?;
     overrides(catalogue, &roles, output)?;
     if choices.bound.is_none() && resolved.inbound.iter().any(|rule| !rule.sources.is_empty()) {
-        output
-            .warn("groups hold where [groups] gives them prefixes; what is for others is open from anywhere");
+        output.warn("ports of a group without prefixes are open to the world: set [groups]");
     }
     Ok(())
 }
 
-/// Says what the catalogue cannot know.
+/// Prints the overrides that a role needs because the catalogue cannot know the ports.
 fn overrides(catalogue: &Catalogue, roles: &[&str], output: &Output) -> anyhow::Result<()> {
     for role in roles.iter().filter_map(|key| catalogue.role(key)) {
         if let Some(required) = &role.required_override {
             output.line("")?;
-            output.line(&format!(
-                "To be added for {}, as an override of {}: {}.",
-                role.key, required.id, required.what
-            ))?;
+            output
+                .line(&format!("Add for {} an override of {}: {}.", role.key, required.id, required.what))?;
         }
     }
     Ok(())
@@ -97,6 +94,6 @@ fn from(rule: &Rule) -> String {
     } else if rule.unbound.is_empty() {
         rule.sources.join(", ")
     } else {
-        format!("anywhere, as {} has no prefixes", rule.unbound.join(", "))
+        format!("anywhere: set [groups].{}", rule.unbound.join(", "))
     }
 }

@@ -14,7 +14,7 @@ pub(crate) async fn run(client: &Client, output: &Output) -> anyhow::Result<()> 
     let mut row = |name: &str, value: String| table.row([name.to_owned(), value]);
     let modes = status.targets.iter().map(|target| (&*target.name, target.mode));
     let set = match (status.mode, status.file_mode) {
-        (now, file) if now != file => format!(" (set at run time; the file says {})", file.as_str()),
+        (now, file) if now != file => format!(" (changed at run time; file: {})", file.as_str()),
         _ => String::new(),
     };
     row("mode", format!("{}{set}, generation {}", super::mode(status.mode, modes), status.generation));
@@ -30,11 +30,11 @@ pub(crate) async fn run(client: &Client, output: &Output) -> anyhow::Result<()> 
     row(
         "agent",
         format!(
-            "{}, process {}, its end {}",
+            "{}, process {}, on exit: {}",
             status.version,
             status.pid,
             match status.on_exit {
-                OnExit::Keep => "keeps the rules in force",
+                OnExit::Keep => "keeps rules",
                 OnExit::Detach => "opens the box",
             }
         ),
@@ -54,7 +54,7 @@ pub(crate) async fn run(client: &Client, output: &Output) -> anyhow::Result<()> 
     row(
         "flows",
         format!(
-            "{} of IPv4 and {} of IPv6, room for {} each; {} pushed out, {} not added",
+            "{} IPv4, {} IPv6 (at most {} each); {} evicted, {} not added",
             flows.v4, flows.v6, flows.size, flows.evicted, flows.lost
         ),
     );
@@ -66,7 +66,7 @@ pub(crate) async fn run(client: &Client, output: &Output) -> anyhow::Result<()> 
     let mut interfaces = Table::new(["interface", "mode", ""]);
     let unguarded = status.interfaces.is_empty();
     for interface in status.interfaces {
-        let refused = interface.native_refused.map(|why| format!("native mode was refused: {why}"));
+        let refused = interface.native_refused.map(|why| format!("no native mode: {why}"));
         interfaces.row([interface.name, interface.mode, refused.unwrap_or_default()]);
     }
     output.section("Interfaces", &interfaces)?;
@@ -79,8 +79,7 @@ pub(crate) async fn run(client: &Client, output: &Output) -> anyhow::Result<()> 
 
     let mut targets = Table::new(["target", "mode", "address", "roles", "open tcp", "open udp"]);
     for target in status.targets {
-        let changed =
-            if target.roles == target.file_roles { "" } else { " (switched; the file says otherwise)" };
+        let changed = if target.roles == target.file_roles { "" } else { " (switched; the file differs)" };
         targets.row([
             target.name,
             set_mode(target.mode, target.file_mode),
@@ -92,7 +91,7 @@ pub(crate) async fn run(client: &Client, output: &Output) -> anyhow::Result<()> 
     }
     output.section("Targets", &targets)?;
     if unguarded {
-        output.warn("no interface is guarded: those of the configuration are gone at the moment");
+        output.warn("no interface is guarded: none of the configured ones exists now");
     }
     for warning in status.warnings {
         output.warn(&warning);
@@ -100,21 +99,20 @@ pub(crate) async fn run(client: &Client, output: &Output) -> anyhow::Result<()> 
     Ok(())
 }
 
-/// A mode, and that of the file where that is another.
+/// A mode, followed by that of the file if they differ.
 fn set_mode(now: Mode, file: Mode) -> String {
-    let differs =
-        if now == file { String::new() } else { format!(" (set; the file says {})", file.as_str()) };
+    let differs = if now == file { String::new() } else { format!(" (changed; file: {})", file.as_str()) };
     format!("{}{differs}", now.as_str())
 }
 
-/// What happens if nobody confirms.
+/// What happens if nobody confirms the change.
 fn waiting_for(waiting: &Waiting) -> String {
     let mut back = vec![super::roles_of(&waiting.targets)];
     back.extend(waiting.changes.iter().cloned());
-    format!("within {} s by `lyncwall confirm`, else goes back to {}", waiting.seconds, back.join("; "))
+    format!("run `lyncwall confirm` within {} s, else lyncwall restores {}", waiting.seconds, back.join("; "))
 }
 
-/// The entry point that was taken, and what is missing.
+/// The loaded entry point, and the missing kernel features.
 fn kernel(program: &str, kernel: &Kernel) -> Table {
     let mut table = Table::plain();
     let frames = if program == lyncwall_common::abi::program::INGRESS_FRAGS {
@@ -126,7 +124,7 @@ fn kernel(program: &str, kernel: &Kernel) -> Table {
     for feature in kernel.features.iter().filter(|feature| feature.found == Some(false)) {
         table.row([
             format!("no {}", feature.name),
-            format!("Linux {} has it; instead: {}", feature.since, feature.detail),
+            format!("needs Linux {}; instead: {}", feature.since, feature.detail),
         ]);
     }
     table

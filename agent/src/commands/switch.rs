@@ -21,38 +21,36 @@ pub(crate) struct ReloadOptions {
     how: How,
 }
 
-/// Which roles a target is to have.
+/// Which roles the target gets.
 #[derive(Debug, Args)]
 struct Wanted {
-    /// The target; may be left out where there is one.
+    /// The target; needed if there are several.
     #[arg(long, value_name = "NAME")]
     target: Option<String>,
-    /// Its roles: until the next switch, or until the file gives the target other roles.
+    /// Its roles, until the next switch or other roles in the file.
     #[arg(value_name = "ROLE", required_unless_present = "none")]
     roles: Vec<String>,
-    /// No role: close all ports but those of management and of allow rules.
+    /// No role: close all ports but those of management and allow rules.
     #[arg(long, conflicts_with = "roles")]
     none: bool,
 }
 
-/// How the change is made.
+/// How to make the change.
 #[derive(Debug, Args)]
 pub(super) struct How {
-    /// What becomes of connections that stand and come in at ports which close. `cut`: their packets are dropped.
-    /// `drain`: they go on until they end, and only new ones are refused. What the box opened itself goes on either way.
+    /// What to do with existing connections to ports that close.
     #[arg(long, value_name = "WHAT", value_parser = values::existing(), default_value = "cut")]
     pub(super) existing: Existing,
-    /// Go back by itself, with or without the agent, unless `lyncwall confirm` follows within this time: from 1s to 24h,
-    /// as `60s` or `5min`.
+    /// Roll back after this time, from 1s to 24h, unless `lyncwall confirm` follows; needs no agent.
     #[arg(long = "confirm", value_name = "TIME", value_parser = seconds)]
     pub(super) time: Option<u64>,
 }
 
-/// Whole seconds; the agent says how many it takes.
+/// Parses whole seconds; the agent checks the range.
 pub(super) fn seconds(text: &str) -> Result<u64, String> {
     let time = humantime::parse_duration(text).map_err(|error| error.to_string())?;
     if time.subsec_nanos() != 0 {
-        return Err("only whole seconds can be given".to_owned());
+        return Err("use whole seconds".to_owned());
     }
     Ok(time.as_secs())
 }
@@ -80,7 +78,7 @@ pub(super) fn tell(switched: &Switched, output: &Output) -> anyhow::Result<()> {
     }
     let milliseconds = switched.micros as f64 / 1e3;
     output.line(&format!(
-        "generation {} is live after {milliseconds:.1} ms, {}; {}",
+        "generation {} live in {milliseconds:.1} ms, {}; {}",
         switched.generation,
         super::mode_of(switched.mode, &switched.targets),
         super::roles_of(&switched.targets)
@@ -89,7 +87,7 @@ pub(super) fn tell(switched: &Switched, output: &Output) -> anyhow::Result<()> {
         output.line(&format!("  {change}"))?;
     }
     if switched.opened.is_empty() && switched.closed.is_empty() {
-        output.line("the roles open the same ports as before")?;
+        output.line("no port opened or closed")?;
     }
     output.section("Opened", &changes(&switched.opened))?;
     output.section("Closed", &changes(&switched.closed))?;
@@ -98,13 +96,13 @@ pub(super) fn tell(switched: &Switched, output: &Output) -> anyhow::Result<()> {
     {
         let what = match existing {
             Existing::Cut => "cut",
-            Existing::Drain => "let go on until the end",
+            Existing::Drain => "may continue until they end",
         };
         let count = self::connections(connections);
-        output.line(&format!("\n{count} that came in at closed ports: {what}"))?;
+        output.line(&format!("\n{count} to closed ports: {what}"))?;
     }
     if let Some(seconds) = switched.confirm {
-        output.line(&format!("\nthis goes back in {seconds} s, unless `lyncwall confirm` keeps it"))?;
+        output.line(&format!("\nrolls back in {seconds} s unless you run `lyncwall confirm`"))?;
     }
     for warning in &switched.warnings {
         output.warn(warning);
@@ -122,12 +120,12 @@ pub(super) fn changes(changes: &[PortChange]) -> Table {
     table
 }
 
-/// As `1 connection`.
+/// Formats a count, as `1 connection`.
 pub(super) fn connections(count: u64) -> String {
     format!("{count} connection{}", if count == 1 { "" } else { "s" })
 }
 
-/// As `tcp 443` or `udp 49152-57500`.
+/// Formats ports, as `tcp 443` or `udp 49152-57500`.
 pub(super) fn ports(transport: &str, first: u16, last: u16) -> String {
     if first == last { format!("{transport} {first}") } else { format!("{transport} {first}-{last}") }
 }

@@ -1,4 +1,4 @@
-//! `lyncwall top` and `lyncwall unused`: which rules and rows carry packets, and which have not for long.
+//! `lyncwall top` and `lyncwall unused`: rules and rows with much traffic, and rows without any.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -22,10 +22,10 @@ pub(crate) struct TopOptions {
     /// Only the rules of this target.
     #[arg(long, value_name = "TARGET")]
     target: Option<String>,
-    /// So many rules.
+    /// The number of rules to list.
     #[arg(long, short = 'n', value_name = "NUMBER", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..))]
     count: u32,
-    /// Count for this time, from 1s, and sort by the packets a second in it.
+    /// Count for this time, at least 1s, and sort by packets a second.
     #[arg(long, value_name = "TIME", value_parser = seconds)]
     over: Option<u64>,
 }
@@ -35,7 +35,7 @@ pub(crate) struct UnusedOptions {
     /// Only the rows of this target.
     #[arg(long, value_name = "TARGET")]
     target: Option<String>,
-    /// Name rows, too, that carried packets once, but none for this long, as `30d`.
+    /// Include rows whose last packet is older than this, as `30d`.
     #[arg(long = "for", value_name = "TIME", value_parser = seconds, default_value = "7d")]
     time: u64,
 }
@@ -45,7 +45,7 @@ pub(crate) struct UnusedOptions {
 struct Busy<'a> {
     #[serde(flatten)]
     rule: &'a RuleCount,
-    /// Packets a second; `None` where nobody asked.
+    /// Packets a second; `None` without `--over`.
     #[serde(skip_serializing_if = "Option::is_none")]
     rate: Option<f64>,
 }
@@ -83,7 +83,7 @@ pub(crate) async fn top(options: &TopOptions, client: &Client, output: &Output) 
         return output.value(&busy);
     }
     if busy.is_empty() {
-        return output.line("no rule has let a packet in so far");
+        return output.line("no rule has let a packet in yet");
     }
     let now = SystemTime::now();
     let mut table = Table::new(["rule", "roles", "service", "packets", "", "last"]);
@@ -100,31 +100,31 @@ pub(crate) async fn top(options: &TopOptions, client: &Client, output: &Output) 
     output.table(&table)
 }
 
-/// A row of the catalogue, or an `[[allow]]` rule, in a target.
+/// The usage of a row of the catalogue, or of an `[[allow]]` rule, in a target.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 struct Usage {
     /// `None` for an `[[allow]]` rule.
     target: Option<String>,
-    /// The row's id; the name of an `[[allow]]` rule.
+    /// The id of the row, or the name of the `[[allow]]` rule.
     row: String,
-    /// The roles that have it.
+    /// The live roles with this row.
     roles: Vec<String>,
     /// As `tcp 443`.
     ports: Vec<String>,
-    /// What is printed: protocol, name, table and row.
+    /// The printed source: protocol, name, table and row.
     printed: String,
-    /// Since when all of its rules are counted for: RFC 3339, UTC.
+    /// Since when the counters cover all of its rules: RFC 3339, UTC.
     since: Option<String>,
-    /// When one of them last let a packet in; `None` where none did since then.
+    /// The time of the last packet; `None` if no rule let one in since then.
     last_used: Option<String>,
 }
 
-/// What `unused --json` says.
+/// The answer of `unused --json`.
 #[derive(Debug, Serialize)]
 struct Unused {
-    /// Rows that carried nothing since they are counted for, those first that are counted for longest.
+    /// Rows without a packet since counting began; longest counted first.
     never: Vec<Usage>,
-    /// Rows that carried nothing for the time that was asked for, those first that are silent longest.
+    /// Rows without a packet for the time of `--for`; longest silent first.
     silent: Vec<Usage>,
 }
 
@@ -138,7 +138,7 @@ pub(crate) async fn unused(options: &UnusedOptions, client: &Client, output: &Ou
         return output.value(&unused);
     }
     if unused.never.is_empty() && unused.silent.is_empty() {
-        return output.line("all rows of the live roles carried packets");
+        return output.line("all rows of the live roles have carried packets");
     }
     let table = |rows: &[Usage], heading, time: fn(&Usage) -> Option<&str>| {
         let mut table = Table::new(["target", "row", "roles", "ports", "printed", heading]);
@@ -160,9 +160,9 @@ pub(crate) async fn unused(options: &UnusedOptions, client: &Client, output: &Ou
     output.section("Silent", &silent)?;
     output.line("")?;
     output.line(
-        "A hint, not a proof: wait for a backup, a failover, the end of a quarter. To close a row, take its role away by \
-         `lyncwall switch`, its id out of `optional`, or its [[allow]] rule out of the file; to narrow it, give the \
-         target other ports for it by `overrides = { \"ROW\" = PORT }`.",
+        "A hint, not a proof: wait for a backup, a failover, the end of a quarter. To close a row, remove its role with \
+         `lyncwall switch`, its id from `optional`, or its [[allow]] rule from the file; to narrow it, give the \
+         target other ports for it with `overrides = { \"ROW\" = PORT }`.",
     )
 }
 
@@ -176,14 +176,14 @@ impl Unused {
                 Some(_) => {}
             }
         }
-        // RFC 3339 in UTC sorts as the times do.
+        // RFC 3339 times in UTC sort as text.
         never.sort_by(|one, other| one.since.cmp(&other.since));
         silent.sort_by(|one, other| one.last_used.cmp(&other.last_used));
         Self { never, silent }
     }
 }
 
-/// The status, where there is such a target, or a zone's calls have rules by that name.
+/// The status, if the target exists, or a zone has rules for outbound calls under that name.
 async fn known(target: Option<&str>, counters: &Counters, client: &Client) -> Result<Status> {
     let status: Status = client.get("/v1/status").await?;
     let targets = status.targets.iter().map(|known| &*known.name);
@@ -192,10 +192,8 @@ async fn known(target: Option<&str>, counters: &Counters, client: &Client) -> Re
     match target {
         Some(wanted) if !names.contains(wanted) => {
             let names: Vec<&str> = names.into_iter().collect();
-            let problem = Problem::new(
-                format!("there is no target {wanted}"),
-                format!("name one of {}", names.join(", ")),
-            );
+            let problem =
+                Problem::new(format!("unknown target {wanted}"), format!("name one of {}", names.join(", ")));
             Err(problem.into())
         }
         Some(_) | None => Ok(status),
@@ -206,7 +204,7 @@ fn of_target<'a>(counters: &'a Counters, target: Option<&str>) -> impl Iterator<
     counters.rules.iter().filter(move |rule| target.is_none() || rule.target.as_deref() == target)
 }
 
-/// The catalogue with the configuration's own roles; where the file cannot be read any more, the built-in one.
+/// The catalogue with the own roles of the configuration; the built-in catalogue if the file cannot be read.
 fn catalogue(status: &Status) -> Result<Catalogue> {
     match Plan::read(&status.config) {
         Ok(plan) => Ok(plan.catalogue),
@@ -214,8 +212,8 @@ fn catalogue(status: &Status) -> Result<Catalogue> {
     }
 }
 
-/// The usage of each row in each target. A rule counts for all of its rows: where two rows print the same port, a packet to
-/// it may be of either.
+/// The usage of each row in each target. A rule counts for all of its rows: where two rows print one port, a
+/// packet may belong to either.
 fn usages<'a>(rules: impl Iterator<Item = &'a RuleCount>, catalogue: &Catalogue) -> Vec<Usage> {
     let mut usages: BTreeMap<(Option<String>, String), Usage> = BTreeMap::new();
     for rule in rules {
@@ -249,21 +247,21 @@ fn usages<'a>(rules: impl Iterator<Item = &'a RuleCount>, catalogue: &Catalogue)
     usages.into_values().collect()
 }
 
-/// How long ago a time was; `None` for what is no time.
+/// How long ago `time` was; `None` if it cannot be parsed.
 fn age(time: &str, now: SystemTime) -> Option<Duration> {
     Some(now.duration_since(humantime::parse_rfc3339(time).ok()?).unwrap_or_default())
 }
 
-/// How long ago that was, to the greatest unit.
+/// How long ago `time` was, in the greatest unit.
 fn ago(time: &str, now: SystemTime) -> String {
     let Some(age) = age(time, now) else { return time.to_owned() };
     let minutes = age.as_secs() / 60;
-    let told = |number: u64, unit: &str| format!("{number} {unit}{} ago", if number == 1 { "" } else { "s" });
+    let past = |number: u64, unit: &str| format!("{number} {unit}{} ago", if number == 1 { "" } else { "s" });
     match minutes {
         0 => "less than a minute ago".to_owned(),
-        1..60 => told(minutes, "minute"),
-        60..1440 => told(minutes / 60, "hour"),
-        _ => told(minutes / 1440, "day"),
+        1..60 => past(minutes, "minute"),
+        60..1440 => past(minutes / 60, "hour"),
+        _ => past(minutes / 1440, "day"),
     }
 }
 
@@ -308,16 +306,16 @@ mod tests {
             rule("444", &["director.04"], 2, None),
             rule("8080", &["director.05"], 1, Some(99)),
         ];
-        let told = |time| {
+        let rows_of = |time| {
             let rows = usages(rules.iter(), &catalogue);
             let Unused { never, silent } = Unused::of(rows, at(100), time);
             [never, silent].map(|rows| rows.into_iter().map(|usage| usage.row).collect::<Vec<_>>())
         };
         assert_eq!(
-            told(Duration::from_secs(7 * 86_400)),
+            rows_of(Duration::from_secs(7 * 86_400)),
             [vec!["director.04", "director.03"], vec!["director.01", "director.02"]]
         );
-        assert_eq!(told(Duration::from_secs(80 * 86_400 + 1))[1], [""; 0]);
+        assert_eq!(rows_of(Duration::from_secs(80 * 86_400 + 1))[1], [""; 0]);
         let rows = usages(rules.iter(), &catalogue);
         let row = rows.iter().find(|usage| usage.row == "director.03").expect("the row");
         assert_eq!(row.ports, ["tcp 5061", "tcp 5070"]);

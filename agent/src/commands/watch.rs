@@ -1,4 +1,4 @@
-//! `lyncwall watch`: the counters as they move, on a terminal or for a pipe.
+//! `lyncwall watch`: live counters on a terminal or in a pipe.
 
 mod keys;
 mod model;
@@ -27,26 +27,25 @@ use terminal::Terminal;
 
 pub(super) use model::rule_name;
 
-/// How often a screen is drawn for drops alone.
+/// The minimum time between two screens that only drops cause.
 const FLICKER: Duration = Duration::from_millis(200);
-/// How long after the agent has ended it is asked again for its drops.
+/// The wait before the next attempt to follow the drops of an agent that ended.
 const AGAIN: Duration = Duration::from_secs(1);
-/// Drops that wait to be looked at.
+/// Capacity of the queue of drops.
 const QUEUE: usize = 1024;
 
 #[derive(Debug, Args)]
 pub(crate) struct Options {
-    /// Seconds between two looks.
+    /// Seconds between two updates.
     #[arg(long, value_name = "SECONDS", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=3600))]
     interval: u64,
-    /// Print the counters as text, again and again, also on a terminal. So it is without a terminal, where TERM is dumb, and
-    /// with -n.
+    /// Print the counters as text on a terminal too; the default in a pipe, for TERM=dumb, and with -n.
     #[arg(long)]
     plain: bool,
-    /// End after so many looks; 1 prints the counters once.
+    /// End after this number of updates; 1 prints the counters once.
     #[arg(long, short = 'n', value_name = "NUMBER")]
     count: Option<u64>,
-    /// Ports to print, those with the most drops first; the screen shows all.
+    /// The number of ports to print, most drops first; the screen shows all.
     #[arg(long, value_name = "NUMBER", default_value_t = 10)]
     ports: usize,
 }
@@ -55,12 +54,12 @@ pub(crate) async fn run(options: &Options, client: &Client, output: &Output) -> 
     if options.plain || options.count.is_some() || output.json() || !has_screen() {
         return plain::run(options, client, output).await;
     }
-    // Where nobody answers at the start, that is the answer.
+    // If no agent answers at the start, the command fails.
     let first = look(client).await?;
     show(options, client, first).await
 }
 
-/// Whether there is a terminal that can be drawn on, and keys to read.
+/// Whether stdin and stdout are a terminal that can show a screen.
 fn has_screen() -> bool {
     let terminal = std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
     terminal && std::env::var_os("TERM").is_some_and(|term| !term.is_empty() && term != "dumb")
@@ -70,7 +69,7 @@ async fn look(client: &Client) -> Result<(Status, Counters)> {
     Ok((client.get("/v1/status").await?, client.get("/v1/counters").await?))
 }
 
-/// Shows the screen until somebody has enough.
+/// Shows the screen until the user quits.
 async fn show(options: &Options, client: &Client, first: (Status, Counters)) -> Result<()> {
     let mut terminate = signal(SignalKind::terminate()).context("waiting for signals")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("waiting for signals")?;
@@ -79,7 +78,7 @@ async fn show(options: &Options, client: &Client, first: (Status, Counters)) -> 
     let style = Look::of_the_terminal();
     let mut model = Model::new();
     model.take(News::Look(Box::new(first.0), Box::new(first.1)), Instant::now());
-    // Before the first screen, so that all that is seen from there on is heard of.
+    // Subscribed before the first screen, so that the screen misses no drop from then on.
     let lines = client.lines("/v1/events").await.ok();
     let mut terminal = Terminal::take()?;
     let mut input = EventStream::new();
@@ -102,7 +101,7 @@ async fn show(options: &Options, client: &Client, first: (Status, Counters)) -> 
                     }
                     None => {}
                 },
-                // The next draw asks for the size.
+                // The next draw asks the terminal for its size.
                 _ => {}
             },
             Some(new) = news.recv() => {
@@ -123,19 +122,19 @@ async fn show(options: &Options, client: &Client, first: (Status, Counters)) -> 
     }
 }
 
-/// SIGCONT, which tokio has no name for.
+/// SIGCONT; tokio has no name for it.
 const CONT: i32 = nix::libc::SIGCONT;
 
-/// Asks what the program would make of a drop now.
+/// Asks the agent to explain a drop.
 async fn ask(client: Client, drop: u64, question: Explain, news: mpsc::Sender<News>) {
     let answer = client.post::<Explained>("/v1/explain", &question).await;
-    let told = answer.map(|explained| explained.verdicts.into_iter().next());
-    let told = told.map_err(|error| format!("{error:#}"));
-    // Nobody may be looking any more.
-    news.send(News::Explained(drop, Box::new(told))).await.ok();
+    let answer = answer.map(|explained| explained.verdicts.into_iter().next());
+    let answer = answer.map_err(|error| format!("{error:#}"));
+    // The screen may be gone.
+    news.send(News::Explained(drop, Box::new(answer))).await.ok();
 }
 
-/// Looks again and again, whatever becomes of the agent, until nobody listens.
+/// Polls the agent until the receiver is gone; errors do not end it.
 async fn look_again(client: Client, interval: Duration, news: mpsc::Sender<News>) {
     let mut ticks = tokio::time::interval(interval);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -152,7 +151,7 @@ async fn look_again(client: Client, interval: Duration, news: mpsc::Sender<News>
     }
 }
 
-/// Follows the drops of one agent after the other, until nobody listens.
+/// Follows the drops of the agent, and of the next agent after a restart, until the receiver is gone.
 async fn hear_of_drops(client: Client, mut first: Option<Lines>, news: mpsc::Sender<News>) {
     while !news.is_closed() {
         let lines = match first.take() {
@@ -171,7 +170,7 @@ async fn hear_of_drops(client: Client, mut first: Option<Lines>, news: mpsc::Sen
     }
 }
 
-/// A line of the stream; `None` for what only a later agent says.
+/// Parses a line of the stream; `None` for a kind of line that only a newer agent sends.
 fn heard(line: &str) -> Option<News> {
     if let Ok(event) = serde_json::from_str(line) {
         return Some(News::Drop(event));

@@ -1,4 +1,4 @@
-//! Which packets somebody wants to hear of.
+//! Filters for packets.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -11,22 +11,22 @@ use crate::net::{PortRange, Prefix};
 use crate::policy::Locator;
 use crate::problem::{Problem, Problems};
 
-/// Entries of one list at most: each is compared with every event.
+/// The most entries in a list: each is compared with every event.
 const MOST: usize = 64;
-/// Bytes of an entry at most: each that is not known is compared with all that are.
+/// The most bytes in an entry: each unknown one is compared with all known names.
 const LONGEST: usize = 160;
-/// Names that are listed to one who named another.
+/// The most names to list after an unknown one.
 const LISTED: usize = 20;
 
-/// What there is that a filter can name.
+/// The names that a filter may use.
 pub struct There {
-    /// The interfaces that are guarded, each with those that stand for it in events: the members of a bond.
+    /// The guarded interfaces, each with the interfaces of its events: the members of a bond.
     pub interfaces: Vec<(String, Vec<String>)>,
-    /// The targets and rules; `None` before there are any.
+    /// The targets and rules; `None` before the first generation.
     pub locator: Option<Arc<Locator>>,
 }
 
-/// What is said must all hold; of several in one list, one is enough. An empty list says nothing.
+/// A filter. All lists must match; one entry is enough for a list. An empty list matches everything.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Filter {
     reasons: Vec<Reason>,
@@ -38,32 +38,32 @@ pub struct Filter {
 }
 
 impl Filter {
-    /// The filter that a request asks for.
+    /// The filter of a request.
     ///
     /// # Errors
-    /// Lists of more than 64 entries; else all that cannot be read, and targets, rules and interfaces that are not there, together:
-    /// whoever asks for them would wait in silence.
+    /// Lists of more than 64 entries; else all entries that cannot be parsed, and unknown targets, rules and
+    /// interfaces: a stream for them would stay silent.
     pub fn of(wanted: &Wanted, there: &There) -> Result<Self, Problems> {
         let mut problems = Problems::default();
         let Wanted { reason, from, port, rule, target, interface } = wanted;
         for text in [reason, from, port, rule, target, interface] {
             if list(text.as_deref()).count() > MOST {
                 problems.push(Problem::new(
-                    format!("a filter lists more than {MOST} of a kind"),
-                    "ask for less, or for all, and choose among the answers",
+                    format!("a filter lists more than {MOST} entries of a kind"),
+                    "list fewer, or leave the filter out",
                 ));
             }
             if list(text.as_deref()).any(|entry| entry.len() > LONGEST) {
                 problems.push(Problem::new(
                     format!("an entry of a filter is longer than {LONGEST} bytes"),
-                    "nothing has such a name",
+                    "no name is that long",
                 ));
             }
         }
         problems.or(())?;
         let mut problems = Problems::default();
         let mut wrong = |text: &str, what: &str, fix: &str| {
-            problems.push(Problem::new(format!("`{text}` is no {what}"), fix));
+            problems.push(Problem::new(format!("`{text}` is not {what}"), fix));
         };
         let mut filter = Self::default();
         let drops = Reason::ALL.iter().filter(|reason| reason.action() == Action::Drop);
@@ -71,7 +71,7 @@ impl Filter {
         for name in list(reason.as_deref()) {
             match Reason::ALL.iter().find(|reason| reason.name() == name) {
                 Some(reason) if reason.action() == Action::Pass => {
-                    wrong(name, "reason of a drop", "packets with it pass, and are counted alone");
+                    wrong(name, "a reason of a drop", "packets with this reason pass: they are counted only");
                 }
                 Some(reason) => filter.reasons.push(*reason),
                 None => wrong(name, "reason", &nearest(name, "reason", &reasons)),
@@ -80,7 +80,9 @@ impl Filter {
         for text in list(from.as_deref()) {
             match text.parse() {
                 Ok(prefix) => filter.from.push(prefix),
-                Err(error) => wrong(text, "address or prefix", &format!("{error}; write it as 192.0.2.0/24")),
+                Err(error) => {
+                    wrong(text, "an address or prefix", &format!("{error}; write it as 192.0.2.0/24"))
+                }
             }
         }
         for text in list(port.as_deref()) {
@@ -91,7 +93,7 @@ impl Filter {
             let known = transport.as_deref().is_none_or(|name| matches!(name, "tcp" | "udp"));
             match range.parse() {
                 Ok(range) if known => filter.ports.push((transport, range)),
-                Ok(_) | Err(_) => wrong(text, "port", "write it as 5061, tcp/5061 or 49152-65535"),
+                Ok(_) | Err(_) => wrong(text, "a port", "write it as 5061, tcp/5061 or 49152-65535"),
             }
         }
         let split = |text: &Option<String>| list(text.as_deref()).map(str::to_owned).collect();
@@ -107,10 +109,10 @@ impl Filter {
         problems.or(filter)
     }
 
-    /// Says of names that nothing has.
+    /// Reports unknown names.
     fn look_up(&self, there: &There, problems: &mut Problems) {
         let mut unknown = |what: &str, name: &str, known: &[String]| {
-            problems.push(Problem::new(format!("there is no {what} `{name}`"), nearest(name, what, known)));
+            problems.push(Problem::new(format!("unknown {what} `{name}`"), nearest(name, what, known)));
         };
         let interfaces: Vec<String> = there
             .interfaces
@@ -128,23 +130,23 @@ impl Filter {
         }
         let rules: Vec<String> = locator.rules().collect();
         for name in self.rules.iter().filter(|name| !rules.iter().any(|rule| is_rule(rule, name))) {
-            unknown("open rule of a target", name, &rules);
+            unknown("open rule", name, &rules);
         }
     }
 
-    /// The reasons that are wanted.
+    /// The selected reasons.
     #[must_use]
     pub fn reasons(&self) -> ReasonSet {
         if self.reasons.is_empty() { ReasonSet::ALL } else { self.reasons.iter().copied().collect() }
     }
 
-    /// True where nothing but drops is wanted that the program never reports: multicast is noise on most links.
+    /// True if only reasons are selected that the program never reports: multicast is noise on most links.
     #[must_use]
     pub fn is_of_what_is_not_reported(&self) -> bool {
         !self.reasons.is_empty() && self.reasons.iter().all(|reason| *reason == Reason::Multicast)
     }
 
-    /// True where an event is wanted.
+    /// True if the event matches.
     #[must_use]
     pub fn wants(&self, event: &Event) -> bool {
         let one_of = |list: &[String], value: Option<&str>| {
@@ -158,7 +160,7 @@ impl Filter {
             && self.wants_source(event)
     }
 
-    /// A rule goes by its target, transport and ports, or by the last two alone.
+    /// A rule is named by its target, transport and ports, or by the last two.
     fn wants_rule(&self, event: &Event) -> bool {
         let Some(rule) = &event.rule else { return self.rules.is_empty() };
         self.rules.is_empty() || self.rules.iter().any(|wanted| is_rule(rule, wanted))
@@ -181,26 +183,26 @@ impl Filter {
     }
 }
 
-/// True where that is the rule, or the rule of any target.
+/// True if this is the rule, or a rule for any target.
 fn is_rule(rule: &str, wanted: &str) -> bool {
     rule == wanted || rule.split_once(' ').is_some_and(|(_, alone)| alone == wanted)
 }
 
-/// What stands between commas.
+/// The entries between commas.
 fn list(text: Option<&str>) -> impl Iterator<Item = &str> {
     text.into_iter().flat_map(|text| text.split(',')).map(str::trim).filter(|name| !name.is_empty())
 }
 
-/// What may have been meant.
+/// A suggestion for an unknown name.
 fn nearest(name: &str, what: &str, known: &[String]) -> String {
     let likeness = known.iter().map(|known| (strsim::jaro_winkler(name, known), known));
     match likeness.max_by(|(one, _), (other, _)| one.total_cmp(other)) {
-        None => format!("ask for no {what}"),
+        None => format!("there is no {what}"),
         Some((likeness, best)) if likeness > 0.75 => format!("did you mean `{best}`?"),
         Some(_) => {
             let listed: Vec<&str> = known.iter().take(LISTED).map(String::as_str).collect();
             let more = if known.len() > LISTED { ", and more" } else { "" };
-            format!("there is {}{more}", listed.join(", "))
+            format!("known: {}{more}", listed.join(", "))
         }
     }
 }
@@ -263,9 +265,11 @@ mod tests {
         };
         let problems = Filter::of(&wanted, &there()).expect_err("five mistakes");
         assert_eq!(problems.iter().count(), 5, "{problems}");
-        for part in
-            ["did you mean `closed`", "`allowed` is no reason of a drop", "no guarded interface `eth7`"]
-        {
+        for part in [
+            "did you mean `closed`",
+            "`allowed` is not a reason of a drop",
+            "unknown guarded interface `eth7`",
+        ] {
             assert!(problems.to_string().contains(part), "{part}: {problems}");
         }
         // Long lists would cost each event, and their mistakes each reader.

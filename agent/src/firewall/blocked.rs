@@ -1,4 +1,4 @@
-//! The block-list: what is asked of it, and the file by which it outlives a reboot.
+//! The block-list: its commands, and the file that keeps it across reboots.
 
 use std::fs;
 use std::io::ErrorKind;
@@ -22,16 +22,16 @@ const LONGEST: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
 const FILE: &str = "blocked.json";
 
-/// A prefix, and how long it is blocked still; `None` is for good.
+/// A prefix, and how long it stays blocked; `None` for good.
 type Entry = (Prefix, Option<Duration>);
 
 impl Firewall {
-    /// Blocks these prefixes for a time from a second to a year, or for good. One that is blocked already gets the new
+    /// Blocks these prefixes for a time from a second to a year, or for good. A blocked prefix gets the new
     /// time.
     ///
     /// # Errors
-    /// [`Problems`] for what is no prefix, would block all, or does not fit, and for another time. The list is as before
-    /// then.
+    /// [`Problems`] for texts that are not prefixes, a prefix that blocks everybody, a full list, and a bad
+    /// time. The list is unchanged then.
     pub fn block(&mut self, prefixes: &[String], time: Option<Duration>) -> Result<api::BlockEdit> {
         let mut problems = Problems::default();
         let read = read(prefixes, &mut problems);
@@ -53,7 +53,8 @@ impl Firewall {
     /// Takes these prefixes off the block-list.
     ///
     /// # Errors
-    /// [`Problems`] for what is no prefix, or is not on the list. The list is as before then.
+    /// [`Problems`] for texts that are not prefixes, or prefixes that are not on the list. The list is
+    /// unchanged then.
     pub fn unblock(&mut self, prefixes: &[String]) -> Result<api::BlockEdit> {
         let mut problems = Problems::default();
         let read = read(prefixes, &mut problems);
@@ -70,10 +71,10 @@ impl Firewall {
         self.edited(&read, warnings)
     }
 
-    /// The block-list, without what has run out.
+    /// The block-list, without expired entries.
     ///
     /// # Errors
-    /// Where the kernel does not tell.
+    /// If the map cannot be read.
     pub fn blocked(&self) -> Result<api::Blocked> {
         let list = self.datapath.blocked()?;
         let prefixes = list.iter().map(|(prefix, left)| api::BlockedPrefix {
@@ -84,19 +85,19 @@ impl Firewall {
         Ok(api::Blocked { list: summary(&list, &self.datapath.counters()?), prefixes })
     }
 
-    /// Takes off the list what has run out. The program does not go by it any more: this makes room, and spares packets the
-    /// look-up where the list is empty then.
+    /// Removes expired entries. The program ignores them already: removal makes room, and saves packets the
+    /// look-up in an otherwise empty list.
     ///
     /// # Errors
-    /// Where a map cannot be written.
+    /// If a map cannot be written.
     pub fn forget_expired(&mut self) -> Result<()> {
         self.datapath.unblock(&[])
     }
 
-    /// Forgets the list that the next boot would bring. For after the box was opened for good.
+    /// Deletes the list that the next boot would restore. Call it after opening the box for good.
     ///
     /// # Errors
-    /// Where the file cannot be removed.
+    /// If the file cannot be removed.
     pub fn forget_blocked(state_dir: &Path) -> Result<()> {
         remove(&state_dir.join(FILE))
     }
@@ -105,17 +106,17 @@ impl Firewall {
         Ok(summary(&self.datapath.blocked()?, counters))
     }
 
-    /// Blocks what was blocked before a boot.
+    /// Restores the block-list after a boot.
     pub(super) fn block_again(&mut self) -> Result<()> {
         let file = self.blocked_file();
         let list = load(&file, SystemTime::now()).unwrap_or_else(|error| {
-            tracing::warn!("{}: {error:#}; nothing of it is blocked", file.display());
+            tracing::warn!("cannot restore the block-list from {}: {error:#}", file.display());
             Vec::new()
         });
         if list.is_empty() {
             return Ok(());
         }
-        tracing::info!(prefixes = list.len(), "blocked as before");
+        tracing::info!(prefixes = list.len(), "restored the block-list");
         self.datapath.block(&list)
     }
 
@@ -123,12 +124,12 @@ impl Firewall {
         self.store.directory().join(FILE)
     }
 
-    /// Writes the list down. The kernel goes by it all the same, so a failure is a warning.
+    /// Writes the list to the file. The kernel enforces it in any case, so a failure is a warning.
     fn keep_blocked(&self) -> Option<String> {
         let kept =
             self.datapath.blocked().and_then(|list| save(&self.blocked_file(), &list, SystemTime::now()));
         let warning =
-            kept.err().map(|error| format!("the next boot may bring another block-list: {error:#}"));
+            kept.err().map(|error| format!("the next boot may restore another block-list: {error:#}"));
         if let Some(warning) = &warning {
             tracing::warn!("{warning}");
         }
@@ -139,9 +140,7 @@ impl Firewall {
         let Some(management) = &self.plan.config.management else { return Vec::new() };
         let warned = |prefix: &&Prefix| management.from.iter().any(|source| overlap(**prefix, *source));
         let warning = |prefix: &Prefix| {
-            format!(
-                "{prefix} has sources of [management] in it: what that lets in still gets in, and nothing else"
-            )
+            format!("{prefix} includes sources of [management]: their management access stays open")
         };
         prefixes.iter().filter(warned).map(warning).collect()
     }
@@ -152,10 +151,10 @@ impl Firewall {
     }
 }
 
-/// The prefixes that these texts are.
+/// Parses these prefixes.
 fn read(texts: &[String], problems: &mut Problems) -> Vec<Prefix> {
     if texts.is_empty() {
-        problems.push(Problem::new("no prefix is named", "name one, as 203.0.113.9 or 2001:db8:5::/48"));
+        problems.push(Problem::new("no prefix given", "name one, as 203.0.113.9 or 2001:db8:5::/48"));
     }
     let mut read = Vec::new();
     for text in texts {
@@ -174,8 +173,8 @@ fn read(texts: &[String], problems: &mut Problems) -> Vec<Prefix> {
 fn check_time(time: Option<Duration>) -> Result<(), Problem> {
     match time {
         Some(time) if time.is_zero() || time > LONGEST => Err(Problem::new(
-            format!("{} s is no time to block for", time.as_secs()),
-            "give --for a time from 1s to 365d, or leave it out to block for good",
+            format!("{} s is not a valid time to block for", time.as_secs()),
+            "set --for to 1s to 365d, or leave it out to block for good",
         )),
         Some(_) | None => Ok(()),
     }
@@ -185,7 +184,7 @@ fn blocks_all(prefix: Prefix) -> Option<Problem> {
     (prefix.length() == 0).then(|| {
         Problem::new(
             format!("{prefix} would block everybody"),
-            "`lyncwall switch --none` closes all ports; or name longer prefixes",
+            "name longer prefixes, or close all ports with `lyncwall switch --none`",
         )
     })
 }
@@ -195,8 +194,8 @@ fn does_not_fit<'a>(list: impl Iterator<Item = &'a Prefix>) -> Option<Problem> {
     let (family, count) = if v4 > MAX_BLOCKED { ("IPv4", v4) } else { ("IPv6", v6) };
     (count > MAX_BLOCKED).then(|| {
         Problem::new(
-            format!("the block-list would have {count} prefixes of {family}, and has room for {MAX_BLOCKED}"),
-            "block shorter prefixes that hold many of them, or unblock some first",
+            format!("the block-list would have {count} {family} prefixes; it holds at most {MAX_BLOCKED}"),
+            "block shorter prefixes that cover many of them, or unblock some first",
         )
     })
 }
@@ -204,25 +203,25 @@ fn does_not_fit<'a>(list: impl Iterator<Item = &'a Prefix>) -> Option<Problem> {
 fn not_blocked(prefix: Prefix, list: &[Entry]) -> Problem {
     match holder(prefix, list) {
         Some(holder) => Problem::new(
-            format!("{prefix} is not on the block-list itself: it lies in {holder}, which is"),
-            format!("unblock {holder}, and block the rest of it again"),
+            format!("{prefix} is not on the block-list; {holder}, which contains it, is"),
+            format!("unblock {holder}, and block its other parts again"),
         ),
         None => Problem::new(
             format!("{prefix} is not on the block-list"),
-            "`lyncwall blocked` shows what is; write the prefix as it stands there",
+            "write the prefix as `lyncwall blocked` shows it",
         ),
     }
 }
 
 fn still_blocked(prefix: Prefix, left: &[Entry]) -> Option<String> {
     if let Some(holder) = holder(prefix, left) {
-        return Some(format!("{prefix} stays blocked, as it lies in {holder}"));
+        return Some(format!("{prefix} stays blocked: {holder} contains it"));
     }
     let inside = left.iter().filter(|(held, _)| prefix.contains(held.addr())).count();
-    (inside > 0).then(|| format!("prefixes in {prefix} that stay blocked by themselves: {inside}"))
+    (inside > 0).then(|| format!("{inside} entries within {prefix} stay blocked"))
 }
 
-/// The longest prefix of the list that holds all of `prefix`.
+/// The longest prefix of the list that contains all of `prefix`.
 fn holder(prefix: Prefix, list: &[Entry]) -> Option<Prefix> {
     let holds = |held: &Prefix| held.length() < prefix.length() && held.contains(prefix.addr());
     list.iter().map(|(held, _)| *held).filter(holds).max_by_key(Prefix::length)
@@ -249,7 +248,7 @@ fn summary(list: &[Entry], counters: &Counters) -> api::BlockList {
 #[derive(Debug, Serialize, Deserialize)]
 struct Written {
     prefix: String,
-    /// Seconds since 1970 (UTC); none is for good.
+    /// Seconds since 1970 (UTC); `None` for good.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     until: Option<u64>,
 }
@@ -263,15 +262,15 @@ fn save(file: &Path, list: &[Entry], now: SystemTime) -> Result<()> {
         .iter()
         .map(|(prefix, left)| Written {
             prefix: prefix.to_string(),
-            // Up to the next second, so that what is blocked for a second is not forgotten at once.
+            // Rounded up to the next second, so that a block of one second is not lost at once.
             until: left.map(|left| (now + left).as_millis().div_ceil(1000) as u64),
         })
         .collect();
-    let text = serde_json::to_vec_pretty(&written).context("writing the block-list down")?;
+    let text = serde_json::to_vec_pretty(&written).context("encoding the block-list")?;
     replace(file, &text).with_context(|| format!("writing {}", file.display()))
 }
 
-/// What lasts still.
+/// The entries that have not expired.
 fn load(file: &Path, now: SystemTime) -> Result<Vec<Entry>> {
     let text = match fs::read(file) {
         Ok(text) => text,
@@ -284,7 +283,7 @@ fn load(file: &Path, now: SystemTime) -> Result<Vec<Entry>> {
         let left = until.map(|until| Duration::from_secs(until).saturating_sub(now));
         if left.is_none_or(|left| !left.is_zero()) {
             let prefix: Prefix = prefix.parse().with_context(|| format!("the prefix `{prefix}`"))?;
-            // A clock that is not set yet would make it longer than anybody could have asked for.
+            // A clock that is not set yet would make the time longer than any user could have asked for.
             list.push((prefix, left.map(|left| left.min(LONGEST))));
         }
     }

@@ -1,4 +1,4 @@
-//! Dropped packets for whoever captures.
+//! Dropped packets for captures.
 
 use std::time::Duration;
 
@@ -8,35 +8,35 @@ use lyncwall_common::abi::ReasonSet;
 use super::Firewall;
 use crate::datapath::Captures;
 
-/// For how long the program hands packets out without being told again: what an agent that is killed leaves ends by itself.
+/// How long the program hands out packets without a renewal: the capture of a killed agent ends by itself.
 const TERM: Duration = Duration::from_secs(30);
 
 impl Firewall {
-    /// How often [`Firewall::go_on_capturing`] is to be called.
+    /// How often to call [`Firewall::go_on_capturing`].
     pub const CAPTURE_RENEWAL: Duration = Duration::from_secs(10);
 
-    /// Begins to hand out `snap` bytes of each packet that is dropped for these reasons.
+    /// Starts to hand out `snap` bytes of each packet that is dropped for these reasons.
     ///
     /// # Panics
     /// Outside a tokio runtime.
     ///
     /// # Errors
-    /// Where the kernel makes no buffers.
+    /// If the kernel cannot create the buffers.
     pub fn capture(&mut self, snap: u16, reasons: ReasonSet) -> Result<Captures> {
         let captures = self.datapath.capture()?;
         self.datapath.go_on_capturing(snap, reasons, TERM)?;
         Ok(captures)
     }
 
-    /// Goes on with it.
+    /// Renews the capture.
     ///
     /// # Errors
-    /// Where the kernel's clock cannot be read.
+    /// If the kernel's clock cannot be read.
     pub fn go_on_capturing(&mut self, snap: u16, reasons: ReasonSet) -> Result<()> {
         self.datapath.go_on_capturing(snap, reasons, TERM)
     }
 
-    /// Ends it.
+    /// Ends the capture.
     pub fn end_capture(&mut self) {
         self.datapath.end_capture();
     }

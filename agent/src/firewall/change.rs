@@ -1,4 +1,4 @@
-//! Changes that somebody asks for: roles, a mode, a file.
+//! Changes on request: roles, a mode, a file.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -17,37 +17,37 @@ use crate::problem::{Problem, Problems};
 use crate::services::Services;
 use crate::wire;
 
-/// A change that is about to be made.
+/// A prepared change.
 struct Change<'a> {
     plan: &'a Plan,
     settings: &'a Settings,
     machine: &'a Machine,
-    /// What it means to connections that stand.
+    /// Its effect on existing connections.
     comparison: Comparison,
-    /// True where the file was read for it.
+    /// True if the change reads the file.
     reload: bool,
     how: How,
 }
 
-/// How a change is made.
+/// How to make a change.
 #[derive(Clone, Copy)]
 struct How {
-    /// When it was asked for.
+    /// The time of the request.
     start: Instant,
-    /// Within which time it is to be confirmed.
+    /// The time to confirm it in.
     confirm: Option<Duration>,
-    /// What becomes of connections that come in at ports which close.
+    /// What to do with inbound connections to ports that close.
     existing: Existing,
 }
 
 impl Firewall {
-    /// Gives a target other roles. Where there is one target, `target` may be left out. With a time to `confirm`, from
-    /// a second to a day, they hold for good only where [`Firewall::confirm`] follows within it. `existing` says what becomes
-    /// of connections that come in at ports which close.
+    /// Gives a target other roles. `target` is needed if there are several. With a time to `confirm`, from a
+    /// second to a day, the roles hold for good only if [`Firewall::confirm`] follows within it. `existing`
+    /// decides about inbound connections to ports that close.
     ///
     /// # Errors
-    /// [`Problems`] for an unknown target or role, for another time, and where another change waits to be confirmed. The
-    /// policy before goes on judging then.
+    /// [`Problems`] for an unknown target or role, for a bad time, and while another change waits for
+    /// confirmation. The old policy stays live then.
     pub fn switch(
         &mut self,
         target: Option<&str>,
@@ -60,12 +60,12 @@ impl Firewall {
         })
     }
 
-    /// Gives a target another mode, or the whole box and all of its targets. `confirm` and `existing` are as for
-    /// [`Firewall::switch`]: what audit mode lets in is as if its port were open.
+    /// Gives a target another mode, or the whole box with all targets. `confirm` and `existing` work as for
+    /// [`Firewall::switch`]; a port that audit mode lets in counts as open.
     ///
     /// # Errors
-    /// As [`Firewall::switch`], and [`Problems`] where a standing management session would be shut out and nothing is to be
-    /// confirmed.
+    /// As [`Firewall::switch`], and [`Problems`] if the change would cut an existing management session and
+    /// needs no confirmation.
     pub fn set_mode(
         &mut self,
         target: Option<&str>,
@@ -78,7 +78,7 @@ impl Firewall {
         })
     }
 
-    /// Makes the settings that are `wanted` hold under the configuration that there is; they come with the problems so far.
+    /// Makes the `wanted` settings live under the current configuration; `problems` are those found so far.
     fn set(
         &mut self,
         confirm: Option<Duration>,
@@ -107,18 +107,18 @@ impl Firewall {
         Ok(switched)
     }
 
-    /// Reads the configuration file again and enforces what it says now. Roles and modes that were set at run time stay,
-    /// unless the file gives the target others than before. `confirm` and `existing` are as for [`Firewall::switch`]; until then,
-    /// who may manage the box before or after may do so.
+    /// Reads the configuration file again and enforces it. Run-time roles and modes stay, unless the file
+    /// changes those of the target. `confirm` and `existing` work as for [`Firewall::switch`]; until the
+    /// confirmation, the managers of both configurations get in.
     ///
     /// # Errors
-    /// [`Problems`] for a bad file, for one that shuts a standing management session out where nothing is to be confirmed,
-    /// and as [`Firewall::switch`]. The policy before goes on judging then.
+    /// [`Problems`] for a bad file, for one that would cut an existing management session and needs no
+    /// confirmation, and as [`Firewall::switch`]. The old policy stays live then.
     pub fn reload(&mut self, confirm: Option<Duration>, existing: Existing) -> Result<api::Switched> {
         self.reload_where(confirm, existing, |_| Ok(()))
     }
 
-    /// The same where `ready` finds nothing wrong with the plan, which is called before anything changes.
+    /// Like [`Firewall::reload`], but `ready` may refuse the plan before anything changes.
     ///
     /// # Errors
     /// As [`Firewall::reload`], and those of `ready`.
@@ -152,16 +152,16 @@ impl Firewall {
         let machine = host::look(&plan.config)?;
         ready(&plan)?;
         let settings = under(&self.memory.settings, &self.memory.file, &plan);
-        // Compiled once before anything is attached, so that a bad file changes nothing.
+        // A first compilation before attaching, so that a bad file changes nothing.
         let comparison = self.standing_in_the_way(&plan, &settings, &machine)?;
         let tried_before = match confirm {
             Some(_) => self.about_to_try(&plan)?,
             None => {
                 if let Err(refused) = self.shuts_nobody_out(&plan, &comparison) {
-                    // The next start must not take what was refused here.
+                    // The next start must not use a refused file.
                     let refuses = refused.is::<Problems>() && plan.text != self.plan.text;
                     if refuses && let Err(error) = self.about_to_try(&plan) {
-                        tracing::warn!("the next start may take the file: {error:#}");
+                        tracing::warn!("the next start may use the refused file: {error:#}");
                     }
                     return Err(refused);
                 }
@@ -194,7 +194,7 @@ impl Firewall {
         Ok(switched)
     }
 
-    /// All or nothing: an interface that was attached to for a change that fails is detached again.
+    /// All or nothing: if the change fails, detaches from the interfaces that it attached to.
     fn attach_and_change(&mut self, change: &Change<'_>) -> Result<api::Switched> {
         let before: Vec<String> =
             self.datapath.status()?.interfaces.into_iter().map(|attached| attached.interface).collect();
@@ -212,18 +212,18 @@ impl Firewall {
         match (wanted, names.as_slice()) {
             (None, [only]) => Ok((*only).to_owned()),
             (None, _) => Err(Problem::new(
-                "there is more than one target",
-                format!("name one by --target: {}", names.join(", ")),
+                "there are several targets",
+                format!("name one with --target: {}", names.join(", ")),
             )),
             (Some(wanted), _) if names.contains(&wanted) => Ok(wanted.to_owned()),
             (Some(wanted), _) => Err(Problem::new(
-                format!("there is no target {wanted}"),
+                format!("unknown target {wanted}"),
                 format!("name one of {}", names.join(", ")),
             )),
         }
     }
 
-    /// Installs, and says what that opened and closed.
+    /// Installs the change, and reports what it opened and closed.
     fn change(&mut self, change: &Change<'_>) -> Result<api::Switched> {
         let Change { plan, settings, machine, comparison, reload, how: How { start, confirm, existing } } =
             change;
@@ -241,7 +241,7 @@ impl Firewall {
                 return Err(error);
             }
         };
-        // It judges from here on, so nothing is an error any more.
+        // The new policy judges from here on, so later failures are warnings.
         let settled = match existing {
             Existing::Cut => None,
             Existing::Drain => {
@@ -256,7 +256,7 @@ impl Firewall {
         let settled = match settled {
             Ok(more) => Some(api::Settled { existing: *existing, connections: drained.len() as u64 + more }),
             Err(error) => {
-                warnings.push(format!("what became of connections that stand is not known: {error:#}"));
+                warnings.push(format!("cannot tell what happened to existing connections: {error:#}"));
                 None
             }
         };

@@ -1,4 +1,4 @@
-//! How many changes were asked for, and what became of them. The counts outlive the agent as the packet counters do.
+//! Counts changes and their results. The counts outlive the agent, like the packet counters.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,7 @@ use super::{Firewall, remember};
 use crate::api;
 use crate::problem::Problems;
 
-/// What was asked to be changed.
+/// The kind of a change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ChangeKind {
@@ -17,15 +17,15 @@ pub enum ChangeKind {
     Switch,
     /// The mode of a target, or of the box.
     Mode,
-    /// The file was read again.
+    /// A reload of the file.
     Reload,
 }
 
 impl ChangeKind {
-    /// All of them.
+    /// All kinds.
     pub const ALL: [Self; 3] = [Self::Switch, Self::Mode, Self::Reload];
 
-    /// As in the command that asks for it.
+    /// The word of the command.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -36,30 +36,30 @@ impl ChangeKind {
     }
 }
 
-/// What became of a change. One that was made and was to be confirmed has a second result later.
+/// The result of a change. A change with --confirm has a second result later.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ChangeResult {
-    /// It came to judge.
+    /// The change became live.
     Made,
-    /// The user's mistake stood in its way.
+    /// Refused for a mistake of the user.
     Refused,
-    /// Something unexpected stood in its way.
+    /// Failed unexpectedly.
     Failed,
-    /// It was to be confirmed, and was.
+    /// Confirmed in time.
     Confirmed,
-    /// It was to be confirmed, and somebody went back.
+    /// Rolled back on request.
     RolledBack,
-    /// It was to be confirmed, and nobody did in time.
+    /// Rolled back after the time to confirm.
     Reverted,
 }
 
 impl ChangeResult {
-    /// All of them.
+    /// All results.
     pub const ALL: [Self; 6] =
         [Self::Made, Self::Refused, Self::Failed, Self::Confirmed, Self::RolledBack, Self::Reverted];
 
-    /// As in the metrics.
+    /// The word in the metrics.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -73,27 +73,27 @@ impl ChangeResult {
     }
 }
 
-/// Changes since the maps were made.
+/// Changes since the maps were created.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Changes {
     counts: BTreeMap<ChangeKind, BTreeMap<ChangeResult, u64>>,
-    /// What the change is that waits to be confirmed.
+    /// The kind of the change that waits for confirmation.
     waiting: Option<ChangeKind>,
 }
 
 impl Changes {
-    /// How many there were.
+    /// The counts by kind and result.
     #[must_use]
     pub fn of(&self, kind: ChangeKind, result: ChangeResult) -> u64 {
         self.counts.get(&kind).and_then(|results| results.get(&result)).copied().unwrap_or_default()
     }
 
-    /// Counts one.
+    /// Counts one change.
     pub fn count(&mut self, kind: ChangeKind, result: ChangeResult) {
         *self.counts.entry(kind).or_default().entry(result).or_default() += 1;
     }
 
-    /// Counts what became of the change that waited. Nothing where it was made by an agent that did not count.
+    /// Counts the result of the waiting change; nothing if an agent without these counts made it.
     pub(super) fn ended(&mut self, result: ChangeResult) {
         if let Some(kind) = self.waiting.take() {
             self.count(kind, result);
@@ -102,13 +102,13 @@ impl Changes {
 }
 
 impl Firewall {
-    /// Changes since the maps were made.
+    /// Changes since the maps were created.
     #[must_use]
     pub fn changes(&self) -> Changes {
         self.memory.changes.clone()
     }
 
-    /// Makes a change, and counts it. `waits` says that it is to be confirmed.
+    /// Makes a change, and counts it. `waits` is true for a change with --confirm.
     pub(super) fn counted(
         &mut self,
         kind: ChangeKind,
@@ -129,7 +129,7 @@ impl Firewall {
         changed
     }
 
-    /// Counts what became of the change that waited.
+    /// Counts the result of the waiting change.
     pub(super) fn change_ended(&mut self, result: ChangeResult) {
         self.memory.changes.ended(result);
         self.remember_changes();
@@ -137,7 +137,7 @@ impl Firewall {
 
     fn remember_changes(&mut self) {
         if let Err(error) = remember(&mut self.datapath, &self.memory) {
-            tracing::warn!("the next agent may not know how many changes there were: {error:#}");
+            tracing::warn!("cannot store the counts of changes for the next agent: {error:#}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Changes that hold only where somebody confirms them: the program goes back by itself, and the agent follows.
+//! Changes on trial: without a confirmation the program rolls back by itself, and the agent follows.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -23,19 +23,19 @@ use super::store::Store;
 /// The longest time to wait for a confirmation.
 const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// What comes back where nobody confirms, as the next agent must know it. The configuration is in the [`Store`].
+/// The state to roll back to, as the next agent must know it. The configuration is in the [`Store`].
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct Waiting {
-    /// The generation that waits. Where the live word has no deadline, it tells whether that one was confirmed.
+    /// The waiting generation. It tells whether a live word without a deadline was confirmed.
     generation: u64,
-    /// True where a file is tried: its text is in the [`Store`].
+    /// True for a file on trial: its text is in the [`Store`].
     reload: bool,
     pub(super) settings: Settings,
     file: Settings,
 }
 
 impl Waiting {
-    /// What `generation` has to leave beside itself, of a `reload` or of settings.
+    /// The state to store beside `generation`, for a `reload` or for settings.
     pub(super) fn under(hold: Hold, memory: &Memory, generation: u64, reload: bool) -> Option<Self> {
         match hold {
             Hold::ForGood => None,
@@ -50,19 +50,19 @@ impl Waiting {
     }
 }
 
-/// What an agent goes on with.
+/// The state that an agent starts from.
 pub(super) struct Resumed {
     pub(super) plan: Plan,
-    /// True where `plan` is not what the file says.
+    /// True if `plan` differs from the file.
     pub(super) replaced: bool,
-    /// The configuration to go back to, where a change waits for its confirmation still.
+    /// The configuration to roll back to, if a change still waits for confirmation.
     pub(super) before: Option<Plan>,
-    /// The configuration that was tried, where the program has gone back from it.
+    /// The configuration on trial, if the program rolled back from it.
     pub(super) left: Option<Plan>,
 }
 
-/// Finds out whether a change that an earlier agent made waits still, was confirmed or went back, and makes `memory`
-/// agree with what judges. `plan` is what the file says.
+/// Finds out whether an earlier agent's change still waits, was confirmed or was rolled back, and brings
+/// `memory` in line with the live policy. `plan` is from the file.
 pub(super) fn resume(
     datapath: &mut Datapath,
     memory: &mut Memory,
@@ -73,16 +73,16 @@ pub(super) fn resume(
     if let Some(waiting) = memory.waiting.take() {
         match datapath.time_left()? {
             Some(time) if !time.is_zero() => {
-                tracing::warn!(seconds = time.as_secs(), "a change waits to be confirmed");
+                tracing::warn!(seconds = time.as_secs(), "a change waits for confirmation");
                 let before = store.plan(&plan).unwrap_or_else(|| plan.clone());
-                // What waits goes on as it is, whatever the file says by now.
+                // A waiting change continues unaltered, whatever the file says by now.
                 let tried = if waiting.reload { store.tried_plan(&plan) } else { Some(before.clone()) };
                 let tried = tried.unwrap_or_else(|| plan.clone());
                 let replaced = tried.text != plan.text;
                 memory.waiting = Some(waiting);
                 return Ok(Resumed { plan: tried, replaced, before: Some(before), left });
             }
-            // Confirmed, and the agent ended before it could write that down.
+            // Confirmed, but the agent ended before it could store that.
             None if datapath.live()?.number == waiting.generation => {
                 memory.changes.ended(ChangeResult::Confirmed);
                 if waiting.reload && store.tried() == Some(&plan.text) {
@@ -96,7 +96,7 @@ pub(super) fn resume(
                 memory.file = waiting.file;
                 memory.counters.rolled_back();
                 memory.changes.ended(ChangeResult::Reverted);
-                tracing::warn!("the last change was not confirmed: what was before holds");
+                tracing::warn!("the last change was not confirmed: rolled back");
             }
         }
     }
@@ -104,7 +104,7 @@ pub(super) fn resume(
         Some(before) => {
             tracing::warn!(
                 file = %plan.file.display(),
-                "the file was tried and not confirmed, or refused: what was before it holds until a reload"
+                "the file was refused or not confirmed: the earlier configuration holds until a reload"
             );
             Ok(Resumed { plan: before, replaced: true, before: None, left })
         }
@@ -113,10 +113,10 @@ pub(super) fn resume(
 }
 
 impl Firewall {
-    /// How long a change waits still to be confirmed; `None` where none does.
+    /// How long a change still waits for confirmation; `None` without one.
     ///
     /// # Errors
-    /// Where the kernel's clock cannot be read.
+    /// If the kernel's clock cannot be read.
     pub fn time_left(&self) -> Result<Option<Duration>> {
         match self.before {
             Some(_) => self.datapath.time_left(),
@@ -124,11 +124,11 @@ impl Firewall {
         }
     }
 
-    /// Follows the program where it has gone back because nobody confirmed in time; true where it had. To be called
-    /// before anything else is asked of a firewall.
+    /// Follows the program if it rolled back for lack of a confirmation; true if it did. Call it before any
+    /// other request to a firewall.
     ///
     /// # Errors
-    /// Where the kernel's clock cannot be read.
+    /// If the kernel's clock cannot be read.
     pub fn follow_deadline(&mut self) -> Result<bool> {
         let passed = self.time_left()?.is_some_and(|left| left.is_zero());
         if passed {
@@ -136,32 +136,32 @@ impl Firewall {
             self.change_ended(ChangeResult::Reverted);
             tracing::warn!(
                 generation = self.datapath.live()?.number,
-                "nobody confirmed in time: what was before holds"
+                "nobody confirmed in time: rolled back"
             );
         }
         Ok(passed)
     }
 
-    /// Makes the change that waits hold for good.
+    /// Makes the waiting change hold for good.
     ///
     /// # Errors
-    /// A [`Problem`] where none waits, or its time is over.
+    /// A [`Problem`] if no change waits, or its time is over.
     pub fn confirm(&mut self) -> Result<api::Confirmed> {
         if self.time_left()?.is_none_or(|left| left.is_zero()) {
             return Err(Problem::new(
-                "no change waits to be confirmed: none was made with --confirm, it was confirmed, or its time is over",
-                "`lyncwall status` shows what holds",
+                "no change waits for confirmation: none was made with --confirm, or it is confirmed, or its time is over",
+                "`lyncwall status` shows the live rules",
             )
             .into());
         }
         self.datapath.confirm();
         self.before = None;
-        // Settings that are confirmed say nothing about a file that was tried before.
+        // Confirmed settings say nothing about an earlier file on trial.
         let taken = self.memory.waiting.take().is_some_and(|waiting| waiting.reload);
-        // It holds from here on, so nothing is an error any more.
+        // The change holds from here on, so later failures are warnings.
         let mut warnings = Vec::new();
         if let Err(error) = self.leave_before() {
-            warnings.push(format!("what only the configuration before let in may still get in: {error:#}"));
+            warnings.push(format!("sources of the earlier configuration may still get in: {error:#}"));
         }
         self.memory.changes.ended(ChangeResult::Confirmed);
         warnings.extend(self.keep(taken));
@@ -172,16 +172,16 @@ impl Firewall {
         })
     }
 
-    /// Goes back to what was before the change that waits, at once.
+    /// Rolls the waiting change back now.
     ///
     /// # Errors
-    /// A [`Problem`] where none waits.
+    /// A [`Problem`] if no change waits.
     pub fn rollback(&mut self) -> Result<api::Switched> {
         let start = Instant::now();
         if self.before.is_none() {
             return Err(Problem::new(
-                "there is nothing to go back to: no change waits to be confirmed",
-                "name the roles that are to hold: `lyncwall switch ROLE…`",
+                "nothing to roll back: no change waits for confirmation",
+                "to change the roles, use `lyncwall switch ROLE…`",
             )
             .into());
         }
@@ -210,14 +210,14 @@ impl Firewall {
         match self.time_left()? {
             None => Ok(()),
             Some(left) => Err(Problem::new(
-                format!("a change waits to be confirmed, for {} s still", left.as_secs()),
-                "`lyncwall confirm` keeps it, `lyncwall rollback` goes back; then repeat this",
+                format!("another change waits for confirmation, for {} s more", left.as_secs()),
+                "run `lyncwall confirm` or `lyncwall rollback`, then repeat this",
             )
             .into()),
         }
     }
 
-    /// The hold of a change that is to be confirmed within this time, if any is given.
+    /// The hold of a change with this time to confirm, if any.
     pub(super) fn hold(&self, confirm: Option<Duration>) -> Result<Hold> {
         Ok(match confirm {
             None => Hold::ForGood,
@@ -225,41 +225,42 @@ impl Firewall {
         })
     }
 
-    /// Writes down what outlives a reboot. `taken` says that the file was read for it. What went wrong is returned as a
-    /// warning: the policy holds all the same.
+    /// Stores the state that survives a reboot. `taken` is true if the change read the file. Returns a
+    /// failure as a warning: the policy holds in any case.
     pub(super) fn keep(&mut self, taken: bool) -> Option<String> {
         let kept = remember(&mut self.datapath, &self.memory)
             .and_then(|()| self.store.confirm(&self.plan, &self.memory, taken));
-        let warning = kept.err().map(|error| format!("the next boot may bring other roles: {error:#}"));
+        let warning = kept.err().map(|error| format!("the next boot may restore other roles: {error:#}"));
         if let Some(warning) = &warning {
             tracing::warn!("{warning}");
         }
         warning
     }
 
-    /// Makes sure that what is tried is not taken for good by a start in between. Returns what was tried before that.
+    /// Makes sure that a restart during the trial does not make the trial permanent. Returns the earlier text
+    /// on trial.
     pub(super) fn about_to_try(&mut self, plan: &Plan) -> Result<Option<String>> {
         let before = self.store.tried().map(str::to_owned);
         self.store.try_out(&self.plan, &self.memory, Some(plan.text.clone())).map_err(|error| {
             Problem::new(
-                format!("what holds now cannot be written down, so nothing could go back to it: {error:#}"),
-                "name another directory by --state-dir, or reload without --confirm",
+                format!("cannot store the current configuration to roll back to: {error:#}"),
+                "name another directory with --state-dir, or reload without --confirm",
             )
         })?;
         Ok(before)
     }
 
-    /// Undoes [`Firewall::about_to_try`], as nothing was tried.
+    /// Undoes [`Firewall::about_to_try`] after a change that failed.
     pub(super) fn not_tried(&mut self, before: Option<String>) {
         if let Err(error) = self.store.try_out(&self.plan, &self.memory, before) {
-            tracing::warn!("the next start may not take the file: {error:#}");
+            tracing::warn!("the next start may ignore the file: {error:#}");
         }
     }
 
-    /// The standing management sessions that a change shuts out: TCP to a port of `[management]`, before or after it.
+    /// The management sessions that a change cuts: TCP to a port of `[management]`, before or after it.
     ///
     /// # Errors
-    /// Where the kernel does not list its sockets.
+    /// If the kernel cannot list its sockets.
     pub(super) fn sessions_shut_out(&self, plan: &Plan, comparison: &Comparison) -> Result<Vec<Standing>> {
         let management: Vec<_> =
             [&self.plan, plan].into_iter().filter_map(|plan| plan.config.management.as_ref()).collect();
@@ -269,7 +270,7 @@ impl Firewall {
         self.shut_out_of(plan, comparison, sessions)
     }
 
-    /// Refuses a change that shuts such a session out.
+    /// Refuses a change that cuts such a session.
     ///
     /// # Errors
     /// [`Problems`] that name the sessions.
@@ -277,30 +278,31 @@ impl Firewall {
         let mut problems = Problems::default();
         for Standing { local, remote, .. } in self.sessions_shut_out(plan, comparison)? {
             problems.push(Problem::new(
-                format!("the management session from {remote} to {local} would be shut out"),
-                "keep its source and port in [management]; or add `--confirm 60s`, and confirm by another session",
+                format!("the change would cut the management session from {remote} to {local}"),
+                "keep its source and port in [management]; or add `--confirm 60s`, and confirm in another session",
             ));
         }
         Ok(problems.or(())?)
     }
 
-    /// The same as warnings, of a change that is made all the same.
+    /// Those sessions as warnings, for a change that is made anyway.
     pub(super) fn shuts_out(&self, plan: &Plan, comparison: &Comparison) -> Vec<String> {
         match self.sessions_shut_out(plan, comparison) {
             Ok(sessions) => sessions
                 .iter()
                 .map(|Standing { local, remote, .. }| {
-                    format!("the management session from {remote} to {local} is not let in any more")
+                    format!("the change cuts the management session from {remote} to {local}")
                 })
                 .collect(),
             Err(error) => vec![format!("{error:#}")],
         }
     }
 
-    /// Lets what was before hold for good, in the kernel and here. Returns what the targets opened until now.
+    /// Makes the earlier state permanent again, in the kernel and here. Returns the open ports of the targets
+    /// until now.
     fn return_to_before(&mut self) -> Vec<TargetInput> {
         self.datapath.go_back();
-        // The kernel judges by it from here on, whatever happens.
+        // The kernel judges by the earlier state from here on, whatever happens.
         let tried = self.before.take().map(|plan| {
             self.services = Arc::new(Services::of(&plan.catalogue));
             std::mem::replace(&mut self.plan, plan)
@@ -312,7 +314,7 @@ impl Firewall {
         }
         let opened = std::mem::take(&mut self.targets);
         if let Err(error) = self.build_again() {
-            tracing::warn!("what was tried is not cleared away: {error:#}");
+            tracing::warn!("cannot clean up after the rollback: {error:#}");
         }
         if let Some(tried) = tried {
             self.follow_zones(&tried);
@@ -320,7 +322,8 @@ impl Firewall {
         opened
     }
 
-    /// The same policy once more, for a machine that may have changed meanwhile, and without what was tried.
+    /// Installs the earlier policy anew, for a machine that may have changed meanwhile, and without the
+    /// trial.
     fn build_again(&mut self) -> Result<()> {
         let (plan, settings) = (self.plan.clone(), self.memory.settings.clone());
         remember(&mut self.datapath, &self.memory)?;
@@ -328,11 +331,11 @@ impl Firewall {
         self.targets = plan.input(&settings, &machine)?.targets;
         self.install(&plan, &settings, &machine)?;
         self.detach_others(&plan)?;
-        // One that was made again while the other configuration held is not guarded yet.
+        // An interface that was created during the trial is not guarded yet.
         self.machine_changed()
     }
 
-    /// Ends what only the configuration before asked for.
+    /// Removes what only the earlier configuration needed.
     fn leave_before(&mut self) -> Result<()> {
         let plan = self.plan.clone();
         let machine = host::look_again(&plan.config)?;
@@ -343,12 +346,12 @@ impl Firewall {
     }
 }
 
-/// Refuses a time that is none, or too long.
+/// Refuses a time of zero, or too long a one.
 pub(super) fn check(confirm: Option<Duration>) -> Result<(), Problem> {
     match confirm {
         Some(time) if time.is_zero() || time > LONGEST => Err(Problem::new(
-            format!("{} s is no time to confirm a change in", time.as_secs()),
-            "give --confirm a time from 1s to 24h, as 60s",
+            format!("{} s is not a valid time to confirm in", time.as_secs()),
+            "set --confirm to 1s to 24h, as 60s",
         )),
         Some(_) | None => Ok(()),
     }

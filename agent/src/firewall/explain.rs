@@ -1,4 +1,4 @@
-//! Why a packet would get in, or not: the program's own verdict, and what the plan says of it.
+//! Explains packets: the program's own verdict, and the parts of the plan behind it.
 
 mod advice;
 mod question;
@@ -18,23 +18,23 @@ use crate::policy::{Identity, Located, Ports};
 use crate::problem::{Problem, Problems};
 use question::frame_of;
 
-/// Prefixes of a group that are listed one by one.
+/// The most prefixes of a group to list.
 const LISTED: usize = 8;
 
-/// A packet that comes in by an interface.
+/// A packet that arrives on an interface.
 #[derive(Debug)]
 pub struct Question {
     interface: String,
-    /// The kernel's number of it.
+    /// The kernel's number of the interface.
     ifindex: u32,
     frame: Arc<[u8]>,
 }
 
 impl Firewall {
-    /// The packet that is asked about, at each interface that it may come in by.
+    /// The packet in question, on each interface that it may arrive on.
     ///
     /// # Errors
-    /// [`Problems`] for a packet that is none, and for an interface that is not guarded.
+    /// [`Problems`] for a malformed packet, and for an interface that is not guarded.
     pub fn questions(&self, wanted: &api::Explain) -> Result<Vec<Question>> {
         let mut problems = Problems::default();
         let frame: Arc<[u8]> =
@@ -48,14 +48,14 @@ impl Firewall {
         Ok(problems.or(questions.collect())?)
     }
 
-    /// What the program would do with a packet, and why. Nothing is counted, reported or remembered of it.
+    /// The program's verdict on a packet, and its reasons. Leaves no trace in counters, events or flows.
     ///
     /// # Errors
-    /// Where the program cannot be loaded, or run.
+    /// If the program cannot be loaded, or run.
     pub fn explain(&mut self, question: Question) -> Result<api::Explanation> {
         let Question { interface, ifindex, frame } = question;
         let generation = self.datapath.live()?.number;
-        let told = self.datapath.explain(ifindex, &frame)?;
+        let verdict = self.datapath.explain(ifindex, &frame)?;
         let names = Names {
             interfaces: Arc::new([(ifindex, interface)].into()),
             services: self.services(),
@@ -64,16 +64,16 @@ impl Firewall {
         let observed = Observed {
             time: events::now(),
             ifindex,
-            reason: Some(told.reason),
-            action: told.action,
+            reason: Some(verdict.reason),
+            action: verdict.action,
             bytes: &frame,
             length: u32::try_from(frame.len()).unwrap_or(u32::MAX),
         };
         let located = observed.locate(&names).unwrap_or_default();
-        Ok(self.explanation(observed.describe(&names), told, &located, generation))
+        Ok(self.explanation(observed.describe(&names), verdict, &located, generation))
     }
 
-    /// The interfaces that are asked about.
+    /// The interfaces in question.
     fn asked(&self, interface: Option<&str>, problems: &mut Problems) -> Result<Vec<(String, u32)>> {
         let attached = self.datapath.status()?.interfaces;
         let guarded = attached.iter().map(|attached| (attached.interface.clone(), attached.ifindex));
@@ -83,10 +83,10 @@ impl Firewall {
             let names: Vec<&str> = attached.iter().map(|attached| &*attached.interface).collect();
             problems.push(match interface {
                 Some(interface) => Problem::new(
-                    format!("{interface} is not guarded: whatever comes in there gets in"),
+                    format!("{interface} is not guarded: it lets everything in"),
                     format!("name one of {}", names.join(", ")),
                 ),
-                None => Problem::new("no interface is guarded", "`lyncwall status` says why"),
+                None => Problem::new("no interface is guarded", "`lyncwall status` shows why"),
             });
         }
         Ok(asked)
@@ -95,14 +95,14 @@ impl Firewall {
     fn explanation(
         &self,
         event: api::Event,
-        told: Explanation,
+        verdict: Explanation,
         located: &Located,
         generation: u64,
     ) -> api::Explanation {
         let settings = &self.memory.settings;
         let roles =
             located.target.as_deref().map(|target| settings.roles_of(target).to_vec()).unwrap_or_default();
-        let allow = match told.counter.and_then(|counter| self.memory.counters.label(counter)) {
+        let allow = match verdict.counter.and_then(|counter| self.memory.counters.label(counter)) {
             Some(Identity::Allow { name, .. }) => Some(name.clone()),
             _ => None,
         };
@@ -112,17 +112,17 @@ impl Firewall {
             groups: rule.groups.iter().map(|name| self.group(name, located)).collect(),
             rows: self.rows(&rule.rows),
         });
-        let (elsewhere, own_row) = match (told.reason, event.protocol.as_deref(), event.destination_port) {
+        let (elsewhere, own_row) = match (verdict.reason, event.protocol.as_deref(), event.destination_port) {
             (Reason::Closed | Reason::NoFlow, Some(protocol), Some(port)) => {
                 self.elsewhere(located.target.as_deref(), &roles, protocol, port)
             }
             _ => (Vec::new(), false),
         };
-        let notes = self.notes(&event, told, located, own_row);
+        let notes = self.notes(&event, verdict, located, own_row);
         api::Explanation {
-            judged: told.judged.name().to_owned(),
+            judged: verdict.judged.name().to_owned(),
             generation,
-            meaning: told.reason.meaning().to_owned(),
+            meaning: verdict.reason.meaning().to_owned(),
             roles,
             rule,
             allow,
@@ -172,8 +172,8 @@ impl Firewall {
         }
     }
 
-    /// Rows that name a port which is closed: those of the target's own roles with why they do not open it (true then), and where there
-    /// are none, those of other roles.
+    /// Rows with a port that is closed here: rows of the target's own roles with the reason (then true), else
+    /// rows of other roles.
     fn elsewhere(
         &self,
         target: Option<&str>,
@@ -200,7 +200,7 @@ impl Firewall {
         let of_roles = |row: &Row| {
             let id = row.id.to_string();
             if own.outbound.iter().any(|called| called.rows.contains(&id)) {
-                return Some("called by this target, which opens nothing".to_owned());
+                return Some("this target calls it, which opens nothing".to_owned());
             }
             let others = catalogue.roles().iter().filter(|role| !roles.contains(&role.key));
             let others = others.filter(|role| role.rows.contains(&row.id));
@@ -210,9 +210,15 @@ impl Firewall {
         (named.map(|row| self.row(row, of_roles(row))).collect(), false)
     }
 
-    fn notes(&self, event: &api::Event, told: Explanation, located: &Located, own_row: bool) -> Vec<String> {
+    fn notes(
+        &self,
+        event: &api::Event,
+        verdict: Explanation,
+        located: &Located,
+        own_row: bool,
+    ) -> Vec<String> {
         let mut notes: Vec<String> = event.note.clone().into_iter().collect();
-        if told.judged != told.action {
+        if verdict.judged != verdict.action {
             let settings = &self.memory.settings;
             let mode = located.target.as_deref().map_or(settings.mode, |target| settings.mode_of(target));
             if mode == Mode::Audit {
@@ -220,11 +226,11 @@ impl Firewall {
             }
         }
         if located.zone.is_none() && event.protocol.is_some() {
-            notes.push("the interface was in no zone when the tables were made".to_owned());
+            notes.push("the interface was in no zone when the tables were filled".to_owned());
         }
-        notes.extend(self.advice(event, told.reason, located, own_row));
+        notes.extend(self.advice(event, verdict.reason, located, own_row));
         if self.before.is_some() {
-            notes.push("a change waits to be confirmed, and judges until then".to_owned());
+            notes.push("a change on trial judges until it is confirmed or rolled back".to_owned());
         }
         notes
     }

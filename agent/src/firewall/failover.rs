@@ -1,4 +1,4 @@
-//! Addresses that come over from another box: what this one forwards from then on stood before it did.
+//! Addresses that come over from another box: their connections existed before this box forwards them.
 
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
@@ -10,20 +10,20 @@ use crate::config::{Address, Target};
 use crate::datapath::KnownFlows;
 use crate::plan::{Machine, Plan};
 
-/// How long connections are picked up in the middle once an address came over: as long as a SIP client is silent between two
-/// keep-alives, twice. The program ends it by itself.
+/// How long to pick up connections midway after an address came over: twice the longest silence of a SIP
+/// client between two keep-alives. The program ends it by itself.
 const WINDOW: Duration = Duration::from_secs(60);
 
-/// A window that was opened.
+/// An open window.
 pub(super) struct Takeover {
     until: Instant,
-    /// The flows of before.
+    /// The flows from before it.
     known: KnownFlows,
 }
 
 impl Firewall {
-    /// Where an address came to this box that a target takes over: has the program pick up TCP connections in the middle for a
-    /// while, in what leaves.
+    /// When an address of a target with `takeover` comes to this box, makes the program pick up outgoing TCP
+    /// connections midway for a while.
     pub(super) fn take_connections_over(&mut self, machine: &Machine) -> Result<()> {
         let came = came_over(&self.plan, &self.addresses, &machine.addresses);
         if came.is_empty() {
@@ -41,16 +41,16 @@ impl Firewall {
         tracing::info!(
             addresses,
             seconds = WINDOW.as_secs(),
-            "came over: TCP connections are picked up in the middle for a while"
+            "addresses came over: picking up TCP connections midway for a while"
         );
         Ok(())
     }
 
-    /// Once a window is over: forgets what was picked up of connections to this box itself, which its rules judge. To be called
+    /// After a window: forgets the picked-up connections to this box itself, which its rules judge. Call it
     /// now and again.
     ///
     /// # Errors
-    /// Where a map cannot be read or changed.
+    /// If a map cannot be read or changed.
     pub fn end_takeover(&mut self) -> Result<()> {
         match self.takeover.take_if(|takeover| takeover.until <= Instant::now()) {
             Some(over) => self.forget_accepted(&over.known),
@@ -58,24 +58,24 @@ impl Firewall {
         }
     }
 
-    /// Ends learning, but for a window that is open still.
+    /// Ends learning, unless a window is still open.
     pub(super) fn end_learning(&mut self) -> Result<()> {
         let left =
             self.takeover.as_ref().map(|takeover| takeover.until.saturating_duration_since(Instant::now()));
         self.datapath.set_learning(left.filter(|left| !left.is_zero()))
     }
 
-    /// What was let go on while a window is open is not forgotten when that is over.
+    /// Keeps flows that a drain added while a window is open.
     pub(super) fn keep_drained(&mut self) {
         let Some(takeover) = &mut self.takeover else { return };
         match self.datapath.known_flows() {
             Ok(known) => takeover.known = known,
-            Err(error) => tracing::warn!("what was let go on may be cut: {error:#}"),
+            Err(error) => tracing::warn!("drained connections may be cut: {error:#}"),
         }
     }
 }
 
-/// The addresses among `now` and not among `before` that a target takes connections over with.
+/// The addresses in `now` but not in `before` that a target takes connections over with.
 fn came_over(plan: &Plan, before: &[IpAddr], now: &[IpAddr]) -> Vec<IpAddr> {
     let listed = |target: &Target| match &target.address {
         Address::Host => Vec::new(),

@@ -1,4 +1,4 @@
-//! What a switch would do, told before it is made; and what it does to the connections that stand.
+//! Previews of changes, and their effect on existing connections.
 
 use anyhow::{Context as _, Result};
 
@@ -14,23 +14,23 @@ use crate::problem::{Problem, Problems};
 use crate::standing::{self, Listener, Protocol, Standing};
 use crate::wire;
 
-/// Connections that are listed one by one.
+/// The most connections to list.
 const LISTED: usize = 20;
 
 impl Firewall {
-    /// What [`Firewall::switch`] to the roles, or [`Firewall::set_mode`], would do. Changes nothing. Of roles it is what they do
-    /// where all is enforced, also in audit mode.
+    /// The effect of [`Firewall::switch`] to the roles, or of [`Firewall::set_mode`]. Changes nothing. For
+    /// roles, the effect under enforcement, even in audit mode.
     ///
     /// # Errors
-    /// [`Problems`] for an unknown target or role, and where neither is asked for or both; where the kernel does not list its
-    /// sockets.
+    /// [`Problems`] for an unknown target or role, and if the request has both or neither; an error if the
+    /// kernel cannot list its sockets.
     pub fn preview(&self, wanted: &api::Preview) -> Result<api::Previewed> {
         let target = wanted.target.as_deref();
         let all = match (&wanted.roles, wanted.mode) {
             (Some(roles), None) => self.with_roles(target, roles, Problems::default())?,
             (None, Some(mode)) => self.with_mode(target, wire::asked_mode(mode), Problems::default())?,
             (None, None) | (Some(_), Some(_)) => {
-                return Err(Problem::new("a preview is of roles or of a mode", "name one of both").into());
+                return Err(Problem::new("a preview needs roles or a mode", "name one of them").into());
             }
         };
         let machine = host::look_again(&self.plan.config)?;
@@ -49,7 +49,9 @@ impl Firewall {
         let mut warnings = self.warnings(&self.plan, &all)?;
         warnings.extend(self.shuts_out(&self.plan, &comparison));
         if self.before.is_some() {
-            warnings.push("a change waits to be confirmed: until then no other can be made".to_owned());
+            warnings.push(
+                "a change waits for confirmation: confirm it or roll it back before another one".to_owned(),
+            );
         }
         Ok(api::Previewed {
             mode: wire::mode(all.mode),
@@ -73,10 +75,10 @@ impl Firewall {
         })
     }
 
-    /// What holds at run time, but that a target is given other roles.
+    /// The live settings, with other roles for a target.
     ///
     /// # Errors
-    /// `problems`, and what is wrong with the target or the roles.
+    /// `problems`, and mistakes in the target or the roles.
     pub(super) fn with_roles(
         &self,
         target: Option<&str>,
@@ -94,7 +96,7 @@ impl Firewall {
         Ok(settings)
     }
 
-    /// What holds at run time, but that a target, or the whole box, is given another mode.
+    /// The live settings, with another mode for a target or the whole box.
     ///
     /// # Errors
     /// `problems`, and an unknown target.
@@ -110,17 +112,17 @@ impl Firewall {
         problems.or(settings)
     }
 
-    /// The connections that stand and whose packets get in before a change and not after it.
+    /// The existing connections whose packets get in before a change but not after it.
     fn shut_out(&self, plan: &Plan, comparison: &Comparison) -> Result<Vec<Standing>> {
-        let mut standing = standing::inbound().context("listing the connections that stand")?;
-        // Where connection tracking is not loaded, nothing else knows what is forwarded.
+        let mut standing = standing::inbound().context("listing existing connections")?;
+        // Without connection tracking, no source knows the forwarded connections.
         standing.extend(self.datapath.forwarded(&interfaces::addresses()?, plan.config.flows.times)?);
         standing.sort_unstable();
         standing.dedup();
         self.shut_out_of(plan, comparison, standing)
     }
 
-    /// Those of these.
+    /// The cut ones among these connections.
     pub(super) fn shut_out_of(
         &self,
         plan: &Plan,
@@ -131,10 +133,10 @@ impl Firewall {
         self.datapath.without_flow(comparison.shut_out(standing), config.flows.times, config.zones.len())
     }
 
-    /// A change to `plan` with `settings`, as it concerns connections that stand.
+    /// A change to `plan` with `settings`, as it affects existing connections.
     ///
     /// # Errors
-    /// [`Problems`] where that cannot be compiled.
+    /// [`Problems`] if it cannot be compiled.
     pub(super) fn standing_in_the_way(
         &self,
         plan: &Plan,
@@ -149,17 +151,17 @@ impl Firewall {
             open: plan.legs(&machine.only(|ifindex| !guarded.contains(&ifindex))),
         };
         let before = if ways.guarded.is_empty() {
-            // Nobody asks what held before, and at a start it may be what this plan no longer knows.
+            // The settings from before are not needed here, and at a start this plan may no longer know them.
             after.clone()
         } else {
-            // The interfaces of the configuration before have places of their own in its list.
+            // The interfaces of the earlier configuration have other positions in its list.
             self.plan.input(&self.memory.settings, &host::look_again(&self.plan.config)?)?
         };
         Ok(Comparison::new(before, after, &self.memory.counters, ways)?)
     }
 
-    /// Before the new generation judges: makes flows of the TCP connections that it would cut. Of UDP the program makes a
-    /// flow only where the port is closed: see [`Firewall::drain_the_rest`].
+    /// Before the new generation judges: adds flows for the TCP connections that it would cut. For UDP, the
+    /// program adds a flow only if the port is closed: see [`Firewall::drain_the_rest`].
     pub(super) fn drain(&self, plan: &Plan, comparison: &Comparison) -> Result<Vec<Standing>> {
         let found = self.shut_out(plan, comparison)?;
         let tcp: Vec<Standing> =
@@ -168,8 +170,8 @@ impl Firewall {
         Ok(found)
     }
 
-    /// Once the new generation judges: the same for UDP, at once, and for what began while the first list was made. Returns
-    /// how many more those were.
+    /// After the new generation judges: adds flows for UDP, and for connections that began during the first
+    /// list. Returns their number.
     pub(super) fn drain_the_rest(
         &self,
         plan: &Plan,
@@ -184,13 +186,13 @@ impl Firewall {
         Ok(more.len() as u64)
     }
 
-    /// How many connections a change has cut. To be asked once it is made: the change does not wait for it then.
+    /// The number of connections that a change has cut. Call it after the change, which does not wait for it.
     pub(super) fn count_cut(&self, plan: &Plan, comparison: &Comparison) -> Result<u64> {
         Ok(self.shut_out(plan, comparison)?.len() as u64)
     }
 }
 
-/// With their processes.
+/// The sockets with their processes.
 fn unreached(comparison: &Comparison, listeners: &[Listener]) -> Vec<api::Listener> {
     let mut found: Vec<(String, Listener)> = comparison
         .unreached(listeners)
@@ -198,7 +200,7 @@ fn unreached(comparison: &Comparison, listeners: &[Listener]) -> Vec<api::Listen
         .map(|(target, listener)| (target.to_owned(), listener.clone()))
         .collect();
     standing::name_processes(found.iter_mut().map(|(_, listener)| listener));
-    let told = |(target, listener): (String, Listener)| api::Listener {
+    let report = |(target, listener): (String, Listener)| api::Listener {
         still: comparison.still_reached(&target, &listener),
         target,
         transport: listener.transport.name().to_owned(),
@@ -206,7 +208,7 @@ fn unreached(comparison: &Comparison, listeners: &[Listener]) -> Vec<api::Listen
         port: listener.port,
         process: listener.process,
     };
-    found.into_iter().map(told).collect()
+    found.into_iter().map(report).collect()
 }
 
 fn connection(standing: &Standing) -> Option<api::Connection> {

@@ -1,4 +1,4 @@
-//! What a firewall says of itself: its status, its counters, what a change opened and closed.
+//! Reports of a firewall: its status, its counters, the ports that a change opened and closed.
 
 use std::collections::BTreeMap;
 
@@ -17,10 +17,10 @@ use crate::policy::{Identity, OpenPorts, Ports, TargetInput};
 use crate::wire;
 
 impl Firewall {
-    /// What is enforced, where, and how it stands.
+    /// The status.
     ///
     /// # Errors
-    /// Where the kernel does not tell.
+    /// If the kernel does not answer.
     pub fn status(&self) -> Result<api::Status> {
         let config = &self.plan.config;
         let status = self.datapath.status()?;
@@ -36,7 +36,7 @@ impl Firewall {
         warnings.extend(self.other_size()?);
         if self.before.is_none() && self.store.tried().is_some() {
             warnings.push(format!(
-                "the last reload was refused or not confirmed: what holds is not what {} said then",
+                "the last reload was refused or not confirmed: the live rules differ from {}",
                 self.plan.file.display()
             ));
         }
@@ -89,13 +89,13 @@ impl Firewall {
         })
     }
 
-    /// Says so where the tables of flows are not as large as the file says.
+    /// Warns if the capacity of the flow tables differs from the file.
     fn other_size(&self) -> Result<Option<String>> {
         let (wanted, size) = (self.plan.config.flows.size, self.datapath.flow_fill()?.size);
         Ok((wanted != size).then(|| {
             format!(
-                "flows.size is {wanted} in the file, and the tables hold {size}: they are made again after a boot, or by \
-                 `lyncwall detach` and a start"
+                "flows.size is {wanted} in the file, but the tables hold {size}; to resize them, reboot, or use \
+                 `lyncwall detach` and start again"
             )
         }))
     }
@@ -114,10 +114,10 @@ impl Firewall {
         })
     }
 
-    /// Counts by reason, rule and port.
+    /// The counters by reason, rule and port.
     ///
     /// # Errors
-    /// Where a map cannot be read.
+    /// If a map cannot be read.
     pub fn counters(&mut self) -> Result<api::Counters> {
         let counters = self.datapath.counters()?;
         self.look_at(&counters.rules);
@@ -161,7 +161,7 @@ impl Firewall {
         })
     }
 
-    /// The change that waits to be confirmed.
+    /// The change that waits for confirmation.
     fn waiting(&self) -> Result<Option<api::Waiting>> {
         let (Some(left), Some(before), Some(waiting)) =
             (self.time_left()?, &self.before, &self.memory.waiting)
@@ -177,7 +177,7 @@ impl Firewall {
         }))
     }
 
-    /// What is allowed but may not be meant, also of how the file fits this machine.
+    /// Warnings about the settings, and about their fit to this machine.
     pub(super) fn warnings(&self, plan: &Plan, settings: &Settings) -> Result<Vec<String>> {
         let machine = host::look_again(&plan.config)?;
         let mut warnings = plan.warnings(settings);
@@ -191,7 +191,7 @@ impl Firewall {
                 .collect();
             if !elsewhere.is_empty() {
                 warnings.push(format!(
-                    "management does not reach {} of target {}: not an address of this box now",
+                    "management cannot reach {} of target {}: not an address of this box now",
                     elsewhere.join(", "),
                     target.name
                 ));
@@ -230,7 +230,7 @@ impl Firewall {
         }
     }
 
-    /// The roles of a target that have one of these rows.
+    /// The roles of a target with one of these rows.
     fn roles_with(&self, target: &str, rows: &[String]) -> Vec<String> {
         let has_one = |key: &&String| {
             let role = self.plan.catalogue.role(key);
@@ -240,7 +240,7 @@ impl Firewall {
     }
 }
 
-/// Those that are guarded, and those of the configuration that are not: they do not exist, or refuse.
+/// The guarded interfaces, and the configured ones that are missing or refuse the program.
 fn interfaces(
     config: &Config,
     attached: &[Attached],
@@ -275,7 +275,7 @@ fn addresses(address: &Address) -> Vec<String> {
     }
 }
 
-/// What the targets open in `after` and did not in `before`, and the other way about.
+/// The ports that are open in `after` but not in `before`, and the other way round.
 pub(super) fn port_changes(
     plan: &Plan,
     before: &[TargetInput],
@@ -283,19 +283,19 @@ pub(super) fn port_changes(
 ) -> (Vec<api::PortChange>, Vec<api::PortChange>) {
     let (mut opened, mut closed) = (Vec::new(), Vec::new());
     for change in OpenPorts::of(before).changes(&OpenPorts::of(after)) {
-        let told = |targets: &[TargetInput], ports: &[Ports]| -> Vec<api::PortChange> {
+        let port_changes = |targets: &[TargetInput], ports: &[Ports]| -> Vec<api::PortChange> {
             ports
                 .iter()
                 .map(|ports| port_change(plan, targets, &change.target, &change.transport, *ports))
                 .collect()
         };
-        opened.extend(told(after, &change.opened));
-        closed.extend(told(before, &change.closed));
+        opened.extend(port_changes(after, &change.opened));
+        closed.extend(port_changes(before, &change.closed));
     }
     (opened, closed)
 }
 
-/// Ports with the services of the rules that open them in `targets`.
+/// Ports with the services of their rules in `targets`.
 pub(super) fn port_change(
     plan: &Plan,
     targets: &[TargetInput],

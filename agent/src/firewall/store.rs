@@ -1,4 +1,5 @@
-//! What outlives a reboot: the settings and the configuration that hold for good, in one file of the state directory.
+//! The state that survives a reboot: the confirmed settings and configuration, in one file of the state
+//! directory.
 
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Write as _};
@@ -12,29 +13,29 @@ use crate::plan::{Plan, Settings};
 
 const FILE: &str = "confirmed.json";
 
-/// The file, and what it holds.
+/// The file and its content.
 #[derive(Debug)]
 pub struct Store {
     file: PathBuf,
     held: Option<Confirmed>,
 }
 
-/// What holds for good.
+/// The confirmed state.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Confirmed {
-    /// What was set at run time, or the file says.
+    /// The settings.
     settings: Settings,
-    /// What the file said when that was set.
+    /// The settings of the file at that time.
     file: Settings,
     /// The text of the configuration file.
     config: String,
-    /// The text that a reload tried after that and nobody confirmed: the file is not taken while it says this.
+    /// The text of a later reload that nobody confirmed; a file with this text is not used.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     tried: Option<String>,
 }
 
 impl Store {
-    /// The store in `directory`, which need not exist. What cannot be read is said in the log and taken for nothing: a
+    /// The store in `directory`, which need not exist. An unreadable store is logged and counts as empty: a
     /// box without a firewall would be worse.
     #[must_use]
     pub fn open(directory: &Path) -> Self {
@@ -47,13 +48,13 @@ impl Store {
             }
         };
         let held = read().unwrap_or_else(|error| {
-            tracing::warn!("{}: {error:#}; what the file says holds", file.display());
+            tracing::warn!("{}: {error:#}; using the configuration file", file.display());
             None
         });
         Self { file, held }
     }
 
-    /// Where it lies.
+    /// The path of the file.
     pub(super) fn directory(&self) -> &Path {
         self.file.parent().unwrap_or(Path::new("."))
     }
@@ -68,13 +69,13 @@ impl Store {
         })
     }
 
-    /// The configuration that held before a reload that nobody has confirmed, where `plan` is what that reload tried.
+    /// The configuration before an unconfirmed reload, if `plan` is what that reload tried.
     pub(super) fn before(&self, plan: &Plan) -> Option<Plan> {
         let held = self.held.as_ref().filter(|held| held.tried.as_ref() == Some(&plan.text))?;
         self.parsed(held, plan)
     }
 
-    /// The configuration that holds for good, as it stood in the file of `plan`.
+    /// The confirmed configuration, as it was in the file of `plan`.
     pub(super) fn plan(&self, plan: &Plan) -> Option<Plan> {
         self.parsed(self.held.as_ref()?, plan)
     }
@@ -86,28 +87,28 @@ impl Store {
     fn read(&self, text: &str, plan: &Plan) -> Option<Plan> {
         Plan::parse(text, &plan.file)
             .inspect_err(|problems| {
-                tracing::warn!("the configuration in {} is no longer good: {problems}", self.file.display());
+                tracing::warn!("the configuration in {} is no longer valid: {problems}", self.file.display());
             })
             .ok()
     }
 
-    /// What the last reload tried and nobody has confirmed, as it stood in the file of `plan`.
+    /// The configuration of the last unconfirmed reload, as it was in the file of `plan`.
     pub(super) fn tried_plan(&self, plan: &Plan) -> Option<Plan> {
         self.read(self.tried()?, plan)
     }
 
-    /// The text of the file that the last reload tried, where it was not confirmed.
+    /// The text of the last reload, if it was not confirmed.
     pub(super) fn tried(&self) -> Option<&str> {
         self.held.as_ref()?.tried.as_deref()
     }
 
-    /// Stores what holds from now on. `taken` says that the file itself was read for it.
+    /// Stores the confirmed state. `taken` is true if the change read the file.
     pub(super) fn confirm(&mut self, plan: &Plan, memory: &Memory, taken: bool) -> Result<()> {
         let tried = self.tried().filter(|_| !taken).map(str::to_owned);
         self.try_out(plan, memory, tried)
     }
 
-    /// Stores what holds, and the text that is tried beside it.
+    /// Stores the current state, and the text on trial.
     pub(super) fn try_out(&mut self, plan: &Plan, memory: &Memory, tried: Option<String>) -> Result<()> {
         let held = Confirmed {
             settings: memory.settings.clone(),
@@ -118,14 +119,14 @@ impl Store {
         if self.held.as_ref() == Some(&held) {
             return Ok(());
         }
-        let text = serde_json::to_vec_pretty(&held).context("writing down what holds")?;
+        let text = serde_json::to_vec_pretty(&held).context("encoding the confirmed state")?;
         replace(&self.file, &text).with_context(|| format!("writing {}", self.file.display()))?;
         self.held = Some(held);
         Ok(())
     }
 }
 
-/// Whole or not at all, also where the power fails.
+/// Replaces a file completely or not at all, even if the power fails.
 pub(super) fn replace(file: &Path, text: &[u8]) -> io::Result<()> {
     let directory = file.parent().unwrap_or(Path::new("."));
     fs::create_dir_all(directory)?;

@@ -1,5 +1,5 @@
-//! Taking over interfaces without cutting what stands: first what they send is watched, then what stands already becomes
-//! flows, then what comes in is judged.
+//! Takes over interfaces without cutting existing connections: first learns flows from outgoing packets, then
+//! adds flows for existing connections, then judges incoming packets.
 
 use std::thread;
 use std::time::Duration;
@@ -13,31 +13,32 @@ use crate::datapath::host::interfaces;
 use crate::plan::Plan;
 use crate::standing;
 
-/// For seeding and attaching, on a slow machine too. The program stops learning after that, even where the agent is gone.
+/// Enough for seeding and attaching on a slow machine. The program stops learning after it, even without an
+/// agent.
 const ENOUGH: Duration = Duration::from_secs(30);
 
 impl Firewall {
-    /// Attaches to all interfaces of a plan. Where some were not watched before, what stands on them is let in from then
-    /// on; `learn` is how long what they send is watched before.
+    /// Attaches to all interfaces of a plan. On interfaces that were not guarded before, existing connections
+    /// continue; `learn` is how long to learn flows from outgoing packets first.
     ///
-    /// A generation has to be live: it says which connections need a flow.
+    /// A generation must be live: it decides which connections need a flow.
     pub(super) fn take_over(&mut self, plan: &Plan, learn: Duration) -> Result<()> {
         let wanted = attach_modes(plan);
         self.datapath.check_interfaces(&wanted)?;
         let names: Vec<&str> = wanted.iter().map(|(name, _)| *name).collect();
         if self.datapath.watches(&names)? {
-            // An agent before this one may have left it on.
+            // An earlier agent may have left learning on.
             self.end_learning()?;
             self.datapath.attach_egress(&names)?;
             return self.attach(plan);
         }
         let known = self.datapath.known_flows()?;
-        // Before the program is there, so that nothing that goes out is overlooked.
+        // Before attaching, so that no outgoing packet is missed.
         self.datapath.set_learning(Some(learn + ENOUGH))?;
         let attached = self.watch_and_seed(plan, &names, learn, &known).and_then(|()| self.attach(plan));
         self.end_learning()?;
         attached?;
-        // What was picked up between the first look and now.
+        // Connections that began between the first look and now.
         self.forget_accepted(&known)
     }
 
@@ -56,27 +57,28 @@ impl Firewall {
             tracing::info!(
                 interfaces = new.join(" "),
                 seconds = learn.as_secs(),
-                "watching what goes out before anything is dropped, to learn which replies to let in"
+                "learning flows from outgoing packets before enforcing"
             );
             thread::sleep(learn);
         }
         self.seed(plan, known)
     }
 
-    /// Where zones are others than `before`, flows are in those of before: what stands is looked at once more, and what
-    /// goes out is watched for a while. Nothing fails of it, as the new policy judges already.
+    /// After a change of zones, the flows belong to the zones of `before`: looks at existing connections
+    /// again, and learns from outgoing packets for a while. Failures are logged, as the new policy judges
+    /// already.
     pub(super) fn follow_zones(&mut self, before: &Plan) {
         let plan = self.plan.clone();
         if plan.moves_zones(before)
             && let Err(error) = self.seed_again(&plan, before)
         {
-            tracing::warn!("what stood before the zones changed may be cut: {error:#}");
+            tracing::warn!("connections from before the change of zones may be cut: {error:#}");
         }
     }
 
     fn seed_again(&mut self, plan: &Plan, before: &Plan) -> Result<()> {
         let renamed = plan.renamed_zones(before);
-        // They would let answers in by another network than the one that was asked.
+        // Such flows would let replies in from another network than the one asked.
         self.memory.flows_forgotten += self.datapath.forget_zones(&renamed)?;
         let known = self.datapath.known_flows()?;
         let learn = plan.config.flows.learn;
@@ -91,11 +93,11 @@ impl Firewall {
     fn seed(&mut self, plan: &Plan, known: &KnownFlows) -> Result<()> {
         let standing = standing::connections()?;
         self.datapath.seed(&standing, &plan.legs(&host::look_again(&plan.config)?))?;
-        tracing::info!(connections = standing.len(), "looked at the connections that stand");
+        tracing::info!(connections = standing.len(), "examined existing connections");
         self.forget_accepted(known)
     }
 
-    /// Whoever connected to this box is judged by its rules, not let in as a reply; but for who was let go on before.
+    /// Keeps flows of inbound connections out: rules judge those, except drained ones.
     pub(super) fn forget_accepted(&mut self, known: &KnownFlows) -> Result<()> {
         let (accepting, own) = (standing::accepting()?, interfaces::addresses()?);
         let forgotten = self

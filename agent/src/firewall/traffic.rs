@@ -1,38 +1,38 @@
-//! Packets by interface. The program counts by the kernel's number of an interface, modulo the number of cells; people ask
-//! by name, and an interface that is made again has another number.
+//! Packets by interface. The program counts by the kernel's interface number modulo the number of cells.
+//! Users ask by name, and an interface that is created anew gets another number.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use lyncwall_common::abi::interface_cell;
 use serde::{Deserialize, Serialize};
 
-/// Packets that passed, and that were dropped.
+/// Passed and dropped packets.
 type Pair = [u64; 2];
 
-/// Which cell counts for which interface, and since when. Outlives the agent.
+/// Which cell belongs to which interface, and since when. Outlives the agent.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Traffic {
     named: BTreeMap<String, Counted>,
-    /// What a cell stood at when its last interface had gone.
+    /// The value of a cell when its last interface went.
     ended: BTreeMap<usize, Pair>,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 struct Counted {
-    /// The kernel's number; 0 where there is none of that name now.
+    /// The kernel's number; 0 if no such interface exists now.
     ifindex: u32,
-    /// What its cell stood at when it came to it.
+    /// The value of its cell when the interface got it.
     start: Pair,
     /// Packets under earlier numbers.
     earlier: Pair,
-    /// Others whose packets were counted in the same cell at the same time, so that some of theirs are here as well.
+    /// Interfaces that shared its cell, so that some of their packets are counted here.
     #[serde(default)]
     shared: BTreeSet<String>,
 }
 
 impl Traffic {
-    /// Takes notice of the interfaces that are guarded now, by name and number. `cells` is what the program has counted. True
-    /// where something is different from before.
+    /// Notes the guarded interfaces by name and number. `cells` are the program's counters. True if anything
+    /// changed.
     pub(super) fn follow<'a>(
         &mut self,
         guarded: impl IntoIterator<Item = (&'a str, u32)>,
@@ -54,8 +54,8 @@ impl Traffic {
             let cell = interface_cell(*ifindex);
             let taken =
                 self.named.values().any(|other| other.ifindex != 0 && interface_cell(other.ifindex) == cell);
-            // What was counted since it was attached, and before it was taken notice of, is its own; but not where another is
-            // counted there, too.
+            // Packets since attaching, before this note, belong to the interface, unless another one is
+            // counted in the cell too.
             let start =
                 if taken { at(cells, *ifindex) } else { self.ended.get(&cell).copied().unwrap_or_default() };
             let counted = self.named.entry((*name).to_owned()).or_default();
@@ -73,12 +73,13 @@ impl Traffic {
         *self != before
     }
 
-    /// Packets by interface, also by those that are gone: the name, and what was counted.
+    /// Packets by interface, including interfaces that are gone, by name.
     pub(super) fn read(&self, cells: &[Pair]) -> Vec<(String, Pair)> {
         self.named.iter().map(|(name, counted)| (name.clone(), counted.total(cells))).collect()
     }
 
-    /// The others that an interface shares its cell with, or did, so that some of their packets are counted as its own.
+    /// Interfaces that share or shared the cell of an interface, so that some of their packets are counted as
+    /// its own.
     pub(super) fn shared(&self, name: &str) -> Vec<String> {
         self.named.get(name).map(|counted| counted.shared.iter().cloned().collect()).unwrap_or_default()
     }
@@ -102,7 +103,7 @@ fn at(cells: &[Pair], ifindex: u32) -> Pair {
 mod tests {
     use super::Traffic;
 
-    /// Cells of which these are not at 0.
+    /// The indices of cells that are not zero.
     fn cells(counts: &[(usize, [u64; 2])]) -> Vec<[u64; 2]> {
         let mut cells = vec![[0; 2]; 256];
         for (cell, count) in counts {
@@ -118,7 +119,7 @@ mod tests {
         assert!(!traffic.follow([("eth0", 2)], &cells(&[(2, [5, 1])])));
         assert!(traffic.follow([("eth0", 7)], &cells(&[(2, [10, 3]), (7, [1, 0])])));
         assert_eq!(traffic.read(&cells(&[(2, [10, 3]), (7, [4, 4])])), [("eth0".to_owned(), [14, 7])]);
-        // It is gone, and another comes to the cell it had first.
+        // It is gone, and another interface gets its cell.
         traffic.follow([("eth1", 258)], &cells(&[(2, [10, 3]), (7, [4, 4])]));
         let now = cells(&[(2, [12, 3]), (7, [4, 4])]);
         assert_eq!(traffic.read(&now), [("eth0".to_owned(), [14, 7]), ("eth1".to_owned(), [2, 0])]);
@@ -130,7 +131,7 @@ mod tests {
         traffic.follow([("eth0", 2), ("eth1", 258), ("eth2", 3)], &cells(&[]));
         assert_eq!(traffic.shared("eth0"), ["eth1"]);
         assert!(traffic.shared("eth2").is_empty());
-        // A newcomer does not inherit what the cell counted before, and what was mixed stays marked.
+        // A newcomer does not inherit the count of the cell, and mixed counts stay marked.
         let mut traffic = Traffic::default();
         traffic.follow([("eth0", 20)], &cells(&[]));
         traffic.follow([("eth0", 20), ("eth2", 276)], &cells(&[(20, [0, 7036])]));

@@ -1,6 +1,6 @@
-//! Since when each rule has been counted for, and when it last let a packet in: a hint at what nobody needs. It is kept in
-//! a file of the state directory and not beside the maps: there is room for 1 MiB, which no switch may fail for, and a
-//! reboot takes it.
+//! Since when each rule is counted, and when it last let a packet in: a hint at unused rules. A file in the
+//! state directory keeps this, not a map: it may take 1 MiB, which must not make a switch fail, and it must
+//! survive a reboot.
 
 use std::collections::HashMap;
 use std::fs;
@@ -16,29 +16,29 @@ use super::store::replace;
 use crate::policy::Identity;
 
 const FILE: &str = "usage.json";
-/// Rules that hold no longer are forgotten beyond so many, those first that went first.
+/// The most rules that are no longer live to remember; the oldest are forgotten first.
 const KEPT: usize = 4096;
 
-/// What is known of all rules that hold, and of those that did.
+/// The usage of all live rules, and of earlier ones.
 #[derive(Debug)]
 pub(super) struct Usage {
     file: PathBuf,
     rules: HashMap<Identity, Seen>,
-    /// What the file does not say yet.
+    /// True if the file is out of date.
     unwritten: bool,
 }
 
-/// What is known of one rule. Times are seconds since 1970 (UTC).
+/// The usage of one rule. Times are seconds since 1970 (UTC).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Seen {
-    /// When it was looked at first.
+    /// The time of the first look.
     since: u64,
-    /// The first look that found more packets than the one before it; `None` where none ever did.
+    /// The last look that found more packets than the one before; `None` without one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     last: Option<u64>,
-    /// What the last look found.
+    /// The count at the last look.
     packets: u64,
-    /// When it held last.
+    /// When the rule was last live.
     held: u64,
 }
 
@@ -51,25 +51,25 @@ struct Written {
 }
 
 impl Usage {
-    /// What the file in the state directory says. What cannot be read is said in the log and taken for nothing: nothing is
-    /// judged by it.
+    /// Reads the file in the state directory. An unreadable file is logged and counts as empty: no verdict
+    /// depends on it.
     pub(super) fn open(directory: &Path) -> Self {
         let file = directory.join(FILE);
         let rules = read(&file).unwrap_or_else(|error| {
-            tracing::warn!("{}: {error:#}; the usage of rules is counted from now on", file.display());
+            tracing::warn!("{}: {error:#}; counting the usage of rules from now on", file.display());
             HashMap::new()
         });
         Self { file, rules, unwritten: false }
     }
 
-    /// The counters begin at 0 again: the maps are new.
+    /// Restarts the counts at 0: the maps are new.
     pub(super) fn begin_again(&mut self) {
         for seen in self.rules.values_mut() {
             seen.packets = 0;
         }
     }
 
-    /// Looks at all counters: what they count for, how far they are, and whether the rule holds now.
+    /// Notes all counters: rule, value, and whether the rule is live.
     pub(super) fn look<'a>(
         &mut self,
         now: SystemTime,
@@ -99,13 +99,13 @@ impl Usage {
         }
     }
 
-    /// Since when a rule is counted for, and when it last let a packet in.
+    /// Since when a rule is counted, and when it last let a packet in.
     pub(super) fn of(&self, identity: &Identity) -> (Option<String>, Option<String>) {
         let Some(seen) = self.rules.get(identity) else { return (None, None) };
         (Some(rfc3339(seen.since)), seen.last.map(rfc3339))
     }
 
-    /// Writes down what is new.
+    /// Writes changes to the file.
     pub(super) fn write(&mut self) -> Result<()> {
         if !self.unwritten {
             return Ok(());
@@ -115,13 +115,13 @@ impl Usage {
         rules.sort_by_key(|(identity, _)| *identity);
         let written: Vec<Written> =
             rules.into_iter().map(|(rule, seen)| Written { rule: rule.clone(), seen: *seen }).collect();
-        let text = serde_json::to_vec(&written).context("writing the usage of rules down")?;
+        let text = serde_json::to_vec(&written).context("encoding the usage of rules")?;
         replace(&self.file, &text).with_context(|| format!("writing {}", self.file.display()))?;
         self.unwritten = false;
         Ok(())
     }
 
-    /// Forgets of the rules that hold no longer those that went first, where they are too many.
+    /// Forgets the oldest rules that are no longer live, if there are too many.
     fn forget(&mut self) {
         let newest = self.rules.values().map(|seen| seen.held).max().unwrap_or_default();
         let mut gone: Vec<u64> =
@@ -135,23 +135,23 @@ impl Usage {
 }
 
 impl Firewall {
-    /// Looks at which rules have let packets in since it was looked last, and writes that down. To be called once a minute,
-    /// after each change and before the end.
+    /// Notes which rules let packets in since the last look, and stores that. Call it once a minute, after
+    /// each change and before the end.
     pub fn note_usage(&mut self) {
         let noted = self.look_at_usage().and_then(|()| self.usage.write());
         if let Err(error) = noted {
-            tracing::warn!("which rules are used is not written down: {error:#}");
+            tracing::warn!("cannot store the usage of rules: {error:#}");
         }
     }
 
-    /// The same without writing.
+    /// Notes the usage without writing.
     pub(super) fn look_at_usage(&mut self) -> Result<()> {
         let packets = self.datapath.counters()?.rules;
         self.look_at(&packets);
         Ok(())
     }
 
-    /// Looks at counters that were read already.
+    /// Notes counters that were read already.
     pub(super) fn look_at(&mut self, packets: &[u64]) {
         let memory = &self.memory;
         let live: std::collections::BTreeSet<u32> = memory.counters.live().collect();
@@ -201,8 +201,8 @@ mod tests {
         UNIX_EPOCH + Duration::from_secs(60 * minutes)
     }
 
-    /// What is said of a rule, both in minutes since 1970.
-    fn told(usage: &Usage, identity: &Identity) -> (Option<u64>, Option<u64>) {
+    /// Since when a rule is counted, and its last use, both in minutes since 1970.
+    fn times_of(usage: &Usage, identity: &Identity) -> (Option<u64>, Option<u64>) {
         let minutes = |text: Option<String>| {
             let time = humantime::parse_rfc3339(&text?).expect("a time");
             Some(time.duration_since(UNIX_EPOCH).expect("after 1970").as_secs() / 60)
@@ -218,33 +218,33 @@ mod tests {
         let allow = Identity::Allow { name: "vrrp".to_owned(), definition: u64::MAX };
         let mut usage = Usage::open(&directory);
         usage.look(at(1), [(&https, 0, true), (&sip, 7, true), (&allow, 0, true), (&gone, 3, false)]);
-        assert_eq!(told(&usage, &https), (Some(1), None));
+        assert_eq!(times_of(&usage, &https), (Some(1), None));
         assert_eq!(
-            told(&usage, &sip),
+            times_of(&usage, &sip),
             (Some(1), Some(1)),
             "it was counted for by an agent that kept no times"
         );
-        assert_eq!(told(&usage, &gone), (None, None), "it does not hold");
+        assert_eq!(times_of(&usage, &gone), (None, None), "it does not hold");
         usage.look(at(2), [(&https, 1, true), (&sip, 7, true), (&allow, 0, true)]);
         usage.look(at(9), [(&https, 1, true), (&sip, 9, false), (&allow, 0, true)]);
-        assert_eq!(told(&usage, &https), (Some(1), Some(2)));
-        assert_eq!(told(&usage, &sip), (Some(1), Some(9)), "it went with packets that no look had seen");
+        assert_eq!(times_of(&usage, &https), (Some(1), Some(2)));
+        assert_eq!(times_of(&usage, &sip), (Some(1), Some(9)), "it went with packets that no look had seen");
         usage.write().expect("a file");
 
         // The next agent finds the same maps; after a boot they are new.
         let mut usage = Usage::open(&directory);
         usage.look(at(20), [(&https, 1, true), (&allow, 0, true)]);
-        assert_eq!(told(&usage, &https), (Some(1), Some(2)));
-        assert_eq!(told(&usage, &allow), (Some(1), None));
+        assert_eq!(times_of(&usage, &https), (Some(1), Some(2)));
+        assert_eq!(times_of(&usage, &allow), (Some(1), None));
         usage.begin_again();
         usage.look(at(30), [(&https, 1, true), (&allow, 0, true)]);
-        assert_eq!(told(&usage, &https), (Some(1), Some(30)), "the counter began again and moved");
+        assert_eq!(times_of(&usage, &https), (Some(1), Some(30)), "the counter began again and moved");
         usage.begin_again();
         usage.look(at(40), [(&https, 0, true)]);
-        assert_eq!(told(&usage, &https), (Some(1), Some(30)), "it began again and did not move");
+        assert_eq!(times_of(&usage, &https), (Some(1), Some(30)), "it began again and did not move");
 
         std::fs::write(directory.join(super::FILE), "{").expect("damage");
-        assert_eq!(told(&Usage::open(&directory), &https), (None, None));
+        assert_eq!(times_of(&Usage::open(&directory), &https), (None, None));
         std::fs::remove_dir_all(&directory).expect("no directory");
     }
 

@@ -1,4 +1,4 @@
-//! Where log lines go, and which.
+//! Log lines: destination and filter.
 
 use std::env;
 use std::io;
@@ -15,43 +15,42 @@ use tracing_subscriber::{EnvFilter, Layer as _, Registry};
 use super::Style;
 use crate::commands::values;
 
-/// What becomes of log lines.
+/// The options of the log.
 #[derive(Debug, Clone, Copy, Args)]
 #[group(skip)]
 pub(crate) struct Options {
-    /// Where log lines go: the journal where systemd connected stderr to it, else stderr.
+    /// Where to log [default: the journal if systemd connected stderr to it, else stderr]
     #[arg(long, value_name = "WHERE")]
     log: Option<Destination>,
 
-    /// Have the program in the kernel write lines into the log as well: `debug` for each packet that makes an event, `warn` for what is
-    /// lost. Costs a packet nothing where it is off.
+    /// Let the program in the kernel log too: `debug` logs each packet with an event, `warn` logs losses.
     #[arg(long, value_name = "LEVEL", default_value = "off", value_parser = values::log_level())]
     program_log: LogLevel,
 }
 
 impl Options {
-    /// For commands that are not the agent: people read them.
+    /// The options of all commands but `run`: people read their log.
     pub(crate) const STDERR: Self = Self { log: Some(Destination::Stderr), program_log: LogLevel::Off };
 
-    /// Which lines the program writes.
+    /// Which lines the kernel program writes.
     pub(crate) fn program(&self) -> LogLevel {
         self.program_log
     }
 }
 
-/// Where log lines go.
+/// The destination of log lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Destination {
     /// Text on stderr.
     Stderr,
-    /// A JSON object in a line on stderr.
+    /// One JSON object a line on stderr.
     Json,
-    /// The journal of systemd, with fields.
+    /// The systemd journal, with fields.
     Journald,
 }
 
-/// Sends log lines where the options say. `RUST_LOG` chooses which; without it those of level INFO and above. Lines of the program
-/// go along as they were asked for.
+/// Sends log lines to the chosen destination. `RUST_LOG` selects lines; the default is INFO and above. The
+/// filter lets the program's own lines through at the chosen level.
 pub(crate) fn start(options: &Options) {
     let destination = options.log.unwrap_or_else(|| match is_journal() {
         true => Destination::Journald,
@@ -82,7 +81,7 @@ pub(crate) fn start(options: &Options) {
         },
     };
     registry.with(text().with_filter(filter)).init();
-    tracing::warn!("the journal cannot be reached, so log lines go to stderr: {refused}");
+    tracing::warn!("cannot reach the journal, logging to stderr: {refused}");
 }
 
 /// Text for people.
@@ -94,7 +93,7 @@ fn text() -> Box<dyn tracing_subscriber::Layer<Registry> + Send + Sync> {
         .boxed()
 }
 
-/// As other programs use the journal's priorities: a notice is something unusual.
+/// Maps levels to journal priorities like other programs: a notice is something unusual.
 const PRIORITIES: PriorityMappings = PriorityMappings {
     error: Priority::Error,
     warn: Priority::Warning,
@@ -103,17 +102,17 @@ const PRIORITIES: PriorityMappings = PriorityMappings {
     trace: Priority::Debug,
 };
 
-/// Lets lines of the program through, whatever else is let through.
+/// A directive that lets the program's lines through, whatever `RUST_LOG` says.
 fn of_program(level: LogLevel) -> Option<Directive> {
     if level == LogLevel::Off {
         return None;
     }
-    // No name of a level makes it a mistake.
+    // A level's name always makes a valid directive.
     format!("{LOG_TARGET}={}", level.name()).parse().ok()
 }
 
-/// True where stderr is the journal's: systemd says so by `JOURNAL_STREAM`, which holds the device and the inode of what it
-/// connected stderr to. Who changed that since shows by comparing, as systemd.exec(5) has it.
+/// True if stderr is the journal. systemd sets `JOURNAL_STREAM` to the device and inode that it connected
+/// stderr to; comparing them shows a later redirection, as systemd.exec(5) recommends.
 fn is_journal() -> bool {
     let Some(said) = env::var("JOURNAL_STREAM").ok() else { return false };
     // Stderr may be closed.
@@ -121,7 +120,7 @@ fn is_journal() -> bool {
     stream_is(&said, stderr.st_dev(), stderr.st_ino())
 }
 
-/// True where `JOURNAL_STREAM` says this device and inode.
+/// True if `JOURNAL_STREAM` names this device and inode.
 fn stream_is(said: &str, device: u64, inode: u64) -> bool {
     let Some((said_device, said_inode)) = said.split_once(':') else { return false };
     (said_device.parse() == Ok(device)) && (said_inode.parse() == Ok(inode))

@@ -21,14 +21,14 @@ use crate::firewall::Firewall;
 use crate::pcapng::Pcapng;
 use crate::problem::{Problem, Problems};
 
-/// Packets that wait for a client that reads slowly. What comes then waits in the kernel's buffers, and is counted as lost where
-/// they are full.
+/// Packets to queue for a slow client. Further packets wait in the kernel's buffers, and count as lost if
+/// those are full.
 const BACKLOG: usize = 64;
-/// Longest, and where nothing is said.
+/// The longest capture, and the default.
 const DAY: u64 = 86_400;
 const HOUR: u64 = 3_600;
 
-/// What a capture is to be.
+/// The parameters of a capture.
 struct Wanted {
     snap: u16,
     count: Option<u64>,
@@ -47,22 +47,20 @@ impl Wanted {
             }
         };
         if asked.snap.is_some_and(|snap| u32::from(snap) > LONGEST_CAPTURE) {
-            problems.push(Problem::new(
-                "that is more than can be taken",
-                format!("take {LONGEST_CAPTURE} bytes at most"),
-            ));
+            problems
+                .push(Problem::new("`snap` is too large", format!("take {LONGEST_CAPTURE} bytes at most")));
         }
         if asked.snap.is_some_and(|snap| usize::from(snap) < SHORTEST) {
-            problems.push(Problem::new(
-                "that is too little of a packet",
-                format!("take {SHORTEST} bytes or more"),
-            ));
+            problems.push(Problem::new("`snap` is too small", format!("take {SHORTEST} bytes or more")));
         }
         if asked.seconds.is_some_and(|seconds| !(1..=DAY).contains(&seconds)) {
-            problems.push(Problem::new("that is no time to capture for", "take a second to a day"));
+            problems.push(Problem::new(
+                "the time of a capture must be from a second to a day",
+                "change `seconds`",
+            ));
         }
         if asked.count == Some(0) {
-            problems.push(Problem::new("no packet is no capture", "take 1 or more"));
+            problems.push(Problem::new("`count` is 0", "take 1 or more"));
         }
         Ok(problems.or(Self {
             snap: asked.snap.unwrap_or(LONGEST_CAPTURE as u16),
@@ -73,19 +71,19 @@ impl Wanted {
     }
 }
 
-/// Begins a capture. It ends when it has what was asked for, or the client has gone.
+/// Starts a capture. It ends at its limits, or when the client leaves.
 ///
 /// # Errors
-/// [`Problems`] for what was asked, and while another capture runs.
+/// [`Problems`] for bad parameters, and while another capture runs.
 pub(super) async fn begin(daemon: &Daemon, asked: &api::Capture) -> Result<Body> {
     let (daemon, wanted) = (daemon.clone(), Wanted::of(daemon, asked).await?);
     // A client that leaves meanwhile must not leave half a capture behind.
-    tokio::spawn(async move { begin_one(daemon, wanted).await }).await.context("the call did not end well")?
+    tokio::spawn(async move { begin_one(daemon, wanted).await }).await.context("the call panicked")?
 }
 
 async fn begin_one(daemon: Daemon, wanted: Wanted) -> Result<Body> {
     let Ok(turn) = std::sync::Arc::clone(&daemon.capture).try_lock_owned() else {
-        return Err(Problem::new("another capture runs", "end it first, or wait until it has ended").into());
+        return Err(Problem::new("another capture is running", "stop it, or wait for its end").into());
     };
     let mut file = Pcapng::new(wanted.snap.into())?;
     let (snap, reasons) = (wanted.snap, wanted.filter.reasons());
@@ -95,14 +93,14 @@ async fn begin_one(daemon: Daemon, wanted: Wanted) -> Result<Body> {
     let start = file.take();
     let task = Task { daemon: daemon.clone(), wanted, file, captures, pieces };
     tokio::spawn(async move {
-        // In a task of its own: whatever becomes of it, the program is told that nobody captures any more.
+        // In its own task: whatever happens to it, the program learns that the capture is over.
         let run = tokio::spawn(async move {
             if task.pieces.send(start).await.is_ok() { task.run().await } else { Ok(()) }
         });
         match run.await {
             Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::warn!("the capture ended: {error:#}"),
-            Err(error) => tracing::error!("the capture did not end well: {error}"),
+            Ok(Err(error)) => tracing::warn!("the capture failed: {error:#}"),
+            Err(error) => tracing::error!("the capture panicked: {error}"),
         }
         let stopped = daemon.with(|firewall| {
             firewall.end_capture();
@@ -118,7 +116,7 @@ async fn begin_one(daemon: Daemon, wanted: Wanted) -> Result<Body> {
     Ok(Body::from_stream(bytes))
 }
 
-/// A capture that runs.
+/// A running capture.
 struct Task {
     daemon: Daemon,
     wanted: Wanted,
@@ -155,14 +153,14 @@ impl Task {
         Ok(())
     }
 
-    /// Tells the program that somebody still captures.
+    /// Renews the capture in the program.
     async fn go_on(&self) -> Result<()> {
         let (snap, reasons) = (self.wanted.snap, self.wanted.filter.reasons());
         self.daemon.with(move |firewall| firewall.go_on_capturing(snap, reasons)).await
     }
 
-    /// Gives the client a piece; false where it has gone, or the time is over. While it reads nothing, neither does this, and the
-    /// program is told all the same that somebody captures: what is lost then, it counts.
+    /// Sends the client a piece; false if it has gone, or the time is over. A slow client stalls this task,
+    /// but not the renewal: the program counts what is lost then.
     async fn hand_out(&self, piece: Vec<u8>, end: Instant, renewal: &mut Interval) -> Result<bool> {
         let sent = self.pieces.send(piece);
         tokio::pin!(sent);
@@ -177,7 +175,7 @@ impl Task {
         }
     }
 
-    /// Adds a packet to the file where it is wanted.
+    /// Adds a packet to the file if it matches the filter.
     fn write(&mut self, packet: &CapturedPacket) -> Result<bool> {
         let CapturedPacket { what, bytes } = packet;
         let reason = Reason::from_value(what.reason);
@@ -199,7 +197,7 @@ impl Task {
     }
 }
 
-/// Why it was dropped, in a line.
+/// The reason of the drop, in a line.
 fn comment(event: &api::Event, reason: Option<Reason>) -> String {
     let done = if event.action == "pass" { "would be dropped" } else { "dropped" };
     let mut text = format!("{done}: {}", event.reason);
@@ -214,7 +212,7 @@ fn comment(event: &api::Event, reason: Option<Reason>) -> String {
     text.trim_end_matches(';').to_owned()
 }
 
-/// Time since 1970 of a moment in nanoseconds of the monotonic clock.
+/// Converts nanoseconds of the monotonic clock to the time since 1970.
 fn wall_time(monotonic: u64) -> Result<Duration> {
     let now = Duration::from(clock_gettime(ClockId::CLOCK_MONOTONIC).context("the monotonic clock")?);
     let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();

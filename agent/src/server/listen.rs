@@ -1,4 +1,4 @@
-//! Sockets, and the loops that accept connections on them, with limits to what one client can take.
+//! Sockets and their accept loops, with limits for each client.
 
 use std::collections::{BTreeSet, HashMap};
 use std::fs::{self, Permissions};
@@ -29,27 +29,27 @@ use crate::api;
 use crate::config::Listen;
 use crate::problem::{Problem, Problems};
 
-/// For the head of a request, from the moment on that it could come.
+/// The time for the head of a request, once it may come.
 const HEAD: Duration = Duration::from_secs(10);
-/// How long an answer may find no room in the socket.
+/// How long an answer may stall.
 const STALLED: Duration = Duration::from_secs(60);
-/// What of a connection is kept in memory, each way, in bytes.
+/// The buffer for each direction of a connection, in bytes.
 const BUFFER: usize = 64 * 1024;
-/// Connections that wait to be accepted.
+/// The accept queue.
 const BACKLOG: u32 = 1024;
-/// After a connection could not be accepted, as for want of descriptors.
+/// The pause after a failed accept, as for want of descriptors.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// Bytes of a socket's path at most: `sun_path` without the zero behind it, unix(7).
+/// The most bytes in a socket's path: `sun_path` without its final zero, unix(7).
 const LONGEST: usize = 107;
 
-/// Connections of root at once.
+/// The most connections of root.
 const OF_ROOT: usize = 64;
-/// Connections of any other user at once.
+/// The most connections of any other user.
 const OF_USER: usize = 16;
-/// Connections of all other users together.
+/// The most connections of all other users together.
 const OF_USERS: usize = 128;
-/// Connections to one TCP address at once.
+/// The most connections to one TCP address.
 const OF_TCP: usize = 32;
 
 /// The agent's sockets. Dropping them removes their files.
@@ -62,20 +62,20 @@ pub struct Socket {
 pub(super) struct Door {
     listener: UnixListener,
     file: SocketFile,
-    /// True for the one that never opens to anybody but root: whoever fills the queue of the other keeps nobody out here.
+    /// True for the socket that is always root's own: a full queue of the other one keeps nobody out here.
     for_root: bool,
 }
 
-/// An address that metrics are to be served on.
+/// A TCP address for metrics.
 pub(super) type Bound = (SocketAddr, TcpListener);
 
 impl Socket {
-    /// Makes the socket and [root's own](api::root_socket) beside it, both for root only, and binds the TCP addresses of metrics.
-    /// Whoever connects waits until [`serve`](super::serve) answers: an agent binds its sockets before it touches the wire, so that
-    /// one which cannot be spoken to enforces nothing.
+    /// Creates the socket and [root's own](api::root_socket), both for root only, and binds the TCP addresses
+    /// of the metrics. Clients wait until [`serve`](super::serve) answers: an agent binds its sockets before
+    /// it touches the wire, so that an agent without sockets enforces nothing.
     ///
     /// # Errors
-    /// [`Problems`] where another agent serves it, or where one of them cannot be made.
+    /// [`Problems`] if another agent serves a socket, or if one cannot be created.
     ///
     /// # Panics
     /// Outside a tokio runtime.
@@ -84,7 +84,7 @@ impl Socket {
             let most = LONGEST - api::root_socket(Path::new("")).as_os_str().len();
             return Err(Problem::new(
                 format!("the path {} is too long for a socket", path.display()),
-                format!("name one of at most {most} bytes by --socket"),
+                format!("use at most {most} bytes for --socket"),
             )
             .into());
         }
@@ -105,11 +105,11 @@ impl Socket {
 struct SocketFile(PathBuf);
 
 impl SocketFile {
-    /// Who may connect. What they may do is judged by who they are, for each request.
+    /// Sets who may connect. Each request is checked against the rights of its user.
     fn open_to(&self, access: &Access) {
         let mode = if access.is_open() { 0o666 } else { 0o600 };
         if let Err(error) = fs::set_permissions(&self.0, Permissions::from_mode(mode)) {
-            tracing::warn!("{} stays as open as it was: {error}", self.0.display());
+            tracing::warn!("cannot change the access to {}: {error}", self.0.display());
         }
     }
 }
@@ -126,44 +126,44 @@ fn listen(socket: &Path) -> Result<UnixListener> {
     let place = socket.display();
     if let Some(directory) = socket.parent().filter(|directory| !directory.as_os_str().is_empty()) {
         fs::create_dir_all(directory).map_err(|error| {
-            Problem::new(format!("{}: {error}", directory.display()), "name another socket by --socket")
+            Problem::new(format!("{}: {error}", directory.display()), "name another socket with --socket")
         })?;
     }
     match fs::symlink_metadata(socket) {
         Ok(there) if !there.file_type().is_socket() => {
             return Err(Problem::new(
-                format!("{place} is there, and is no socket"),
-                "name another socket by --socket",
+                format!("{place} exists and is not a socket"),
+                "name another socket with --socket",
             )
             .into());
         }
         Ok(_) if StdUnixStream::connect(socket).is_ok() => {
             return Err(Problem::new(
                 format!("another agent serves {place}"),
-                "name another socket by --socket, or end the other agent",
+                "name another socket with --socket, or stop the other agent",
             )
             .into());
         }
-        // What an agent that was killed left.
+        // A leftover of a killed agent.
         Ok(_) => fs::remove_file(socket).with_context(|| format!("removing {place}"))?,
         Err(error) if error.kind() == ErrorKind::NotFound => {}
         Err(error) => return Err(anyhow!(error).context(format!("looking at {place}"))),
     }
     let bound = UnixSocket::new_stream().and_then(|unix| {
         unix.bind(socket)?;
-        // Before it listens, nobody can connect.
+        // Nobody can connect before the socket listens.
         fs::set_permissions(socket, Permissions::from_mode(0o600))?;
         unix.listen(BACKLOG)
     });
     let listener = bound
-        .map_err(|error| Problem::new(format!("{place}: {error}"), "name another socket by --socket"))?;
+        .map_err(|error| Problem::new(format!("{place}: {error}"), "name another socket with --socket"))?;
     Ok(listener)
 }
 
-/// Binds those of the addresses that are not bound already.
+/// Binds the addresses that are not bound yet.
 ///
 /// # Errors
-/// [`Problems`] for each that cannot be.
+/// [`Problems`] for each address that cannot be bound.
 pub(super) fn bind_metrics(wanted: &[Listen], bound: &BTreeSet<SocketAddr>) -> Result<Vec<Bound>, Problems> {
     let mut problems = Problems::default();
     let mut listeners = Vec::new();
@@ -172,8 +172,8 @@ pub(super) fn bind_metrics(wanted: &[Listen], bound: &BTreeSet<SocketAddr>) -> R
             Ok(listener) => listeners.push((*address, listener)),
             Err(error) => problems.push(Problem::at(
                 place.clone(),
-                format!("metrics cannot be served on {address}: {error}"),
-                "name an address and a port from 1024 on that nobody else uses; `ss -ltnp` shows who does",
+                format!("cannot serve metrics on {address}: {error}"),
+                "use a free address and port, from 1024 on; `ss -ltnp` shows the used ones",
             )),
         }
     }
@@ -185,18 +185,18 @@ fn bind_tcp(address: SocketAddr) -> std::io::Result<TcpListener> {
         TcpSocket::new_v4()?
     } else {
         let socket = TcpSocket::new_v6()?;
-        // So that 0.0.0.0 and [::] do not get in each other's way.
+        // So that 0.0.0.0 and [::] do not conflict.
         setsockopt(&socket, sockopt::Ipv6V6Only, &true)?;
         socket
     };
     socket.set_reuseaddr(true)?;
-    // The agent starts before the network does, and an address of a pair of boxes comes and goes.
+    // The agent starts before the network, and an address of a failover pair comes and goes.
     setsockopt(&socket, sockopt::IpFreebind, &true)?;
     socket.bind(address)?;
     socket.listen(BACKLOG)
 }
 
-/// Serves the API to whoever connects, for ever.
+/// Serves the API for ever.
 pub(super) async fn serve_unix(daemon: &Daemon, door: Door) {
     let Door { listener, file, for_root } = door;
     let open = |access: &Access| {
@@ -214,7 +214,7 @@ pub(super) async fn serve_unix(daemon: &Daemon, door: Door) {
             accepted = listener.accept() => match accepted {
                 Ok((stream, _)) => {
                     let Some((uid, gid)) = credentials(&stream) else { continue };
-                    // Whoever has too many gets no more; the others are not closed for it.
+                    // A user at the limit gets no more; other connections stay open.
                     let Some(place) = crowd.enter(uid) else { continue };
                     let (router, access) = (router.clone(), access.clone());
                     connections.spawn(async move {
@@ -226,7 +226,7 @@ pub(super) async fn serve_unix(daemon: &Daemon, door: Door) {
             },
             changed = access.changed() => match changed {
                 Ok(()) => open(&access.borrow_and_update()),
-                // The daemon that was given keeps the sender.
+                // The given daemon keeps the sender alive.
                 Err(_) => return,
             },
             Some(_) = connections.join_next() => {}
@@ -235,7 +235,9 @@ pub(super) async fn serve_unix(daemon: &Daemon, door: Door) {
 }
 
 fn credentials(stream: &UnixStream) -> Option<(Uid, Gid)> {
-    let credentials = stream.peer_cred().inspect_err(|error| tracing::debug!("whose connection: {error}"));
+    let credentials = stream
+        .peer_cred()
+        .inspect_err(|error| tracing::debug!("cannot read the peer's credentials: {error}"));
     credentials.ok().map(|of| (Uid::from_raw(of.uid()), Gid::from_raw(of.gid())))
 }
 
@@ -253,7 +255,7 @@ async fn serve_peer(
     }
 }
 
-/// Ends where somebody who could read, or change, no longer may: streams end with it.
+/// Returns when a user who could read, or change, no longer may: streams end with it.
 async fn shut_out(mut access: watch::Receiver<Access>, peer: &Peer) {
     let rights = |access: &Access| [Right::Read, Right::Change].map(|right| peer.may(right, access));
     let before = rights(&access.borrow());
@@ -263,7 +265,7 @@ async fn shut_out(mut access: watch::Receiver<Access>, peer: &Peer) {
     }
 }
 
-/// Serves metrics on the addresses of the configuration, for ever. Those in `bound` are taken where they are wanted.
+/// Serves metrics on the configured addresses for ever. Uses listeners of `bound` where they match.
 pub(super) async fn serve_metrics(daemon: &Daemon) {
     let mut wanted = daemon.metrics.subscribe();
     let mut servers: HashMap<SocketAddr, AbortHandle> = HashMap::new();
@@ -323,18 +325,18 @@ async fn serve_http(stream: impl AsyncRead + AsyncWrite + Send + 'static, router
 }
 
 async fn pause(error: &std::io::Error) {
-    tracing::debug!("a connection cannot be accepted: {error}");
-    // That of a client which is gone already says nothing about the next one.
+    tracing::debug!("cannot accept a connection: {error}");
+    // A client that is already gone says nothing about the next one.
     if !matches!(error.kind(), ErrorKind::ConnectionAborted | ErrorKind::ConnectionReset) {
         tokio::time::sleep(PAUSE).await;
     }
 }
 
-/// Who is connected, by user.
+/// Connections by user.
 #[derive(Debug, Clone, Default)]
 struct Crowd(Arc<Mutex<HashMap<Uid, usize>>>);
 
-/// One of the places that a user has. Dropping it makes room.
+/// One connection of a user. Dropping it makes room.
 #[derive(Debug)]
 struct Taken {
     crowd: Crowd,
@@ -342,7 +344,7 @@ struct Taken {
 }
 
 impl Crowd {
-    /// A place for one more connection; `None` where there is none for this user. Root has its own.
+    /// Room for one more connection; `None` at the limit of this user. Root has its own limit.
     fn enter(&self, uid: Uid) -> Option<Taken> {
         let mut users = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let of_others: usize = users.iter().filter(|(user, _)| !user.is_root()).map(|(_, count)| count).sum();

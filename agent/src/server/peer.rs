@@ -1,4 +1,4 @@
-//! Who is at the other end of the agent's socket, and what it may do: by the credentials that the kernel tells.
+//! The peer of the agent's socket and its rights, from the kernel's credentials.
 
 use std::ffi::CString;
 
@@ -9,17 +9,17 @@ use nix::unistd::{Gid, Group, Uid, User, getgrouplist};
 use crate::config::{Api, Named};
 use crate::problem::Problem;
 
-/// What a request needs.
+/// The right that a request needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Right {
-    /// To see what is enforced, counted and dropped.
+    /// To see rules, counters and drops.
     Read,
-    /// To change it, or to see what is in packets.
+    /// To change rules, or to see packet contents.
     Change,
 }
 
 impl Right {
-    /// What a request needs. Packets' contents are no harmless reading.
+    /// The right that a request needs. Packet contents need more than the right to read.
     pub(super) fn needed(method: &Method, path: &str) -> Self {
         match *method {
             Method::GET | Method::HEAD if path != "/v1/capture" => Self::Read,
@@ -39,37 +39,37 @@ pub(super) struct Access {
 }
 
 impl Access {
-    /// The groups of a configuration, by their numbers now. One that is gone has nobody in it.
+    /// The groups of a configuration, by their numbers now. A missing group has no members.
     pub(super) fn of(api: &Api) -> Self {
         let number = |named: &Option<Named>| {
             let name = &named.as_ref()?.name;
             match Group::from_name(name) {
                 Ok(Some(group)) => return Some(group.gid),
-                Ok(None) => tracing::warn!("there is no group {name} any more: nobody is let in for it"),
-                Err(error) => tracing::warn!("the group {name} cannot be looked up: {error}"),
+                Ok(None) => tracing::warn!("the group {name} no longer exists: none of its users has access"),
+                Err(error) => tracing::warn!("cannot look up the group {name}: {error}"),
             }
             None
         };
         Self { readers: number(&api.readers), group: number(&api.group) }
     }
 
-    /// True where somebody besides root may use the socket.
+    /// True if users other than root may use the socket.
     pub(super) fn is_open(&self) -> bool {
         self.readers.is_some() || self.group.is_some()
     }
 }
 
-/// Who is connected.
+/// A connected peer.
 #[derive(Debug, Clone)]
 pub(super) struct Peer {
     uid: Uid,
-    /// Its groups: that of the process, and those that the user is in.
+    /// Its groups: that of the process, and those of the user.
     groups: Vec<Gid>,
 }
 
 impl Peer {
-    /// A peer by what the kernel says of its process. Looks the user's further groups up, which may take long where they
-    /// are asked of another box.
+    /// The peer with these credentials. Looks up the user's other groups, which may be slow if another box
+    /// keeps them.
     pub(super) fn of(uid: Uid, gid: Gid) -> Self {
         let mut groups = vec![gid];
         if !uid.is_root() {
@@ -81,7 +81,7 @@ impl Peer {
         Self { uid, groups }
     }
 
-    /// True where it may do that.
+    /// True if the peer has the right.
     pub(super) fn may(&self, right: Right, access: &Access) -> bool {
         let is_in = |group: Option<Gid>| group.is_some_and(|group| self.groups.contains(&group));
         let may_change = self.uid.is_root() || is_in(access.group);
@@ -99,25 +99,23 @@ impl Peer {
         self.uid.is_root()
     }
 
-    /// What to tell it where it may not.
+    /// The refusal for a peer without the right.
     pub(super) fn refused(&self, right: Right) -> Problem {
         let uid = self.uid;
         match right {
             Right::Read => Problem::new(
-                format!("user {uid} may not ask this agent anything"),
-                "be in the group that `readers` of [api] names in the configuration, or run the command as root",
+                format!("user {uid} may not use this agent"),
+                "join the group in `readers` of [api] in the configuration, or run the command as root",
             ),
             Right::Change => Problem::new(
-                format!(
-                    "user {uid} may not do this: it changes what is enforced, or shows what is in packets"
-                ),
-                "be in the group that `group` of [api] names in the configuration, or run the command as root",
+                format!("user {uid} may not do this: it changes the rules or shows packet contents"),
+                "join the group in `group` of [api] in the configuration, or run the command as root",
             ),
         }
     }
 }
 
-/// The groups that a user is in, beside that which a process of it runs under.
+/// The groups of a user, besides that of the process.
 fn further_groups(uid: Uid) -> Result<Vec<Gid>> {
     let Some(user) = User::from_uid(uid).context("looking the user up")? else { return Ok(Vec::new()) };
     let name = CString::new(user.name).context("a name with a zero")?;

@@ -1,4 +1,4 @@
-//! What is asked and answered on the agent's sockets. The OpenAPI document is made of the same list as the router.
+//! The requests on the agent's sockets. One list makes both the router and the OpenAPI document.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -32,10 +32,10 @@ use crate::wire;
 
 /// The longest body of a request, in bytes.
 const BODY: usize = 64 * 1024;
-/// For the body of a request to come.
+/// The time for the body of a request.
 const BODY_TIME: Duration = Duration::from_secs(10);
 
-/// The API, for peers that the socket told.
+/// The API, for peers with credentials from the socket.
 pub(super) fn router(daemon: Daemon) -> Router {
     let (router, _) = listed().split_for_parts();
     router
@@ -46,7 +46,7 @@ pub(super) fn router(daemon: Daemon) -> Router {
         .with_state(daemon)
 }
 
-/// The metrics alone, for whoever asks.
+/// The metrics only, for any peer.
 pub(super) fn metrics_router(daemon: Daemon) -> Router {
     let (router, _) = OpenApiRouter::new().routes(routes!(exposition)).split_for_parts();
     router
@@ -55,7 +55,7 @@ pub(super) fn metrics_router(daemon: Daemon) -> Router {
         .with_state(daemon)
 }
 
-/// The OpenAPI document of what the agent's socket serves.
+/// The OpenAPI document of the agent's socket.
 #[must_use]
 pub fn openapi() -> OpenApi {
     let (_, document) = listed().split_for_parts();
@@ -65,12 +65,12 @@ pub fn openapi() -> OpenApi {
 fn listed() -> OpenApiRouter<Daemon> {
     let mut info = Info::new("lyncwall", env!("CARGO_PKG_VERSION"));
     info.description = Some(
-        "The agent's Unix socket: `curl --unix-socket /run/lyncwall/lyncwall.sock http://lyncwall/v1/status`. Who may \
-         read and who may change is said in `[api]` of \
-         the configuration."
+        "The agent's Unix socket: `curl --unix-socket /run/lyncwall/lyncwall.sock http://lyncwall/v1/status`. `[api]` in \
+         the configuration names the groups that may read \
+         and change."
             .to_owned(),
     );
-    // What refuses stands for several answers, and is not found by itself.
+    // `Refused` is several answers, so its schema must be added by hand.
     let refusals = ComponentsBuilder::new().schema_from::<api::Refusal>().schema_from::<api::Problem>();
     let empty = OpenApiBuilder::new().info(info).components(Some(refusals.build()));
     OpenApiRouter::with_openapi(empty.build())
@@ -93,7 +93,7 @@ fn listed() -> OpenApiRouter<Daemon> {
         .routes(routes!(exposition))
 }
 
-/// Lets a request through that its peer may make. Those of others than root come one after the other.
+/// Passes a request on if its peer has the right. Serialises requests of users other than root.
 async fn allowed(
     State(daemon): State<Daemon>,
     Extension(peer): Extension<Peer>,
@@ -115,11 +115,11 @@ async fn allowed(
     next.run(request).await
 }
 
-/// What a request waits for once it is whole: before, it would wait for the slowest body.
+/// The gate after the body has arrived: before it, a request would wait for the slowest body.
 #[derive(Clone)]
 struct Turn(Arc<Semaphore>);
 
-/// Lets a request through once its body is there: none that is too long, or too slow.
+/// Passes a request on once its body has arrived; refuses a body that is too long or too slow.
 async fn whole(request: Request, next: Next) -> Response {
     let (mut head, body) = request.into_parts();
     let body = match tokio::time::timeout(BODY_TIME, Limited::new(body, BODY).collect()).await {
@@ -130,11 +130,11 @@ async fn whole(request: Request, next: Next) -> Response {
             return refusal(StatusCode::PAYLOAD_TOO_LARGE, &problem.into());
         }
         Ok(Err(error)) => {
-            let problem = Problem::new(format!("the request cannot be read: {error}"), "send it again");
+            let problem = Problem::new(format!("cannot read the request: {error}"), "send it again");
             return refusal(StatusCode::BAD_REQUEST, &problem.into());
         }
         Err(_) => {
-            let message = format!("the request did not come within {} s", BODY_TIME.as_secs());
+            let message = format!("the request took longer than {} s", BODY_TIME.as_secs());
             return refusal(
                 StatusCode::REQUEST_TIMEOUT,
                 &Problem::new(message, "send it without pauses").into(),
@@ -142,7 +142,7 @@ async fn whole(request: Request, next: Next) -> Response {
         }
     };
     let turn = head.extensions.remove::<Turn>();
-    // Nobody closes the semaphore.
+    // The semaphore is never closed.
     let taken = match &turn {
         Some(Turn(turn)) => turn.acquire().await.ok(),
         None => None,
@@ -154,16 +154,16 @@ async fn whole(request: Request, next: Next) -> Response {
 
 async fn unknown(request: Request) -> Response {
     let problem = Problem::new(
-        format!("there is no {}", request.uri().path()),
-        "GET /v1/openapi.json says what there is; an agent of another version has other requests",
+        format!("unknown path {}", request.uri().path()),
+        "GET /v1/openapi.json lists all paths; an agent of another version has others",
     );
     refusal(StatusCode::NOT_FOUND, &problem.into())
 }
 
 async fn wrong_method(request: Request) -> Response {
     let problem = Problem::new(
-        format!("{} is not what is done with {}", request.method(), request.uri().path()),
-        "GET /v1/openapi.json says how it is asked",
+        format!("wrong method {} for {}", request.method(), request.uri().path()),
+        "GET /v1/openapi.json lists the methods",
     );
     refusal(StatusCode::METHOD_NOT_ALLOWED, &problem.into())
 }
@@ -172,7 +172,7 @@ fn refusal(status: StatusCode, problems: &Problems) -> Response {
     (status, Json(wire::refusal(problems))).into_response()
 }
 
-/// Why a request failed, as an answer.
+/// The answer to a failed request.
 struct Failure(anyhow::Error);
 
 impl<E: Into<anyhow::Error>> From<E> for Failure {
@@ -193,14 +193,14 @@ impl IntoResponse for Failure {
     }
 }
 
-/// What every request may be answered with instead.
+/// The refusals that any request may get.
 #[derive(IntoResponses)]
-#[expect(dead_code, reason = "it stands for the answers in the document")]
+#[expect(dead_code, reason = "the OpenAPI document uses it")]
 enum Refused {
-    /// The user's mistake; nothing was changed.
+    /// A mistake of the user; nothing was changed.
     #[response(status = 400)]
     Mistake(api::Refusal),
-    /// The peer may not do this.
+    /// The peer does not have the right.
     #[response(status = 403)]
     Forbidden(api::Refusal),
     /// The body did not come in time.
@@ -209,31 +209,31 @@ enum Refused {
     /// The body is too long.
     #[response(status = 413)]
     Long(api::Refusal),
-    /// Something unexpected.
+    /// An unexpected failure.
     #[response(status = 500)]
     Failed(api::Refusal),
 }
 
 type Answer<T> = Result<Json<T>, Failure>;
 
-/// What is enforced, where, and how it stands.
-#[utoipa::path(get, path = "/v1/status", responses((status = 200, description = "What is enforced, where, and how it stands", body = api::Status), Refused))]
+/// The state of the firewall.
+#[utoipa::path(get, path = "/v1/status", responses((status = 200, description = "The state of the firewall", body = api::Status), Refused))]
 async fn status(State(daemon): State<Daemon>) -> Answer<api::Status> {
     Ok(Json(daemon.with(|firewall| firewall.status()).await?))
 }
 
-/// Counts since the maps were made.
+/// Packet counters since the maps were created.
 #[utoipa::path(get, path = "/v1/counters", responses((status = 200, description = "Counts, in packets", body = api::Counters), Refused))]
 async fn counters(State(daemon): State<Daemon>) -> Answer<api::Counters> {
     Ok(Json(daemon.with(Firewall::counters).await?))
 }
 
-/// What a change would do.
+/// The effect of a change, without making it.
 #[utoipa::path(
     post,
     path = "/v1/preview",
     request_body = api::Preview,
-    responses((status = 200, description = "What the change would do", body = api::Previewed), Refused)
+    responses((status = 200, description = "The effect of the change", body = api::Previewed), Refused)
 )]
 async fn preview(
     State(daemon): State<Daemon>,
@@ -243,7 +243,7 @@ async fn preview(
     Ok(Json(daemon.with(move |firewall| firewall.preview(&wanted)).await?))
 }
 
-/// The body is none that was expected.
+/// The body is not the expected JSON.
 fn no_json(error: &JsonRejection, fix: &str) -> Problem {
     let fix = match error {
         JsonRejection::MissingJsonContentType(_) => {
@@ -264,7 +264,7 @@ fn unread(error: &JsonRejection) -> Problem {
     post,
     path = "/v1/switch",
     request_body = api::Switch,
-    responses((status = 200, description = "What the change did", body = api::Switched), Refused)
+    responses((status = 200, description = "The effect of the change", body = api::Switched), Refused)
 )]
 async fn switch(
     State(daemon): State<Daemon>,
@@ -285,7 +285,7 @@ async fn switch(
     post,
     path = "/v1/mode",
     request_body = api::SetMode,
-    responses((status = 200, description = "What the change did", body = api::Switched), Refused)
+    responses((status = 200, description = "The effect of the change", body = api::Switched), Refused)
 )]
 async fn mode(
     State(daemon): State<Daemon>,
@@ -303,12 +303,12 @@ async fn mode(
     Ok(Json(switched.await?))
 }
 
-/// Reads the configuration again. The body may be left out, or be `null`.
+/// Reads the configuration again. The body may be missing or `null`.
 #[utoipa::path(
     post,
     path = "/v1/reload",
     request_body = Option<api::Reload>,
-    responses((status = 200, description = "What the change did", body = api::Switched), Refused)
+    responses((status = 200, description = "The effect of the change", body = api::Switched), Refused)
 )]
 async fn reload(State(daemon): State<Daemon>, body: Bytes) -> Answer<api::Switched> {
     let wanted: Option<api::Reload> = match &*body {
@@ -321,8 +321,8 @@ async fn reload(State(daemon): State<Daemon>, body: Bytes) -> Answer<api::Switch
     Ok(Json(daemon.reload(time, wanted.existing).await?))
 }
 
-/// Keeps the change that waits to be confirmed.
-#[utoipa::path(post, path = "/v1/confirm", responses((status = 200, description = "What holds for good now", body = api::Confirmed), Refused))]
+/// Keeps the change that waits for confirmation.
+#[utoipa::path(post, path = "/v1/confirm", responses((status = 200, description = "The confirmed state", body = api::Confirmed), Refused))]
 async fn confirm(State(daemon): State<Daemon>) -> Answer<api::Confirmed> {
     let after = daemon.clone();
     let confirmed = daemon.with(move |firewall| {
@@ -334,13 +334,13 @@ async fn confirm(State(daemon): State<Daemon>) -> Answer<api::Confirmed> {
     Ok(Json(confirmed.await?))
 }
 
-/// Goes back to what was before the change that waits.
-#[utoipa::path(post, path = "/v1/rollback", responses((status = 200, description = "What the change did", body = api::Switched), Refused))]
+/// Rolls back the change that waits for confirmation.
+#[utoipa::path(post, path = "/v1/rollback", responses((status = 200, description = "The effect of the rollback", body = api::Switched), Refused))]
 async fn rollback(State(daemon): State<Daemon>) -> Answer<api::Switched> {
     let after = daemon.clone();
     let switched = daemon.with(move |firewall| {
         let switched = firewall.rollback()?;
-        tracing::info!(generation = switched.generation, "went back");
+        tracing::info!(generation = switched.generation, "rolled back");
         after.retire();
         Ok(switched)
     });
@@ -353,12 +353,12 @@ async fn blocked(State(daemon): State<Daemon>) -> Answer<api::Blocked> {
     Ok(Json(daemon.with(|firewall| firewall.blocked()).await?))
 }
 
-/// Puts prefixes on the block-list.
+/// Adds prefixes to the block-list.
 #[utoipa::path(
     post,
     path = "/v1/block",
     request_body = api::Block,
-    responses((status = 200, description = "What was changed in the block-list", body = api::BlockEdit), Refused)
+    responses((status = 200, description = "The change of the block-list", body = api::BlockEdit), Refused)
 )]
 async fn block(
     State(daemon): State<Daemon>,
@@ -371,12 +371,12 @@ async fn block(
     Ok(Json(edit))
 }
 
-/// Takes prefixes off the block-list.
+/// Removes prefixes from the block-list.
 #[utoipa::path(
     post,
     path = "/v1/unblock",
     request_body = api::Unblock,
-    responses((status = 200, description = "What was changed in the block-list", body = api::BlockEdit), Refused)
+    responses((status = 200, description = "The change of the block-list", body = api::BlockEdit), Refused)
 )]
 async fn unblock(
     State(daemon): State<Daemon>,
@@ -389,24 +389,23 @@ async fn unblock(
 }
 
 /// Opens the box, and ends the agent.
-#[utoipa::path(post, path = "/v1/detach", responses((status = 200, description = "What was taken away", body = api::Detached), Refused))]
+#[utoipa::path(post, path = "/v1/detach", responses((status = 200, description = "The result", body = api::Detached), Refused))]
 async fn detach(State(daemon): State<Daemon>) -> Answer<api::Detached> {
-    let firewall = daemon.take().context("the box was opened already")?;
-    let detached = tokio::task::spawn_blocking(move || firewall.detach())
-        .await
-        .context("the call did not end well")??;
+    let firewall = daemon.take().context("the box is open already")?;
+    let detached =
+        tokio::task::spawn_blocking(move || firewall.detach()).await.context("the call panicked")??;
     tracing::warn!("detached: the box is open");
     daemon.detached.send_replace(true);
     Ok(Json(api::Detached { interfaces: detached.interfaces, maps: detached.maps.len() }))
 }
 
-/// What is dropped from now on, one JSON object a line, until the client has enough. One that reads too slowly loses some, and
-/// is told how many; one that does not read for a minute is left.
+/// Streams drops from now on, one JSON object a line, until the client leaves. A slow client loses some drops
+/// and learns how many; a client that does not read for a minute is disconnected.
 #[utoipa::path(
     get,
     path = "/v1/events",
     params(api::Wanted),
-    responses((status = 200, description = "Lines of JSON, each as the schema has it", content_type = "application/x-ndjson", body = api::Line), Refused)
+    responses((status = 200, description = "Lines of JSON, each with this schema", content_type = "application/x-ndjson", body = api::Line), Refused)
 )]
 async fn events(
     State(daemon): State<Daemon>,
@@ -415,26 +414,24 @@ async fn events(
     let Query(wanted) = wanted.map_err(|error| unasked(&error))?;
     let filter = daemon.filter(wanted).await?;
     if filter.is_of_what_is_not_reported() {
-        let problem = Problem::new(
-            "there are no events of `multicast`",
-            "`lyncwall capture` has such packets, and all are counted",
-        );
+        let problem = Problem::new("`multicast` has no events", "use `lyncwall capture`, or the counters");
         return Err(problem.into());
     }
-    let lines = BroadcastStream::new(daemon.events.subscribe()).filter_map(move |told| match told {
-        Ok(told) if !filter.wants(&told.event) => None,
-        Ok(told) => Some(Ok::<_, Infallible>(told.line.clone())),
+    let lines = BroadcastStream::new(daemon.events.subscribe()).filter_map(move |sent| match sent {
+        Ok(sent) if !filter.wants(&sent.event) => None,
+        Ok(sent) => Some(Ok::<_, Infallible>(sent.line.clone())),
         Err(BroadcastStreamRecvError::Lagged(lost)) => Some(Ok(format!("{{\"lost\":{lost}}}\n"))),
     });
     Ok(([(header::CONTENT_TYPE, "application/x-ndjson")], Body::from_stream(lines)).into_response())
 }
 
-/// A parameter that the request has not.
+/// The problem of a bad query parameter.
 fn unasked(error: &QueryRejection) -> Problem {
     Problem::new(error.body_text(), "GET /v1/openapi.json lists the parameters")
 }
 
-/// Dropped packets themselves, as a pcapng file with the reason in each packet's comment. One runs at a time.
+/// Captures dropped packets as a pcapng file, with the reason in each packet's comment. One capture runs at a
+/// time.
 #[utoipa::path(
     get,
     path = "/v1/capture",
@@ -450,12 +447,12 @@ async fn capture(
     Ok(([(header::CONTENT_TYPE, "application/x-pcapng")], body).into_response())
 }
 
-/// What the program would do with a packet, and why. Changes nothing.
+/// The program's verdict on a packet, and its reasons. Changes nothing.
 #[utoipa::path(
     post,
     path = "/v1/explain",
     request_body = api::Explain,
-    responses((status = 200, description = "What the program makes of the packet", body = api::Explained), Refused)
+    responses((status = 200, description = "The verdict on the packet", body = api::Explained), Refused)
 )]
 async fn explain(
     State(daemon): State<Daemon>,
@@ -468,7 +465,7 @@ async fn explain(
     })?;
     let questions = daemon.with(move |firewall| firewall.questions(&wanted)).await?;
     let mut verdicts = Vec::with_capacity(questions.len());
-    // One by one: others get in between, as each may load a program.
+    // One at a time: other requests get in between, as each explanation may load a program.
     for question in questions {
         verdicts.push(daemon.with(move |firewall| firewall.explain(question)).await?);
     }

@@ -78,7 +78,7 @@ fn what_is_confirmed_holds() {
     thread::sleep(Duration::from_secs(short() + 1));
     expect_after(&scene, true);
     assert_eq!(roles(&api), [AFTER]);
-    assert!(refusal(api.confirm()).contains("no change waits to be confirmed"));
+    assert!(refusal(api.confirm()).contains("no change waits for confirmation"));
     // And the next change is not held up.
     api.switch(&[BEFORE]).expect("a switch");
     expect_after(&scene, false);
@@ -167,7 +167,7 @@ fn the_next_agent_takes_over_what_waits() {
 #[test]
 fn a_rollback_goes_back_at_once() {
     let (scene, _agent, api) = started();
-    assert!(refusal(api.rollback()).contains("nothing to go back to"));
+    assert!(refusal(api.rollback()).contains("nothing to roll back"));
     api.switch_within(&[AFTER], 600).expect("a switch");
     expect_after(&scene, true);
     let back = api.rollback().expect("a way back");
@@ -175,7 +175,7 @@ fn a_rollback_goes_back_at_once() {
     assert!(back.opened.is_empty() && back.confirm.is_none(), "{back:?}");
     expect_after(&scene, false);
     assert_eq!(roles(&api), [BEFORE]);
-    assert!(refusal(api.rollback()).contains("nothing to go back to"));
+    assert!(refusal(api.rollback()).contains("nothing to roll back"));
 }
 
 #[test]
@@ -183,7 +183,10 @@ fn while_a_change_waits_there_is_no_other_and_no_time_is_no_time() {
     let (scene, mut agent, api) = started();
     for seconds in [0, 86_401] {
         let said = refusal(api.switch_within(&[AFTER, "no-such-role"], seconds));
-        assert!(said.contains("is no time to confirm") && said.contains("no-such-role"), "{said}");
+        assert!(
+            said.contains("is not a valid time to confirm in") && said.contains("no-such-role"),
+            "{said}"
+        );
         assert!(refusal(api.reload_within(seconds)).contains("1s to 24h"));
     }
     expect_after(&scene, false);
@@ -261,7 +264,7 @@ fn a_file_that_was_tried_in_vain_is_not_taken_by_the_next_start() {
     assert!(management(&scene)[0]);
 
     let agent = scene.instance.start().expect("the next agent");
-    agent.wait_for_log("tried and not confirmed").expect("it is said");
+    agent.wait_for_log("refused or not confirmed").expect("it is said");
     assert_eq!(management(&scene), [true, false]);
     expect_after(&scene, false);
     // After a boot, too: without any map.
@@ -393,7 +396,7 @@ fn a_reload_that_shuts_a_standing_session_out_wants_to_be_confirmed() {
     let said = refusal(api.reload());
     assert!(said.contains(&from) && said.contains("192.0.2.2:22") && said.contains("--confirm"), "{said}");
     agent.reload().expect("a signal");
-    agent.wait_for_log("would be shut out").expect("it is said");
+    agent.wait_for_log("would cut the management session").expect("it is said");
     assert_eq!(api.status().expect("a status").management.expect("a rule").from, ["192.0.2.0/24"]);
     assert!(passes(&scene, 22));
 
@@ -412,14 +415,14 @@ fn the_command_line_says_what_waits() {
     let (scene, _agent, api) = started();
     let cli = |words: &[&str]| -> Finished { scene.instance.cli(words).expect("a command") };
     let said = cli(&["switch", AFTER, "--confirm", "10min"]).success().expect("a switch");
-    assert!(said.contains("goes back in 600 s, unless `lyncwall confirm` keeps it"), "{said}");
+    assert!(said.contains("rolls back in 600 s unless you run `lyncwall confirm`"), "{said}");
     let status = cli(&["status"]).success().expect("a status");
     assert!(status.contains("to confirm") && status.contains(&format!("host: {BEFORE}")), "{status}");
     let said = cli(&["rollback"]).success().expect("a way back");
     assert!(said.contains("Closed") && said.contains(&PORT.to_string()), "{said}");
     cli(&["reload", "--confirm", "60s"]).success().expect("a reload");
     let said = cli(&["confirm"]).success().expect("a confirmation");
-    assert!(said.contains("holds for good; host: reverse-proxy"), "{said}");
+    assert!(said.contains("confirmed generation") && said.contains("; host: reverse-proxy"), "{said}");
 
     let json = cli(&["switch", "--json", "--confirm", "60s", AFTER]).json().expect("JSON");
     assert_eq!(json["confirm"], 60);
@@ -433,7 +436,7 @@ fn the_command_line_says_what_waits() {
         (&["reload", "--confirm", "1500ms"], "whole seconds"),
         (&["switch", BEFORE, "--confirm", "soon"], "--confirm"),
         (&["confirm"], "no change waits"),
-        (&["rollback"], "nothing to go back to"),
+        (&["rollback"], "nothing to roll back"),
     ] {
         let finished = cli(words);
         assert_eq!(finished.code, Some(1), "{finished:?}");

@@ -158,7 +158,7 @@ fn the_journal_gets_lines_with_their_fields() {
     assert_eq!((&dropped["MESSAGE"], &dropped["PRIORITY"]), (&"dropped".into(), &"7".into()), "{dropped}");
     assert_eq!((&dropped["TARGET"], &dropped["F_LENGTH"]), (&"bpf".into(), &"54".into()), "{dropped}");
     assert_eq!(agent.stop().expect("it ends").stderr, "", "nothing goes two ways");
-    find("told to end");
+    find("stopping: SIGTERM");
 
     // Where systemd connected stderr to the journal it says which one that is; another is not.
     let own = "JOURNAL_STREAM=$(stat -L -c %d:%i /proc/self/fd/2)";
@@ -181,7 +181,7 @@ fn without_a_journal_lines_go_to_stderr_and_say_so() {
     let (agent, _) = start(&mut scene, &folder, "", "--log journald");
     agent.wait_for_log("guarding").expect("lines on stderr");
     let log = agent.stop().expect("it ends").stderr;
-    assert_eq!(log.matches("the journal cannot be reached").count(), 1, "{log}");
+    assert_eq!(log.matches("cannot reach the journal").count(), 1, "{log}");
 }
 
 /// What the verifier left of the two programs that packets come to, and the number of the map of log lines.

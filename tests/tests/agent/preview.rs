@@ -274,7 +274,7 @@ fn what_is_drained_for_a_trial_goes_on_whatever_becomes_of_it() {
     let switched = api.switch_with(&[PROXY], 600, Existing::Cut).expect("a switch");
     assert_eq!(switched.settled, Some(Settled { existing: Existing::Cut, connections: 1 }));
     let told = api.preview(&[DIRECTOR]).expect("a preview");
-    assert!(told.warnings.iter().any(|warning| warning.contains("waits to be confirmed")), "{told:?}");
+    assert!(told.warnings.iter().any(|warning| warning.contains("waits for confirmation")), "{told:?}");
     assert!(answers(&drained));
     api.rollback().expect("a way back");
     assert!(answers(&cut), "TCP sends again what got lost");
@@ -283,7 +283,7 @@ fn what_is_drained_for_a_trial_goes_on_whatever_becomes_of_it() {
     scene.instance.configure(&Config::roles(&[PROXY]).toml()).expect("a file");
     let reload = ["reload", "--existing", "drain", "--confirm", "10min"];
     let said = scene.instance.cli(reload).expect("it runs").success().expect("a reload");
-    assert!(said.contains("1 connection that came in at closed ports: let go on until the end"), "{said}");
+    assert!(said.contains("1 connection to closed ports: may continue until they end"), "{said}");
     api.confirm().expect("a confirmation");
     assert!(answers(&drained) && answers(&cut) && !passes());
 }
@@ -355,7 +355,7 @@ fn servers_and_own_ports_in_a_media_range_are_named() {
     let (agent, api) = scene.start(&Config::roles(&[MEDIATION])).expect("an agent");
     let name = own_name().expect("a name");
     let server = format!("udp 49500 of process {name} lies in the open range udp {MEDIA} of role mediation");
-    let own = "ports of 32768-60999 (net.ipv4.ip_local_port_range), and of these tcp 49152-57500, udp 49152-57500 are open";
+    let own = "the ports 32768-60999 (net.ipv4.ip_local_port_range) are for outgoing sockets of this box, and tcp 49152-57500, udp 49152-57500 of them are open";
     let fix = "`sysctl -w net.ipv4.ip_local_port_range=\"32768 49151\"` keeps them apart";
     for text in [&server, own, fix] {
         agent.wait_for_log(text).expect("it is said at the start");
@@ -412,24 +412,24 @@ fn the_command_line_tells_a_preview() {
         "host: reverse-proxy",
         "Closes",
         "tcp 50001-50003",
-        "Would not be reached any more",
+        "Would become unreachable",
         "allow rule peers",
         &own_name().expect("a name"),
-        "Would be cut, unless drained: 25 connections",
+        "Would be cut (unless drained): 25 connections",
         "and 5 more",
-        "what is tracked would go on: 0 flows",
+        "would continue: 0 flows in the flow table",
     ] {
         assert!(said.contains(text), "no {text:?} in:\n{said}");
     }
     let said = cli(&["preview", DIRECTOR]).success().expect("a preview");
-    for text in ["the same ports as now", "no connection that stands would be cut"] {
+    for text in ["no port would open or close", "no existing connection would be cut"] {
         assert!(said.contains(text), "no {text:?} in:\n{said}");
     }
     let json = cli(&["preview", "--json", "--none"]).json().expect("JSON");
     assert_eq!((&json["cut"]["count"], &json["unreached"][0]["port"]), (&25.into(), &PORT.into()));
     assert_eq!(json["targets"][0]["roles"], serde_json::json!([]));
     let said = cli(&["switch", "--none"]).success().expect("a switch");
-    assert!(said.contains("25 connections that came in at closed ports: cut"), "{said}");
+    assert!(said.contains("25 connections to closed ports: cut"), "{said}");
     assert_eq!(cli(&["switch", "--existing", "keep", PROXY]).code, Some(1));
 }
 

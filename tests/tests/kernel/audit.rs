@@ -116,7 +116,7 @@ fn a_target_in_audit_mode_lets_all_in_and_its_neighbour_does_not() {
     let dropped: u64 = counters.0.ports.iter().filter(|at| at.port == CLOSED).map(|at| at.packets).sum();
     assert_eq!(dropped, counters.of("closed", "drop"), "{counters:?}");
     let warnings = own.status().warnings.join("\n");
-    assert!(warnings.contains("packets to target six are not dropped"), "{warnings}");
+    assert!(warnings.contains("does not drop packets to target six"), "{warnings}");
     assert!(own.said(&["status"]).contains("enforcing, but AUDIT for six"));
 }
 
@@ -130,7 +130,7 @@ fn a_mode_is_set_at_run_time_for_one_target_and_for_all() {
     own.said(&["mode", "audit"]);
     assert_eq!(own.audited(), [true, true]);
     let told = own.said(&["status"]);
-    assert!(told.contains("AUDIT: nothing is dropped (set at run time; the file says enforce)"), "{told}");
+    assert!(told.contains("AUDIT: drops nothing (changed at run time; file: enforce)"), "{told}");
     own.said(&["mode", "enforce", "--target", "six"]);
     assert_eq!(own.audited(), [true, false]);
     assert_eq!(modes(&own.status()), (Audit, vec![Audit, Enforce]));
@@ -139,7 +139,7 @@ fn a_mode_is_set_at_run_time_for_one_target_and_for_all() {
 
     let refused = refusal(own.api.set_mode_with(Some("seven"), Audit, 0, Existing::Cut));
     assert!(
-        refused.contains("there is no target seven") && refused.contains("no time to confirm"),
+        refused.contains("unknown target seven") && refused.contains("not a valid time to confirm"),
         "{refused}"
     );
     assert_eq!(own.audited(), [false, false]);
@@ -241,12 +241,12 @@ fn enforcement_that_shuts_a_management_session_out_wants_to_be_confirmed() {
     let session = own.connected(22);
     let from = session.local_addr().expect("an address").to_string();
     let refused = refusal(own.api.set_mode(None, Enforce));
-    assert!(refused.contains(&from) && refused.contains("would be shut out"), "{refused}");
+    assert!(refused.contains(&from) && refused.contains("would cut the management session"), "{refused}");
     assert!(goes_on(&session), "nothing has changed");
     // By the file likewise.
     own.scene.instance.configure(&Config::roles(&[ROLE]).toml()).expect("a file");
     let refused = refusal(own.api.reload());
-    assert!(refused.contains(&from) && refused.contains("would be shut out"), "{refused}");
+    assert!(refused.contains(&from) && refused.contains("would cut the management session"), "{refused}");
     own.api.set_mode_with(None, Enforce, 600, Existing::Cut).expect("a trial");
     assert!(is_cut(&session));
     own.api.rollback().expect("a way back");

@@ -88,8 +88,8 @@ impl Bench {
         let error = self.attach(interface, Attach::Native).expect_err("no native mode");
         let text = problem(&error);
         println!("{interface}, native: {text}");
-        assert!(text.contains(&format!("`{interface}` does not take a native XDP program")), "{text}");
-        assert!(text.contains("`auto` or `generic`"), "{text}");
+        assert!(text.contains(&format!("`{interface}` refused a native XDP program")), "{text}");
+        assert!(text.contains("\"auto\" or \"generic\""), "{text}");
         let attached = self.attach(interface, Attach::Auto).expect("generic mode is for all");
         assert_eq!(attached.mode, Mode::Generic);
         assert!(attached.native_refused.as_ref().is_some_and(|why| !why.is_empty()), "{attached:?}");

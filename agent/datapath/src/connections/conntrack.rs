@@ -1,5 +1,5 @@
-//! What the kernel's connection tracking knows, where it tracks: connections that this box forwards, with the
-//! addresses that source NAT gave them on the wire.
+//! Connections from the kernel's connection tracking, if it is loaded: those that this box forwards, with the
+//! addresses of source NAT on the wire.
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
@@ -19,29 +19,31 @@ use crate::host::interfaces;
 use crate::netlink;
 use lyncwall_policy::connection::{Protocol, Standing};
 
-/// There exactly where `nf_conntrack` is, built in or loaded: the module itself makes it for each network namespace
-/// (`nf_conntrack_standalone_init_sysctl`), whatever options the kernel was built with. `/proc/net/nf_conntrack` needs
-/// `CONFIG_NF_CONNTRACK_PROCFS`, and `/sys/module` has no folder for each built-in module and is not mounted everywhere.
+/// Exists exactly while `nf_conntrack` is built in or loaded: the module creates it for each network
+/// namespace (`nf_conntrack_standalone_init_sysctl`), in every kernel configuration. `/proc/net/nf_conntrack`
+/// needs `CONFIG_NF_CONNTRACK_PROCFS`, and `/sys/module` lacks some built-in modules and may not be mounted.
 ///
-/// It has to be looked for because the question itself would change the machine: `nfnetlink_rcv_msg` answers one for a
-/// subsystem that is not there by `request_module("nfnetlink-subsys-1")`, which is `nf_conntrack_netlink` and brings
-/// `nf_conntrack` along. Where `nf_conntrack` is there already, that adds nothing but the way to ask.
+/// The check is needed because the question itself would change the machine: `nfnetlink_rcv_msg` answers one
+/// for a missing subsystem with `request_module("nfnetlink-subsys-1")`, which loads `nf_conntrack_netlink`
+/// and with it `nf_conntrack`. If `nf_conntrack` is loaded already, that adds only the interface for
+/// questions.
 const LOADED: &str = "/proc/sys/net/netfilter/nf_conntrack_count";
 
-/// What comes back to whoever began: the reply's tuple. Where the reply comes from an address of this box itself, the
-/// other side began, and nothing comes back from the wire; a TCP connection of that kind has a socket.
+/// The replies of each connection. A reply from an address of this box itself means that the other side
+/// began: no reply comes from the wire, and a TCP connection of that kind has a socket.
 pub(super) fn connections() -> Result<Vec<Standing>> {
     standing(|tracked| [tracked.reply, None])
 }
 
-/// The same with what whoever began sends, where that is not this box: the tuple of the first packet, as it was on the
+/// Like [`connections`], with the requests of each connection that began elsewhere: the tuple of the first
+/// packet, as on the
 /// wire.
 pub(super) fn both_ways() -> Result<Vec<Standing>> {
     standing(|tracked| [tracked.reply, tracked.original.filter(|_| tracked.stands)])
 }
 
-/// Some ways of each connection. What comes from an address of this box itself does not come in. The kernel walks its whole
-/// table, which takes it ten milliseconds where that is large and empty.
+/// Chosen directions of each connection. Packets from an address of this box are not incoming. The kernel
+/// walks its whole table: ten milliseconds for a large, empty one.
 fn standing(ways: fn(Tracked) -> [Option<Way>; 2]) -> Result<Vec<Standing>> {
     if !Path::new(LOADED).try_exists().with_context(|| format!("looking for {LOADED}"))? {
         return Ok(Vec::new());
@@ -58,15 +60,15 @@ fn standing(ways: fn(Tracked) -> [Option<Way>; 2]) -> Result<Vec<Standing>> {
     Ok(all.filter(|standing| !own.contains(&standing.remote.ip())).collect())
 }
 
-/// A connection by its two ways; `None` for a way that is not understood or needs no flow.
+/// A connection by its two directions; `None` for a direction that cannot be parsed or needs no flow.
 struct Tracked {
     original: Option<Way>,
     reply: Option<Way>,
-    /// False where it is only on the way to it.
+    /// False while it is still opening.
     stands: bool,
 }
 
-/// `None` for one that has ended.
+/// `None` for an ended connection.
 fn tracked(answer: NetfilterMessage) -> Option<Tracked> {
     let NetfilterMessageInner::Conntrack(ConntrackMessage::New(attributes)) = answer.inner else {
         return None;
@@ -86,7 +88,7 @@ fn tracked(answer: NetfilterMessage) -> Option<Tracked> {
     (!is_tcp || tcp_state.is_some_and(is_open)).then_some(Tracked { original, reply, stands })
 }
 
-/// Of `enum tcp_conntrack`.
+/// Values of `enum tcp_conntrack`.
 const ESTABLISHED: u8 = 3;
 const CLOSE_WAIT: u8 = 5;
 /// Both sides have sent a SYN.
@@ -100,13 +102,13 @@ fn state(info: &ProtoInfo) -> Option<u8> {
     })
 }
 
-/// True for a connection that stands or is on the way to it (`enum tcp_conntrack`): not where both sides have ended it.
+/// True for an open or opening connection (`enum tcp_conntrack`), false after both sides have closed it.
 fn is_open(state: u8) -> bool {
     const SYN_SENT: u8 = 1;
     matches!(state, SYN_SENT..=CLOSE_WAIT | SYN_SENT2)
 }
 
-/// The tuple of what goes one way.
+/// The tuple of one direction.
 struct Way {
     protocol: Protocol,
     source: SocketAddr,
@@ -168,7 +170,7 @@ fn ports(attributes: &[ProtoTuple]) -> Option<(Protocol, u16, u16)> {
     Some((protocol, source?, destination?))
 }
 
-/// What the crate does not read of ICMP, by the numbers of `enum ctattr_l4proto`.
+/// ICMP attributes that the crate does not parse, by the numbers of `enum ctattr_l4proto`.
 struct Echo {
     /// The attribute of the identifier, in network byte order.
     identifier: u16,

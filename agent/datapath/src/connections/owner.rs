@@ -1,11 +1,12 @@
-//! Whose a socket is, as `/proc` tells it.
+//! The owners of sockets, from `/proc`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
-/// The names of the processes that hold these sockets, by the sockets' inodes. Those that have ended meanwhile or may not
-/// be looked at are left out. Reads the descriptors of all processes: some milliseconds for a few hundred.
+/// The names of the processes that hold these sockets, by the inodes of the sockets. Leaves out processes
+/// that have ended or are not accessible. Reads the descriptors of all processes: some milliseconds for a few
+/// hundred.
 pub(super) fn names(inodes: &BTreeSet<u32>) -> BTreeMap<u32, String> {
     let mut names = BTreeMap::new();
     if inodes.is_empty() {
@@ -26,14 +27,14 @@ pub(super) fn names(inodes: &BTreeSet<u32>) -> BTreeMap<u32, String> {
     names
 }
 
-/// The inodes of a process's sockets; none of what is no process, and of a process that may not be looked at.
+/// The inodes of a process's sockets; empty if the process has ended or is not accessible.
 fn sockets(process: &Path) -> BTreeSet<u32> {
     let Ok(descriptors) = fs::read_dir(process.join("fd")) else { return BTreeSet::new() };
     let links = descriptors.filter_map(|entry| fs::read_link(entry.ok()?.path()).ok());
     links.filter_map(|link| inode(link.to_str()?)).collect()
 }
 
-/// As `socket:[12345]`.
+/// Parses `socket:[12345]`.
 fn inode(link: &str) -> Option<u32> {
     link.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok()
 }

@@ -1,4 +1,4 @@
-//! The sockets of this network namespace, by `NETLINK_SOCK_DIAG` (sock_diag(7)).
+//! The sockets of this network namespace, from `NETLINK_SOCK_DIAG` (sock_diag(7)).
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -18,12 +18,12 @@ pub(super) fn connections() -> Result<Vec<Standing>> {
     Ok([tcp(&open_tcp())?, udp()?].concat())
 }
 
-/// Without those that are being opened from outside.
+/// Leaves out connections that are being opened from outside.
 pub(super) fn inbound() -> Result<Vec<Standing>> {
     Ok([sessions()?, udp()?].concat())
 }
 
-/// Those of TCP among them, in order.
+/// The TCP ones among these connections, sorted.
 pub(super) fn sessions() -> Result<Vec<Standing>> {
     let mut sessions = tcp(&(open_tcp() - StateFlags::SYN_RECV))?;
     sessions.sort_unstable();
@@ -35,7 +35,8 @@ fn tcp(states: &StateFlags) -> Result<Vec<Standing>> {
     Ok(sockets.into_iter().filter_map(|socket| standing(Protocol::Tcp, &socket)).collect())
 }
 
-/// A UDP socket with a peer is in the state of an established connection, any other one in that of a closed one.
+/// A UDP socket with a peer has the state of an established connection, any other UDP socket that of a closed
+/// one.
 fn udp() -> Result<Vec<Standing>> {
     let sockets = listed("UDP", IPPROTO_UDP, &StateFlags::ESTABLISHED)?;
     Ok(sockets.into_iter().filter_map(|socket| standing(Protocol::Udp, &socket)).collect())
@@ -49,13 +50,13 @@ fn standing(protocol: Protocol, socket: &InetResponseHeader) -> Option<Standing>
     Standing::new(protocol, local, remote)
 }
 
-/// TCP ports that some socket accepts connections at.
+/// TCP ports with a listening socket.
 pub(super) fn accepting() -> Result<BTreeSet<u16>> {
     let listening = listed("TCP", IPPROTO_TCP, &StateFlags::LISTEN)?.into_iter();
     Ok(listening.map(|socket| socket.socket_id.source_port).collect())
 }
 
-/// Sockets that anybody may send to, one of each port that several share not excepted.
+/// Listening sockets, including several that share a port.
 pub(super) fn listeners() -> Result<Vec<Listener>> {
     let listener = |transport| {
         move |InetResponseHeader { socket_id, inode, .. }| {
@@ -72,13 +73,13 @@ pub(super) fn listeners() -> Result<Vec<Listener>> {
     };
     let tcp = listed("TCP", IPPROTO_TCP, &StateFlags::LISTEN)?;
     let mut all: Vec<Listener> = tcp.into_iter().filter_map(listener(PortTransport::Tcp)).collect();
-    // A UDP socket without a peer is in the state of a closed connection.
+    // A UDP socket without a peer has the state of a closed connection.
     let udp = listed("UDP", IPPROTO_UDP, &StateFlags::CLOSE)?;
     all.extend(udp.into_iter().filter_map(listener(PortTransport::Udp)));
     Ok(all)
 }
 
-/// All states but those without a peer and `TIME_WAIT`, where nothing is to come any more.
+/// All states except those without a peer and `TIME_WAIT`, in which no data comes any more.
 fn open_tcp() -> StateFlags {
     StateFlags::all() - StateFlags::LISTEN - StateFlags::CLOSE - StateFlags::TIME_WAIT
 }

@@ -1,4 +1,4 @@
-//! Connections that stood before the program did: shown to it, so that it makes flows of them.
+//! Connections from before the program: shown to it, so that it adds flows for them.
 
 use std::time::Duration;
 
@@ -10,10 +10,10 @@ use crate::{Datapath, clock};
 use lyncwall_policy::connection::{Leg, Moment, Standing};
 
 impl Datapath {
-    /// Picks TCP connections up in the middle for this time, or no longer: for the time before enforcement begins.
+    /// Lets the program pick up TCP connections midway for this time; for the time before enforcement.
     ///
     /// # Errors
-    /// Where the kernel's clock cannot be read.
+    /// If the kernel's clock cannot be read.
     pub fn set_learning(&mut self, time: Option<Duration>) -> Result<()> {
         let until = match time {
             Some(time) => self.deadline_in(time)?,
@@ -23,22 +23,22 @@ impl Datapath {
         Ok(())
     }
 
-    /// Makes flows of connections that stand already, where no rule of the live generation lets their packets in.
-    /// Learning has to be on. As nobody knows by which leg they leave, they are shown on one of each zone.
+    /// Adds flows for existing connections, unless a rule of the live generation lets their packets in.
+    /// Learning must be on. The leg of a connection is unknown, so each is shown on one leg of every zone.
     ///
     /// # Errors
-    /// Where the kernel does not run the program.
+    /// If the kernel does not run the program.
     pub fn seed(&self, connections: &[Standing], legs: &[Leg]) -> Result<()> {
         let program = self.egress()?;
         let mut shown = legs.iter().flat_map(|leg| connections.iter().map(move |standing| (standing, leg)));
         shown.try_for_each(|(standing, leg)| show(program, standing, Moment::Middle, *leg))
     }
 
-    /// Makes flows of connections as if this side had opened them now, by each of these legs: of TCP whatever is open, of
-    /// UDP only where no rule of the live generation lets its packets in.
+    /// Adds flows for connections as if this side had opened them now, on each of these legs: for TCP always,
+    /// for UDP only if no rule of the live generation lets the packets in.
     ///
     /// # Errors
-    /// Where the kernel does not run the program.
+    /// If the kernel does not run the program.
     pub fn open_flows(&self, connections: &[Standing], legs: &[Leg]) -> Result<()> {
         let program = self.egress()?;
         for leg in legs {
@@ -51,10 +51,10 @@ impl Datapath {
         Ok(())
     }
 
-    /// Those of some connections whose packets no flow lets in, in any of the first `zones`; `times` is how long flows live.
+    /// The connections without a flow in any of the first `zones`; `times` is the life of flows.
     ///
     /// # Errors
-    /// Where a map or the kernel's clock cannot be read.
+    /// If a map or the kernel's clock cannot be read.
     pub fn without_flow(
         &self,
         connections: Vec<Standing>,
@@ -69,17 +69,18 @@ impl Datapath {
             let flows = (0..zones as u16).filter_map(|zone| self.flows.find(&standing, zone).transpose());
             found.push((standing, flows.collect::<Result<Vec<Flow>>>()?));
         }
-        // Asked for after the flows, none of which is later then.
+        // Read after the flows, so that no flow is later than it.
         let now = clock::jiffies(&self.ebpf)?;
         found.retain(|(_, flows)| !flows.iter().any(|flow| times.lives(*flow, now, self.hz)));
         Ok(found.into_iter().map(|(standing, _)| standing).collect())
     }
 }
 
-/// Shows a connection to the program as if this side had sent a packet of it by `leg`. Whether that makes a flow is for the program
-/// to say, which knows what is open.
+/// Shows the program a connection, as if this side had sent a packet by `leg`. The program decides whether
+/// that adds a flow: it knows the open ports.
 fn show(program: &SchedClassifier, standing: &Standing, moment: Moment, leg: Leg) -> Result<()> {
-    /// Where `struct __sk_buff` has the interface; what lies before it is 0. The kernel takes it from 5.9 on.
+    /// The offset of the interface in `struct __sk_buff`; the bytes before it are 0. The kernel accepts it
+    /// from 5.9 on.
     const IFINDEX: usize = 10;
     let frame = standing.outgoing(moment, leg)?;
     let mut context = [0u32; IFINDEX + 1];
@@ -87,6 +88,6 @@ fn show(program: &SchedClassifier, standing: &Standing, moment: Moment, leg: Leg
     let context: Vec<u8> = context.iter().flat_map(|word| word.to_ne_bytes()).collect();
     let context = (leg.ifindex != 0).then_some(&*context);
     let options = TestRunOptions { data_in: Some(&frame), ctx_in: context, ..TestRunOptions::default() };
-    program.test_run(options).context("showing a standing connection to the program")?;
+    program.test_run(options).context("showing an existing connection to the program")?;
     Ok(())
 }

@@ -1,5 +1,5 @@
-//! What of this box lies open to all whom its wide ranges are open to, as media has them: servers that are bound in them,
-//! and the sockets that the box opens itself.
+//! Finds what is open through wide port ranges by accident: servers that are bound in them, and the box's own
+//! outgoing sockets.
 
 use anyhow::Result;
 
@@ -10,15 +10,15 @@ use lyncwall_policy::open::Ports;
 use lyncwall_policy::plan::{Plan, Settings};
 use lyncwall_policy::wide::{Exposed, Overlap, WideRange, exposed, is_within, overlaps, wide_ranges};
 
-/// Ports that are named one by one.
+/// The most ports to list one by one.
 const NAMED: usize = 3;
 
-/// What a box with these settings has in its wide open ranges and may not mean to, one sentence each. Looks at the calling
-/// thread's network namespace, and only where a role opens such a range on this box.
+/// Warnings about a box with these settings and open wide ranges, one sentence each. Looks at the calling
+/// thread's network namespace, and only if a role opens such a range on this box.
 #[must_use]
 pub fn warnings(plan: &Plan, settings: &Settings) -> Vec<String> {
     looked(plan, settings)
-        .unwrap_or_else(|error| vec![format!("it is not known what lies in open ranges of ports: {error:#}")])
+        .unwrap_or_else(|error| vec![format!("cannot check open port ranges for other sockets: {error:#}")])
 }
 
 fn looked(plan: &Plan, settings: &Settings) -> Result<Vec<String>> {
@@ -37,7 +37,7 @@ fn looked(plan: &Plan, settings: &Settings) -> Result<Vec<String>> {
     Ok(warnings)
 }
 
-/// As `udp 49152-57500 of role mediation`.
+/// Formats a range, as `udp 49152-57500 of role mediation`.
 fn name(plan: &Plan, settings: &Settings, range: &WideRange<'_>) -> String {
     let keys = settings.roles_of(range.target);
     let opens = |key: &&String| {
@@ -61,12 +61,11 @@ fn of_listeners(exposed: &Exposed<'_>, named: &impl Fn(&WideRange<'_>) -> String
         0 => String::new(),
         more => format!(" and {more} more"),
     };
-    let whose =
-        process.as_ref().map_or("a process that is not known".to_owned(), |name| format!("process {name}"));
+    let whose = process.as_ref().map_or("an unknown process".to_owned(), |name| format!("process {name}"));
     let lie = if ports.len() == 1 { "lies" } else { "lie" };
     format!(
-        "{} {}{more} of {whose} {lie} in the open range {}: whoever may send media reaches that, too; unless it is the \
-         program for media, bind it to another port or to 127.0.0.1, or narrow the range by `overrides` in the target",
+        "{} {}{more} of {whose} {lie} in the open range {}: every source of media reaches it; unless it is the media \
+        program, bind it to another port or to 127.0.0.1, or narrow the range with `overrides` in the target",
         range.rule.transport.name(),
         first.join(" "),
         named(range),
@@ -83,12 +82,11 @@ fn of_own_ports(input: &Input, own: &[Ports]) -> Option<String> {
             "`sysctl -w net.ipv4.ip_local_port_range=\"{} {}\"` keeps them apart (in /etc/sysctl.d for good)",
             left.first, left.last
         ),
-        None => "narrow the range by `overrides` in the target, as hardly a port would be left beside it"
-            .to_owned(),
+        None => "narrow the range with `overrides` in the target: hardly a port is left beside it".to_owned(),
     };
     Some(format!(
-        "sockets that this box opens itself get ports of {} (net.ipv4.ip_local_port_range), and of these {} are open: \
-         others reach such a socket without being asked; {fix}",
+        "the ports {} (net.ipv4.ip_local_port_range) are for outgoing sockets of this box, and {} of them are open: \
+        others can reach such a socket; {fix}",
         list(own),
         open.join(", "),
     ))

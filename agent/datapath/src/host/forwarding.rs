@@ -6,7 +6,7 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result};
 
-/// True where this network namespace forwards packets of either family, by whatever interface.
+/// True if this network namespace forwards packets of either family, on any interface.
 pub(super) fn forwards() -> Result<bool> {
     for family in ["ipv4", "ipv6"] {
         let place = Path::new("/proc/sys/net").join(family).join("conf");
@@ -18,7 +18,7 @@ pub(super) fn forwards() -> Result<bool> {
         };
         for interface in interfaces {
             let name = interface.with_context(|| place.display().to_string())?.file_name();
-            // What interfaces get that are made later.
+            // The default for future interfaces.
             if name == "default" {
                 continue;
             }

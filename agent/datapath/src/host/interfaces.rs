@@ -1,4 +1,4 @@
-//! The interfaces and addresses of this thread's network namespace, as the kernel tells them.
+//! The interfaces and addresses of this thread's network namespace, from the kernel.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -41,11 +41,11 @@ pub fn addresses() -> Result<Vec<IpAddr>> {
         (_, Some(v6)) => Some(IpAddr::V6(v6.ip())),
         (None, None) => None,
     };
-    // In an order of their own: the kernel's says nothing.
+    // Sorted: the kernel's order has no meaning.
     Ok(all.filter_map(|interface| address(interface.address?)).collect::<BTreeSet<_>>().into_iter().collect())
 }
 
-/// The name of an interface; `None` where there is none of that number.
+/// The name of an interface; `None` for an unknown number.
 pub fn name(number: u32) -> Option<String> {
     if_indextoname(number).ok()?.into_string().ok()
 }

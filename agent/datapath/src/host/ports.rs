@@ -5,16 +5,16 @@ use std::fs;
 use anyhow::{Context as _, Result};
 use lyncwall_policy::open::Ports;
 
-/// The first and the last port that sockets without one of their own are given.
+/// The first and the last port for sockets without a chosen port.
 const EPHEMERAL: &str = "/proc/sys/net/ipv4/ip_local_port_range";
-/// Those among them that are left out.
+/// The ports in that range that are left out.
 const RESERVED: &str = "/proc/sys/net/ipv4/ip_local_reserved_ports";
 
-/// The ports that this network namespace gives to sockets which ask for none, of IPv6 too: ascending and without
-/// neighbours.
+/// The ports that this network namespace gives to sockets without a chosen port, for IPv6 too: ascending and
+/// joined.
 ///
 /// # Errors
-/// Where the kernel does not tell.
+/// If the kernel does not answer.
 pub fn ephemeral() -> Result<Vec<Ports>> {
     let read = |file| fs::read_to_string(file).with_context(|| format!("reading {file}"));
     let text = read(EPHEMERAL)?;
@@ -30,7 +30,7 @@ fn pair(text: &str) -> Option<Ports> {
     Some(Ports { first: ports.next()??, last: ports.next()?? })
 }
 
-/// As `8080,49152-65535`, or nothing.
+/// Parses `8080,49152-65535`, or nothing.
 fn list(text: &str) -> Option<Vec<Ports>> {
     let stretches = text.trim().split(',').filter(|stretch| !stretch.is_empty());
     stretches

@@ -7,34 +7,34 @@ use nix::libc::ENODEV;
 
 use crate::sys;
 
-/// True where VLANs on an interface are in another zone than the interface itself.
+/// True if a VLAN on the interface is in another zone than the interface.
 pub(super) fn has_vlan_zones(interface: &Interface) -> bool {
     interface.vlans.iter().any(|(_, zone)| *zone != interface.zone)
 }
 
-/// What is wrong where the zones of VLANs cannot be told, as the tags are taken out of the frames before the program sees
-/// them. Nothing where the interface is not there.
+/// The problem of VLANs whose zones are unknown, as an offload takes the tags out of frames before the
+/// program sees them. None if the interface does not exist.
 pub(super) fn stripped(interface: &Interface) -> Result<Option<Problem>> {
     let (name, place) = (&interface.name, interface.vlans_place.as_ref().unwrap_or(&interface.place));
     let stripped = stripped_tags(name).with_context(|| format!("asking what {name} does with VLAN tags"))?;
     Ok((!stripped.is_empty()).then(|| {
         Problem::at(
             place.clone(),
-            format!("{name} takes the tags out of frames before they are judged ({})", stripped.join(", ")),
+            format!("{name} takes the VLAN tags out of frames before the program sees them ({})", stripped.join(", ")),
             format!(
-                "stop it with `ethtool -K {name}{}`, or name the VLAN's own interface in an `[[interface]]`",
+                "disable that with `ethtool -K {name}{}`, or guard the VLAN's own interface with an `[[interface]]`",
                 stripped.iter().map(|feature| format!(" {feature} off")).collect::<String>()
             ),
         )
     }))
 }
 
-/// Features that take the tags of 802.1Q and of 802.1ad out of frames, and what `ethtool -K` calls them.
+/// Offloads that take the tags of 802.1Q and 802.1ad out of frames, with their names in `ethtool -K`.
 const STRIPPING: [(&str, &str); 2] =
     [("rx-vlan-hw-parse", "rxvlan"), ("rx-vlan-stag-hw-parse", "rx-vlan-stag-hw-parse")];
 
-/// What an interface of the calling thread's network namespace does to VLAN tags before the program sees its frames, by
-/// ethtool's names: nothing where they stay bytes of the frame, and where there is no such interface.
+/// The VLAN offloads of an interface in the calling thread's network namespace, by ethtool's names. Empty if
+/// the tags stay in the frame, and if the interface does not exist.
 fn stripped_tags(interface: &str) -> Result<Vec<&'static str>> {
     let offloads = match sys::offloads(interface) {
         Err(error) if error.raw_os_error() == Some(ENODEV) => return Ok(Vec::new()),

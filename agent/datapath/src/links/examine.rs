@@ -1,4 +1,4 @@
-//! What can be said of interfaces before a program is attached to them.
+//! Examines interfaces before attaching.
 
 use std::fs;
 use std::io::{self, ErrorKind};
@@ -10,20 +10,20 @@ use super::{PinnedLinks, obstacle};
 use crate::xdp::{self, Interface};
 use lyncwall_policy::problem::Problem;
 
-/// An interface that is to be guarded.
+/// An interface to guard.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Examined {
     /// Its name.
     pub interface: String,
-    /// Its driver or kind, as `virtio_net` or `bond`; `None` where neither is known.
+    /// Its driver or kind, as `virtio_net` or `bond`; `None` if neither is known.
     pub driver: Option<String>,
-    /// How it stands, in words.
+    /// Its state in words.
     pub state: String,
-    /// Why it cannot be guarded, where that shows beforehand.
+    /// Why it cannot be guarded, if that shows beforehand.
     pub problem: Option<Problem>,
 }
 
-/// Looks at `wanted`, of which `links` may hold some. Works without privilege.
+/// Examines `wanted`; `links` may hold some of them. Needs no privilege.
 pub(in super::super) fn examine(links: &Path, wanted: &[&str]) -> Result<Vec<Examined>> {
     let interfaces = xdp::all()?;
     let pinned = match PinnedLinks::read(links) {
@@ -35,7 +35,7 @@ pub(in super::super) fn examine(links: &Path, wanted: &[&str]) -> Result<Vec<Exa
         let found = interfaces.iter().find(|interface| interface.name == *name);
         let (state, problem) = match (found, &pinned) {
             (Some(interface), None) if interface.ethernet && !interface.programs.is_empty() => {
-                (format!("has {}; only root may ask whose it is", programs(interface)), None)
+                (format!("has {}; only root can see its owner", programs(interface)), None)
             }
             _ => match obstacle(&interfaces, pinned.as_ref().unwrap_or(&PinnedLinks(Vec::new())), name) {
                 Err(problem) => ("cannot be guarded".to_owned(), Some(problem)),
@@ -44,7 +44,7 @@ pub(in super::super) fn examine(links: &Path, wanted: &[&str]) -> Result<Vec<Exa
                     (format!("guarded, in {mode} mode"), None)
                 }
                 Ok((_, None)) => {
-                    let state = "free; whether its driver takes the program is known once that is tried";
+                    let state = "free; only attaching shows whether its driver takes the program";
                     (state.to_owned(), None)
                 }
             },
@@ -64,13 +64,13 @@ fn programs(interface: &Interface) -> String {
     format!("XDP program {}", ids.join(", "))
 }
 
-/// The driver of the device behind an interface; the kind of one that has no device.
+/// The driver of the device of an interface; the kind of an interface without a device.
 fn driver(interface: &Interface) -> Option<String> {
     if let Some(kind) = &interface.kind {
         return Some(kind.clone());
     }
     let folder = Path::new("/sys/class/net").join(&interface.name);
-    // What is mounted may be the sysfs of another network namespace, where the name means another interface.
+    // The mounted sysfs may be that of another network namespace, with another interface of this name.
     let number = fs::read_to_string(folder.join("ifindex")).ok()?;
     if number.trim() != interface.index.to_string() {
         return None;

@@ -1,4 +1,4 @@
-//! Why a kernel or a driver did not take the program on an interface, in words.
+//! Explains why a kernel or a driver refused the program on an interface.
 
 use std::io;
 
@@ -8,33 +8,33 @@ use nix::errno::Errno;
 use crate::xdp::Mode;
 use lyncwall_policy::problem::{Problem, Problems};
 
-/// Drivers answer it where they mean EOPNOTSUPP; it is the kernel's own and has no name in userspace.
+/// Drivers return it for EOPNOTSUPP; it is internal to the kernel and has no name in userspace.
 const ENOTSUPP: i32 = 524;
 
-/// A reason and what mends it.
+/// A reason and its remedy.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Refusal {
-    /// What is wrong, as the second half of a sentence.
+    /// The reason, as the second half of a sentence.
     pub(super) why: String,
     fix: &'static str,
 }
 
 impl Refusal {
-    /// What an error of attaching means; `None` for one that attaching is not known to answer.
+    /// The meaning of an error from attaching; `None` for an unexpected error.
     pub(super) fn of(error: &Error, mode: Mode) -> Option<Self> {
         let code = error.chain().find_map(|cause| cause.downcast_ref::<io::Error>()?.raw_os_error())?;
         let errno = if code == ENOTSUPP { Errno::EOPNOTSUPP } else { Errno::from_raw(code) };
         let (why, fix) = known(errno, mode)?;
-        let words = kernels_words(error).map(|words| format!("; the kernel says: {words}"));
+        let words = kernels_words(error).map(|words| format!("; kernel: {words}"));
         Some(Self { why: format!("{why} ({errno:?}){}", words.unwrap_or_default()), fix })
     }
 
-    /// An error that attaching is not known to answer.
+    /// An unexpected error from attaching.
     pub(super) fn unknown(error: &Error) -> Self {
         Self { why: format!("{error:#}"), fix: "look at the kernel's log with `dmesg`" }
     }
 
-    /// As what the user has to mend.
+    /// The problem for the user.
     pub(super) fn problem(self, interface: &str, mode: Mode) -> Problems {
         let Self { why, fix } = self;
         let program = match mode {
@@ -43,9 +43,9 @@ impl Refusal {
         };
         let mut fix = fix.to_owned();
         if mode == Mode::Native {
-            fix += "; or let the mode be `auto` or `generic`";
+            fix += "; or set `attach` to \"auto\" or \"generic\"";
         }
-        Problem::new(format!("`{interface}` does not take {program}: {why}"), fix).into()
+        Problem::new(format!("`{interface}` refused {program}: {why}"), fix).into()
     }
 }
 
@@ -53,38 +53,40 @@ impl Refusal {
 fn known(errno: Errno, mode: Mode) -> Option<(&'static str, &'static str)> {
     Some(match (errno, mode) {
         (Errno::EOPNOTSUPP, Mode::Native) => (
-            "its driver has no native XDP, or not with the offloads that are on; a bond has it where every member has",
-            "try `ethtool -K INTERFACE lro off rx-gro-hw off`, and take an XDP program off a bond's members",
+            "its driver has no native XDP, or not with the enabled offloads; a bond needs it in every member",
+            "try `ethtool -K INTERFACE lro off rx-gro-hw off`, and remove XDP programs from a bond's members",
         ),
         (Errno::EOPNOTSUPP, Mode::Generic) => {
-            ("this kind of interface has no XDP", "guard the interface that its traffic comes in by")
+            ("this kind of interface has no XDP", "guard the interface below it")
         }
         (Errno::EINVAL, Mode::Native) => (
-            "its driver does not take the program as the interface is set up: often an MTU above what fits in one \
-             buffer, or LRO",
+            "its driver refuses the program with this setup: often the MTU exceeds one buffer, or LRO is \
+            on",
             "lower the MTU (`ip link set INTERFACE mtu 1500`) or turn LRO off (`ethtool -K INTERFACE lro off`)",
         ),
         (Errno::ERANGE, Mode::Native) => (
-            "frames that come in may be longer than what the program takes: the MTU of a veth's peer is too large",
+            "incoming frames may be longer than the program supports: the MTU of a veth's peer is too large",
             "lower the MTU of the other end (`ip link set PEER mtu 1500`)",
         ),
-        (Errno::ENOTCONN, Mode::Native) => ("the other end of the veth pair is gone", "make the pair again"),
+        (Errno::ENOTCONN, Mode::Native) => {
+            ("the other end of the veth pair is gone", "create the pair again")
+        }
         (Errno::EINVAL, Mode::Generic) => (
-            "the kernel does not take the program on this interface as it is set up",
+            "the kernel refuses the program with this setup of the interface",
             "look at its MTU and offloads with `ip -d link show INTERFACE` and `ethtool -k INTERFACE`",
         ),
         (Errno::EBUSY, _) => {
-            ("another XDP program is on it", "look at it with `bpftool net show`, and stop who attached it")
+            ("another XDP program is on it", "look at it with `bpftool net show`, and stop its owner")
         }
         (Errno::EEXIST, _) => (
-            "an XDP program is on it in the other mode, or on the bond that it is a member of",
-            "look at it with `bpftool net show`, and stop who attached it; of a bond, guard the bond alone",
+            "an XDP program is on it in the other mode, or on its bond",
+            "look at it with `bpftool net show`, and stop its owner; for a bond, guard only the bond",
         ),
         (Errno::ENOMEM | Errno::ENOSPC, Mode::Native) => (
-            "its driver has no memory or queues left for a program; most need a transmit queue more for each CPU",
+            "its driver has no memory or queues left for a program; most drivers need one more transmit queue for each CPU",
             "give it more or fewer queues (`ethtool -L INTERFACE combined N`)",
         ),
-        (Errno::ENODEV, _) => ("it went away in the meantime", "start again once it is back"),
+        (Errno::ENODEV, _) => ("it disappeared meanwhile", "start again once it is back"),
         (Errno::EPERM | Errno::EACCES, _) => (
             "the kernel forbids it",
             "run lyncwall as root, and look for a security module or a container that forbids bpf(2)",
@@ -93,7 +95,7 @@ fn known(errno: Errno, mode: Mode) -> Option<(&'static str, &'static str)> {
     })
 }
 
-/// What the kernel said of a request by netlink, which aya tells as `["…"]` only.
+/// The kernel's message for a netlink request, which aya embeds as `["…"]`.
 fn kernels_words(error: &Error) -> Option<String> {
     let text = error.chain().map(ToString::to_string).find(|text| text.contains("[\""))?;
     let (_, words) = text.split_once("[\"")?;
@@ -124,7 +126,7 @@ mod tests {
             (Errno::EBUSY, "another XDP program"),
             (Errno::EEXIST, "bond"),
             (Errno::ENOMEM, "queue"),
-            (Errno::ENODEV, "went away"),
+            (Errno::ENODEV, "disappeared"),
             (Errno::EPERM, "forbids"),
         ];
         for (errno, said) in errors {
@@ -134,8 +136,8 @@ mod tests {
                 "{refusal:?}"
             );
             let text = refusal.problem("eth0", Mode::Native).to_string();
-            assert!(text.starts_with("`eth0` does not take a native XDP program: "), "{text}");
-            assert!(text.ends_with("; or let the mode be `auto` or `generic`"), "{text}");
+            assert!(text.starts_with("`eth0` refused a native XDP program: "), "{text}");
+            assert!(text.ends_with("; or set `attach` to \"auto\" or \"generic\""), "{text}");
         }
         assert_eq!(of(ENOTSUPP, Mode::Native), of(Errno::EOPNOTSUPP as i32, Mode::Native));
         assert_eq!(of(Errno::EIO as i32, Mode::Native), None);
@@ -155,9 +157,6 @@ mod tests {
         let error = anyhow!(io::Error::from_raw_os_error(Errno::EINVAL as i32))
             .context("netlink error: [\"MTU is too large to set XDP\"]");
         let refusal = Refusal::of(&error, Mode::Native).expect("it is known");
-        assert!(
-            refusal.why.ends_with("(EINVAL); the kernel says: MTU is too large to set XDP"),
-            "{refusal:?}"
-        );
+        assert!(refusal.why.ends_with("(EINVAL); kernel: MTU is too large to set XDP"), "{refusal:?}");
     }
 }

@@ -1,10 +1,10 @@
-//! Asking the kernel for its features, by doing what they are for. Version numbers say less: distributions carry
-//! features back, and leave others out.
+//! Probes kernel features by using them. Version numbers say less: distributions backport features, and leave
+//! others out.
 //!
-//! To attach and detach takes the kernel grace periods of many milliseconds. So what has to be attached is asked for
-//! in a way that fails, and the error tells whether the kernel knew what it was asked for. Where it seems not to, the
-//! thing is done: on the loopback interface of a network namespace that is made for it, so that no interface of the
-//! machine is touched. A hardened unit may not make one, and the error stands.
+//! Attaching and detaching cost grace periods of many milliseconds. So these features are probed with a
+//! request that fails, whose error shows whether the kernel knows the request. If the kernel seems not to
+//! know it, the probe attaches for real: to the loopback interface of a new network namespace, which leaves
+//! the machine's interfaces alone. A hardened unit may not create one; then the error decides.
 
 use std::fs;
 use std::io;
@@ -27,7 +27,7 @@ use crate::sys;
 
 /// The number of `lo` in every network namespace.
 const LOOPBACK: u32 = 1;
-/// No interface has it.
+/// A number without an interface.
 const NO_INTERFACE: u32 = i32::MAX as u32;
 
 /// Every feature, in the order of [`Id::ALL`].
@@ -38,12 +38,12 @@ pub(super) fn all() -> Vec<Feature> {
     let feature = |id| {
         let (answer, asked) = match id {
             Id::MapTypes => map_types(),
-            Id::MappedArray => told(sys::create_array(BPF_F_MMAPABLE), "making one"),
+            Id::MappedArray => answer_to(sys::create_array(BPF_F_MMAPABLE), "creating one"),
             Id::RingBuffer => map_type(aya::maps::MapType::RingBuf),
             Id::Jiffies => jiffies(),
             Id::XdpLink => attached.link.clone(),
             Id::LinkUpdate => attached.update.clone(),
-            Id::Frags => told(
+            Id::Frags => answer_to(
                 sys::load_program(bpf_prog_type::BPF_PROG_TYPE_XDP, &pass, BPF_F_XDP_HAS_FRAGS),
                 "loading one",
             ),
@@ -61,14 +61,14 @@ pub(super) fn all() -> Vec<Feature> {
 
 type Told = (Answer, String);
 
-/// The verifier knows the context of a function that it looks at by itself from these types.
+/// The verifier reads the context of a global function from these types.
 fn kernel_types() -> Told {
     const TYPES: &str = "/sys/kernel/btf/vmlinux";
     let answer = if Path::new(TYPES).exists() { Answer::Found } else { Answer::Missing };
     (answer, format!("looked for {TYPES}"))
 }
 
-/// What has to be attached to find out.
+/// Probes that need an attachment.
 struct Attached {
     link: Told,
     update: Told,
@@ -106,17 +106,16 @@ impl Attached {
     }
 }
 
-/// What was done in a network namespace, of what was wanted.
+/// The results of attaching in a network namespace.
 struct Done {
     /// Attaching, and replacing.
     links: Option<(Told, Told)>,
     clsact: Option<Told>,
 }
 
-/// Attaches what is wanted to the loopback interface of a network namespace of its own; `None` where no namespace
-/// can be made.
+/// Attaches to the loopback interface of a new network namespace; `None` if no namespace can be created.
 fn in_namespace(program: &OwnedFd, wants_links: bool, wants_clsact: bool) -> Option<Done> {
-    const HOW: &str = "in a network namespace of its own";
+    const HOW: &str = "in a new network namespace";
     let program = program.try_clone().ok()?;
     let (answer, answered) = mpsc::channel();
     let ask = move || {
@@ -128,21 +127,21 @@ fn in_namespace(program: &OwnedFd, wants_links: bool, wants_clsact: bool) -> Opt
         });
         let links = link.as_ref().map(|link| {
             let update = match link {
-                // By the same program, which costs no grace period.
+                // With the attached program, which costs no grace period.
                 Ok(link) => {
                     let updated = sys::update_link(link.as_fd(), program.as_fd());
-                    told(updated, &format!("replacing it {HOW}"))
+                    answer_to(updated, &format!("replacing it {HOW}"))
                 }
                 Err(error) => from_error(error, "attaching one first"),
             };
-            (told(link.as_ref(), &format!("attaching one {HOW}")), update)
+            (answer_to(link.as_ref(), &format!("attaching one {HOW}")), update)
         });
         let clsact = wants_clsact.then(|| match qdisc_add_clsact("lo") {
             Ok(()) => (Answer::Found, format!("adding it {HOW}")),
-            // Without its module; which error says so is not the same in all versions.
+            // The module is missing; the error for that differs between versions.
             Err(error) => (Answer::Missing, format!("adding it {HOW}: {error}")),
         });
-        // Who asked is told first, as detaching takes its time. There is nobody only where that thread panicked.
+        // The caller gets the answer first, as detaching takes time. The receiver is gone only after a panic.
         answer.send(Done { links, clsact }).ok();
         drop(link);
     };
@@ -150,17 +149,17 @@ fn in_namespace(program: &OwnedFd, wants_links: bool, wants_clsact: bool) -> Opt
     answered.recv().ok()
 }
 
-/// Links and their update by errors: what the kernel does not know is EINVAL, and what it knows fails for another
+/// Probes links and their update with errors: an unknown request fails with EINVAL, a known one for another
 /// reason.
 fn by_error(program: BorrowedFd<'_>) -> (Told, Told) {
-    // `lo` has no driver that could take a program, so a kernel with links answers EOPNOTSUPP, or EEXIST where `lo`
-    // has a generic one. An interface that does not exist is EINVAL to it, too.
+    // `lo` has no driver to take a program, so a kernel with links answers EOPNOTSUPP, or EEXIST if `lo` has
+    // a generic program. For an interface that does not exist, such a kernel answers EINVAL too.
     let link = refused(
         sys::create_link(program, LOOPBACK, bpf_attach_type::BPF_XDP, XDP_FLAGS_DRV_MODE),
-        "a native one on `lo`, which has no driver to take it",
+        "attaching a native one to `lo`, which has no driver for it",
     );
     let update = match link.0 {
-        Answer::Found => (Answer::Found, "it came with XDP links".to_owned()),
+        Answer::Found => (Answer::Found, "part of XDP links".to_owned()),
         Answer::Missing | Answer::Unknown => link.clone(),
     };
     (link, update)
@@ -173,7 +172,7 @@ fn tcx(classifier: BorrowedFd<'_>) -> Told {
     )
 }
 
-/// Whether the kernel has the module of clsact, from what lies on the disk.
+/// Whether the kernel has the module of clsact, from lists on the disk.
 fn ingress_module() -> Told {
     const MODULE: &str = "sch_ingress";
     let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
@@ -185,7 +184,7 @@ fn ingress_module() -> Told {
             return (Answer::Found, format!("{MODULE} is in {list}"));
         }
     }
-    (Answer::Unknown, format!("{MODULE} is in no list of modules that can be read here"))
+    (Answer::Unknown, format!("no readable list of modules has {MODULE}"))
 }
 
 fn map_types() -> Told {
@@ -198,7 +197,7 @@ fn map_types() -> Told {
             (Answer::Unknown, why) => return (Answer::Unknown, why),
         }
     }
-    let mut asked = "making one of each".to_owned();
+    let mut asked = "creating one of each".to_owned();
     if !missing.is_empty() {
         answer = Answer::Missing;
         asked = format!("{asked}, but for {}", missing.join(", "));
@@ -207,7 +206,7 @@ fn map_types() -> Told {
 }
 
 fn map_type(kind: aya::maps::MapType) -> Told {
-    const HOW: &str = "making one";
+    const HOW: &str = "creating one";
     match is_map_supported(kind) {
         Ok(true) => (Answer::Found, HOW.to_owned()),
         Ok(false) => (Answer::Missing, HOW.to_owned()),
@@ -217,14 +216,17 @@ fn map_type(kind: aya::maps::MapType) -> Told {
 
 fn jiffies() -> Told {
     let program = [call(bpf_func_id::BPF_FUNC_jiffies64), mov_r0(2), EXIT];
-    told(sys::load_program(bpf_prog_type::BPF_PROG_TYPE_XDP, &program, 0), "loading a program that calls it")
+    answer_to(
+        sys::load_program(bpf_prog_type::BPF_PROG_TYPE_XDP, &program, 0),
+        "loading a program that calls it",
+    )
 }
 
 fn test_run(program: BorrowedFd<'_>) -> Told {
     let frame = [0; 64];
     // data, data_end, data_meta, ingress_ifindex, rx_queue_index, egress_ifindex
     let context = [0, frame.len() as u32, 0, LOOPBACK, 0, 0];
-    told(sys::test_run(program, &frame, &context), "running one that comes in by `lo`")
+    answer_to(sys::test_run(program, &frame, &context), "running one with a frame from `lo`")
 }
 
 fn barrier() -> Told {
@@ -253,15 +255,16 @@ fn with(program: &io::Result<OwnedFd>, ask: impl FnOnce(BorrowedFd<'_>) -> Told)
     }
 }
 
-/// What doing a thing says of it.
-fn told<T, E: std::borrow::Borrow<io::Error>>(done: Result<T, E>, how: &str) -> Told {
+/// The answer from an attempt.
+fn answer_to<T, E: std::borrow::Borrow<io::Error>>(done: Result<T, E>, how: &str) -> Told {
     match done {
         Ok(_) => (Answer::Found, how.to_owned()),
         Err(error) => from_error(error.borrow(), how),
     }
 }
 
-/// What an attempt says that must fail: any other reason than EINVAL comes from a kernel that knows the thing.
+/// The answer from an attempt that must fail: an error other than EINVAL means that the kernel knows the
+/// request.
 fn refused<T>(done: io::Result<T>, how: &str) -> Told {
     let Err(error) = done else { return (Answer::Found, how.to_owned()) };
     let answer = match from_error(&error, how).0 {
@@ -272,7 +275,7 @@ fn refused<T>(done: io::Result<T>, how: &str) -> Told {
     (answer, format!("{how}: {error}"))
 }
 
-/// bpf(2) answers EINVAL to what it does not know, and E2BIG to attributes that it does not know.
+/// bpf(2) answers EINVAL to unknown requests, and E2BIG to unknown attributes.
 fn from_error(error: &io::Error, how: &str) -> Told {
     let code = error.raw_os_error().map(Errno::from_raw);
     match code {
@@ -315,7 +318,7 @@ mod tests {
     use nix::errno::Errno;
     use nix::sched::{CloneFlags, unshare};
 
-    use super::{Answer, EXIT, LOOPBACK, by_error, in_namespace, mov_r0, refused, tcx, told};
+    use super::{Answer, EXIT, LOOPBACK, answer_to, by_error, in_namespace, mov_r0, refused, tcx};
     use crate::sys;
 
     #[test]
@@ -328,7 +331,7 @@ mod tests {
         let by_error = by_error(program.as_fd());
         assert_eq!((by_error.0.0, by_error.1.0), (link.0, update.0), "{by_error:?}");
         assert_eq!(
-            done.clsact.map(|told| told.0),
+            done.clsact.map(|answer_to| answer_to.0),
             Some(Answer::Found),
             "Linux 4.5 has it, as the module sch_ingress"
         );
@@ -348,10 +351,10 @@ mod tests {
     #[test]
     fn an_error_says_whether_the_kernel_knows() {
         let error = |errno: Errno| io::Result::<()>::Err(errno.into());
-        assert_eq!(told(io::Result::Ok(()), "x").0, Answer::Found);
-        assert_eq!(told(error(Errno::EINVAL), "x").0, Answer::Missing);
-        assert_eq!(told(error(Errno::EPERM), "x").0, Answer::Unknown);
-        assert_eq!(told(error(Errno::ENOMEM), "x").0, Answer::Unknown);
+        assert_eq!(answer_to(io::Result::Ok(()), "x").0, Answer::Found);
+        assert_eq!(answer_to(error(Errno::EINVAL), "x").0, Answer::Missing);
+        assert_eq!(answer_to(error(Errno::EPERM), "x").0, Answer::Unknown);
+        assert_eq!(answer_to(error(Errno::ENOMEM), "x").0, Answer::Unknown);
         assert_eq!(refused(error(Errno::EINVAL), "x").0, Answer::Missing);
         assert_eq!(refused(error(Errno::ENODEV), "x").0, Answer::Found);
         assert_eq!(refused(error(Errno::EPERM), "x").0, Answer::Unknown);

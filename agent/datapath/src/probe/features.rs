@@ -1,4 +1,4 @@
-//! What of the kernel lyncwall uses: what must be there, and what stands in for the rest.
+//! The kernel features that lyncwall uses, and their replacements.
 
 use std::fs;
 use std::time::Instant;
@@ -9,46 +9,46 @@ use aya::maps::MapType;
 use super::ask;
 use lyncwall_policy::problem::{Problem, Problems};
 
-/// The oldest kernel that the program is tested on.
+/// The oldest tested kernel.
 const OLDEST: (u32, u32) = (5, 10);
 
-/// The kinds of maps in the BPF object besides the ring buffer, which is a feature of its own.
+/// The map types in the BPF object, except the ring buffer, which is a feature of its own.
 pub const MAP_TYPES: [MapType; 5] =
     [MapType::Array, MapType::PerCpuArray, MapType::LruHash, MapType::LpmTrie, MapType::PerfEventArray];
 
 /// A feature of the kernel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Id {
-    /// The kinds of maps.
+    /// The map types.
     MapTypes,
-    /// What the kernel says of its own types.
+    /// The kernel's BTF type information.
     KernelTypes,
-    /// An array map that the agent maps into its memory.
+    /// An array map that a process can map into its memory.
     MappedArray,
     /// The ring buffer of events.
     RingBuffer,
     /// The helper that reads the kernel's tick counter.
     Jiffies,
-    /// XDP programs that are attached by a link.
+    /// XDP programs attached with a link.
     XdpLink,
     /// Replacing the program of a link.
     LinkUpdate,
-    /// XDP programs that take frames in several buffers.
+    /// XDP programs for frames in several buffers.
     Frags,
-    /// Programs on what the box sends, attached by a link.
+    /// Egress programs, attached with a link.
     Tcx,
-    /// The same, attached by netlink.
+    /// Egress programs, attached over netlink.
     Clsact,
     /// Test runs that name an interface.
     TestRunInterface,
-    /// Waiting for the programs that run.
+    /// A barrier that waits for running programs.
     Barrier,
     /// The kernel's compiler of BPF programs.
     Jit,
 }
 
 impl Id {
-    /// All, in the order that they are listed in.
+    /// All features, in the order of listings.
     pub const ALL: [Self; 13] = [
         Self::MapTypes,
         Self::KernelTypes,
@@ -65,7 +65,7 @@ impl Id {
         Self::Jit,
     ];
 
-    /// The name for programs; it never changes.
+    /// The stable name for programs.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -85,7 +85,7 @@ impl Id {
         }
     }
 
-    /// What it is, for people.
+    /// The description for users.
     #[must_use]
     pub const fn title(self) -> &'static str {
         match self {
@@ -94,18 +94,18 @@ impl Id {
             Self::MappedArray => "array maps that a process can map into its memory",
             Self::RingBuffer => "BPF ring buffers",
             Self::Jiffies => "the helper bpf_jiffies64",
-            Self::XdpLink => "XDP programs that are attached by a link",
+            Self::XdpLink => "XDP programs attached with a link",
             Self::LinkUpdate => "replacing the program of an XDP link",
             Self::Frags => "XDP programs for frames in several buffers",
-            Self::Tcx => "tcx: programs on what the box sends, attached by a link",
-            Self::Clsact => "clsact: programs on what the box sends, attached by netlink",
+            Self::Tcx => "tcx: egress programs, attached with a link",
+            Self::Clsact => "clsact: egress programs, attached over netlink",
             Self::TestRunInterface => "test runs of a program that name an interface",
             Self::Barrier => "waiting until all running programs have ended",
             Self::Jit => "compiling BPF programs to machine code",
         }
     }
 
-    /// The first kernel that has it, major and minor.
+    /// The first kernel with it, major and minor.
     #[must_use]
     pub const fn since(self) -> (u32, u32) {
         match self {
@@ -124,13 +124,13 @@ impl Id {
         }
     }
 
-    /// True where nothing stands in for it, and a start without it is refused.
+    /// True if it has no replacement, so that a start without it is refused.
     #[must_use]
     pub const fn is_needed(self) -> bool {
         self.stand_in().is_none()
     }
 
-    /// What stands in where it is missing; `None` where nothing can, and the start is refused.
+    /// The replacement for a missing feature; `None` if the start is refused without it.
     #[must_use]
     pub const fn stand_in(self) -> Option<&'static str> {
         match self {
@@ -141,60 +141,62 @@ impl Id {
             | Self::Jiffies
             | Self::XdpLink
             | Self::LinkUpdate => None,
-            Self::Frags => Some(
-                "`ingress` is taken, for frames in one buffer; a driver whose MTU needs more refuses native mode",
-            ),
-            Self::Tcx => Some("clsact by netlink, for programs on what the box sends"),
-            Self::Clsact => Some("nothing, where tcx is missing too: what the box sends cannot be looked at"),
-            Self::TestRunInterface => {
-                Some("the same code outside the kernel, where a verdict is asked for one interface")
+            Self::Frags => {
+                Some("`ingress`, for frames in one buffer; a driver whose MTU needs more refuses native mode")
             }
-            Self::Barrier => Some("after a switch, a second of waiting before its old slot is written again"),
+            Self::Tcx => Some("clsact over netlink, for the egress program"),
+            Self::Clsact => Some("nothing, if tcx is missing too: the box's outgoing packets cannot be seen"),
+            Self::TestRunInterface => {
+                Some("the verdict's code outside the kernel, for a question about one interface")
+            }
+            Self::Barrier => {
+                Some("a wait of one second after a switch, before the old slot is written again")
+            }
             Self::Jit => Some(
-                "the kernel's interpreter, with a several times higher cost for each packet; \
-                 `sysctl -w net.core.bpf_jit_enable=1` turns the compiler on",
+                "the kernel's interpreter, which costs several times more for each packet; \
+                 `sysctl -w net.core.bpf_jit_enable=1` enables the compiler",
             ),
         }
     }
 }
 
-/// Whether a feature is there.
+/// Whether a feature exists.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Answer {
-    /// It is.
+    /// It exists.
     Found,
-    /// It is not.
+    /// It does not exist.
     Missing,
-    /// That was not asked, or could not be.
+    /// Unknown: not asked, or the question failed.
     Unknown,
 }
 
 /// A feature, and whether this kernel has it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Feature {
-    /// Which.
+    /// The feature.
     pub id: Id,
-    /// Whether it is there.
+    /// Whether it exists.
     pub answer: Answer,
-    /// How that was found out, or why it was not.
+    /// How lyncwall found out, or why it could not.
     pub asked: String,
 }
 
 impl Feature {
-    /// What follows, in words: what stands in, or that nothing can.
+    /// The consequence, in words: the replacement, or that there is none.
     #[must_use]
     pub fn detail(&self) -> String {
         let (major, minor) = self.id.since();
         match (self.answer, self.id.stand_in()) {
             (Answer::Found, _) => self.id.title().to_owned(),
             (Answer::Missing, Some(stand_in)) => stand_in.to_owned(),
-            (Answer::Missing, None) => format!("needed; Linux {major}.{minor} has it"),
+            (Answer::Missing, None) => format!("required: needs Linux {major}.{minor}"),
             (Answer::Unknown, _) => self.asked.clone(),
         }
     }
 }
 
-/// What this kernel can do.
+/// The features of this kernel.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Features {
     /// The kernel's release, as `uname -r` prints it.
@@ -204,10 +206,10 @@ pub struct Features {
 }
 
 impl Features {
-    /// Asks the kernel for each, by trying. No interface of the machine is touched.
+    /// Probes the kernel for each feature. Touches no interface of the machine.
     ///
     /// # Errors
-    /// Where the kernel's release cannot be read.
+    /// If the kernel's release cannot be read.
     pub fn ask() -> Result<Self> {
         const RELEASE: &str = "/proc/sys/kernel/osrelease";
         let release = fs::read_to_string(RELEASE).with_context(|| format!("reading {RELEASE}"))?;
@@ -217,12 +219,12 @@ impl Features {
         Ok(Self { release: release.trim().to_owned(), features })
     }
 
-    /// Those that are not there.
+    /// The missing features.
     pub fn missing(&self) -> impl Iterator<Item = &Feature> {
         self.features.iter().filter(|feature| feature.answer == Answer::Missing)
     }
 
-    /// That something is missing which nothing stands in for: all of it together, each with the kernel that has it.
+    /// The problem of missing required features: all together, each with its first kernel.
     #[must_use]
     pub fn problems(&self) -> Problems {
         let needed: Vec<Id> = self.missing().map(|feature| feature.id).filter(|id| id.is_needed()).collect();
@@ -232,21 +234,21 @@ impl Features {
         let (major, minor) = newest.max(OLDEST);
         let fix = match version(&self.release) {
             Some(running) if running >= newest => {
-                "boot a kernel that is built with them, as those of the distributions are".to_owned()
+                "boot a kernel built with them; distribution kernels are".to_owned()
             }
             _ => format!("boot Linux {major}.{minor} or later"),
         };
         Problem::new(format!("this kernel, {}, does not have {}", self.release, named.join("; ")), fix).into()
     }
 
-    /// That the kernel did not even answer for something that is needed.
+    /// The problem of a required feature that the kernel did not answer for.
     #[must_use]
     pub(super) fn forbidden(&self) -> Problems {
         let unknown = |feature: &&Feature| feature.answer == Answer::Unknown && feature.id.is_needed();
         let Some(first) = self.features.iter().find(unknown) else { return Problems::default() };
         let message =
-            format!("the kernel does not let this process ask for {}: {}", first.id.title(), first.asked);
-        Problem::new(message, "run lyncwall as root, outside of a container that keeps BPF from it").into()
+            format!("the kernel refuses this process's question about {}: {}", first.id.title(), first.asked);
+        Problem::new(message, "run lyncwall as root, outside of a container that forbids BPF").into()
     }
 }
 

@@ -1,4 +1,4 @@
-//! Where the pins are to lie.
+//! The place of the pins.
 
 use std::path::Path;
 
@@ -9,16 +9,16 @@ use nix::sys::statvfs::FsFlags;
 
 use lyncwall_policy::problem::{Problem, Problems};
 
-/// The pin directory, or the nearest directory above it that is there, must lie on a BPF file system.
+/// Checks that the pin directory, or its nearest existing parent, is on a BPF file system.
 ///
 /// # Errors
-/// Where the directory cannot be asked for.
+/// If the file system cannot be queried.
 pub(in super::super) fn file_system(pin_dir: &Path) -> Result<Problems> {
     let mut problems = Problems::default();
     if !pin_dir.is_absolute() {
         problems.push(Problem::new(
             format!("the pin directory {} is not an absolute path", pin_dir.display()),
-            "name it from the root, as /sys/fs/bpf/lyncwall",
+            "use an absolute path, as /sys/fs/bpf/lyncwall",
         ));
         return Ok(problems);
     }
@@ -27,7 +27,7 @@ pub(in super::super) fn file_system(pin_dir: &Path) -> Result<Problems> {
             Ok(found) => {
                 if found.filesystem_type() != BPF_FS_MAGIC {
                     problems.push(Problem::new(
-                        format!("the pin directory {} does not lie on a BPF file system", pin_dir.display()),
+                        format!("the pin directory {} is not on a BPF file system", pin_dir.display()),
                         "mount one with `mount -t bpf bpf /sys/fs/bpf`, or name a directory on one",
                     ));
                 } else if found.flags().contains(FsFlags::ST_RDONLY) {
@@ -46,10 +46,10 @@ pub(in super::super) fn file_system(pin_dir: &Path) -> Result<Problems> {
                 ));
                 return Ok(problems);
             }
-            // systemd mounts the file system for root alone.
+            // systemd mounts the file system for root only.
             Err(Errno::EACCES) => {
                 problems.push(Problem::new(
-                    format!("{} may not be looked at by this user", directory.display()),
+                    format!("this user may not look at {}", directory.display()),
                     "run lyncwall as root",
                 ));
                 return Ok(problems);

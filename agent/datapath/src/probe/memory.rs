@@ -7,25 +7,25 @@ use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit, setrlimit};
 use super::privileges::may_raise_limits;
 use lyncwall_policy::problem::{Problem, Problems};
 
-/// Kernels from this one on charge maps to the control group instead.
+/// Kernels from this version on charge maps to the control group instead.
 const UNCHARGED: KernelVersion = KernelVersion::new(5, 11, 0);
 
-/// Whether BPF maps are charged to the limit on locked memory, and what that limit is.
+/// Whether the kernel charges BPF maps to the limit on locked memory, and the limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MemoryLimit {
     /// True on kernels before 5.11, which charge BPF maps to it.
     pub charged: bool,
     /// The limit in bytes; `None` for no limit.
     pub bytes: Option<u64>,
-    /// True where this process may lift it.
+    /// True if this process may raise it.
     pub liftable: bool,
 }
 
 impl MemoryLimit {
-    /// Asks.
+    /// Reads the limit.
     ///
     /// # Errors
-    /// Where the kernel does not tell.
+    /// If the kernel does not answer.
     pub(in super::super) fn ask() -> Result<Self> {
         let kernel = KernelVersion::current().context("reading the kernel's version")?;
         let (soft, hard) =
@@ -37,7 +37,7 @@ impl MemoryLimit {
         })
     }
 
-    /// That the limit stands in the way.
+    /// The problem, if the limit is in the way.
     #[must_use]
     pub fn problems(self) -> Problems {
         match self {
@@ -45,7 +45,7 @@ impl MemoryLimit {
                 format!(
                     "this kernel charges BPF maps to the limit on locked memory, which is {bytes} bytes here"
                 ),
-                "run lyncwall as root with CAP_SYS_RESOURCE, or lift the limit first (`LimitMEMLOCK=infinity` in the \
+                "run lyncwall as root with CAP_SYS_RESOURCE, or raise the limit first (`LimitMEMLOCK=infinity` in the \
                  unit, `ulimit -l unlimited` in a shell)",
             )
             .into(),
@@ -53,16 +53,16 @@ impl MemoryLimit {
         }
     }
 
-    /// Lifts it, where that is needed.
+    /// Raises the limit, if needed.
     ///
     /// # Errors
-    /// Where the kernel refuses.
+    /// If the kernel refuses.
     pub(in super::super) fn lift(self) -> Result<()> {
         if !self.charged || self.bytes.is_none() {
             return Ok(());
         }
         setrlimit(Resource::RLIMIT_MEMLOCK, RLIM_INFINITY, RLIM_INFINITY)
-            .context("lifting the limit on locked memory, which this kernel counts BPF maps against")
+            .context("raising the limit on locked memory, which this kernel charges BPF maps to")
     }
 }
 

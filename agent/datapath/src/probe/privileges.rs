@@ -1,4 +1,4 @@
-//! What this process may do.
+//! The privileges of this process.
 
 use std::fs;
 
@@ -6,10 +6,10 @@ use anyhow::{Context as _, Result};
 
 use lyncwall_policy::problem::{Problem, Problems};
 
-/// What of the privileges is missing.
+/// The problem of missing privileges.
 ///
 /// # Errors
-/// Where the kernel does not tell them.
+/// If the kernel does not answer.
 pub(in super::super) fn privileges() -> Result<Problems> {
     let missing = missing_capabilities(effective()?);
     let mut problems = Problems::default();
@@ -22,7 +22,7 @@ pub(in super::super) fn privileges() -> Result<Problems> {
     Ok(problems)
 }
 
-/// True where this process may raise its limits.
+/// True if this process may raise its limits.
 ///
 /// # Errors
 /// As [`privileges`].
@@ -31,7 +31,7 @@ pub(super) fn may_raise_limits() -> Result<bool> {
     Ok(effective()? & 1 << SYS_RESOURCE != 0)
 }
 
-/// The effective capabilities, a bit for each.
+/// The effective capabilities, one bit each.
 fn effective() -> Result<u64> {
     let status = "/proc/thread-self/status";
     let text = fs::read_to_string(status).with_context(|| format!("reading {status}"))?;
@@ -44,7 +44,7 @@ fn effective() -> Result<u64> {
 fn missing_capabilities(effective: u64) -> Vec<&'static str> {
     const NET_ADMIN: u32 = 12;
     const SYS_ADMIN: u32 = 21;
-    // The verifier asks for it where a program computes with packet pointers, as every parser does.
+    // The verifier needs it for arithmetic on packet pointers, which every parser does.
     const PERFMON: u32 = 38;
     const BPF: u32 = 39;
 

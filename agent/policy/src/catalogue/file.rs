@@ -1,4 +1,4 @@
-//! The catalogue's file: its shape, its checks, and how it becomes rows and roles.
+//! Reads the catalogue's file: its shape, its checks, and its conversion to rows and roles.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Range;
@@ -127,7 +127,7 @@ struct RawRequired {
     groups: Vec<Spanned<String>>,
 }
 
-/// Goes through the file once and collects what is wrong with it.
+/// Walks the file once and collects its mistakes.
 struct Reader<'a> {
     text: Text<'a>,
     wrong: Vec<Problem>,
@@ -144,8 +144,8 @@ impl Reader<'_> {
             if known.by_id.insert(row.id.clone(), rows.len()).is_some() {
                 self.wrong(
                     &span,
-                    format!("the row `{}` stands here twice", row.id),
-                    "give each row an id of its own",
+                    format!("the row `{}` is defined twice", row.id),
+                    "give each row its own id",
                 );
             }
             rows.push(row);
@@ -155,8 +155,8 @@ impl Reader<'_> {
         let mut roles = Vec::with_capacity(raw.role.len());
         for role in raw.role {
             if !named.insert(role.key.get_ref().clone()) {
-                let message = format!("the role `{}` stands here twice", role.key.get_ref());
-                self.wrong(&role.key.span(), message, "give each role a key of its own");
+                let message = format!("the role `{}` is defined twice", role.key.get_ref());
+                self.wrong(&role.key.span(), message, "give each role its own key");
             }
             roles.push(self.role(role, &rows, &known, &mut ids));
         }
@@ -184,12 +184,12 @@ impl Reader<'_> {
         let id = raw.id.into_inner();
         let (table, number) = id.split_once('.').unwrap_or((&id, ""));
         let title = tables.get(table).cloned().unwrap_or_else(|| {
-            let message = format!("the row `{id}` belongs to no table");
+            let message = format!("the row `{id}` does not name a table");
             self.wrong(&span, message, "begin the id with a key of [tables] and a dot");
             String::new()
         });
         for document in raw.printed.keys().filter(|document| !documents.contains_key(document.get_ref())) {
-            let message = format!("there is no document `{}`", document.get_ref());
+            let message = format!("unknown document `{}`", document.get_ref());
             self.wrong(&document.span(), message, "add it to [documents]");
         }
         let strict = Strict {
@@ -229,8 +229,8 @@ impl Reader<'_> {
             base.into_inner()
         });
         if extends.is_some() != (raw.kind == Kind::AddOn) {
-            let message = format!("the role `{key}` is not sure whether it is an add-on");
-            self.wrong(&raw.key.span(), message, "give an add-on, and nothing else, the key `extends`");
+            let message = format!("the role `{key}` needs both `extends` and the kind `add-on`, or neither");
+            self.wrong(&raw.key.span(), message, "give `extends` to add-ons, and to no other role");
         }
         let (mut strict, mut literal) = (Vec::new(), Vec::new());
         let mut rows = BTreeSet::new();
@@ -293,7 +293,7 @@ impl Reader<'_> {
         let raw = raw.into_inner();
         let rows = self.known_rows(&raw.rows, known);
         if raw.rows.is_empty() {
-            self.wrong(&span, "this follows from no row", "name the rows it follows from");
+            self.wrong(&span, "this entry names no row that it follows from", "name the rows");
         }
         let groups = self.groups(&raw.groups, &known.raw_groups);
         self.ruling(&span, "this", raw.ruling, &groups, &raw.why);
@@ -302,7 +302,7 @@ impl Reader<'_> {
         }
         let ports = raw.ports.map(|ports| self.ports(&ports));
         if ports.is_some() != raw.transport.is_some() {
-            self.wrong(&span, "`ports` and `transport` go together", "give both or neither");
+            self.wrong(&span, "`ports` and `transport` need each other", "give both or neither");
         }
         match &raw.id {
             Some(id) => self.own_id(id, known, ids),
@@ -332,14 +332,14 @@ impl Reader<'_> {
             RawPorts::One(port) => self.port(&span, *port).map(|port| vec![one(port)]).unwrap_or_default(),
             RawPorts::List(ports) => {
                 if ports.is_empty() {
-                    self.wrong(&span, "there is no port in this list", "name at least one");
+                    self.wrong(&span, "the list has no port", "name at least one");
                 }
                 ports.iter().filter_map(|port| self.port(&span, *port)).map(one).collect()
             }
             RawPorts::Range(range) => {
                 let ends = range.split_once('-').map(|(first, last)| (first.parse(), last.parse()));
                 let Some((Ok(first), Ok(last))) = ends else {
-                    self.wrong(&span, format!("`{range}` is no range of ports"), "write it as \"5000-5010\"");
+                    self.wrong(&span, format!("`{range}` is not a port range"), "write it as \"5000-5010\"");
                     return Vec::new();
                 };
                 let (first, last) = (self.port(&span, first), self.port(&span, last));
@@ -347,8 +347,8 @@ impl Reader<'_> {
                 if first > last {
                     self.wrong(
                         &span,
-                        format!("the range {range} is upside down"),
-                        "put the lower port first",
+                        format!("the range {range} ends before it starts"),
+                        "write the lower port first",
                     );
                 }
                 vec![Ports { first, last }]
@@ -359,14 +359,14 @@ impl Reader<'_> {
     fn port(&mut self, span: &Range<usize>, port: i64) -> Option<u16> {
         let valid = u16::try_from(port).ok().filter(|port| *port > 0);
         if valid.is_none() {
-            self.wrong(span, format!("{port} is no port"), "ports go from 1 to 65535");
+            self.wrong(span, format!("{port} is not a port"), "ports go from 1 to 65535");
         }
         valid
     }
 
     fn groups(&mut self, named: &[Spanned<String>], known: &BTreeMap<String, String>) -> Vec<String> {
         for group in named.iter().filter(|group| !known.contains_key(group.get_ref())) {
-            let message = format!("there is no group `{}`", group.get_ref());
+            let message = format!("unknown group `{}`", group.get_ref());
             self.wrong(&group.span(), message, "add it to [groups]");
         }
         named.iter().map(|group| group.get_ref().clone()).collect()
@@ -375,7 +375,7 @@ impl Reader<'_> {
     fn own_id(&mut self, id: &Spanned<String>, known: &Known, ids: &mut BTreeSet<String>) {
         if known.by_id.contains_key(id.get_ref().as_str()) || !ids.insert(id.get_ref().clone()) {
             let message = format!("the id `{}` is taken", id.get_ref());
-            self.wrong(&id.span(), message, "give it an id of its own");
+            self.wrong(&id.span(), message, "use another id");
         }
     }
 
@@ -394,7 +394,7 @@ impl Reader<'_> {
                 None => {
                     self.wrong(
                         &id.span(),
-                        format!("there is no row `{}`", id.get_ref()),
+                        format!("unknown row `{}`", id.get_ref()),
                         "name the id of a [[row]]",
                     );
                 }
@@ -405,12 +405,12 @@ impl Reader<'_> {
 
     fn known_role(&mut self, named: &Spanned<String>, known: &Known) {
         if !known.keys.contains(named.get_ref()) {
-            let message = format!("there is no role `{}`", named.get_ref());
+            let message = format!("unknown role `{}`", named.get_ref());
             self.wrong(&named.span(), message, "name the key of a [[role]]");
         }
     }
 
-    /// What closes a port has to say why, and what waits for a group has to name one.
+    /// Checks that a closed port has a reason, and that a port for a group names one.
     fn ruling(&mut self, span: &Range<usize>, what: &str, ruling: Ruling, groups: &[String], why: &str) {
         if ruling == Ruling::NeedsGroup && groups.is_empty() {
             self.wrong(span, format!("{what} needs a group and names none"), "add `groups`");
@@ -425,7 +425,7 @@ impl Reader<'_> {
     }
 }
 
-/// What rows and roles may refer to.
+/// The names that rows and roles may refer to.
 struct Known {
     by_id: HashMap<RowId, usize>,
     keys: BTreeSet<String>,
@@ -448,7 +448,7 @@ pub(super) fn strict_entries(row: &Row, index: usize) -> Vec<Entry> {
     spread(index, row.transport, ports.as_ref().unwrap_or(&row.ports), &terms)
 }
 
-/// Open, from anywhere, as printed.
+/// Open from anywhere, as printed.
 fn literal_entries(row: &Row, index: usize) -> Vec<Entry> {
     spread(index, row.transport, &row.ports, &Terms { id: row.id.to_string(), ..Terms::default() })
 }

@@ -8,28 +8,28 @@ use super::{Catalogue, Direction, Kind, Ports, Printed, Role, Row, RowId, Ruling
 /// A role that a configuration adds.
 #[derive(Debug, Clone)]
 pub struct OwnRole {
-    /// The name to configure it by.
+    /// The name in configurations.
     pub key: String,
-    /// What it is for; may be empty.
+    /// The purpose; may be empty.
     pub note: String,
     /// Its rows.
     pub rows: Vec<OwnRow>,
 }
 
-/// A row of an [`OwnRole`]. It means the same in both readings.
+/// A row of an [`OwnRole`], equal in both readings.
 #[derive(Debug, Clone)]
 pub struct OwnRow {
-    /// What its id ends with, behind the role's name and a dot.
+    /// The end of its id, after the role's name and a dot.
     pub name: String,
-    /// What carries it.
+    /// The transport.
     pub transport: Transports,
     /// At least one range.
     pub ports: Vec<Ports>,
-    /// Who may use it; none for anybody.
+    /// The groups that may use it; empty for anybody.
     pub groups: Vec<String>,
-    /// Which way the connections go.
+    /// The direction of the connections.
     pub direction: Direction,
-    /// What it is for; may be empty.
+    /// The purpose; may be empty.
     pub note: String,
 }
 
@@ -37,7 +37,7 @@ impl Catalogue {
     /// Adds a role.
     ///
     /// # Errors
-    /// The name, or the id of a row, that the catalogue has already.
+    /// The name, or the id of a row, if the catalogue has it already.
     pub fn add_role(&mut self, own: OwnRole) -> Result<(), String> {
         if self.role(&own.key).is_some() {
             return Err(format!("the role `{}`", own.key));
@@ -54,8 +54,7 @@ impl Catalogue {
             self.by_id.insert(row.id.clone(), self.rows.len());
             self.rows.push(row);
         }
-        let summary =
-            if own.note.is_empty() { "a role of the configuration's own".to_owned() } else { own.note };
+        let summary = if own.note.is_empty() { "a role of the configuration".to_owned() } else { own.note };
         self.roles.push(Role {
             printed: own.key.clone(),
             key: own.key,

@@ -1,4 +1,4 @@
-//! Where in a TOML text something stands.
+//! Finds the place of a value in a TOML text.
 
 use std::ops::Range;
 use std::path::Path;

@@ -1,4 +1,4 @@
-//! From the rows of some roles to rules that do not overlap.
+//! Turns the rows of some roles into rules that do not overlap.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,15 +10,15 @@ use super::{Ports, Ruling};
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Reading {
-    /// Directions and sources are honoured.
+    /// Honours the printed directions and sources.
     #[default]
     Strict,
-    /// Every printed row opens its ports inbound, from anywhere.
+    /// Opens the ports of every printed row inbound, from anywhere.
     Literal,
 }
 
 impl Reading {
-    /// As the configuration writes it.
+    /// The word in the configuration.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Strict => "strict",
@@ -38,7 +38,7 @@ pub enum Transport {
 }
 
 impl Transport {
-    /// As the catalogue writes it.
+    /// The word in the catalogue's file.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Tcp => "tcp",
@@ -47,23 +47,24 @@ impl Transport {
     }
 }
 
-/// What a set of roles opens, calls and keeps closed. Each list is sorted by transport (TCP first) and port,
-/// and no two rules of one list share a (transport, port).
+/// The ports that a set of roles opens, calls and keeps closed. Each list is sorted by transport (TCP first)
+/// and port, and no two rules of one list share a (transport, port).
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Resolved {
-    /// The roles as they were asked for.
+    /// The requested roles.
     pub roles: Vec<String>,
     /// The reading.
     pub reading: Reading,
-    /// What opens.
+    /// The open ports.
     pub inbound: Vec<Rule>,
-    /// What the box calls; the ports are its peers'.
+    /// The ports of peers that the box calls.
     pub outbound: Vec<Rule>,
-    /// What the reading knows but does not open. A port may stand in `inbound` as well, opened by another row.
+    /// Known ports that stay closed. Another row may open a port of this list, which is then in `inbound`
+    /// too.
     pub closed: Vec<Closed>,
 }
 
-/// Ports that the same rows speak of.
+/// A range of ports with one set of rows.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Rule {
     /// TCP or UDP.
@@ -74,22 +75,22 @@ pub struct Rule {
     pub last: u16,
     /// The named sources, sorted by name; empty for anybody.
     pub sources: Vec<String>,
-    /// Those of the sources that nothing is bound to, so that it is open to anybody. Empty where nobody said what is
-    /// bound.
+    /// The sources that have no prefixes, so that the rule is open to anybody. Empty if the caller does not
+    /// know which groups are bound.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub unbound: Vec<String>,
-    /// The ids of all rows that speak of these ports, in catalogue order.
+    /// The ids of all rows with these ports, in catalogue order.
     pub rows: Vec<String>,
 }
 
 impl Rule {
-    /// The groups that it is open to; none where it is open to anybody.
+    /// The groups that may use it; empty for anybody.
     pub fn scope(&self) -> &[String] {
         if self.unbound.is_empty() { &self.sources } else { &[] }
     }
 }
 
-/// Ports that stay closed, and why.
+/// Ports that stay closed, and the reason.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Closed {
     /// TCP or UDP.
@@ -98,15 +99,15 @@ pub struct Closed {
     pub first: u16,
     /// The highest port, included.
     pub last: u16,
-    /// The named sources that it would open to, sorted by name; empty for anybody.
+    /// The named sources that an opening would serve, sorted by name; empty for anybody.
     pub sources: Vec<String>,
-    /// The ids of all rows that speak of these ports, in catalogue order.
+    /// The ids of all rows with these ports, in catalogue order.
     pub rows: Vec<String>,
-    /// For people: why it is closed.
+    /// The reason, for users.
     pub why: String,
 }
 
-/// One range of one row, as a role has it in one reading.
+/// One range of one row in the entry of a role in one reading.
 #[derive(Debug, Clone)]
 pub(super) struct Entry {
     pub(super) transport: Transport,
@@ -117,25 +118,25 @@ pub(super) struct Entry {
 }
 
 impl Entry {
-    /// The same without its source groups.
+    /// A copy without its source groups.
     pub(super) fn open_to_all(self) -> Self {
         Self { terms: Terms { groups: Vec::new(), ..self.terms }, ..self }
     }
 }
 
-/// What a configuration adds to the roles of a target.
+/// The choices of a configuration for a target.
 #[derive(Debug, Clone, Default)]
 pub struct Choices {
-    /// The groups that sources are bound to; `None` where nobody said, and then no group counts as unbound.
+    /// The groups with prefixes; `None` if the caller does not know them: then every group counts as bound.
     pub bound: Option<BTreeSet<String>>,
-    /// Ports in the place of a row's, by its id.
+    /// Ports that replace those of a row, by its id.
     pub overrides: BTreeMap<String, Vec<Ports>>,
-    /// The ids of the optional rows that are switched on.
+    /// The ids of the enabled optional rows.
     pub optional: BTreeSet<String>,
 }
 
 impl Choices {
-    /// An entry of a row as these choices have it: one for each range of its ports.
+    /// Splits an entry, changed by these choices, into one part for each range of its ports.
     pub(super) fn applied(&self, entry: &Entry, row: &str) -> Vec<Entry> {
         let id = [row, entry.terms.id.as_str()].into_iter().find_map(|id| self.overrides.get(id));
         let ports = id.map_or(std::slice::from_ref(&entry.ports), Vec::as_slice);
@@ -155,7 +156,7 @@ impl Choices {
                 if enabled && terms.ruling == Ruling::Optional { Ruling::Inbound } else { terms.ruling };
             return Terms { ruling, ..terms.clone() };
         }
-        // What is only for a group opens to those that are bound, and to nobody else.
+        // A row for groups alone opens to the bound ones only.
         let is_bound = |group: &&String| self.bound.as_ref().is_some_and(|bound| bound.contains(*group));
         let bound: Vec<String> = terms.groups.iter().filter(is_bound).cloned().collect();
         if bound.is_empty() {
@@ -164,12 +165,12 @@ impl Choices {
         Terms { ruling: Ruling::Inbound, groups: bound, ..terms.clone() }
     }
 
-    /// True for an option that is switched on and waits for its group.
+    /// True for an enabled option that waits for its group.
     pub(super) fn waits(&self, entry: &Entry) -> bool {
         entry.terms.ruling == Ruling::Optional && self.terms(&entry.terms).ruling == Ruling::NeedsGroup
     }
 
-    /// Those of the groups that nothing is bound to.
+    /// The groups of the entry that have no prefixes.
     fn unbound(&self, groups: &[String]) -> Vec<String> {
         let Some(bound) = &self.bound else { return Vec::new() };
         groups.iter().filter(|group| !bound.contains(*group)).cloned().collect()
@@ -177,7 +178,7 @@ impl Choices {
 }
 
 impl Terms {
-    /// For people: why it is closed.
+    /// The reason for being closed, for users.
     fn why_closed(&self) -> String {
         let named = self.groups.iter().map(|group| format!("`{group}`")).collect::<Vec<_>>().join(" and ");
         let noun = if self.groups.len() == 1 { "group" } else { "groups" };
@@ -191,15 +192,15 @@ impl Terms {
     }
 }
 
-/// What is done with an entry. The default opens it, from anywhere.
+/// The ruling on an entry. The default opens it from anywhere.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Terms {
-    /// What it is switched on and overridden by; its row's id will do for the latter too.
+    /// The id that enables and overrides it; an override may use the id of its row too.
     pub(super) id: String,
     pub(super) ruling: Ruling,
     /// Empty for anybody.
     pub(super) groups: Vec<String>,
-    /// Why it is not simply open; empty where it is.
+    /// Why it is not simply open; empty if it is.
     pub(super) why: String,
     /// The role whose presence removes the entry.
     pub(super) unless: Option<String>,
@@ -214,7 +215,8 @@ pub(super) fn resolve<'a>(
 ) -> Resolved {
     let (mut inbound, mut outbound, mut closed) = (Vec::new(), Vec::new(), Vec::new());
     let entries: Vec<&Entry> = entries.collect();
-    // Where a row opens a port here and is called elsewhere, as on a reverse proxy, it is the port here that is overridden.
+    // Some rows open a port here and are called elsewhere, as on a reverse proxy. An override replaces the
+    // port here.
     let listens: BTreeSet<usize> = entries
         .iter()
         .filter(|entry| entry.terms.ruling != Ruling::Outbound)
@@ -270,7 +272,7 @@ struct Span {
     last: u16,
 }
 
-/// What the entries over one stretch of ports say together.
+/// The merged entries of one stretch of ports.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 struct Cover<'a> {
     rows: BTreeSet<usize>,
@@ -302,8 +304,7 @@ impl<'a> Cover<'a> {
     }
 }
 
-/// Cuts overlapping entries at their ends, so that each stretch has one cover; neighbours that say the same
-/// are one stretch.
+/// Cuts overlapping entries at their ends, so that each stretch has one cover, and joins equal neighbours.
 fn cut<'a>(entries: &[&'a Entry]) -> Vec<(Span, Cover<'a>)> {
     let mut by_transport: BTreeMap<Transport, Vec<&Entry>> = BTreeMap::new();
     for entry in entries {
@@ -311,7 +312,7 @@ fn cut<'a>(entries: &[&'a Entry]) -> Vec<(Span, Cover<'a>)> {
     }
     let mut pieces: Vec<(Span, Cover<'_>)> = Vec::new();
     for (transport, entries) in by_transport {
-        // Every port at which what holds may change; one past 65535 fits a u32.
+        // Every port at which the set of entries may change; one past 65535 fits a u32.
         let edges: BTreeSet<u32> = entries
             .iter()
             .flat_map(|entry| [u32::from(entry.ports.first), u32::from(entry.ports.last) + 1])

@@ -9,8 +9,7 @@ use super::input::{TargetInput, ports_in};
 use crate::config::{Allow, AllowWhat, Transport};
 use crate::problem::{Problem, Problems};
 
-/// What the allow rules come to, but for their sources; the counters are still to be filled in. `None` where there is no
-/// rule.
+/// Compiles the allow rules, without their sources; the counters are filled in later. `None` without rules.
 pub(super) fn compile(
     rules: &[Allow],
     targets: &[TargetInput],
@@ -21,8 +20,8 @@ pub(super) fn compile(
     }
     if rules.len() > ALLOW_RULES {
         problems.push(Problem::new(
-            format!("there are {} [[allow]] rules, and there is room for {ALLOW_RULES}", rules.len()),
-            "join rules with the same sources and target",
+            format!("{} [[allow]] rules: at most {ALLOW_RULES} fit", rules.len()),
+            "merge rules with equal sources and targets",
         ));
         return None;
     }
@@ -35,7 +34,7 @@ pub(super) fn compile(
         match &rule.target {
             None => {
                 table.no_target |= mask;
-                // As many as there are policies; a table without one is never asked.
+                // One for each policy; the program never reads a table without rules.
                 table.targets.iter_mut().take(targets.len()).for_each(|rules| *rules |= mask);
             }
             Some(name) => match targets.iter().position(|target| target.name == **name) {
@@ -45,7 +44,7 @@ pub(super) fn compile(
                     }
                 }
                 None => problems.push(Problem::new(
-                    format!("the [[allow]] rule `{}` is for target `{name}`, which there is not", rule.name),
+                    format!("the [[allow]] rule `{}` is for the unknown target `{name}`", rule.name),
                     "name one of the targets, or leave `target` out",
                 )),
             },
@@ -54,13 +53,13 @@ pub(super) fn compile(
     if !fill_classes(&mut table, rules) {
         problems.push(Problem::new(
             "the [[allow]] rules divide the ports into more than 255 different sets of rules",
-            "join rules, or let their port ranges begin and end together",
+            "merge rules, or align the ends of their port ranges",
         ));
     }
     Some(table)
 }
 
-/// What a rule's counter is bound to: its name and all that it says.
+/// The identity of a rule's counter: its name and its full content.
 pub(super) fn identity(rule: &Allow) -> Identity {
     let mut text = String::new();
     match &rule.what {
@@ -82,14 +81,14 @@ pub(super) fn identity(rule: &Allow) -> Identity {
     Identity::Allow { name: rule.name.clone(), definition: fnv1a(text.as_bytes()) }
 }
 
-/// The 64-bit Fowler-Noll-Vo hash, which stays the same from one build to the next.
+/// The 64-bit Fowler-Noll-Vo hash, which is stable across builds.
 fn fnv1a(bytes: &[u8]) -> u64 {
     bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, &byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
     })
 }
 
-/// Gives ports and protocols with the same rules the same class; false where there are more than 255.
+/// Gives ports and protocols with equal rules one class; false for more than 255 classes.
 fn fill_classes(table: &mut AllowTable, rules: &[Allow]) -> bool {
     let mut ports = [vec![0u64; 65536], vec![0u64; 65536]];
     let mut protocols = [0u64; 256];

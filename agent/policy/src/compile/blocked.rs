@@ -1,4 +1,4 @@
-//! From the prefixes of a block-list to what the kernel's tries hold.
+//! Turns the prefixes of a block-list into the content of the kernel's tries.
 
 use std::collections::BTreeMap;
 
@@ -6,11 +6,11 @@ use lyncwall_common::abi::{BlockRecord, Until};
 
 use crate::net::Prefix;
 
-/// The records of a block-list, in which every prefix has the end of those around it where that comes later: a
-/// longest-prefix match finds one entry only, and an expired one must not hide what lasts.
+/// The records of a block-list. Every prefix gets the latest end of the prefixes around it: a longest-prefix
+/// match finds one entry only, and an expired entry must not hide a longer-lasting one.
 #[must_use]
 pub fn block_records(list: &BTreeMap<Prefix, Until>) -> BTreeMap<Prefix, BlockRecord> {
-    // In their order, a prefix comes before those in it: what is around the next one is on the stack.
+    // Sorted, a prefix comes before those inside it: the stack has the prefixes around the next one.
     let mut around: Vec<(Prefix, Until)> = Vec::new();
     let record = |(&prefix, &own): (&Prefix, &Until)| {
         while around.last().is_some_and(|(outer, _)| !outer.contains(prefix.addr())) {

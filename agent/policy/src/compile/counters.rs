@@ -1,4 +1,4 @@
-//! Which rule each counter in `RULE_HITS` counts for. The binding outlives generations and agents.
+//! The rule of each counter in `RULE_HITS`. The assignment outlives generations and agents.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -7,10 +7,10 @@ use serde::{Deserialize, Serialize};
 
 mod stored;
 
-/// How many counters there are.
+/// The number of counters.
 pub const COUNTERS: usize = RULE_BLOCKS as usize * COUNTER_BLOCK;
 
-/// What a counter counts: packets that this rule let in.
+/// The subject of a counter: the rule that lets the packets in.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum Identity {
@@ -25,7 +25,7 @@ pub enum Identity {
         first: u16,
         /// The last port, host byte order.
         last: u16,
-        /// The catalogue's rows that opened it.
+        /// The catalogue's rows behind it.
         rows: Vec<String>,
     },
     /// An `[[allow]]` rule.
@@ -33,8 +33,7 @@ pub enum Identity {
         /// Its name.
         #[serde(rename = "allow")]
         name: String,
-        /// A hash of what it says, so that a rule that was changed starts at 0 and a long list of sources costs
-        /// nothing to store.
+        /// A hash of its content: a changed rule starts at 0, and a long list of sources needs little room.
         definition: u64,
     },
 }
@@ -52,24 +51,24 @@ mod transport {
     pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<PortTransport, D::Error> {
         let name = String::deserialize(from)?;
         let known = PortTransport::ALL.into_iter().find(|known| known.name() == name);
-        known.ok_or_else(|| D::Error::custom(format!("there is no transport `{name}`")))
+        known.ok_or_else(|| D::Error::custom(format!("unknown transport `{name}`")))
     }
 }
 
-/// Binds counters to rules.
+/// Assigns counters to rules.
 ///
-/// A rule keeps its counter for as long as the book does not overflow. Each generation calls [`allocate`] once
-/// with all of its rules, then [`installed`] once it judges.
+/// A rule keeps its counter as long as the book does not overflow. Each generation calls [`allocate`] once
+/// with all its rules, then [`installed`] once it is live.
 ///
 /// [`allocate`]: CounterBook::allocate
 /// [`installed`]: CounterBook::installed
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(into = "stored::Stored", try_from = "stored::Stored")]
 pub struct CounterBook {
-    /// By counter; as long as there are counters that were never used, none is used twice.
+    /// By counter; no counter is reused while unused ones are left.
     identities: Vec<Identity>,
     numbers: HashMap<Identity, u32>,
-    /// In use by the generation that was allocated last, and is not installed yet.
+    /// The counters of the generation that was allocated last and is not installed yet.
     next: BTreeSet<u32>,
     live: BTreeSet<u32>,
     previous: BTreeSet<u32>,
@@ -77,11 +76,11 @@ pub struct CounterBook {
 }
 
 impl CounterBook {
-    /// The counters of the rules of one generation, in their order. A known rule gets the counter that it had, a new
-    /// one the lowest that was never used. When all have been used, rules that neither the live generation nor the
-    /// one before it has lose theirs, and [`must_zero`](Self::must_zero) names the counters.
+    /// The counters of the rules of one generation, in their order. A known rule keeps its counter, a new one
+    /// gets the lowest unused one. When none is unused, rules that are neither in the live generation nor in
+    /// the previous one lose their counters, which [`must_zero`](Self::must_zero) lists.
     ///
-    /// `None` where there are not enough; the book is then as it was.
+    /// `None` if there are not enough; the book is unchanged then.
     pub fn allocate(&mut self, identities: &[Identity]) -> Option<Vec<u32>> {
         let known: BTreeSet<u32> =
             identities.iter().filter_map(|identity| self.numbers.get(identity).copied()).collect();
@@ -109,32 +108,32 @@ impl CounterBook {
         identities.iter().map(|identity| self.numbers.get(identity).copied()).collect()
     }
 
-    /// The generation that was allocated last judges now.
+    /// The generation that was allocated last is live now.
     pub fn installed(&mut self) {
         self.previous = std::mem::replace(&mut self.live, std::mem::take(&mut self.next));
         self.must_zero.clear();
     }
 
-    /// The generation that was allocated last judges instead of the live one, and what is gone back to stays the one
+    /// The generation that was allocated last replaces the live one, and the fallback stays the generation
     /// before both.
     pub fn replaced(&mut self) {
         self.live = std::mem::take(&mut self.next);
         self.must_zero.clear();
     }
 
-    /// The generation before the live one judges again.
+    /// The previous generation is live again.
     pub fn rolled_back(&mut self) {
         std::mem::swap(&mut self.live, &mut self.previous);
     }
 
-    /// Counters to be set to 0 before the generation that was allocated last is installed: they counted for other
-    /// rules. None of them is in use by a generation that may judge.
+    /// Counters to set to 0 before the generation that was allocated last is installed: they belonged to
+    /// other rules. No generation that may be live uses them.
     #[must_use]
     pub fn must_zero(&self) -> Vec<u32> {
         self.must_zero.iter().copied().collect()
     }
 
-    /// What a counter counts; `None` where it was never used.
+    /// The subject of a counter; `None` if it was never used.
     #[must_use]
     pub fn label(&self, counter: u32) -> Option<&Identity> {
         self.identities.get(counter as usize)
@@ -145,7 +144,7 @@ impl CounterBook {
         self.live.iter().copied()
     }
 
-    /// The lowest counter that was never used, else the next of `reused`.
+    /// The lowest unused counter, else the next of `reused`.
     fn bind(&mut self, identity: Identity, reused: &mut impl Iterator<Item = u32>) -> Option<u32> {
         let number = if self.identities.len() < COUNTERS {
             self.identities.push(identity.clone());

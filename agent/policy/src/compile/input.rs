@@ -1,4 +1,4 @@
-//! What a generation is made from.
+//! The input of a generation.
 
 use std::net::IpAddr;
 
@@ -9,44 +9,44 @@ use crate::config::{Address, Allow, Group, Management, Mode, Unmatched};
 use crate::net::{PortRange, Prefix};
 use crate::problem::{Problem, Problems};
 
-/// What a generation is made from.
+/// The input of a generation.
 #[derive(Debug, Clone)]
 pub struct Input {
     /// 1 to 8; a zone's position is its number.
     pub zones: Vec<ZoneInput>,
-    /// A target's position is the number of its policy; no two of one name, at most one `host` in each zone. At least one,
-    /// and together with the zones that limit what goes out up to 16.
+    /// A target's position is the number of its policy; unique names, at most one `host` in each zone. At
+    /// least one target, and at most 16 together with the zones that have outbound limits.
     pub targets: Vec<TargetInput>,
-    /// The further rules, the first that matches counts; up to 64, no two of one name.
+    /// The allow rules, the first match counts; up to 64, with unique names.
     pub allow: Vec<Allow>,
-    /// The groups that rules may refer to, no two of one name.
+    /// The groups that rules may refer to, with unique names.
     pub groups: Vec<GroupInput>,
-    /// Who always gets in.
+    /// The sources that always get in.
     pub management: Option<Management>,
-    /// Whether packets are dropped that have no target.
+    /// The mode of packets without a target.
     pub mode: Mode,
-    /// Whether packets are dropped, by target; as `mode` says for targets beyond the list.
+    /// The mode of each target; `mode` for targets beyond the list.
     pub modes: Vec<Mode>,
-    /// The interfaces that are attached to, up to 32.
+    /// The interfaces to attach to, up to 32.
     pub interfaces: Vec<InterfaceInput>,
-    /// The box's own addresses: management reaches them also where a target lists them.
+    /// The box's own addresses: management reaches them even if a target lists them.
     pub local: Vec<IpAddr>,
-    /// True where the box forwards: `host` is its own addresses then, and not every destination.
+    /// True if the box forwards: then `host` is its own addresses, not every destination.
     pub forwards: bool,
     /// How long flows live.
     pub flow_times: FlowTimes,
-    /// How many connections a source may open, by target; targets beyond the list have no limit.
+    /// The limit on openings for each source, by target; targets beyond the list have no limit.
     pub limits: Vec<Limit>,
 }
 
 impl Input {
-    /// Whether packets to the target at a position in the list are dropped.
+    /// The mode of the target at this position.
     #[must_use]
     pub fn mode_of(&self, target: usize) -> Mode {
         self.modes.get(target).copied().unwrap_or(self.mode)
     }
 
-    /// The same, enforced everywhere.
+    /// A copy that enforces everywhere.
     #[must_use]
     pub fn enforced(self) -> Self {
         Self { mode: Mode::Enforce, modes: Vec::new(), ..self }
@@ -58,14 +58,14 @@ impl Input {
 pub struct ZoneInput {
     /// Its name.
     pub name: String,
-    /// What happens to a destination in none of its targets.
+    /// The fate of packets to a destination outside its targets.
     pub unmatched: Unmatched,
-    /// What may be called by those who are behind it, at destinations in none of its targets; `None` where `unmatched`
-    /// decides. Groups are those of the destination.
+    /// The outbound calls of its hosts, to destinations outside its targets; `None` if `unmatched` decides.
+    /// Groups are those of the destination.
     pub outbound: Option<Vec<Rule>>,
 }
 
-/// A target with what is open there.
+/// A target with its open ports.
 #[derive(Debug, Clone)]
 pub struct TargetInput {
     /// Its name.
@@ -74,7 +74,7 @@ pub struct TargetInput {
     pub zone: usize,
     /// Its destination addresses.
     pub address: Address,
-    /// The open ports; rules of one transport share no port. Up to 255 for each transport.
+    /// The open ports; rules of one transport do not share a port. Up to 255 for each transport.
     pub inbound: Vec<Rule>,
 }
 
@@ -87,9 +87,9 @@ pub struct Rule {
     pub first: u16,
     /// The last port, at least `first`.
     pub last: u16,
-    /// The groups that may use it; none for anybody.
+    /// The groups that may use it; empty for anybody.
     pub groups: Vec<String>,
-    /// The catalogue's rows that opened it.
+    /// The catalogue's rows behind it.
     pub rows: Vec<String>,
 }
 
@@ -112,7 +112,7 @@ pub struct GroupInput {
     pub name: String,
     /// Its sources.
     pub prefixes: Vec<Prefix>,
-    /// The number of a zone; everybody behind it is in the group.
+    /// The number of a zone whose hosts are all in the group.
     pub zone: Option<usize>,
 }
 
@@ -122,22 +122,22 @@ impl From<&Group> for GroupInput {
     }
 }
 
-/// An interface that is attached to.
+/// An interface to attach to.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct InterfaceInput {
-    /// The kernel's number of it; 0 where it is not there.
+    /// The kernel's number; 0 if it does not exist.
     pub ifindex: u32,
-    /// The numbers of its members, where it is a bond: what comes in by them is told with their numbers.
+    /// The numbers of its members, if it is a bond: the program sees their numbers for frames of the bond.
     pub members: Vec<u32>,
     /// The number of the zone it is in.
     pub zone: usize,
-    /// VLANs on it that are in a zone of their own, by identifier.
+    /// VLANs on it with a zone of their own, by identifier.
     pub vlans: Vec<(u16, usize)>,
-    /// True where the box is a DHCP client there.
+    /// True if the box is a DHCP client there.
     pub dhcp_client: bool,
 }
 
-/// Says so where `prefixes` are more than a source table holds.
+/// Reports more `prefixes` than a source table holds.
 pub(super) fn check_prefixes<'a>(
     prefixes: impl Iterator<Item = &'a Prefix>,
     what: &str,
@@ -151,8 +151,8 @@ pub(super) fn check_prefixes<'a>(
     for (family, count) in ["IPv4", "IPv6"].into_iter().zip(count) {
         if count > room as usize {
             problems.push(Problem::new(
-                format!("{what} has {count} {family} prefixes, and there is room for {room}"),
-                "join neighbouring prefixes into shorter ones",
+                format!("{what} has {count} {family} prefixes: at most {room} fit"),
+                "merge neighbouring prefixes into shorter ones",
             ));
         }
     }

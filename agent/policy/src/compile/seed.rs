@@ -1,10 +1,10 @@
-//! Tables without collisions: the search for a seed that gives every entry a bucket of its own.
+//! Tables without collisions: searches a seed that gives every entry its own bucket.
 
-/// Seeds to try. 256 addresses spread at random over 4,096 buckets miss each other once in 3,000 tries
-/// (e^(-256²/(2·4096))); addresses in a row do so much more often. 32 interfaces in 256 buckets: once in 7.
+/// Seeds to try. 256 random addresses in 4,096 buckets have no collision once in 3,000 tries
+/// (e^(-256²/(2·4096))); consecutive addresses much more often. 32 interfaces in 256 buckets: once in 7.
 pub(super) const TRIES: u32 = 1 << 22;
 
-/// A seed under which no two of the different `keys` have the same bucket of `BUCKETS`, and how many were tried. Every
+/// A seed that gives no two of the different `keys` one bucket of `BUCKETS`, and the number of tries. Every
 /// word of a seed is odd.
 pub(super) fn find<K, const WORDS: usize, const BUCKETS: usize>(
     keys: &[K],
@@ -22,7 +22,7 @@ pub(super) fn find<K, const WORDS: usize, const BUCKETS: usize>(
     })
 }
 
-/// Sebastiano Vigna's SplitMix64: the same numbers in every run, so that compiling is a function.
+/// Sebastiano Vigna's SplitMix64: deterministic, so that compiling is a function.
 pub(super) fn split_mix(state: &mut u64) -> u64 {
     *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
     let mut z = *state;

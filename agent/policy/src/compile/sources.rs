@@ -9,9 +9,9 @@ use crate::config::Allow;
 use crate::net::Prefix;
 use crate::problem::{Problem, Problems};
 
-/// What a longest-prefix match of an address must find.
+/// The result of a longest-prefix match of an address.
 ///
-/// It depends on the groups and rules of a configuration, not on the roles, so that a switch finds it as it was.
+/// It depends on the groups and rules of a configuration, not on the roles, so a switch does not change it.
 pub(super) fn table(
     groups: &[GroupInput],
     rules: &[Allow],
@@ -19,8 +19,8 @@ pub(super) fn table(
 ) -> Vec<(Prefix, SourceRecord)> {
     if groups.len() > MAX_GROUPS {
         problems.push(Problem::new(
-            format!("there are {} groups with prefixes, and there is room for {MAX_GROUPS}", groups.len()),
-            "join groups, or leave out those that no role refers to",
+            format!("{} groups with prefixes: at most {MAX_GROUPS} fit", groups.len()),
+            "merge groups, or remove those that no role uses",
         ));
     }
     let mut own: BTreeMap<Prefix, SourceRecord> = BTreeMap::new();
@@ -34,11 +34,16 @@ pub(super) fn table(
             own.entry(*prefix).or_default().rules |= 1 << bit;
         }
     }
-    check_prefixes(own.keys(), "what [groups] and the [[allow]] rules name together", MAX_SOURCES, problems);
+    check_prefixes(
+        own.keys(),
+        "the list of all prefixes in [groups] and [[allow]] rules",
+        MAX_SOURCES,
+        problems,
+    );
     covering(own)
 }
 
-/// What everybody behind a zone is in.
+/// The groups of every host behind a zone.
 pub(super) fn of_zones(groups: &[GroupInput], rules: &[Allow]) -> [SourceRecord; ZONE_NUMBERS] {
     let mut records = [SourceRecord::default(); ZONE_NUMBERS];
     for (bit, group) in groups.iter().take(MAX_GROUPS).enumerate() {
@@ -53,7 +58,7 @@ pub(super) fn of_zones(groups: &[GroupInput], rules: &[Allow]) -> [SourceRecord;
     records
 }
 
-/// The bits of groups by name; `None` where one is not there.
+/// The bits of groups by name; `None` if one is unknown.
 pub(super) fn mask(groups: &[GroupInput], names: &[String]) -> Option<u32> {
     names.iter().try_fold(0, |mask, name| {
         let bit = groups.iter().take(MAX_GROUPS).position(|group| group.name == *name)?;
@@ -70,10 +75,10 @@ fn names(rule: &Allow, group: &GroupInput) -> bool {
     rule.groups.iter().any(|named| named.name == group.name)
 }
 
-/// Adds to each prefix what holds for those that cover it: a longest-prefix match finds one entry only.
+/// Adds the records of covering prefixes to each prefix: a longest-prefix match finds one entry only.
 fn covering(own: BTreeMap<Prefix, SourceRecord>) -> Vec<(Prefix, SourceRecord)> {
-    // In this order a prefix comes after all that cover it, and between the two come only others that the outer one
-    // covers too.
+    // Sorted, a prefix comes after all that cover it, and all prefixes between the two are inside the outer
+    // one too.
     let mut around: Vec<(Prefix, SourceRecord)> = Vec::new();
     own.into_iter()
         .map(|(prefix, own)| {

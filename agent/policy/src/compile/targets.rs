@@ -14,7 +14,7 @@ use super::zones::outbound_policies;
 use crate::config::Address;
 use crate::problem::{Problem, Problems};
 
-/// The table for these targets; `None` where `host` is every destination, so that nothing needs to be looked up.
+/// The table for these targets; `None` if `host` is every destination, so that no look-up is needed.
 pub(super) fn table(input: &Input, problems: &mut Problems) -> Option<Box<TargetTable>> {
     let outbound = outbound_policies(input);
     let found = problems.iter().count();
@@ -30,10 +30,10 @@ pub(super) fn table(input: &Input, problems: &mut Problems) -> Option<Box<Target
         add_own(own, &hosts, &outbound, &mut said);
     }
     if said.len() > MAX_TARGET_ADDRESSES {
-        let with_own = if input.forwards { ", those of this box among them" } else { "" };
+        let with_own = if input.forwards { ", including those of this box" } else { "" };
         problems.push(Problem::new(
             format!(
-                "the targets have {} addresses{with_own}, and there is room for {MAX_TARGET_ADDRESSES}",
+                "the targets have {} addresses{with_own}: at most {MAX_TARGET_ADDRESSES} fit",
                 said.len()
             ),
             "use address = \"host\" for the target with the most addresses, on a box that does not forward",
@@ -45,8 +45,8 @@ pub(super) fn table(input: &Input, problems: &mut Problems) -> Option<Box<Target
     let keys: Vec<[u64; 2]> = said.keys().copied().collect();
     let Some((seed, _)) = find_seed(&keys) else {
         problems.push(Problem::new(
-            "no arrangement of the targets' addresses was found",
-            "report this with the list of addresses, and use fewer of them until it is repaired",
+            "cannot arrange the targets' addresses in the table",
+            "report this with the list of addresses, and use fewer of them until it is fixed",
         ));
         return None;
     };
@@ -61,14 +61,14 @@ pub(super) fn table(input: &Input, problems: &mut Problems) -> Option<Box<Target
     Some(table)
 }
 
-/// What is said of addresses, in each zone.
+/// The policies of addresses, in each zone.
 type Said = BTreeMap<[u64; 2], [TargetCode; ZONE_NUMBERS]>;
 
 const fn is_host(address: &Address) -> bool {
     matches!(address, Address::Host | Address::HostAnd(_))
 }
 
-/// The policy of `host` by zone, and what the targets say of the addresses that they list.
+/// The policy of `host` by zone, and the policies of listed addresses.
 fn said_of(input: &Input, problems: &mut Problems) -> (Vec<Option<u32>>, Said) {
     let mut hosts = vec![None; input.zones.len()];
     let mut owners: HashMap<(usize, [u64; 2]), &str> = HashMap::new();
@@ -76,16 +76,16 @@ fn said_of(input: &Input, problems: &mut Problems) -> (Vec<Option<u32>>, Said) {
     for (policy, target) in (0u32..).zip(&input.targets) {
         let Some(host) = hosts.get_mut(target.zone) else {
             problems.push(Problem::new(
-                format!("target `{}` is in zone {}, which there is not", target.name, target.zone),
-                "name a zone that there is",
+                format!("target `{}` is in the unknown zone {}", target.name, target.zone),
+                "name an existing zone",
             ));
             continue;
         };
         if is_host(&target.address) {
             if host.is_some() {
                 problems.push(Problem::new(
-                    format!("target `{}` is a second one with address = \"host\"", target.name),
-                    "name its addresses, or give its roles to the other",
+                    format!("target `{}` is a second target with address = \"host\"", target.name),
+                    "list its addresses, or move its roles to the other target",
                 ));
                 continue;
             }
@@ -100,7 +100,7 @@ fn said_of(input: &Input, problems: &mut Problems) -> (Vec<Option<u32>>, Said) {
             let key = words(address);
             if let Some(owner) = owners.insert((target.zone, key), &target.name) {
                 problems.push(Problem::new(
-                    format!("target `{}` has the address {address}, which target `{owner}` has", target.name),
+                    format!("target `{}` has the address {address} of target `{owner}`", target.name),
                     "give an address to one target",
                 ));
             }
@@ -116,7 +116,7 @@ fn said_of(input: &Input, problems: &mut Problems) -> (Vec<Option<u32>>, Said) {
     (hosts, said)
 }
 
-/// The box's own addresses, which are `host` in the zones that have it, and never what somebody calls behind the box.
+/// The box's own addresses: `host` in zones with a `host`, and never the destination of an outbound call.
 fn add_own<'a>(
     own: impl Iterator<Item = &'a IpAddr>,
     hosts: &[Option<u32>],
@@ -143,7 +143,7 @@ fn add_own<'a>(
     }
 }
 
-/// Of addresses that nothing is said of, in a zone with these policies.
+/// The policy of unlisted addresses, in a zone with these policies.
 fn rest_of_zone(host: Option<u32>, outbound: Option<u32>, forwards: bool) -> ZoneTargets {
     let to_host = Target { policy: host.unwrap_or(NO_POLICY), host: true, outbound: false };
     let others = match (host, outbound) {
@@ -168,7 +168,7 @@ pub(super) fn words(address: IpAddr) -> [u64; 2] {
     }
 }
 
-/// A seed that keeps the addresses apart, and how many were tried.
+/// A seed that keeps the addresses apart, and the number of tries.
 fn find_seed(addresses: &[[u64; 2]]) -> Option<([u64; 2], u32)> {
     seed::find::<_, 2, TARGET_BUCKETS>(addresses, |seed, address| TargetTable::bucket(seed, *address))
 }

@@ -218,7 +218,7 @@ fn as_many_rules_as_there_are_classes_fit() {
     assert_eq!(counters.len(), 256, "255 counters and none");
     assert!(counters.contains(&NO_COUNTER));
     let text = problems(&input(vec![host(rules(256))]));
-    assert!(text.contains("target `host` has 256 tcp rules, and there is room for 255"), "{text}");
+    assert!(text.contains("target `host` has 256 tcp rules: at most 255 fit"), "{text}");
 }
 
 #[test]
@@ -233,18 +233,20 @@ fn all_that_does_not_fit_is_said_at_once() {
         vec![InterfaceInput { ifindex: 1, dhcp_client: false, ..InterfaceInput::default() }; 33];
     let text = problems(&input);
     for part in [
-        "two targets have the name `vip`",
+        "two targets are named `vip`",
         "target `host` has two rules for udp port 20",
         "target `vip` has a tcp rule from port 9 to 8 (row-9)",
-        "address 192.0.2.1, which target `vip` has",
-        "target `second` is a second one with address = \"host\"",
-        "there are 33 interfaces",
+        "address 192.0.2.1 of target `vip`",
+        "target `second` is a second target with address = \"host\"",
+        "33 interfaces: at most 32 fit",
     ] {
         assert!(text.contains(part), "`{part}` is not in: {text}");
     }
-    assert!(problems(&Input { targets: vec![], ..input.clone() }).contains("there is no target"));
+    assert!(problems(&Input { targets: vec![], ..input.clone() }).contains("no target"));
     let many = (0..17).map(|n| TargetInput { name: format!("t{n}"), ..listed("", &[], vec![]) }).collect();
-    assert!(problems(&Input { targets: many, ..input }).contains("there are 17 targets"));
+    assert!(
+        problems(&Input { targets: many, ..input }).contains("17 targets, including zones with outbound")
+    );
 }
 
 #[test]
@@ -258,7 +260,7 @@ fn without_a_free_counter_nothing_is_compiled() {
     }
     let before = counters.clone();
     let error = compile(&input(vec![host(vec![tcp(443)])]), &mut counters).err().expect("no counter");
-    assert!(error.to_string().contains("no counter left"), "{error}");
+    assert!(error.to_string().contains("no counters left"), "{error}");
     assert_eq!(counters, before);
 }
 
@@ -323,8 +325,8 @@ fn one_zone_is_no_feature() {
 fn more_zones_than_there_is_room_for_are_refused() {
     let mut input = input(vec![host(vec![])]);
     input.zones = vec![ZoneInput::default(); ZONES + 1];
-    assert!(problems(&input).contains("there are 9 zones"));
+    assert!(problems(&input).contains("9 zones: 1 to 8 fit"));
     input.zones.truncate(1);
     input.targets[0].zone = 3;
-    assert!(problems(&input).contains("is in zone 3, which there is not"));
+    assert!(problems(&input).contains("is in the unknown zone 3"));
 }

@@ -1,4 +1,4 @@
-//! Zones: what may be called out of them, and which interface and VLAN is in which.
+//! Zones: their outbound calls, interfaces and VLANs.
 
 use std::collections::BTreeMap;
 
@@ -11,8 +11,8 @@ use super::seed;
 use crate::config::{Address, Unmatched};
 use crate::problem::{Problem, Problems};
 
-/// Everybody that has a policy, by its number: the targets, and behind them the zones that limit what goes out. Their
-/// names are none that a target may have.
+/// All owners of a policy, by its number: the targets, then the zones with outbound limits. No target can
+/// have the name of a zone's owner.
 pub(crate) fn owners(input: &Input) -> Vec<TargetInput> {
     let limited = input.zones.iter().enumerate().filter_map(|(zone, limits)| {
         Some(TargetInput {
@@ -25,7 +25,7 @@ pub(crate) fn owners(input: &Input) -> Vec<TargetInput> {
     input.targets.iter().cloned().chain(limited).collect()
 }
 
-/// The number of the policy that says what may be called out of each zone, as [`owners`] numbers them.
+/// The number of the policy for the outbound calls of each zone, as [`owners`] numbers them.
 pub(super) fn outbound_policies(input: &Input) -> Vec<Option<u32>> {
     let mut next = 0..;
     let first = u32::try_from(input.targets.len()).unwrap_or(u32::MAX);
@@ -35,7 +35,7 @@ pub(super) fn outbound_policies(input: &Input) -> Vec<Option<u32>> {
     input.zones.iter().map(number).collect()
 }
 
-/// The zones where destinations in no target pass, as bits.
+/// The zones that pass destinations without a target, as bits.
 pub(super) fn unmatched_pass(zones: &[ZoneInput]) -> u32 {
     let passes = |zone: &ZoneInput| zone.unmatched == Unmatched::Pass && zone.outbound.is_none();
     zones.iter().take(ZONES).rev().fold(0, |bits, zone| bits << 1 | u32::from(passes(zone)))
@@ -46,23 +46,20 @@ pub(super) fn interfaces(input: &Input, problems: &mut Problems) -> (Generation,
     let mut generation = Generation::EMPTY;
     if input.zones.is_empty() || input.zones.len() > ZONES {
         problems.push(Problem::new(
-            format!("there are {} zones, and there is room for 1 to {ZONES}", input.zones.len()),
-            "join zones with the same policy",
+            format!("{} zones: 1 to {ZONES} fit", input.zones.len()),
+            "merge zones with equal policies",
         ));
         return (generation, Vec::new());
     }
     if input.interfaces.len() > MAX_INTERFACES {
         problems.push(Problem::new(
-            format!(
-                "there are {} interfaces, and there is room for {MAX_INTERFACES}",
-                input.interfaces.len()
-            ),
+            format!("{} interfaces: at most {MAX_INTERFACES} fit", input.interfaces.len()),
             "attach to fewer interfaces",
         ));
     }
     let mut vlans = Vec::new();
     let mut entries: BTreeMap<u32, Interface> = BTreeMap::new();
-    // Members first, so that one with a table of its own in the file keeps what that says.
+    // Members first, so that a member with its own table in the file keeps that.
     let mut described: Vec<(&[u32], Interface)> = Vec::new();
     for interface in input.interfaces.iter().take(MAX_INTERFACES) {
         let entry = entry(interface, &mut vlans);
@@ -71,7 +68,7 @@ pub(super) fn interfaces(input: &Input, problems: &mut Problems) -> (Generation,
     for (members, entry) in &described {
         entries.extend(members.iter().map(|&ifindex| (ifindex, Interface { ifindex, ..*entry })));
     }
-    // Those that are not there at the moment have no number.
+    // Missing interfaces have no number.
     for (interface, (_, entry)) in
         input.interfaces.iter().zip(&described).filter(|(known, _)| known.ifindex != 0)
     {
@@ -80,10 +77,7 @@ pub(super) fn interfaces(input: &Input, problems: &mut Problems) -> (Generation,
     let numbers: Vec<u32> = entries.keys().copied().collect();
     if numbers.len() > MAX_NUMBERS {
         problems.push(Problem::new(
-            format!(
-                "the interfaces and the members of bonds among them are {}, and there is room for {MAX_NUMBERS}",
-                numbers.len()
-            ),
+            format!("{} interfaces with the members of bonds: at most {MAX_NUMBERS} fit", numbers.len()),
             "attach to fewer interfaces",
         ));
         return (generation, vlans);
@@ -92,8 +86,10 @@ pub(super) fn interfaces(input: &Input, problems: &mut Problems) -> (Generation,
         seed::find::<_, 1, INTERFACE_BUCKETS>(&numbers, |[seed], number| Generation::bucket(seed, *number));
     let Some(([seed], _)) = found else {
         problems.push(Problem::new(
-            "no arrangement of the interfaces' numbers was found",
-            format!("report this with the numbers {numbers:?}, and attach to fewer interfaces until it is repaired"),
+            "cannot arrange the interfaces' numbers in the table",
+            format!(
+                "report this with the numbers {numbers:?}, and attach to fewer interfaces until it is fixed"
+            ),
         ));
         return (generation, vlans);
     };

@@ -6,9 +6,9 @@ use super::lists;
 use super::reader::{Keys, Node, Table, Unique, nearest};
 use super::{Allow, AllowWhat, Name, Named, Transport};
 
-/// Rules of one file.
+/// The most rules in a file.
 const RULES: usize = 64;
-/// Bytes of a rule's name.
+/// The most bytes in the name of a rule.
 const NAME: usize = 64;
 
 const KEYS: Keys = Keys {
@@ -16,7 +16,8 @@ const KEYS: Keys = Keys {
     later: &[("limit", "rate limits"), ("zone", "rules for one zone")],
 };
 
-/// Protocols by the names of the IANA registry, in small letters; none that is judged in another way.
+/// Protocols by their names in the IANA registry, in lower case, without those that the program judges
+/// otherwise.
 const PROTOCOLS: &[(&str, u8)] = &[
     ("igmp", 2),
     ("ipip", 4),
@@ -34,8 +35,8 @@ const PROTOCOLS: &[(&str, u8)] = &[
     ("udplite", 136),
 ];
 
-/// The rules of the file. `targets` and `groups` are the names that a rule may refer to; `None` where they are not known
-/// for sure.
+/// The rules of the file. `targets` and `groups` are the names that a rule may refer to; `None` if a syntax
+/// error may have hidden some.
 pub(super) fn rules(
     top: &Table<'_>,
     targets: &Option<Vec<String>>,
@@ -55,7 +56,7 @@ fn rule(
     groups: Option<&[&str]>,
     names: &mut Unique,
 ) -> Option<Allow> {
-    let name = table.required("name", "give the rule a name; its counter has it");
+    let name = table.required("name", "give the rule a name for its counter");
     let name = name.and_then(|node| rule_name(&node, names));
     let what = what(table);
     let anywhere = "leave `from` out to allow from anywhere, or list the prefixes";
@@ -65,7 +66,7 @@ fn rule(
     Some(Allow { name: name?, what: what?, from: from?, groups: groups?, target: target? })
 }
 
-/// Groups of a rule: they must have prefixes, as a rule without sources lets everybody in.
+/// The groups of a rule. Each must have prefixes: a rule without sources would let everybody in.
 fn groups_of(node: &Node<'_>, bound: Option<&[&str]>) -> Option<Vec<Named>> {
     let named = lists::groups(node, "leave `groups` out, or name groups of [groups]")?;
     let Some(bound) = bound else { return Some(named) };
@@ -75,7 +76,7 @@ fn groups_of(node: &Node<'_>, bound: Option<&[&str]>) -> Option<Vec<Named>> {
             Some(name) => format!("did you mean `{name}`?"),
             None => format!("give it prefixes, as `{} = [\"192.0.2.0/24\"]` under [groups]", group.name),
         };
-        node.problem_at(&group.place, format!("there is no group `{}` with prefixes", group.name), fix);
+        node.problem_at(&group.place, format!("the group `{}` has no prefixes", group.name), fix);
     }
     unbound.is_empty().then_some(named)
 }
@@ -108,7 +109,7 @@ fn what(table: &Table<'_>) -> Option<AllowWhat> {
     if transport.is_none() && ports.is_none() {
         if !table.misspells("protocol") && !table.misspells("ports") {
             let fix = "add `transport` and `ports`, or `protocol`";
-            table.missing("transport", "the rule does not say what it allows", fix);
+            table.missing("transport", "the rule allows nothing", fix);
         }
         return None;
     }
@@ -146,7 +147,7 @@ fn protocol(node: &Node<'_>) -> Option<u8> {
     None
 }
 
-/// The number of an IP protocol by its name in small letters, or in digits.
+/// The number of an IP protocol, from its name in lower case or from digits.
 #[must_use]
 pub fn protocol_number(text: &str) -> Option<u8> {
     numbered(text).or_else(|| text.parse().ok())
@@ -172,17 +173,17 @@ fn by_name(text: &str, node: &Node<'_>) -> Option<u8> {
     number
 }
 
-/// Why an `[[allow]]` rule cannot be for this protocol, and what to do instead.
+/// Why an `[[allow]]` rule cannot allow this protocol, and the remedy.
 fn judged_otherwise(number: u8) -> Option<(&'static str, &'static str)> {
     match number {
         6 => Some(("TCP is allowed by port", "write `transport = \"tcp\"` and `ports`")),
         17 => Some(("UDP is allowed by port", "write `transport = \"udp\"` and `ports`")),
         1 | 58 => Some((
-            "ICMP is judged by its type before these rules",
-            "remove the rule: errors, neighbour discovery and echo requests get in as they are",
+            "lyncwall judges ICMP by type, before these rules",
+            "remove the rule: errors, neighbour discovery and echo requests get in without it",
         )),
         0 | 43 | 44 | 60 => Some((
-            "it is an IPv6 extension header, and the packet is judged by what follows it",
+            "it is an IPv6 extension header; lyncwall judges the protocol behind it",
             "allow the protocol that the packets carry",
         )),
         _ => None,
@@ -193,7 +194,7 @@ fn target(node: &Node<'_>, targets: Option<&[String]>) -> Option<Name> {
     let text = node.string()?;
     let Some(targets) = targets else { return Name::new(text).ok() };
     if targets.iter().any(|name| name == text) {
-        // A target whose name has the wrong shape is reported there.
+        // A target with a malformed name has its own problem already.
         return Name::new(text).ok();
     }
     let names: Vec<&str> = targets.iter().map(String::as_str).collect();
@@ -204,6 +205,6 @@ fn target(node: &Node<'_>, targets: Option<&[String]>) -> Option<Name> {
         }
         None => format!("write one of {}, or leave the key out for any destination", names.join(", ")),
     };
-    node.problem(format!("there is no target `{text}`"), fix);
+    node.problem(format!("unknown target `{text}`"), fix);
     None
 }

@@ -1,4 +1,4 @@
-//! `[api]` and `[metrics]`: who may use the agent's socket, and where else the metrics are served.
+//! `[api]` and `[metrics]`: the users of the agent's socket, and the TCP addresses of the metrics.
 
 use std::net::SocketAddr;
 
@@ -8,10 +8,10 @@ use super::{Api, Listen, Named};
 const API: Keys = Keys { known: &["readers", "group"], later: &[] };
 const METRICS: Keys = Keys { known: &["listen"], later: &[] };
 
-/// Addresses of one file that metrics are served on.
+/// The most metrics addresses in a file.
 const LISTEN: usize = 8;
 
-/// `[api]`, or what holds without it: the socket is root's.
+/// `[api]`; without it, only root may use the socket.
 pub(super) fn api(top: &Table<'_>) -> Option<Api> {
     let Some(node) = top.get("api") else { return Some(Api::default()) };
     let table = node.table(API)?;
@@ -29,7 +29,7 @@ fn group(node: &Node<'_>) -> Option<Named> {
     Some(Named { name: name.to_owned(), place: node.place() })
 }
 
-/// The addresses of `[metrics]`; none where the file has no such table.
+/// The addresses of `[metrics]`; empty without the table.
 pub(super) fn metrics(top: &Table<'_>) -> Option<Vec<Listen>> {
     let Some(node) = top.get("metrics") else { return Some(Vec::new()) };
     let table = node.table(METRICS)?;
@@ -38,8 +38,8 @@ pub(super) fn metrics(top: &Table<'_>) -> Option<Vec<Listen>> {
     if let Some(extra) = items.get(LISTEN) {
         let count = items.len();
         extra.problem(
-            format!("there are {count} addresses; this version serves metrics on at most {LISTEN}"),
-            "remove the others; 0.0.0.0 and [::] stand for all of this box",
+            format!("{count} addresses: this version serves metrics on at most {LISTEN}"),
+            "remove some; 0.0.0.0 and [::] are all addresses of this box",
         );
         return None;
     }
@@ -60,12 +60,12 @@ fn address(node: &Node<'_>) -> Option<SocketAddr> {
     match text.parse::<SocketAddr>() {
         Ok(address) if address.port() != 0 => Some(address),
         Ok(_) => {
-            node.problem(format!("`{text}` has the port 0, which stands for none"), "name the port, as 9464");
+            node.problem(format!("`{text}` has port 0, which is not a port"), "name the port, as 9464");
             None
         }
         Err(_) => {
             node.problem(
-                format!("`{text}` is no address with a port"),
+                format!("`{text}` is not an address with a port"),
                 "write it as \"127.0.0.1:9464\" or \"[::1]:9464\"",
             );
             None

@@ -1,4 +1,4 @@
-//! `[flows]`: how long flows live, and how long the start waits to learn of them.
+//! `[flows]`: the life of flows, and the learning time at the start.
 
 use std::ops::RangeInclusive;
 use std::time::Duration;
@@ -13,10 +13,11 @@ const SECTION: Keys = Keys { known: &["learn", "tcp-established", "udp", "size"]
 /// Seconds; 0 does not wait.
 const LEARN: RangeInclusive<u32> = 0..=60;
 
-/// Flows in each of the two tables: a million takes 100 MB, and a third of a second of the first start.
+/// The capacity of each of the two tables: a million flows take 100 MB, and a third of a second of the first
+/// start.
 const SIZE: RangeInclusive<u32> = 1_024..=4_194_304;
 
-/// Seconds. Below a minute the replies of a slow peer would find their flow gone.
+/// Seconds. With less than a minute, the flow would be gone before a slow peer replies.
 const SILENCE: RangeInclusive<u32> = 60..=LONGEST_FLOW;
 
 impl Default for Flows {
@@ -25,7 +26,7 @@ impl Default for Flows {
     }
 }
 
-/// The section, or what holds without it.
+/// The section, or its defaults.
 pub(super) fn flows(top: &Table<'_>) -> Option<Flows> {
     let default = Flows::default();
     let Some(node) = top.get("flows") else { return Some(default) };

@@ -7,21 +7,21 @@ use super::reader::{Keys, Node, Table};
 use super::zones::Zones;
 use super::{Group, Name, Named};
 
-/// Groups of one file.
+/// The most groups in a file.
 const GROUPS: usize = 32;
 
 const GROUP: Keys = Keys { known: &["zone"], later: &[] };
 
-/// The groups of a file, also where some of them are wrong.
+/// The groups of a file, valid or not.
 pub(super) struct Groups {
-    /// All names that are written; `None` where syntax errors may have cost some.
+    /// All names; `None` if a syntax error may have hidden some.
     pub(super) names: Option<Vec<Named>>,
-    /// The groups; `None` where one of them is wrong.
+    /// The groups; `None` if one is invalid.
     pub(super) read: Option<Vec<Group>>,
 }
 
 impl Groups {
-    /// Those of the file.
+    /// Reads the groups of the file.
     pub(super) fn read<'t>(top: &Table<'t>, zones: &Zones<'t>) -> Self {
         let known = |names: Vec<Named>| (!top.is_partial()).then_some(names);
         let Some(node) = top.get("groups") else {
@@ -31,8 +31,8 @@ impl Groups {
         let Some(entries) = entries else { return Self { names: None, read: None } };
         if entries.len() > GROUPS {
             let count = entries.len();
-            let message = format!("there are {count} groups; this version handles at most {GROUPS}");
-            node.problem(message, "remove those that no role and no rule refers to");
+            let message = format!("{count} groups: this version handles at most {GROUPS}");
+            node.problem(message, "remove groups that no role or rule uses");
         }
         let read: Vec<Option<Group>> = entries.iter().map(|(name, node)| group(name, node, zones)).collect();
         let names = entries.into_iter().map(|(name, _)| name).collect();
@@ -54,11 +54,11 @@ fn group(named: &Named, node: &Node<'_>, zones: &Zones<'_>) -> Option<Group> {
     Some(Group { name: name?, place: named.place.clone(), prefixes, zone })
 }
 
-/// The zone that a group is.
+/// The zone of a group.
 fn zone_of(node: &Node<'_>, zones: &Zones<'_>) -> Option<usize> {
     let table = node.table(GROUP)?;
     if table.get("zone").is_none() {
-        // A key that is not known was told already.
+        // An unknown key is reported already.
         if node.value().as_table().is_some_and(toml::map::Map::is_empty) {
             node.problem(
                 "a group is a list of prefixes, or a zone",
@@ -70,7 +70,7 @@ fn zone_of(node: &Node<'_>, zones: &Zones<'_>) -> Option<usize> {
     zones.of(&table)
 }
 
-/// The name of a group, which stands at `named` in `node`.
+/// Checks the name of a group, at `named` in `node`.
 pub(super) fn group_name(node: &Node<'_>, named: &Named) -> Option<Name> {
     let shape = "use 1 to 32 of a-z, 0-9 and `-`";
     let wrong = |why| node.problem_at(&named.place, format!("`{}`: {why}", named.name), shape);

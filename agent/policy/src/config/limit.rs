@@ -1,4 +1,4 @@
-//! `[limit]` and a target's `limit`: how many connections a source may open.
+//! `[limit]` and a target's `limit`: the rate at which one source may open connections.
 
 use std::ops::RangeInclusive;
 
@@ -11,16 +11,16 @@ const LIMIT: Keys = Keys { known: &["openings-per-second", "burst"], later: &[] 
 
 const RANGE: RangeInclusive<u32> = 1..=Limit::MOST;
 
-/// The limit of the file or of one target; `Some(None)` where there is none.
+/// The limit of the file or of one target; `Some(None)` without one.
 pub(super) fn limit(around: &Table<'_>) -> Option<Option<Openings>> {
     let Some(node) = around.get("limit") else { return Some(None) };
     let table = node.table(LIMIT)?;
     let rate =
-        table.required("openings-per-second", "say how many connections a source may open a second, as 20");
+        table.required("openings-per-second", "set the connections that one source may open a second, as 20");
     let rate = rate.and_then(|node| node.integer(RANGE, "connections per second"));
     let burst = match table.get("burst") {
         Some(node) => node.integer(RANGE, "connections"),
-        // A second's worth.
+        // As many as in one second.
         None => rate,
     };
     Some(Some(Openings { per_second: rate?, burst: burst? }))

@@ -9,12 +9,12 @@ use super::Named;
 use super::reader::{Node, Unique};
 use crate::net::{PortRange, PortRangeError, Prefix, PrefixError, Span, overlaps};
 
-/// Ports: numbers and `"first-last"`; none overlap. The list may be empty.
+/// Ports: numbers and `"first-last"` without overlap. The list may be empty.
 pub(super) fn ports(node: &Node<'_>) -> Option<Vec<PortRange>> {
     list(node, port_range)
 }
 
-/// Ports as [`ports`] has them, at least one; a single one may stand without the list.
+/// Like [`ports`], but at least one; a single port needs no list.
 pub(super) fn some_ports(node: &Node<'_>) -> Option<Vec<PortRange>> {
     match node.value() {
         DeValue::Array(_) => listed_ports(node),
@@ -22,30 +22,30 @@ pub(super) fn some_ports(node: &Node<'_>) -> Option<Vec<PortRange>> {
     }
 }
 
-/// Ports as [`ports`] has them, at least one.
+/// Like [`ports`], but at least one.
 pub(super) fn listed_ports(node: &Node<'_>) -> Option<Vec<PortRange>> {
     let ports = ports(node)?;
     if ports.is_empty() {
         node.problem(
-            "the list is empty, so that nothing could match",
-            "list the ports; all of them are [\"1-65535\"]",
+            "the list is empty, so nothing could match",
+            "list the ports; [\"1-65535\"] is all ports",
         );
         return None;
     }
     Some(ports)
 }
 
-/// Groups, none of which is there twice; an empty list is a mistake, as it reads like "for nobody".
+/// Groups without duplicates. An empty list is a mistake: it would read like "for nobody".
 pub(super) fn groups(node: &Node<'_>, when_empty: &str) -> Option<Vec<Named>> {
     let named = names(node, "group")?;
     if named.is_empty() {
-        node.problem("the list is empty, so that nothing could match", when_empty);
+        node.problem("the list is empty, so nothing could match", when_empty);
         return None;
     }
     Some(named)
 }
 
-/// Names, none of which is there twice.
+/// Names without duplicates.
 pub(super) fn names(node: &Node<'_>, what: &str) -> Option<Vec<Named>> {
     let items = node.items()?;
     let mut seen = Unique::default();
@@ -57,11 +57,11 @@ pub(super) fn names(node: &Node<'_>, what: &str) -> Option<Vec<Named>> {
     read.into_iter().collect()
 }
 
-/// Prefixes; none overlap. An empty list is a mistake, as it reads like "from nowhere".
+/// Prefixes without overlap. An empty list is a mistake: it would read like "from nowhere".
 pub(super) fn prefixes(node: &Node<'_>, when_empty: &str) -> Option<Vec<Prefix>> {
     let prefixes = list(node, prefix)?;
     if prefixes.is_empty() {
-        node.problem("the list is empty, so that nothing could match", when_empty);
+        node.problem("the list is empty, so nothing could match", when_empty);
         return None;
     }
     Some(prefixes)
@@ -74,8 +74,8 @@ pub(super) fn address(node: &Node<'_>) -> Option<IpAddr> {
         match text.parse::<Prefix>() {
             Ok(_) | Err(PrefixError::HostBits { .. } | PrefixError::Length { .. }) => {
                 node.problem(
-                    format!("`{text}` is a prefix; a target has single addresses"),
-                    "leave out the `/…`",
+                    format!("`{text}` is a prefix, but a target has single addresses"),
+                    "remove the `/…`",
                 );
             }
             Err(PrefixError::Syntax) => node.problem(
@@ -86,9 +86,9 @@ pub(super) fn address(node: &Node<'_>) -> Option<IpAddr> {
         return None;
     };
     let not_unicast = match addr {
-        IpAddr::V4(v4) if v4.octets()[0] == 0 => Some("stands for no host"),
+        IpAddr::V4(v4) if v4.octets()[0] == 0 => Some("is not the address of a host"),
         IpAddr::V4(v4) if v4.is_broadcast() => Some("is the broadcast address"),
-        IpAddr::V6(v6) if v6.is_unspecified() => Some("stands for no host"),
+        IpAddr::V6(v6) if v6.is_unspecified() => Some("is not the address of a host"),
         IpAddr::V6(v6) if v6.to_ipv4_mapped().is_some() => Some("is an IPv4 address in IPv6 form"),
         _ if addr.is_multicast() => Some("is a multicast address"),
         _ if addr.is_loopback() => Some("is a loopback address, which no packet on an interface carries"),
@@ -103,7 +103,7 @@ pub(super) fn address(node: &Node<'_>) -> Option<IpAddr> {
     }
 }
 
-/// The items of a list by `read`, none of which overlap.
+/// Reads the items of a list with `read` and rejects overlaps.
 fn list<T: Span + Display>(node: &Node<'_>, read: impl Fn(&Node<'_>) -> Option<T>) -> Option<Vec<T>> {
     let items = node.items()?;
     let (nodes, values): (Vec<&Node<'_>>, Vec<T>) =

@@ -1,4 +1,4 @@
-//! Names that prove their own shape.
+//! Names with a checked shape.
 
 use std::fmt;
 use std::ops::Deref;
@@ -14,21 +14,21 @@ impl Name {
     /// The name `text`.
     ///
     /// # Errors
-    /// What is wrong with `text`, as a sentence.
+    /// The mistake in `text`, as a sentence.
     pub fn new(text: &str) -> Result<Self, &'static str> {
         if text.is_empty() {
-            Err("a name is not empty")
+            Err("a name cannot be empty")
         } else if text.len() > 32 {
             Err("a name has at most 32 characters")
         } else if text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-') {
             Ok(Self(text.to_owned()))
         } else {
-            Err("a name has only a-z, 0-9 and `-`")
+            Err("a name may contain only a-z, 0-9 and `-`")
         }
     }
 }
 
-/// The name of a network interface, as the kernel would accept it: 1 to 15 bytes, not `.` or `..`, without `/`,
+/// The name of a network interface, by the rules of the kernel: 1 to 15 bytes, not `.` or `..`, without `/`,
 /// `:` and white space (`dev_valid_name` in the kernel's net/core/dev.c).
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 #[serde(transparent)]
@@ -38,19 +38,19 @@ impl InterfaceName {
     /// The interface name `text`.
     ///
     /// # Errors
-    /// What is wrong with `text`, as a sentence.
+    /// The mistake in `text`, as a sentence.
     pub fn new(text: &str) -> Result<Self, &'static str> {
-        // The kernel's isspace knows the no-break space of Latin-1, 0xA0, whatever the encoding. A zero byte
+        // The kernel's isspace includes 0xA0, the no-break space of Latin-1, in any encoding. A zero byte
         // would end the name early.
         let refused = |b: u8| matches!(b, 0 | b'/' | b':' | b' ' | 9..=13 | 0xA0);
         if text.is_empty() {
-            Err("an interface name is not empty")
+            Err("an interface name cannot be empty")
         } else if text.len() > 15 {
             Err("an interface name has at most 15 bytes")
         } else if text == "." || text == ".." {
-            Err("`.` and `..` are no interface names")
+            Err("`.` and `..` are not interface names")
         } else if text.bytes().any(refused) {
-            Err("an interface name has no `/`, `:` or white space")
+            Err("an interface name cannot contain `/`, `:` or white space")
         } else {
             Ok(Self(text.to_owned()))
         }

@@ -1,6 +1,6 @@
-//! A typed walk over a parsed TOML file that knows where each value stands and reports every mistake.
+//! A typed walk over a parsed TOML file that knows the place of each value and reports every mistake.
 //!
-//! A read that fails has reported why and gives `None`; the walk goes on with the rest of the file.
+//! A failed read reports its mistake and returns `None`; the walk continues with the rest of the file.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -13,12 +13,12 @@ use toml::de::{DeTable, DeValue};
 use super::{Named, syntax};
 use crate::problem::{Place, Problem, Problems};
 
-/// The file that is being read, and what was found wrong with it.
+/// The file to read, and its mistakes so far.
 pub(super) struct Reader<'t> {
     file: &'t Path,
     text: &'t str,
     problems: RefCell<Problems>,
-    /// True where syntax errors cost parts of the file, so that nothing can be said to be missing from it.
+    /// True if syntax errors cost parts of the file: then a missing key is no mistake.
     partial: bool,
 }
 
@@ -40,16 +40,17 @@ pub(super) struct Table<'t> {
     keys: Keys,
 }
 
-/// The keys that a table may have.
+/// The keys of a table.
 #[derive(Clone, Copy)]
 pub(super) struct Keys {
-    /// Keys that are read.
+    /// Known keys.
     pub(super) known: &'static [&'static str],
-    /// Keys of later versions, and what they would configure, in the plural.
+    /// Keys of later versions, and their subject in the plural.
     pub(super) later: &'static [(&'static str, &'static str)],
 }
 
-/// Reads `text` by `walk`: its value, or every mistake that the parser or `walk` found, in the order of the text.
+/// Reads `text` with `walk`: its value, or every mistake of the parser and of `walk`, in the order of the
+/// text.
 pub(super) fn read<T>(
     text: &str,
     file: &Path,
@@ -57,7 +58,7 @@ pub(super) fn read<T>(
     walk: impl FnOnce(&Table<'_>) -> Option<T>,
 ) -> Result<T, Problems> {
     let (sound, errors) = syntax::without_errors(text);
-    // Where even the sound rest does not parse, an empty table stands for it.
+    // If the rest does not parse either, an empty table replaces it.
     let root = DeTable::parse(&sound).map_or_else(|_| DeTable::new(), Spanned::into_inner);
     let reader =
         Reader { file, text, problems: RefCell::default(), partial: errors.iter().any(|error| error.costs) };
@@ -76,7 +77,7 @@ pub(super) fn read<T>(
     }
 }
 
-/// The place behind the last character of `text`, the start of `file`.
+/// The place after the last character of `text`, which is the start of `file`.
 pub(super) fn place_after(file: &Path, text: &str) -> Place {
     place(file, text, text.len(), String::new())
 }
@@ -101,22 +102,22 @@ fn sorted(problems: &Problems) -> Problems {
 }
 
 impl<'t> Node<'t> {
-    /// Reports that this value is wrong.
+    /// Reports a mistake in this value.
     pub(super) fn problem(&self, message: impl Into<String>, fix: impl Into<String>) {
         self.reader.problems.borrow_mut().push(Problem::at(self.place(), message, fix));
     }
 
-    /// Reports that something else of the same file is wrong.
+    /// Reports a mistake elsewhere in the file.
     pub(super) fn problem_at(&self, place: &Place, message: impl Into<String>, fix: impl Into<String>) {
         self.reader.problems.borrow_mut().push(Problem::at(place.clone(), message, fix));
     }
 
-    /// Where the value stands.
+    /// The place of the value.
     pub(super) fn place(&self) -> Place {
         place(self.reader.file, self.reader.text, self.at, self.key.clone())
     }
 
-    /// The value as it is.
+    /// The raw value.
     pub(super) fn value(&self) -> &'t DeValue<'t> {
         self.value
     }
@@ -133,7 +134,7 @@ impl<'t> Node<'t> {
         let Some(text) = self.value.as_str() else { return self.mistyped("a string", &fix) };
         let found = choices.iter().find(|(word, _)| *word == text);
         if found.is_none() {
-            self.problem(format!("`{text}` is not a value of this key"), fix);
+            self.problem(format!("`{text}` is not a valid value"), fix);
         }
         found.map(|&(_, value)| value)
     }
@@ -163,7 +164,7 @@ impl<'t> Node<'t> {
         }
     }
 
-    /// The tables of a list of at most `most`. A single `[name]` is taken up after it is reported.
+    /// The tables of a list with at most `most` items. Accepts a single `[name]` after reporting it.
     pub(super) fn tables(&self, keys: Keys, most: usize) -> Option<Vec<Table<'t>>> {
         if self.value.is_table() {
             self.problem(
@@ -176,14 +177,14 @@ impl<'t> Node<'t> {
         if let Some(extra) = items.get(most) {
             let count = items.len();
             extra.problem(
-                format!("there are {count} `[[{}]]` tables; this version handles at most {most}", self.key),
-                "remove the others",
+                format!("{count} `[[{}]]` tables: this version handles at most {most}", self.key),
+                "remove some",
             );
         }
         Some(items.iter().filter_map(|item| item.table(keys)).collect())
     }
 
-    /// A table, all of whose keys are in `keys`.
+    /// A table with keys from `keys` only.
     pub(super) fn table(&self, keys: Keys) -> Option<Table<'t>> {
         let Some(entries) = self.value.as_table() else {
             let header = match self.key.split_once('[') {
@@ -197,7 +198,7 @@ impl<'t> Node<'t> {
         Some(table)
     }
 
-    /// The entries of a table whose keys are names that the user chooses: each name with its place, and its value.
+    /// The entries of a table with free keys: each name with its place, and its value.
     pub(super) fn entries(&self, fix: &str) -> Option<Vec<(Named, Self)>> {
         let Some(entries) = self.value.as_table() else { return self.mistyped("a table", fix) };
         let mut read = Vec::new();
@@ -210,7 +211,7 @@ impl<'t> Node<'t> {
         Some(read)
     }
 
-    /// Reports that the value has another type than it should have.
+    /// Reports that the value has the wrong type.
     pub(super) fn mistyped<T>(&self, expected: &str, fix: &str) -> Option<T> {
         let found = match self.value {
             DeValue::String(_) => "a string",
@@ -243,7 +244,7 @@ impl<'t> Table<'t> {
         })
     }
 
-    /// The value of `name`, which the table must have.
+    /// The value of `name`; reports the key if it is missing.
     pub(super) fn required(&self, name: &str, fix: &str) -> Option<Node<'t>> {
         let node = self.get(name);
         if node.is_none() {
@@ -252,7 +253,7 @@ impl<'t> Table<'t> {
         node
     }
 
-    /// Reports that `name` is not there, unless it may have been lost to a syntax error or is misspelt, which is
+    /// Reports that `name` is missing, unless a syntax error may have hidden it, or it is misspelt: both are
     /// reported already.
     pub(super) fn missing(&self, name: &str, message: &str, fix: &str) {
         if !self.reader.partial && !self.misspells(name) {
@@ -261,25 +262,25 @@ impl<'t> Table<'t> {
         }
     }
 
-    /// True where a key that the table may not have most likely stands for `name`.
+    /// True if an unknown key of the table is most likely a misspelt `name`.
     pub(super) fn misspells(&self, name: &str) -> bool {
         let mut keys = self.entries.keys().map(|key| &**key.get_ref());
         keys.any(|key| !self.keys.known.contains(&key) && nearest(key, self.keys.known) == Some(name))
     }
 
-    /// Reports that this table is wrong.
+    /// Reports a mistake in this table.
     pub(super) fn problem(&self, message: &str, fix: &str) {
         let place = place(self.reader.file, self.reader.text, self.at, self.key.clone());
         self.reader.problems.borrow_mut().push(Problem::at(place, message, fix));
     }
 
-    /// Reports that the value of `name` is wrong, at the table where the key is not written.
+    /// Reports a mistake in the value of `name`, or in the table if the key is missing.
     pub(super) fn problem_at(&self, name: &str, message: &str, fix: &str) {
         let place = self.get(name).map_or_else(|| self.place(name), |node| node.place());
         self.reader.problems.borrow_mut().push(Problem::at(place, message, fix));
     }
 
-    /// True where parts of the file could not be read, so that what is not here may stand in them.
+    /// True if syntax errors cost parts of the file: then a missing key is no mistake.
     pub(super) fn is_partial(&self) -> bool {
         self.reader.partial
     }
@@ -289,7 +290,7 @@ impl<'t> Table<'t> {
         &self.key
     }
 
-    /// Where the table starts, with the key `name` in it; the whole file for the table of the whole file.
+    /// The place of the table, with the key `name`; the whole file for the top table.
     pub(super) fn place(&self, name: &str) -> Place {
         if self.key.is_empty() {
             return Place { file: self.reader.file.to_owned(), line: 0, column: 0, key: name.to_owned() };
@@ -297,7 +298,7 @@ impl<'t> Table<'t> {
         place(self.reader.file, self.reader.text, self.at, self.key_of(name))
     }
 
-    /// Reports every key that the table may not have.
+    /// Reports every unknown key of the table.
     fn check_keys(&self) {
         for key in self.entries.keys() {
             let name: &str = key.get_ref();
@@ -316,11 +317,11 @@ impl<'t> Table<'t> {
         if let Some((_, what)) = keys.later.iter().find(|(later, _)| *later == name) {
             (format!("{what} are not supported by this version"), format!("remove `{name}`"))
         } else if !self.key.is_empty() && WHOLE_FILE.contains(&name) {
-            (unknown, "put it above the first `[table]` of the file: it holds for the whole file".to_owned())
+            (unknown, "put it above the first `[table]`: it is for the whole file".to_owned())
         } else if let Some(nearest) = nearest(name, keys.known) {
             (unknown, format!("did you mean `{nearest}`?"))
         } else {
-            (unknown, format!("its keys are {}", keys.known.join(", ")))
+            (unknown, format!("the keys are {}", keys.known.join(", ")))
         }
     }
 
@@ -329,14 +330,14 @@ impl<'t> Table<'t> {
     }
 }
 
-/// The key `name` of the table `table`, which is empty for the whole file.
+/// The dotted key `name` of the table `table`, which is empty for the top table.
 fn dotted(table: &str, name: &str) -> String {
     let bare = !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_');
     let name = if bare { name.to_owned() } else { format!("{name:?}") };
     if table.is_empty() { name } else { format!("{table}.{name}") }
 }
 
-/// The word that `text` most likely stands for: at most a third of its letters differ, or one.
+/// The word that `text` most likely means: it differs in at most a third of its letters, or in one.
 pub(super) fn nearest<'k>(text: &str, words: &[&'k str]) -> Option<&'k str> {
     let text = text.to_lowercase().replace('_', "-");
     let distance = |word: &str| strsim::damerau_levenshtein(&text, word);
@@ -344,20 +345,20 @@ pub(super) fn nearest<'k>(text: &str, words: &[&'k str]) -> Option<&'k str> {
     (distance(word) <= (word.len() / 3).max(1)).then_some(word)
 }
 
-/// The keys of the whole file that can be written as `key = value` above the first table.
+/// The keys of the top table that are written as `key = value` above the first table.
 pub(super) const WHOLE_FILE: &[&str] = &["catalogue", "reading", "mode", "on-exit", "management"];
 
-/// Names that may be used once, and where each was.
+/// Unique names, with the place of each.
 #[derive(Default)]
 pub(super) struct Unique(HashMap<String, String>);
 
 impl Unique {
-    /// Takes `name`, which stands at `node`; reports and gives false where it is taken.
+    /// Takes `name` at `node`; reports the name and returns false if it is taken.
     pub(super) fn take(&mut self, what: &str, name: &str, node: &Node<'_>) -> bool {
         let place = node.place();
         if let Some(other) = self.0.get(name) {
             node.problem(
-                format!("{what} `{name}` is there already, on {other}"),
+                format!("{what} `{name}` already exists on {other}"),
                 "remove or rename one of the two",
             );
             return false;

@@ -1,13 +1,13 @@
-//! `[[role]]`: roles of one's own.
+//! `[[role]]`: the user's own roles.
 
 use super::groups::group_name;
 use super::lists;
 use super::reader::{Keys, Node, Table, Unique};
 use super::{Name, Named, OwnDirection, OwnRole, OwnRow, Transport};
 
-/// Own roles of one file.
+/// The most own roles in a file.
 const ROLES: usize = 32;
-/// Rows of one role.
+/// The most rows in a role.
 const ROWS: usize = 128;
 
 const ROLE: Keys = Keys { known: &["name", "note", "row"], later: &[] };
@@ -18,16 +18,16 @@ const ROW: Keys = Keys {
 
 /// The own roles of a file.
 pub(super) struct Roles {
-    /// What could be read: a role that is named here is known by its name, whatever else is wrong with it.
+    /// All roles with a readable name, even if they have mistakes.
     pub(super) known: Vec<OwnRole>,
-    /// True where nothing is wrong with any.
+    /// True if no role has a mistake.
     pub(super) sound: bool,
 }
 
 impl Roles {
-    /// Those of the file.
+    /// Reads the roles of the file.
     pub(super) fn read(top: &Table<'_>) -> Self {
-        // Where a header was not TOML, an empty table stands for it: a file without one has no such role.
+        // An empty table replaces a header that was not TOML: the file may have more roles than this list.
         let mut roles = Self { known: Vec::new(), sound: true };
         let Some(node) = top.get("role") else { return roles };
         roles.sound = !top.is_partial();
@@ -45,9 +45,9 @@ impl Roles {
     }
 }
 
-/// As much of a role as can be read, and whether that is all.
+/// The readable part of a role, and whether it is complete.
 fn role(table: &Table<'_>, names: &mut Unique) -> (Option<OwnRole>, bool) {
-    let node = table.required("name", "name the role, as targets will");
+    let node = table.required("name", "give the role a name for targets to use");
     let name = node.as_ref().and_then(|node| {
         let named = Named { name: node.string()?.to_owned(), place: node.place() };
         let shaped = group_name(node, &named).is_some();
@@ -108,7 +108,7 @@ fn row(table: &Table<'_>, number: usize, ids: &mut Unique) -> Option<OwnRow> {
     })
 }
 
-/// A text for people, of one line; empty where the key is not there.
+/// A text of one line; empty without the key.
 fn text(table: &Table<'_>, key: &str) -> Option<String> {
     let Some(node) = table.get(key) else { return Some(String::new()) };
     let text = node.string()?;

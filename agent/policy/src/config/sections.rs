@@ -1,4 +1,4 @@
-//! The parts of the file, each from its TOML table to its type.
+//! The sections of the file, each from its TOML table to its type.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -17,9 +17,9 @@ use super::{
 use crate::net::PortRange;
 use crate::problem::Problems;
 
-/// Targets of one file.
+/// The most targets in a file.
 const TARGETS: usize = 16;
-/// Addresses over all targets of one file.
+/// The most addresses in all targets of a file.
 const ADDRESSES: usize = 256;
 
 const TOP: Keys = Keys {
@@ -51,7 +51,7 @@ const TARGET: Keys = Keys {
     later: &[],
 };
 
-/// The configuration in `text`, or every mistake in it.
+/// The configuration in `text`, or all its mistakes.
 pub(super) fn config(text: &str, file: &Path) -> (Option<Declared>, Result<Config, Problems>) {
     let mut declared = None;
     let config = reader::read(text, file, TOP, |top| {
@@ -105,7 +105,7 @@ fn groups_named(rules: &[Allow]) -> Vec<String> {
     rules.iter().flat_map(|rule| &rule.groups).map(|group| group.name.clone()).collect()
 }
 
-/// The word at `name`, or the default where the key is not there.
+/// The choice at `name`, or the default without the key.
 pub(super) fn choice<T: Copy + Default>(table: &Table<'_>, name: &str, choices: &[(&str, T)]) -> Option<T> {
     table.get(name).map_or_else(|| Some(T::default()), |node| node.choice(choices))
 }
@@ -125,17 +125,15 @@ fn catalogue(top: &Table<'_>) -> Option<CatalogueName> {
 fn management(top: &Table<'_>) -> Option<Option<Management>> {
     let outright = "write `management = \"none\"` above the first table to have none";
     let Some(node) = top.get("management") else {
-        let message = "there is no `[management]`: without it, a mistake in a role locks you out of this box";
+        let message =
+            "`[management]` is missing: without it, a mistake in a role can lock you out of this box";
         top.missing("management", message, &format!("add it with `from` and `tcp = [22]`, or {outright}"));
         return None;
     };
     match node.value() {
         DeValue::String(text) if text == "none" => return Some(None),
         DeValue::String(text) => {
-            node.problem(
-                format!("`{text}` is not a value of this key"),
-                format!("make it a table, or {outright}"),
-            );
+            node.problem(format!("`{text}` is not a valid value"), format!("make it a table, or {outright}"));
             return None;
         }
         DeValue::Array(_) => {
@@ -156,25 +154,25 @@ fn management(top: &Table<'_>) -> Option<Option<Management>> {
     let udp = table.get("udp").map_or(Some(Vec::new()), |node| lists::ports(&node));
     let none = |ports: &Option<Vec<PortRange>>| ports.as_ref().is_some_and(Vec::is_empty);
     if none(&tcp) && none(&udp) {
-        table.missing("tcp", "`[management]` has no port, so it lets nobody in", "add `tcp = [22]`");
+        table.missing("tcp", "`[management]` has no port, so nobody gets in", "add `tcp = [22]`");
         return None;
     }
     Some(Some(Management { from: from?, tcp: tcp?, udp: udp? }))
 }
 
-/// What the targets of a file must share: unique names, and in each zone unique addresses and one `host`.
+/// What the targets of a file share: unique names, and in each zone unique addresses and one `host`.
 struct TargetsSeen {
     names: Unique,
-    /// Zone and address to the place of its target in the file.
+    /// The place of each address, by zone and address.
     addresses: HashMap<(usize, IpAddr), String>,
-    /// Zone to the target that is `host` there.
+    /// The target that is `host`, by zone.
     hosts: HashMap<usize, String>,
-    /// Targets so far, to tell those apart whose zone is not known.
+    /// The number of targets so far, to keep targets with an unknown zone apart.
     count: usize,
     several: bool,
 }
 
-/// The targets; and all whose roles could be read, whatever else is wrong with them.
+/// The targets; and all targets with readable roles, even if they have other mistakes.
 fn targets(top: &Table<'_>, zones: &Zones) -> (Option<Vec<Target>>, Vec<Target>) {
     let mut checked = Vec::new();
     let read = read_targets(top, zones, &mut checked);
@@ -184,12 +182,12 @@ fn targets(top: &Table<'_>, zones: &Zones) -> (Option<Vec<Target>>, Vec<Target>)
 fn read_targets(top: &Table<'_>, zones: &Zones, checked: &mut Vec<Target>) -> Option<Vec<Target>> {
     let fix = "add a `[[target]]` with its `roles`";
     let Some(node) = top.get("target") else {
-        top.missing("target", "there is no target, so no role could hold", fix);
+        top.missing("target", "no target, so no role would apply", fix);
         return None;
     };
     let tables = node.tables(TARGET, TARGETS)?;
     if node.value().as_array().is_some_and(|list| list.is_empty()) {
-        node.problem("there is no target, so no role could hold", fix);
+        node.problem("no target, so no role would apply", fix);
     }
     let mut seen = TargetsSeen {
         names: Unique::default(),
@@ -210,7 +208,7 @@ fn target(
     checked: &mut Vec<Target>,
 ) -> Option<Target> {
     let name = if seen.several {
-        table.required("name", "give each target a name where there are several")
+        table.required("name", "give each of several targets a name")
     } else {
         table.get("name")
     };
@@ -219,17 +217,17 @@ fn target(
         Some(node) => name_once(&node, &mut seen.names),
     };
     let zone = zones.of(table);
-    // Where it is not known which zone it is in, it is in one of its own.
+    // A target with an unknown zone counts as in a zone of its own.
     seen.count += 1;
     let address = address(table, zone.unwrap_or(usize::MAX - seen.count), seen);
-    let roles = table.required("roles", "list the roles; write `roles = []` where nothing is to be open");
+    let roles = table.required("roles", "list the roles; `roles = []` opens nothing");
     let roles = roles.and_then(|node| roles_of(&node));
     let overrides = table.get("overrides").map_or(Some(Vec::new()), |node| overrides_of(&node));
     let optional = table.get("optional").map_or(Some(Vec::new()), |node| lists::names(&node, "row"));
     let limit = limit::limit(table);
     let mode = table.get("mode").map_or(Some(None), |node| node.choice(&MODES).map(Some));
     let takeover = takeover(table, address.as_ref());
-    // What is missing or wrong is told already; who checks references has no use for it.
+    // Missing or wrong parts are reported already, and checking references needs none of them.
     let any = Name::new("host").ok();
     checked.extend(roles.clone().zip(name.clone().or(any)).map(|(roles, name)| Target {
         name,
@@ -260,8 +258,8 @@ fn takeover(table: &Table<'_>, address: Option<&Address>) -> Option<bool> {
     let takes_over = node.boolean()?;
     if takes_over && address == Some(&Address::Host) {
         node.problem(
-            "no address is listed that could come over",
-            "list those that move between two boxes, as `address = [\"host\", \"192.0.2.100\"]`",
+            "`takeover` needs listed addresses",
+            "list the addresses that move between two boxes, as `address = [\"host\", \"192.0.2.100\"]`",
         );
     }
     Some(takes_over)
@@ -275,7 +273,7 @@ fn name_once(node: &Node<'_>, names: &mut Unique) -> Option<Name> {
 fn address(table: &Table<'_>, zone: usize, seen: &mut TargetsSeen) -> Option<Address> {
     let fix = "write \"host\" for this box, or a list of addresses, as [\"198.51.100.10\"]";
     let list = match table.get("address") {
-        // It is not known whether this one is "host", too.
+        // This target may be "host" too.
         None if table.is_partial() => return None,
         None => None,
         Some(node) => match node.value() {
@@ -285,7 +283,7 @@ fn address(table: &Table<'_>, zone: usize, seen: &mut TargetsSeen) -> Option<Add
                     Ok(addr) => format!("write it in a list, as [\"{addr}\"]"),
                     Err(_) => fix.to_owned(),
                 };
-                node.problem(format!("`{text}` is not \"host\", nor a list of addresses"), fix);
+                node.problem(format!("`{text}` is neither \"host\" nor a list of addresses"), fix);
                 return None;
             }
             DeValue::Array(_) => Some(node),
@@ -301,7 +299,7 @@ fn address(table: &Table<'_>, zone: usize, seen: &mut TargetsSeen) -> Option<Add
     };
     let items = node.items()?;
     if items.is_empty() {
-        node.problem("the list is empty, so that nothing could match", fix);
+        node.problem("the list is empty, so nothing could match", fix);
     }
     let is_host = |item: &&Node<'_>| item.value().as_str() == Some("host");
     let with_host = items.iter().filter(is_host).count();
@@ -314,14 +312,14 @@ fn address(table: &Table<'_>, zone: usize, seen: &mut TargetsSeen) -> Option<Add
         let Some(addr) = lists::address(item) else { continue };
         if let Some(other) = seen.addresses.get(&(zone, addr)) {
             let place = if other == table.key() { "this list" } else { other };
-            item.problem(format!("{addr} is in {place} already"), "remove one of the two");
+            item.problem(format!("{addr} is already in {place}"), "remove one of the two");
             continue;
         }
         seen.addresses.insert((zone, addr), table.key().to_owned());
         if seen.addresses.len() == ADDRESSES + 1 {
             item.problem(
-                format!("the targets have more than {ADDRESSES} addresses; this version handles at most {ADDRESSES}"),
-                "remove the others, or use \"host\" where they are all of this box",
+                format!("the targets have more addresses than the {ADDRESSES} that this version handles"),
+                "remove some, or use \"host\" if they all belong to this box",
             );
         }
         list.push(addr);
@@ -334,10 +332,10 @@ fn address(table: &Table<'_>, zone: usize, seen: &mut TargetsSeen) -> Option<Add
     })
 }
 
-/// Takes "host" in a zone; reports and gives false where another target has it.
+/// Takes "host" in a zone; reports it and returns false if another target has it.
 fn the_host(table: &Table<'_>, zone: usize, seen: &mut TargetsSeen) -> bool {
     if let Some(other) = seen.hosts.get(&zone) {
-        let message = format!("`{other}` has the address \"host\" already");
+        let message = format!("`{other}` already has the address \"host\"");
         let fix = "list the addresses of this target; only one of a zone can be \"host\"";
         table.problem_at("address", &message, fix);
         return false;
@@ -352,7 +350,7 @@ fn roles_of(node: &Node<'_>) -> Option<Vec<Role>> {
     let role = |item: &Node<'_>| {
         let key = item.string()?;
         if key.is_empty() {
-            item.problem("a role has no name", "write its key; `lyncwall roles` lists them");
+            item.problem("a role has no name", "write the key of a role; `lyncwall roles` lists them");
             return None;
         }
         names.take("role", key, item).then(|| Role { key: key.to_owned(), place: item.place() })
@@ -370,8 +368,8 @@ fn overrides_of(node: &Node<'_>) -> Option<Vec<Override>> {
     read.into_iter().collect()
 }
 
-/// The names that targets have or seem to have: enough to judge a reference to one, with no problem reported.
-/// `None` where syntax errors may have cost some.
+/// The names that targets have or seem to have, to check references to targets; reports nothing. `None` if a
+/// syntax error may have hidden some.
 fn declared_targets(top: &Table<'_>) -> Option<Vec<String>> {
     let tables = top.get("target")?.value().as_array()?;
     if top.is_partial() {

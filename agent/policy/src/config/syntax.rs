@@ -1,8 +1,8 @@
-//! Syntax errors: all of a file, not only the first, and the rest of the file without them.
+//! Finds all syntax errors of a file, not only the first, and returns the rest of the file without them.
 //!
-//! The TOML parser recovers from an error, but one mistake, such as a list that is not closed, makes it report
-//! every line that follows. So the first error is taken, the lines at fault are blanked, and the rest is parsed
-//! again. Blanks keep every byte at its offset.
+//! The TOML parser recovers from an error, but one mistake, such as a list without its end, makes it report
+//! every line that follows. This module takes the first error, blanks the lines at fault, and parses again.
+//! Blanking keeps every byte at its offset.
 
 use toml::de::{DeTable, DeValue};
 
@@ -14,14 +14,14 @@ pub(super) struct SyntaxError {
     pub(super) message: String,
     /// What to do about it.
     pub(super) fix: String,
-    /// False where all that the mistake cost is there once more: a key was written twice.
+    /// False if the mistake cost no content: a duplicate key.
     pub(super) costs: bool,
 }
 
-/// More errors than anybody reads at once; also bounds the number of times that the text is parsed.
+/// The most errors to report; also bounds how often the text is parsed.
 const MOST: usize = 50;
 
-/// `text` with every faulty statement blanked, and the errors that were in them.
+/// `text` with every faulty statement blanked, and the errors.
 pub(super) fn without_errors(text: &str) -> (String, Vec<SyntaxError>) {
     let mut sound = text.to_owned();
     let mut errors = Vec::new();
@@ -63,11 +63,12 @@ struct MultiLine {
     is_array: bool,
 }
 
-/// The outermost written value that `at` is in or ends, where it begins on an earlier line.
+/// The outermost written value around `at`, or ending there, if it begins on an earlier line.
 fn multi_line_value(table: &DeTable<'_>, at: usize, text: &str) -> Option<MultiLine> {
     for (_, value) in table {
         let span = value.span();
-        // The span of a table under a header is the header, so its values are looked at whatever it says.
+        // The span of a table under a header covers the header only, so its values are searched whatever the
+        // span is.
         let inner = match value.get_ref() {
             DeValue::Table(inner) => multi_line_value(inner, at, text),
             DeValue::Array(items) => items
@@ -91,7 +92,7 @@ fn multi_line_value(table: &DeTable<'_>, at: usize, text: &str) -> Option<MultiL
     None
 }
 
-/// True for a line that reads `key = …`, `[table]` or `[[table]]`, which cannot stand in a list.
+/// True for a line like `key = …`, `[table]` or `[[table]]`, which cannot be in a list.
 fn starts_statement(line: &str) -> bool {
     let line = line.trim_start();
     let bare = |text: &str| {
@@ -107,9 +108,9 @@ fn starts_statement(line: &str) -> bool {
     }
 }
 
-/// `text` with the bytes of `range` blanked but for line ends; `None` where nothing is left to blank. A table
-/// header takes its section with it, or the section's keys would fall to the table before; in its place stays an
-/// empty table, so that the tables behind it keep their numbers.
+/// `text` with the bytes of `range` blanked, except line ends; `None` if nothing is left to blank. A table
+/// header is blanked with its section, or the previous table would get the section's keys. An empty table
+/// replaces it, so that later tables keep their numbers.
 fn blanked(text: &str, range: std::ops::Range<usize>) -> Option<String> {
     let faulty = &text[range.clone()];
     if faulty.trim().is_empty() {
@@ -136,7 +137,7 @@ fn blanked(text: &str, range: std::ops::Range<usize>) -> Option<String> {
     String::from_utf8(bytes).ok()
 }
 
-/// The start of the next line that begins with `[`, from `at` on; the end of the text where there is none.
+/// The start of the next line that begins with `[`, from `at` on, or the end of the text.
 fn next_header(text: &str, at: usize) -> usize {
     let mut start = at;
     for line in text[at..].split_inclusive('\n') {
@@ -152,7 +153,7 @@ fn line_start(text: &str, at: usize) -> usize {
     text.as_bytes()[..at].iter().rposition(|&b| b == b'\n').map_or(0, |newline| newline + 1)
 }
 
-/// The offset behind the line's end.
+/// The offset after the line end.
 fn line_end(text: &str, at: usize) -> usize {
     text.as_bytes()[at..].iter().position(|&b| b == b'\n').map_or(text.len(), |newline| at + newline + 1)
 }
@@ -161,7 +162,7 @@ fn line_at(text: &str, at: usize) -> &str {
     &text[line_start(text, at)..line_end(text, at)]
 }
 
-/// The parser's words, and a fix for the mistakes that people make most.
+/// The parser's message, with a fix for common mistakes.
 fn described(message: &str, at: usize, text: &str) -> SyntaxError {
     let rest = text[line_start(text, at)..].get(at - line_start(text, at)..).unwrap_or_default();
     let is_duplicate = message.starts_with("duplicate key");
@@ -169,26 +170,26 @@ fn described(message: &str, at: usize, text: &str) -> SyntaxError {
     let quotes = "put text, addresses and prefixes in quotes, as in `\"10.0.0.0/8\"`";
     let (message, fix) = if message.starts_with("string values must be quoted") {
         if value_is_missing {
-            ("there is no value behind the `=`", "write one, or remove the line")
+            ("no value after the `=`", "write one, or remove the line")
         } else {
-            ("this is no value without quotes", quotes)
+            ("this value needs quotes", quotes)
         }
     } else if ["invalid float", "invalid integer", "invalid date", "invalid time"]
         .iter()
         .any(|start| message.starts_with(start))
     {
-        ("this is no number", quotes)
+        ("this is not a number", quotes)
     } else if message.starts_with("invalid boolean") {
-        ("true and false are written in small letters", "write `true` or `false`")
+        ("true and false are in lower case", "write `true` or `false`")
     } else if is_duplicate {
-        let fix = "keep one of the two; several tables of a kind have double brackets, as in `[[interface]]`";
-        ("this key or table is there already", fix)
+        let fix = "keep one; to repeat a table, use double brackets, as in `[[interface]]`";
+        ("this key or table already exists", fix)
     } else if message.starts_with("key with no value") {
         ("a key has no value", "write `key = value`")
     } else {
-        (message, "correct it; see https://toml.io for how it is written")
+        (message, "correct it; see https://toml.io for the syntax")
     };
-    // Where it is a table, its keys are gone.
+    // A duplicate table loses its keys.
     let costs = !is_duplicate || line_at(text, at).trim_start().starts_with('[');
     SyntaxError { at, message: format!("not TOML: {message}"), fix: fix.to_owned(), costs }
 }

@@ -1,4 +1,4 @@
-//! `[[zone]]` and `[[interface]]`: what faces which network.
+//! `[[zone]]` and `[[interface]]`: the networks and the interfaces that face them.
 
 use std::collections::HashMap;
 
@@ -9,9 +9,9 @@ use super::sections::{choice, name};
 use super::{Attach, Interface, InterfaceName, Outbound, Target, Unmatched, Zone};
 use crate::problem::Place;
 
-/// Zones of one file.
+/// The most zones in a file.
 const ZONES: usize = lyncwall_common::abi::ZONES;
-/// Interfaces of one file.
+/// The most interfaces in a file.
 const INTERFACES: usize = 32;
 
 const ZONE: Keys = Keys { known: &["name", "unmatched", "outbound"], later: &[] };
@@ -19,9 +19,9 @@ const INTERFACE: Keys = Keys { known: &["name", "attach", "dhcp-client", "zone",
 
 /// The zones of a file.
 pub(super) struct Zones<'t> {
-    /// Those with a name, with the tables that they stand in; one where the file has none.
+    /// The zones with a name, and their tables; one default zone if the file has none.
     known: Vec<(Option<Zone>, String, Option<Table<'t>>)>,
-    /// True where the name of a zone could not be read, so that no reference can be judged.
+    /// True if the name of a zone could not be read: then references to zones are not checked.
     unsure: bool,
 }
 
@@ -52,34 +52,34 @@ impl<'t> Zones<'t> {
         Self { known, unsure }
     }
 
-    /// The number of the zone that an interface or target says it is in. Where there are several, it must say so.
+    /// The number of the zone of an interface or target. The key is required if there are several zones.
     pub(super) fn of(&self, table: &Table<'_>) -> Option<usize> {
         match table.get("zone") {
             Some(node) => self.named(node.string()?, |message, fix| node.problem(message, fix)),
             None if self.known.len() < 2 || self.unsure => Some(0),
             None => {
                 let fix = format!("write the zone it is in: {}", self.names());
-                table.missing("zone", "there are several zones, and `zone` is missing", &fix);
+                table.missing("zone", "`zone` is missing, and there are several zones", &fix);
                 None
             }
         }
     }
 
-    /// The number of a zone; where there is none of that name, `problem` is told, with a fix.
+    /// The number of a zone; reports an unknown name to `problem`, with a fix.
     fn named(&self, text: &str, problem: impl Fn(String, String)) -> Option<usize> {
         let found = self.known.iter().position(|(_, name, _)| name == text);
-        // Nothing is applied of a file whose zones could not be read.
+        // The number is never used: a file whose zones could not be read is rejected.
         if found.is_some() || self.unsure {
             return Some(found.unwrap_or(0));
         }
         let fix = match &*self.known {
             [(_, _, None)] => {
-                "leave the key out: without a `[[zone]]` there is one zone, which holds all".to_owned()
+                "remove the key: a file without `[[zone]]` has one zone for everything".to_owned()
             }
-            [(_, only, _)] => format!("write \"{only}\", or leave the key out"),
-            _ => format!("write one of {}, or add a `[[zone]]` of that name", self.names()),
+            [(_, only, _)] => format!("write \"{only}\", or remove the key"),
+            _ => format!("write one of {}, or add a `[[zone]]` with that name", self.names()),
         };
-        problem(format!("there is no zone `{text}`"), fix);
+        problem(format!("unknown zone `{text}`"), fix);
         None
     }
 
@@ -87,7 +87,8 @@ impl<'t> Zones<'t> {
         self.known.iter().map(|(_, name, _)| format!("\"{name}\"")).collect::<Vec<_>>().join(", ")
     }
 
-    /// The zones, each of which something belongs to. What could not be read is `None`: it may belong to any.
+    /// The zones; reports those without an interface or VLAN. An unreadable zone is `None`: it may be any
+    /// zone.
     pub(super) fn checked(
         self,
         interfaces: Option<&[Interface]>,
@@ -101,15 +102,15 @@ impl<'t> Zones<'t> {
                 interface.zone == number || interface.vlans.iter().any(|(_, zone)| *zone == number)
             };
             if several && interfaces.is_some_and(|all| !all.iter().any(holds)) {
-                let message = format!("no interface and no VLAN is in the zone `{name}`");
+                let message = format!("the zone `{name}` has no interface and no VLAN");
                 table.problem(&message, "give an `[[interface]]` this `zone`, or remove the zone");
                 sound = false;
             }
             let limits = zone.as_ref().is_some_and(|zone| zone.outbound == Outbound::Catalogue);
             if limits && targets.is_some_and(|all| all.iter().all(|target| target.zone == number)) {
-                let message =
-                    "what may go out follows the roles of the other zones' targets, and there are none";
-                let fix = "add a `[[target]]` in another zone for the servers behind this one, or leave the key out";
+                let message = "`outbound = \"catalogue\"` takes its rules from targets in other zones, and there are none";
+                let fix =
+                    "add a `[[target]]` in another zone for the servers behind this one, or remove the key";
                 table.problem_at("outbound", message, fix);
                 sound = false;
             }
@@ -130,7 +131,7 @@ fn zone(table: &Table<'_>, names: &mut Unique) -> Option<Zone> {
     let said = table.get("unmatched").is_some();
     let (unmatched, outbound) = match (unmatched?, outbound?) {
         (unmatched, None) => (unmatched, Outbound::Unmatched),
-        // Whoever lets them call anything wants it to pass.
+        // An explicit `outbound = "any"` implies `unmatched = "pass"`.
         (Unmatched::Pass, Some(Outbound::Unmatched)) => (Unmatched::Pass, Outbound::Unmatched),
         (Unmatched::Drop, Some(Outbound::Unmatched)) if !said => (Unmatched::Pass, Outbound::Unmatched),
         (Unmatched::Drop, Some(Outbound::Unmatched)) => {
@@ -140,7 +141,7 @@ fn zone(table: &Table<'_>, names: &mut Unique) -> Option<Zone> {
         }
         (Unmatched::Drop, Some(Outbound::Catalogue)) => (Unmatched::Drop, Outbound::Catalogue),
         (Unmatched::Pass, Some(Outbound::Catalogue)) => {
-            let message = "`unmatched = \"pass\"` would let pass whatever the catalogue does not name";
+            let message = "`unmatched = \"pass\"` lets pass what the catalogue does not name";
             table.problem_at("unmatched", message, "remove `unmatched`, or write `outbound = \"any\"`");
             return None;
         }
@@ -152,12 +153,12 @@ fn zone(table: &Table<'_>, names: &mut Unique) -> Option<Zone> {
 pub(super) fn interfaces(top: &Table<'_>, zones: &Zones<'_>) -> Option<Vec<Interface>> {
     let fix = "add an `[[interface]]` with its `name`";
     let Some(node) = top.get("interface") else {
-        top.missing("interface", "no interface is named, so nothing would be protected", fix);
+        top.missing("interface", "no interface, so nothing would be protected", fix);
         return None;
     };
     let tables = node.tables(INTERFACE, INTERFACES)?;
     if node.value().as_array().is_some_and(|list| list.is_empty()) {
-        node.problem("no interface is named, so nothing would be protected", fix);
+        node.problem("no interface, so nothing would be protected", fix);
     }
     let mut names = Unique::default();
     let read: Vec<Option<Interface>> =
@@ -170,9 +171,8 @@ fn interface(table: &Table<'_>, zones: &Zones<'_>, names: &mut Unique) -> Option
     let name = node.as_ref().and_then(|node| {
         let text = node.string()?;
         let name = InterfaceName::new(text);
-        let name = name
-            .map_err(|why| node.problem(format!("`{text}`: {why}"), "see `ip link` for the names"))
-            .ok()?;
+        let name =
+            name.map_err(|why| node.problem(format!("`{text}`: {why}"), "`ip link` lists the names")).ok()?;
         names.take("interface", text, node).then_some(name)
     });
     let attach = choice(
@@ -195,7 +195,7 @@ fn interface(table: &Table<'_>, zones: &Zones<'_>, names: &mut Unique) -> Option
     })
 }
 
-/// VLANs with the numbers of their zones, and where they are written.
+/// VLANs with the numbers of their zones, and the place of the list.
 type Vlans = (Vec<(u16, usize)>, Option<Place>);
 
 /// The VLANs of an interface.
@@ -216,11 +216,11 @@ fn vlans(table: &Table<'_>, zones: &Zones<'_>) -> Option<Vlans> {
             let twice = (first..=last).find_map(|id| Some((id, taken.get(&id)?)));
             if let Some((id, other)) = twice {
                 let message = if *other == named.name {
-                    format!("VLAN {id} is in this list already")
+                    format!("VLAN {id} is already in this list")
                 } else {
-                    format!("VLAN {id} is in the zone `{other}` already")
+                    format!("VLAN {id} is already in the zone `{other}`")
                 };
-                item.problem(message, "a VLAN of an interface is in one zone: remove one of the two");
+                item.problem(message, "a VLAN is in one zone for each interface: remove one of the two");
                 sound = false;
                 continue;
             }
@@ -232,17 +232,14 @@ fn vlans(table: &Table<'_>, zones: &Zones<'_>) -> Option<Vlans> {
     sound.then(|| (all, Some(node.place())))
 }
 
-/// VLAN identifiers: a number, a `"first-last"` range, or a list of both; each with where it is written.
+/// VLAN identifiers with their places: a number, a `"first-last"` range, or a list of both.
 fn identifiers<'t>(node: &Node<'t>, shape: &str) -> Option<Vec<(Node<'t>, u16, u16)>> {
     let items = match node.value() {
         DeValue::Array(_) => node.items()?,
         _ => vec![node.clone()],
     };
     if items.is_empty() {
-        node.problem(
-            "the list is empty, so that nothing could match",
-            "list the VLANs, or remove the zone here",
-        );
+        node.problem("the list is empty, so nothing could match", "list the VLANs, or remove the zone here");
     }
     let range = |item: &Node<'t>| {
         let ends = match item.value() {
@@ -261,8 +258,8 @@ fn identifiers<'t>(node: &Node<'t>, shape: &str) -> Option<Vec<(Node<'t>, u16, u
                 Some((item.clone(), first, last))
             }
             _ => {
-                let fix = "a VLAN is a number from 1 to 4094, and a range is written \"first-last\", the lower first";
-                item.problem("this is no VLAN, nor a range of them", fix);
+                let fix = "write a number from 1 to 4094, or a range as \"first-last\", the lower first";
+                item.problem("this is not a VLAN or a range of VLANs", fix);
                 None
             }
         }

@@ -1,4 +1,4 @@
-//! What a configuration refers to: roles, rows and groups that the catalogue or the file itself must have.
+//! Checks references: the roles, rows and groups that a configuration names.
 
 use std::collections::BTreeSet;
 
@@ -6,14 +6,14 @@ use crate::catalogue::{self, Catalogue, Direction, OwnRole, OwnRow, Transports};
 use crate::config::{self, Declared, OwnDirection, Transport};
 use crate::problem::{Problem, Problems};
 
-/// Adds the file's own roles to the catalogue, and checks all that refers to something.
+/// Adds the file's own roles to the catalogue, and checks all references.
 pub(super) fn check(catalogue: &mut Catalogue, declared: &Declared) -> Problems {
     let mut wrong = Vec::new();
     groups(catalogue, declared, &mut wrong);
     for role in &declared.roles {
         if let Err(taken) = catalogue.add_role(own(role)) {
-            let message = format!("the catalogue has {taken} already");
-            wrong.push(Problem::at(role.place.clone(), message, "give the role a name of its own"));
+            let message = format!("the catalogue already has {taken}");
+            wrong.push(Problem::at(role.place.clone(), message, "give the role another name"));
         }
     }
     for target in &declared.targets {
@@ -24,8 +24,8 @@ pub(super) fn check(catalogue: &mut Catalogue, declared: &Declared) -> Problems 
     problems
 }
 
-/// Groups that nobody refers to, and own rows for groups that nobody knows: a name with a mistake in it would open a port
-/// to everybody.
+/// Reports groups that no role or rule uses, and own rows for unknown groups: a misspelt name would open a
+/// port to everybody.
 fn groups(catalogue: &Catalogue, declared: &Declared, wrong: &mut Vec<Problem>) {
     let own: Vec<&config::Named> =
         declared.roles.iter().flat_map(|role| &role.rows).flat_map(|row| &row.groups).collect();
@@ -39,7 +39,7 @@ fn groups(catalogue: &Catalogue, declared: &Declared, wrong: &mut Vec<Problem>) 
                     || format!("give it prefixes, as `{} = [\"192.0.2.0/24\"]` under [groups]", group.name),
                     |name| format!("did you mean `{name}`?"),
                 );
-                let message = format!("there is no group `{}`", group.name);
+                let message = format!("unknown group `{}`", group.name);
                 wrong.push(Problem::at(group.place.clone(), message, fix));
             }
         }
@@ -51,16 +51,21 @@ fn groups(catalogue: &Catalogue, declared: &Declared, wrong: &mut Vec<Problem>) 
         if !printed.contains(&*group.name) && !used.contains(&*group.name) {
             let known: BTreeSet<&str> = printed.union(&used).copied().collect();
             let fix = nearest(&group.name, &known).map_or_else(
-                || format!("the catalogue has {}", printed.iter().copied().collect::<Vec<_>>().join(", ")),
+                || {
+                    format!(
+                        "the groups of the catalogue are {}",
+                        printed.iter().copied().collect::<Vec<_>>().join(", ")
+                    )
+                },
                 |name| format!("did you mean `{name}`?"),
             );
-            let message = format!("no role and no rule refers to a group `{}`", group.name);
+            let message = format!("no role or rule uses the group `{}`", group.name);
             wrong.push(Problem::at(group.place.clone(), message, fix));
         }
     }
 }
 
-/// Roles that the catalogue does not know or that do not go together, and rows that they do not have.
+/// Reports roles that the catalogue does not know or that conflict, and rows that they do not have.
 fn references_of(
     catalogue: &Catalogue,
     declared: &Declared,
@@ -69,10 +74,10 @@ fn references_of(
 ) {
     let keys: Vec<&str> = target.roles.iter().map(|role| role.key.as_str()).collect();
     let found = catalogue.check_roles(&keys);
-    // Rows of a role that is not known, or could not be read, are not known either.
+    // The rows of an unknown or unreadable role are unknown too.
     let unsure = !declared.roles_are_sound || !found.is_empty();
     for (position, message, fix) in found {
-        // One that could not be read may be the one that is meant.
+        // The reference may mean an unreadable role.
         if declared.roles_are_sound || catalogue.role(keys[position]).is_some() {
             wrong.push(Problem::at(target.roles[position].place.clone(), message, fix));
         }
@@ -96,7 +101,7 @@ fn nearest<'a>(name: &str, known: &BTreeSet<&'a str>) -> Option<&'a str> {
     (distance(word) <= (word.len() / 3).max(1)).then_some(word)
 }
 
-/// An own role as the catalogue takes it.
+/// Converts an own role for the catalogue.
 fn own(role: &config::OwnRole) -> OwnRole {
     let row = |row: &config::OwnRow| OwnRow {
         name: row.name.clone(),

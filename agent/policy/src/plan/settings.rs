@@ -1,4 +1,4 @@
-//! What can be changed while the agent runs, and what the file says of it.
+//! The settings that can change at run time, and their values in the file.
 
 use std::collections::BTreeMap;
 
@@ -10,20 +10,20 @@ use crate::config::{Mode, Target};
 /// The roles of each target, by the target's name.
 pub type Roles = BTreeMap<String, Vec<String>>;
 
-/// What can be changed at run time.
+/// The settings that can change at run time.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Settings {
     /// The roles of each target.
     pub roles: Roles,
-    /// Whether packets to each target are dropped, by the target's name; as `mode` says where a target is not named.
+    /// The modes of targets by name; a target without an entry has `mode`.
     pub modes: BTreeMap<String, Mode>,
-    /// Whether packets are dropped that have no target.
+    /// The mode of packets without a target.
     pub mode: Mode,
 }
 
 impl Settings {
-    /// The roles of a target; none for one that is not known.
+    /// The roles of a target; empty for an unknown one.
     #[must_use]
     pub fn roles_of(&self, target: &str) -> &[String] {
         self.roles.get(target).map_or(&[], Vec::as_slice)
@@ -35,7 +35,7 @@ impl Settings {
         self.modes.get(target).copied().unwrap_or(self.mode)
     }
 
-    /// Gives a target another mode; without one, the whole box.
+    /// Sets the mode of a target, or of the whole box.
     pub fn set_mode(&mut self, target: Option<&str>, mode: Mode) {
         match target {
             Some(target) => {
@@ -48,44 +48,44 @@ impl Settings {
         }
     }
 
-    /// The mode of the whole box; `None` where it is not the same everywhere.
+    /// The mode of the whole box; `None` if targets differ.
     #[must_use]
     pub fn one_mode(&self) -> Option<Mode> {
         self.modes.values().all(|mode| *mode == self.mode).then_some(self.mode)
     }
 
-    /// What is different from `before` in modes, a sentence each.
+    /// The differences in modes from `before`, one sentence each.
     #[must_use]
     pub fn mode_changes(&self, before: &Self) -> Vec<String> {
-        let told = |what: &str, before: Mode, after: Mode| {
+        let change = |what: &str, before: Mode, after: Mode| {
             (before != after).then(|| format!("{what}: {} to {}", before.as_str(), after.as_str()))
         };
         match (before.one_mode(), self.one_mode()) {
-            (Some(before), Some(after)) => told("mode", before, after).into_iter().collect(),
+            (Some(before), Some(after)) => change("mode", before, after).into_iter().collect(),
             _ => {
-                let rest = told("mode of what has no target", before.mode, self.mode);
+                let rest = change("mode of packets without a target", before.mode, self.mode);
                 let of_target = |name: &String| {
-                    told(&format!("mode of target {name}"), before.mode_of(name), self.mode_of(name))
+                    change(&format!("mode of target {name}"), before.mode_of(name), self.mode_of(name))
                 };
                 rest.into_iter().chain(self.modes.keys().filter_map(of_target)).collect()
             }
         }
     }
 
-    /// Where nothing is dropped, a sentence each.
+    /// Warnings about audit mode, one sentence each.
     pub(super) fn warnings(&self) -> Vec<String> {
         match self.one_mode() {
             Some(Mode::Enforce) => Vec::new(),
             Some(Mode::Audit) => {
-                vec!["mode = \"audit\": nothing is dropped, only counted and reported".to_owned()]
+                vec!["mode = \"audit\": lyncwall drops nothing, it only counts and reports".to_owned()]
             }
             None => {
-                let rest = (self.mode == Mode::Audit).then(|| "packets that have no target".to_owned());
+                let rest = (self.mode == Mode::Audit).then(|| "packets without a target".to_owned());
                 let targets = self.modes.iter().filter(|(_, mode)| **mode == Mode::Audit);
                 let audited = targets.map(|(name, _)| format!("packets to target {name}")).chain(rest);
                 audited
                     .map(|what| {
-                        format!("mode = \"audit\": {what} are not dropped, only counted and reported")
+                        format!("mode = \"audit\": lyncwall does not drop {what}, it only counts and reports")
                     })
                     .collect()
             }
@@ -104,7 +104,8 @@ impl Settings {
             .collect()
     }
 
-    /// These, which `file` was current for, under a plan: where the plan's file says something else than that one, it wins.
+    /// Carries these settings over from `file` to a new plan: a setting that the new file changes comes from
+    /// the new file.
     #[must_use]
     pub fn under(&self, file: &Self, plan: &Plan) -> Self {
         let mut settings = plan.settings();
@@ -132,7 +133,7 @@ impl Settings {
 }
 
 impl Plan {
-    /// What the file says.
+    /// The settings of the file.
     #[must_use]
     pub fn settings(&self) -> Settings {
         let targets = &self.config.targets;
@@ -218,11 +219,13 @@ mod tests {
         let none = plan("", "", "").settings();
         assert_eq!(none.mode_changes(&all), ["mode: audit to enforce"]);
         assert_eq!(none.mode_changes(&some), ["mode of target new: audit to enforce"]);
-        let both = ["mode of what has no target: audit to enforce", "mode of target old: audit to enforce"];
+        let both =
+            ["mode of packets without a target: audit to enforce", "mode of target old: audit to enforce"];
         assert_eq!(some.mode_changes(&all), both);
         assert_eq!((none.mode_changes(&none), none.warnings()), (vec![], vec![]));
-        assert_eq!(all.warnings(), ["mode = \"audit\": nothing is dropped, only counted and reported"]);
-        let new = "mode = \"audit\": packets to target new are not dropped, only counted and reported";
+        assert_eq!(all.warnings(), ["mode = \"audit\": lyncwall drops nothing, it only counts and reports"]);
+        let new =
+            "mode = \"audit\": lyncwall does not drop packets to target new, it only counts and reports";
         assert_eq!(some.warnings(), [new]);
     }
 }

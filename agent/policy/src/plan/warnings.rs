@@ -1,4 +1,4 @@
-//! What is allowed but may not be meant.
+//! Warnings: settings that are allowed but may be a mistake.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +7,7 @@ use crate::catalogue::{Resolved, Rule, Transport};
 use crate::config::Target;
 
 impl Plan {
-    /// One sentence each: in the file, in these settings, and in what their roles come to.
+    /// One sentence each, about the file, these settings and the rules of their roles.
     #[must_use]
     pub fn warnings(&self, settings: &Settings) -> Vec<String> {
         let mut warnings = self.config.warnings();
@@ -23,15 +23,15 @@ impl Plan {
         warnings
     }
 
-    /// Optional rows that are switched on and wait for their group.
+    /// Enabled optional rows that wait for their group.
     fn waiting(&self, target: &Target, roles: &[String]) -> Vec<String> {
         let keys: Vec<&str> = roles.iter().map(String::as_str).collect();
         let waiting = self.catalogue.waiting(&keys, self.config.reading, &self.choices(Some(target)));
-        let told = waiting.into_iter().map(|(id, groups)| {
+        let warnings = waiting.into_iter().map(|(id, groups)| {
             let groups = groups.join(" or ");
             format!("target {}: the optional row {id} stays closed until {groups} has prefixes", target.name)
         });
-        told.collect()
+        warnings.collect()
     }
 
     /// Ports that the catalogue cannot know.
@@ -41,7 +41,7 @@ impl Plan {
             let given = target.overrides.iter().any(|own| own.row.name == required.id);
             (!given).then(|| {
                 format!(
-                    "target {}: {} stays closed: {}; say it, as `overrides = {{ \"{}\" = \"49152-57500\" }}`",
+                    "target {}: {} stays closed: {}; set it, as `overrides = {{ \"{}\" = \"49152-57500\" }}`",
                     target.name, required.id, required.what, required.id
                 )
             })
@@ -50,7 +50,7 @@ impl Plan {
     }
 }
 
-/// Ports that are for groups that have no prefixes, by group.
+/// Ports that are open to the world because their group has no prefixes, by group.
 fn unbound(target: &Target, resolved: &Resolved) -> Vec<String> {
     let mut ports: BTreeMap<&str, Vec<String>> = BTreeMap::new();
     for rule in &resolved.inbound {
@@ -58,14 +58,11 @@ fn unbound(target: &Target, resolved: &Resolved) -> Vec<String> {
             ports.entry(group).or_default().push(stretch(rule));
         }
     }
-    let told = ports.into_iter().map(|(group, ports)| {
-        format!(
-            "target {}: the group {group} has no prefixes, so what is for it is open from anywhere: {}",
-            target.name,
-            ports.join(", ")
-        )
+    let warnings = ports.into_iter().map(|(group, ports)| {
+        let are = if ports.len() == 1 { "is" } else { "are" };
+        format!("target {}: {} {are} open to the world: set [groups].{group}", target.name, ports.join(", "))
     });
-    told.collect()
+    warnings.collect()
 }
 
 fn stretch(rule: &Rule) -> String {

@@ -1,4 +1,4 @@
-//! What the zones of a configuration come to: what may be called out of them, and who is in which.
+//! Zones: the outbound calls of each, and its interfaces.
 
 use std::collections::BTreeSet;
 
@@ -12,7 +12,7 @@ use crate::connection::Leg;
 use crate::problem::Problems;
 
 impl Plan {
-    /// A way out for each zone that has an interface on this machine.
+    /// An outbound policy for each zone with an interface on this machine.
     #[must_use]
     pub fn legs(&self, machine: &Machine) -> Vec<Leg> {
         let there =
@@ -34,7 +34,7 @@ impl Plan {
         }
     }
 
-    /// True where an interface, or a VLAN of one, is in a zone of another number than before.
+    /// True if an interface or a VLAN has moved to a zone with another number.
     #[must_use]
     pub fn moves_zones(&self, before: &Self) -> bool {
         let stays = |interface: &Interface| {
@@ -46,14 +46,14 @@ impl Plan {
         several && !self.config.interfaces.iter().all(stays)
     }
 
-    /// The numbers of zones that had another name before: a flow that holds in one held in another network.
+    /// The numbers of zones whose name has changed: their flows belong to another network.
     #[must_use]
     pub fn renamed_zones(&self, before: &Self) -> Vec<u16> {
         let both = self.config.zones.iter().zip(&before.config.zones);
         (0..).zip(both).filter(|(_, (now, then))| now.name != then.name).map(|(number, _)| number).collect()
     }
 
-    /// The zones, with what may be called out of them under these roles.
+    /// The zones, with the outbound calls that these roles allow.
     pub(super) fn zones(&self, roles: &Roles) -> Result<Vec<ZoneInput>, Problems> {
         let zones = self.config.zones.iter().enumerate();
         zones
@@ -67,8 +67,8 @@ impl Plan {
             .collect()
     }
 
-    /// What the roles of targets in other zones call: their servers are behind this one. The literal reading knows no
-    /// directions, so it is the strict one that tells.
+    /// The calls of roles of targets in other zones, whose servers are behind this zone. Uses the strict
+    /// reading: the literal one knows no directions.
     fn called_from(&self, zone: usize, roles: &Roles) -> Result<Vec<Rule>, Problems> {
         let mut called = Vec::new();
         for target in self.config.targets.iter().filter(|target| target.zone != zone) {
@@ -82,12 +82,12 @@ impl Plan {
     }
 }
 
-/// The same ports by rules that share none: where several hold, all of their rows, and whoever one of them is for.
+/// Splits overlapping rules: rules that share ports become one with all rows and groups.
 fn union(rules: &[Rule]) -> Vec<Rule> {
     let mut parts: Vec<Rule> = Vec::new();
     for transport in PortTransport::ALL {
         let rules: Vec<&Rule> = rules.iter().filter(|rule| rule.transport == transport).collect();
-        // Every port at which what holds may change; one past 65535 fits a u32.
+        // Every port at which the set of rules may change; one past 65535 fits a u32.
         let edges: BTreeSet<u32> =
             rules.iter().flat_map(|rule| [u32::from(rule.first), u32::from(rule.last) + 1]).collect();
         for (&from, &until) in edges.iter().zip(edges.iter().skip(1)) {
@@ -117,13 +117,13 @@ fn union(rules: &[Rule]) -> Vec<Rule> {
     parts
 }
 
-/// True where the second begins where the first one ends, and says the same.
+/// True if the second rule continues the first one with equal rows and groups.
 fn goes_on(before: &Rule, part: &Rule) -> bool {
     u32::from(before.last) + 1 == u32::from(part.first)
         && (before.transport, &before.groups, &before.rows) == (part.transport, &part.groups, &part.rows)
 }
 
-/// The interfaces, as they are on a machine.
+/// The interfaces on a machine.
 pub(super) fn interfaces(config: &Config, machine: &Machine) -> Vec<InterfaceInput> {
     let input = |(interface, &ifindex): (&Interface, &u32)| InterfaceInput {
         ifindex,
@@ -140,22 +140,22 @@ pub(super) fn interfaces(config: &Config, machine: &Machine) -> Vec<InterfaceInp
     config.interfaces.iter().zip(&machine.interfaces).map(input).collect()
 }
 
-/// What is different in the zones, a sentence each.
+/// The differences in the zones, one sentence each.
 pub(super) fn differences(old: &Config, new: &Config) -> Vec<String> {
     let mut differences = Vec::new();
     match (&*old.zones, &*new.zones) {
         ([before], [after]) if before.unmatched != after.unmatched => {
-            let told = format!("unmatched: {:?} to {:?}", before.unmatched, after.unmatched);
-            differences.push(told.to_lowercase());
+            let text = format!("unmatched: {:?} to {:?}", before.unmatched, after.unmatched);
+            differences.push(text.to_lowercase());
         }
         ([_], [_]) => {}
-        _ => added_and_removed(&mut differences, "zone", &told(old), &told(new)),
+        _ => added_and_removed(&mut differences, "zone", &described(old), &described(new)),
     }
     differences
 }
 
-/// Each zone in words.
-fn told(config: &Config) -> Vec<String> {
+/// Describes each zone.
+fn described(config: &Config) -> Vec<String> {
     let zone = |(number, zone): (usize, &crate::config::Zone)| {
         let whole = config.interfaces.iter().filter(|interface| interface.zone == number);
         let mut holds: Vec<String> = whole.map(|interface| interface.name.to_string()).collect();
@@ -189,13 +189,13 @@ mod tests {
     #[test]
     fn rules_of_several_targets_are_one_list_without_overlap() {
         let both = union(&[rule(10, 20, "a", &["x"]), rule(15, 65_535, "b", &["y"]), rule(18, 18, "c", &[])]);
-        let told: Vec<(u16, u16, String, String)> = both
+        let joined: Vec<(u16, u16, String, String)> = both
             .iter()
             .map(|rule| (rule.first, rule.last, rule.rows.join(" "), rule.groups.join(" ")))
             .collect();
         let part = |first, last, rows: &str, groups: &str| (first, last, rows.to_owned(), groups.to_owned());
         assert_eq!(
-            told,
+            joined,
             [
                 part(10, 14, "a", "x"),
                 part(15, 17, "a b", "x y"),

@@ -1,4 +1,4 @@
-//! Packets of a capture file.
+//! Reads packets from a capture file.
 
 use std::fs::File;
 use std::io::{self, BufReader, Read};
@@ -10,21 +10,22 @@ use pcap_file::pcap::PcapReader;
 use pcap_file::pcapng::{Block, PcapNgReader};
 use pcap_file::{DataLink, PcapError};
 
-/// The type of a section header block, the same in both byte orders (draft-ietf-opsawg-pcapng, 4.1).
+/// The type of a section header block, equal in both byte orders (draft-ietf-opsawg-pcapng, 4.1).
 const PCAPNG: [u8; 4] = [0x0a, 0x0d, 0x0d, 0x0a];
 
 /// A packet of a file.
 pub(super) struct Packet {
-    /// The interface it was captured at, where the file says so.
+    /// The capturing interface, if the file names it.
     pub(super) interface: Option<String>,
-    /// Its frame. What the capture cut off are zeroes: a verdict depends on headers and lengths.
+    /// The frame. Zeroes replace the bytes that the capture cut off: a verdict depends on headers and lengths
+    /// only.
     pub(super) hexadecimal: String,
 }
 
 /// The first `most` packets of a file.
 ///
 /// # Errors
-/// [`Problems`] where it cannot be read, or holds no Ethernet frames.
+/// [`Problems`] if the file cannot be read, or holds no Ethernet frames.
 pub(super) fn read(path: &Path, most: usize) -> Result<Vec<Packet>, Problems> {
     let place = path.display().to_string();
     let unread = |error: io::Error| Problem::new(format!("{place}: {error}"), "name a pcap or pcapng file");
@@ -40,13 +41,15 @@ pub(super) fn read(path: &Path, most: usize) -> Result<Vec<Packet>, Problems> {
     found.map_err(|wrong| {
         let (message, fix) = match wrong {
             Wrong::Format(error) => (format!("{error}"), "name a pcap or pcapng file"),
-            Wrong::Link(link) => (format!("it holds {link:?} frames"), "capture at an Ethernet interface"),
+            Wrong::Link(link) => {
+                (format!("the frames are {link:?}, not Ethernet"), "capture on an Ethernet interface")
+            }
         };
         Problem::new(format!("{place}: {message}"), fix).into()
     })
 }
 
-/// What is wrong with a file.
+/// What is wrong with a capture file.
 enum Wrong {
     Format(PcapError),
     Link(DataLink),
@@ -63,7 +66,7 @@ fn pcap(input: impl Read, most: usize) -> Result<Vec<Packet>, Wrong> {
     ethernet(reader.header().datalink)?;
     let mut packets = Vec::new();
     while packets.len() < most
-        // As they are: the library takes one that the capture cut off for a mistake.
+        // Raw blocks: the library's checked reader rejects packets that the capture cut off.
         && let Some(packet) = reader.next_raw_packet()
     {
         let packet = packet?;
@@ -99,7 +102,7 @@ fn ethernet(link: DataLink) -> Result<(), Wrong> {
     if link == DataLink::ETHERNET { Ok(()) } else { Err(Wrong::Link(link)) }
 }
 
-/// The frame as long as it was, as far as the program takes one.
+/// The frame at its original length, up to the length that the program accepts.
 fn whole(captured: &[u8], length: u32) -> String {
     let length = (length as usize).clamp(captured.len(), LONGEST.max(captured.len()));
     let rest = std::iter::repeat_n(&0, length - captured.len());

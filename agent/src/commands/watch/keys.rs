@@ -1,62 +1,62 @@
-//! What each key does.
+//! Maps keys to actions.
 
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 
-/// What a key asks for.
+/// The action of a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Action {
-    /// Show the list of this number, from 0.
+    /// Show the list with this number, from 0.
     Pane(usize),
     /// The next list.
     NextPane,
-    /// The list before.
+    /// The previous list.
     PreviousPane,
-    /// Select the row so many further down.
+    /// Move the selection down by this number of rows.
     Move(isize),
     /// Sort by the next column.
     Sort,
-    /// The other way about.
+    /// Reverse the order.
     Reverse,
     /// Begin to type a filter.
     Filter,
     /// A letter of the filter.
     Type(char),
-    /// Take its last letter away.
+    /// Delete the last letter of the filter.
     Erase,
-    /// Open what is selected, close what is open, or end typing.
+    /// Open the selected row, close an open one, or end typing.
     Enter,
-    /// Close what is open, or clear the filter.
+    /// Close an open row, or clear the filter.
     Escape,
-    /// Stop the screen, or let it go on.
+    /// Pause the screen, or resume it.
     Pause,
-    /// Show the keys, or no longer.
+    /// Show or hide the keys.
     Help,
     /// End.
     Quit,
-    /// Go behind the shell, until `fg`.
+    /// Suspend the process until `fg`.
     Suspend,
-    /// Draw all of it anew.
+    /// Redraw the whole screen.
     Redraw,
 }
 
-/// The keys as the screen explains them.
+/// The keys, as the help of the screen lists them.
 pub(super) const HELP: [(&str, &str); 10] = [
     ("Tab, 1-5", "choose the list"),
     ("Up, Down, PgUp, PgDn", "select a row (j and k, too)"),
-    ("Enter", "explain the selected row; close again"),
-    ("s, r", "sort by the next column; the other way about"),
+    ("Enter", "explain the selected row, or close it"),
+    ("s, r", "sort by the next column; reverse the order"),
     ("/", "type a filter: rows that contain it; Enter ends, Esc clears"),
-    ("Space", "pause, go on"),
-    ("Ctrl-L", "draw the screen anew"),
-    ("Ctrl-Z", "back to the shell, until `fg`"),
-    ("?", "these keys"),
+    ("Space", "pause or resume"),
+    ("Ctrl-L", "redraw the screen"),
+    ("Ctrl-Z", "suspend until `fg`"),
+    ("?", "show these keys"),
     ("q, Ctrl-C", "quit"),
 ];
 
-/// A screen of rows, about.
+/// The number of rows of a page, roughly.
 const PAGE: isize = 10;
 
-/// What a key asks for, while a filter is typed or not.
+/// The action of a key; `typing` is true while the user types a filter.
 pub(super) fn action(key: KeyEvent, typing: bool) -> Option<Action> {
     if key.modifiers.contains(KeyModifiers::CONTROL) {
         return match key.code {

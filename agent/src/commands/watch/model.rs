@@ -1,4 +1,4 @@
-//! What `watch` knows and shows: samples of the agent's answers become totals, rates and rows. No I/O.
+//! The state of `watch`: turns samples of the agent's answers into totals, rates and rows. No I/O.
 
 mod rows;
 
@@ -14,24 +14,24 @@ use crate::commands::events;
 use crate::commands::explain::question;
 pub(super) use rows::{Column, Row, Subject, Value};
 
-/// Samples that the sparklines show at most.
+/// The number of samples that a sparkline shows at most.
 const HISTORY: usize = 512;
-/// Drops in the list.
+/// The number of drops in the list.
 const DROPS: usize = 500;
-/// Sources, and ports of them, that are told apart; more are not listed, so that a flood of forged ones costs no memory.
+/// The number of sources, and of ports per source, to track: a flood of forged sources must not fill memory.
 const SOURCES: usize = 4096;
 
-/// What comes from the agent.
+/// News from the agent.
 pub(super) enum News {
-    /// It answered.
+    /// The agent answered.
     Look(Box<Status>, Box<Counters>),
-    /// It did not, and why.
+    /// The agent did not answer, and why.
     Gone(String),
-    /// A drop, or what would have been one.
+    /// A drop, or a would-drop.
     Drop(Box<Event>),
-    /// What the program would make of the drop with this number now, or why that cannot be said.
+    /// The explanation of the drop with this number, or why there is none.
     Explained(u64, Box<Result<Option<Explanation>, String>>),
-    /// So many drops were not told, as they came too fast.
+    /// The number of drops that came too fast to report.
     Lost(u64),
 }
 
@@ -51,10 +51,10 @@ pub(super) enum Pane {
 }
 
 impl Pane {
-    /// In the order of their keys, from 1.
+    /// All lists, in the order of their keys, from 1.
     pub(super) const ALL: [Self; 5] = [Self::Reasons, Self::Rules, Self::Ports, Self::Sources, Self::Drops];
 
-    /// Its name on the screen.
+    /// The name on the screen.
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::Reasons => "Reasons",
@@ -65,7 +65,7 @@ impl Pane {
         }
     }
 
-    /// What has to be said of its numbers.
+    /// A note about the numbers of the list.
     pub(super) fn note(self) -> &'static str {
         match self {
             Self::Reasons | Self::Rules => "packets since the first start after a boot or a detach",
@@ -76,23 +76,23 @@ impl Pane {
     }
 }
 
-/// How a list is sorted.
+/// The order of a list.
 #[derive(Debug, Clone, Copy)]
 struct Order {
     column: usize,
     reverse: bool,
 }
 
-/// Lines about one thing.
+/// Details of one row.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Detail {
-    /// What it is.
+    /// The heading.
     pub(super) title: String,
-    /// What is known of it: name and value.
+    /// Facts: name and value.
     pub(super) lines: Vec<(String, String)>,
 }
 
-/// What was seen of a source, or of a port, in the sample.
+/// What the sample holds about a source or a port.
 #[derive(Debug, Clone, Default)]
 struct Sampled {
     packets: u64,
@@ -118,13 +118,13 @@ impl Sampled {
         }
     }
 
-    /// The reasons, those seen most first: `closed 12, source 1`.
+    /// The reasons, most frequent first: `closed 12, source 1`.
     fn reasons(&self) -> String {
         most(&self.reasons)
     }
 }
 
-/// Names with their counts, the greatest first.
+/// Names with their counts, greatest first.
 fn most(counts: &BTreeMap<String, u64>) -> String {
     let mut counts: Vec<_> = counts.iter().collect();
     counts.sort_by_key(|(_, count)| std::cmp::Reverse(**count));
@@ -136,11 +136,11 @@ fn port_of(event: &Event) -> Option<String> {
     Some(format!("{} {}", event.protocol.as_deref()?, event.destination_port?))
 }
 
-/// All counts of one sample, by what they count.
+/// All counts of one sample, by key.
 #[derive(Debug, Default)]
 struct Counts(HashMap<String, u64>);
 
-/// All that `watch` knows, and how it is looked at.
+/// The state of `watch`, and what the screen shows of it.
 pub(super) struct Model {
     pub(super) status: Option<Status>,
     counters: Option<Counters>,
@@ -150,8 +150,8 @@ pub(super) struct Model {
     pub(super) passed: VecDeque<u64>,
     pub(super) dropped: VecDeque<u64>,
     drops: VecDeque<(u64, Event)>,
-    told: u64,
-    /// Drops since watch began that are in no sample: the program reports no more than so many a second.
+    last_number: u64,
+    /// Drops since watch began that are missing from the sample: the program limits its reports per second.
     pub(super) untold: u64,
     lost: events::Untold,
     sources: HashMap<String, Sampled>,
@@ -165,15 +165,15 @@ pub(super) struct Model {
     pub(super) paused: bool,
     selected: Option<Subject>,
     pub(super) detail: Option<Detail>,
-    /// The drop that was opened, until it is explained.
+    /// The drop that the user opened, until its explanation arrives.
     opened: Option<u64>,
-    /// That it is to be explained.
+    /// True until the explanation was requested.
     asked: Option<(u64, Explain)>,
     pub(super) help: bool,
 }
 
 impl Model {
-    /// Nothing known yet.
+    /// An empty model.
     pub(super) fn new() -> Self {
         let order = |column| Order { column, reverse: false };
         Self {
@@ -185,7 +185,7 @@ impl Model {
             passed: VecDeque::new(),
             dropped: VecDeque::new(),
             drops: VecDeque::new(),
-            told: 0,
+            last_number: 0,
             untold: 0,
             lost: events::Untold::default(),
             sources: HashMap::new(),
@@ -204,7 +204,7 @@ impl Model {
         }
     }
 
-    /// Takes in what came at `now`. While the screen is paused, only whether the agent answers.
+    /// Adds news that came at `now`. A paused screen only notes whether the agent answers.
     pub(super) fn take(&mut self, news: News, now: Instant) {
         match news {
             News::Gone(why) => self.gone = Some(why),
@@ -216,7 +216,7 @@ impl Model {
             }
             News::Drop(event) if !self.paused => self.drop(*event),
             News::Lost(lost) if !self.paused => self.untold += lost,
-            News::Explained(drop, told) => self.explained(drop, *told),
+            News::Explained(drop, answer) => self.explained(drop, *answer),
             News::Drop(_) | News::Lost(_) => {}
         }
     }
@@ -240,7 +240,7 @@ impl Model {
         }
     }
 
-    /// What is to be asked of the agent, once.
+    /// The question to send to the agent, if any; returned once.
     pub(super) fn asks(&mut self) -> Option<(u64, Explain)> {
         self.asked.take()
     }
@@ -252,19 +252,19 @@ impl Model {
         if let Some(port) = port_of(&event) {
             add(&mut self.ports, &port, &event);
         }
-        self.told += 1;
-        self.drops.push_back((self.told, event));
+        self.last_number += 1;
+        self.drops.push_back((self.last_number, event));
         if self.drops.len() > DROPS {
             self.drops.pop_front();
         }
     }
 
-    /// All packets with an action, by the counters themselves.
+    /// The sum of all packets with an action, from the counters.
     pub(super) fn total(&self, action: Action) -> u64 {
         self.counts.0.get(&total_key(action)).copied().unwrap_or_default()
     }
 
-    /// What audit mode let in of that, and enforcing would have dropped.
+    /// Packets that audit mode let in and enforcing would have dropped.
     pub(super) fn would_have_dropped(&self) -> u64 {
         let counters = self.counters.iter().flat_map(|counters| &counters.reasons);
         let audit = self.audit_of_the_rest();
@@ -276,21 +276,21 @@ impl Model {
         self.status.as_ref().is_some_and(|status| status.mode == Mode::Audit)
     }
 
-    /// Packets a second between the last two samples; `None` before there are two.
+    /// Packets a second between the last two samples; `None` before the second sample.
     pub(super) fn rate(&self, key: &str) -> Option<f64> {
         let (before, elapsed) = self.before.as_ref()?;
         let now = self.counts.0.get(key).copied().unwrap_or_default();
         let then = before.0.get(key).copied().unwrap_or_default();
-        // Less than before: the maps are new, and count from 0.
+        // A smaller value means that the maps are new and count from 0.
         Some(now.checked_sub(then).unwrap_or(now) as f64 / elapsed)
     }
 
-    /// The same of all packets with an action.
+    /// Packets a second of all packets with an action.
     pub(super) fn total_rate(&self, action: Action) -> Option<f64> {
         self.rate(&total_key(action))
     }
 
-    /// The rows of the list that is shown: filtered and sorted.
+    /// The rows of the current list: filtered and sorted.
     pub(super) fn rows(&self) -> Vec<Row> {
         let mut rows = match self.pane {
             Pane::Reasons => self.reason_rows(),
@@ -309,12 +309,12 @@ impl Model {
         rows
     }
 
-    /// The columns of the list that is shown.
+    /// The columns of the current list.
     pub(super) fn columns(&self) -> &'static [Column] {
         rows::columns(self.pane)
     }
 
-    /// The column that is sorted by, and whether the other way about.
+    /// The sorted column, and whether the order is reversed.
     pub(super) fn sorted(&self) -> (usize, bool) {
         (self.order().column, self.order().reverse)
     }
@@ -323,13 +323,13 @@ impl Model {
         self.orders[self.pane as usize]
     }
 
-    /// The place of the row that is selected: the first one where it is gone.
+    /// The index of the selected row; the first row if the selected one is gone.
     pub(super) fn selected(&self, rows: &[Row]) -> Option<usize> {
         let place = rows.iter().position(|row| Some(&row.subject) == self.selected.as_ref());
         place.or((!rows.is_empty()).then_some(0))
     }
 
-    /// Does what a key says that concerns nothing but the model.
+    /// Handles a key that affects the model only.
     pub(super) fn press(&mut self, key: Key) {
         match key {
             Key::Pane(number) => self.go(Pane::ALL[number]),
@@ -395,17 +395,17 @@ impl Model {
     }
 }
 
-/// What is seen of a thing, where there is room for it.
+/// The sample of a source or a port; `None` if there is no room to track another one.
 fn add(sampled: &mut HashMap<String, Sampled>, name: &str, event: &Event) {
     if sampled.len() < SOURCES || sampled.contains_key(name) {
         sampled.entry(name.to_owned()).or_default().add(event);
     }
 }
 
-/// What is said of packets that audit mode lets in, and that enforcing drops.
+/// The action of packets that audit mode lets in and enforcing drops.
 const WOULD_DROP: &str = "would-drop";
 
-/// What became of packets with this reason. `audit` is the mode of what has no target, which a zone may let pass as well.
+/// The action for this reason. `audit` is the mode of packets without a target; a zone may let them pass too.
 fn action(reason: &str, action: &str, audit: bool) -> &'static str {
     let known = Reason::ALL.iter().find(|known| known.name() == reason);
     match known.map(|known| (known, known.action())) {
@@ -432,7 +432,7 @@ fn port_key(port: &str) -> String {
     format!("port {port}")
 }
 
-/// A rule as people name it: its target and ports, or the name of an `[[allow]]` rule.
+/// The name of a rule: its target and ports, or the name of an `[[allow]]` rule.
 pub(in crate::commands) fn rule_name(rule: &RuleCount) -> String {
     match (&rule.target, &rule.allow) {
         (_, Some(allow)) => format!("allow {allow}"),

@@ -1,4 +1,4 @@
-//! The counters as text or as lines of JSON, for a pipe or a terminal that cannot be drawn on.
+//! Prints the counters as text or as lines of JSON, for a pipe or a plain terminal.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant, SystemTime};
@@ -12,14 +12,14 @@ use super::Options;
 use super::model::rule_name;
 use crate::output::{Output, Table};
 
-/// A look as JSON: the counters, and what of the status moves.
+/// One update as JSON: the counters, and the changing parts of the status.
 #[derive(Serialize)]
 struct Line<'a> {
     /// RFC 3339, UTC.
     time: String,
     #[serde(flatten)]
     counters: &'a Counters,
-    /// All packets, by the counters of this look.
+    /// All packets of this update's counters.
     passed: u64,
     dropped: u64,
     mode: Mode,
@@ -30,7 +30,7 @@ struct Line<'a> {
     blocked: &'a BlockList,
 }
 
-/// Prints look after look. An agent that ends after the first one is waited for.
+/// Prints updates. If the agent ends after the first one, waits for the next agent.
 pub(super) async fn run(options: &Options, client: &Client, output: &Output) -> anyhow::Result<()> {
     let mut before: Option<(Instant, Rates)> = None;
     let mut looks = 0;
@@ -58,7 +58,7 @@ pub(super) async fn run(options: &Options, client: &Client, output: &Output) -> 
             Err(error) if !gone => {
                 gone = true;
                 output.warn(&format!(
-                    "the agent does not answer, its rules hold unless it was detached, as `lyncwall doctor` tells; waiting: {error:#}"
+                    "the agent does not answer; waiting. Its rules hold unless detached (see `lyncwall doctor`): {error:#}"
                 ));
             }
             Err(_) => {}
@@ -92,12 +92,12 @@ impl<'a> Line<'a> {
     }
 }
 
-/// All packets with an action.
+/// The sum of all packets with an action.
 fn total(counters: &Counters, action: &str) -> u64 {
     counters.reasons.iter().filter(|count| count.action == action).map(|count| count.packets).sum()
 }
 
-/// All counts by what they count.
+/// All counts by key.
 struct Rates(HashMap<String, u64>);
 
 impl Rates {
@@ -114,12 +114,12 @@ impl Rates {
         Self(reasons.chain(rules).chain(ports).collect())
     }
 
-    /// Packets a second since the last look.
+    /// Packets a second since the last update.
     fn rate(&self, key: &str, last: Option<(Duration, &Self)>) -> String {
         let Some((elapsed, before)) = last else { return String::new() };
         let now = self.0.get(key).copied().unwrap_or_default();
         let then = before.0.get(key).copied().unwrap_or_default();
-        // Less than before: the maps are new, and count from 0.
+        // A smaller value means that the maps are new and count from 0.
         format!("{:.0}/s", now.checked_sub(then).unwrap_or(now) as f64 / elapsed.as_secs_f64())
     }
 }
@@ -161,9 +161,8 @@ fn show(
     output.section("By rule", &table)?;
     let unused = rules.iter().filter(|rule| rule.packets == 0 && rule.last_used.is_none()).count();
     if unused > 0 {
-        output.line(&format!(
-            "  rules that have let nothing in so far: {unused}; `lyncwall unused` names their rows"
-        ))?;
+        output
+            .line(&format!("  rules without a packet yet: {unused}; `lyncwall unused` lists their rows"))?;
     }
 
     let mut dropped: Vec<_> = counters.ports.iter().collect();

@@ -1,4 +1,4 @@
-//! The screen, from what the model knows. No I/O.
+//! Draws the screen from the model. No I/O.
 
 use std::collections::VecDeque;
 
@@ -14,17 +14,17 @@ use ratatui::widgets::{Cell, Clear, Paragraph, Row as Cells, Sparkline, Table, T
 use super::keys;
 use super::model::{Model, Pane, Value};
 
-/// What the terminal can show. Nothing is told by colour alone.
+/// What the terminal can show. Colour never carries a meaning alone.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Look {
-    /// It has colours, and they are wanted.
+    /// The terminal has colours, and the user wants them.
     pub(super) colour: bool,
-    /// It shows more than ASCII.
+    /// The terminal shows more than ASCII.
     pub(super) unicode: bool,
 }
 
 impl Look {
-    /// That of this process, by its environment.
+    /// The look for this process's environment.
     pub(super) fn of_the_terminal() -> Self {
         let set = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
         let locale = ["LC_ALL", "LC_CTYPE", "LANG"].into_iter().find_map(set).unwrap_or_default();
@@ -39,7 +39,7 @@ impl Look {
         if self.unicode { bar::NINE_LEVELS } else { ASCII }
     }
 
-    /// A text that the terminal can show.
+    /// The text in characters that the terminal can show.
     fn shown(self, text: String) -> String {
         if self.unicode || text.is_ascii() {
             return text;
@@ -47,7 +47,7 @@ impl Look {
         text.chars().map(|letter| if letter.is_ascii() { letter } else { '?' }).collect()
     }
 
-    /// Bold, and in a colour where there is one.
+    /// Bold, and coloured if possible.
     fn loud(self, colour: Color) -> Style {
         let style = Style::new().add_modifier(Modifier::BOLD);
         if self.colour { style.fg(colour) } else { style }
@@ -58,7 +58,7 @@ impl Look {
     }
 }
 
-/// The bars of a sparkline, for a terminal that shows ASCII only.
+/// The bars of a sparkline for an ASCII terminal.
 const ASCII: bar::Set<'static> = bar::Set {
     full: "@",
     seven_eighths: "#",
@@ -71,7 +71,7 @@ const ASCII: bar::Set<'static> = bar::Set {
     empty: " ",
 };
 
-/// Draws all of it. On a terminal that is too small the lower parts go first.
+/// Draws the screen. On a small terminal the lower parts are left out first.
 pub(super) fn draw(frame: &mut Frame<'_>, model: &Model, look: Look) {
     let header = header(model, look);
     let heights = [header.len() as u16, 1, 1, 1, 1].map(Constraint::Length);
@@ -94,7 +94,7 @@ pub(super) fn draw(frame: &mut Frame<'_>, model: &Model, look: Look) {
     frame.render_widget(Paragraph::new(footer(model, look)), foot);
 }
 
-/// The lines above the counts.
+/// The lines above the totals.
 fn header(model: &Model, look: Look) -> Vec<Line<'static>> {
     let Some(status) = &model.status else { return vec![Line::raw("waiting for the agent")] };
     let modes = status.targets.iter().map(|target| (&*target.name, target.mode));
@@ -116,8 +116,7 @@ fn header(model: &Model, look: Look) -> Vec<Line<'static>> {
         lines.push(Line::styled(look.shown(text), look.loud(Color::Red)));
     }
     if let Some(waiting) = &status.waiting {
-        let text =
-            format!("TO CONFIRM within {} s by `lyncwall confirm`, else it goes back", waiting.seconds);
+        let text = format!("ON TRIAL: rolls back in {} s unless you run `lyncwall confirm`", waiting.seconds);
         lines.push(Line::styled(text, look.loud(Color::Yellow)));
     }
     let plain = [roles(status), interfaces(status), tables(status)];
@@ -173,7 +172,7 @@ fn total(frame: &mut Frame<'_>, area: Rect, model: &Model, look: Look, action: A
         .render_widget(Sparkline::default().data(data).bar_set(look.bars()).style(look.colour(colour)), bars);
 }
 
-/// The names of the lists, that of the one that is shown between brackets.
+/// The names of the lists; brackets mark the current one.
 fn names(model: &Model, _look: Look) -> Line<'static> {
     let name = |(number, pane): (usize, &Pane)| {
         let name = format!("{} {}", number + 1, pane.name());
@@ -186,23 +185,23 @@ fn names(model: &Model, _look: Look) -> Line<'static> {
     Line::from(Pane::ALL.iter().enumerate().map(name).collect::<Vec<_>>())
 }
 
-/// What has to be known of the list.
+/// The note about the current list.
 fn remark(model: &Model) -> Line<'static> {
     let mut text = model.pane.note().to_owned();
     let would = model.would_have_dropped();
     match model.pane {
         Pane::Ports | Pane::Sources | Pane::Drops if model.untold > 0 => {
-            text += &format!("; {} are not in it", model.untold);
+            text += &format!("; {} more not sampled", model.untold);
         }
         Pane::Reasons if would > 0 => {
-            text = format!("would-drop: {would} passed in audit mode, enforcing drops them");
+            text = format!("would-drop: {would} passed in audit mode; enforcing drops them");
         }
         _ => {}
     }
     Line::styled(text, Style::new().add_modifier(Modifier::DIM))
 }
 
-/// The rows of the list that is shown.
+/// The rows of the current list.
 fn rows(frame: &mut Frame<'_>, area: Rect, model: &Model, look: Look) {
     let (columns, rows, (sorted, reverse)) = (model.columns(), model.rows(), model.sorted());
     if rows.is_empty() {
@@ -222,7 +221,7 @@ fn rows(frame: &mut Frame<'_>, area: Rect, model: &Model, look: Look) {
     });
     let header = Cells::new(header).style(Style::new().add_modifier(Modifier::BOLD));
     let selected = model.selected(&rows);
-    // Rows that cannot be seen are not made.
+    // Builds only the visible rows.
     let height = usize::from(area.height.saturating_sub(1)).max(1);
     let first = selected.unwrap_or_default().saturating_sub(height - 1);
     let seen = rows.iter().skip(first).take(height).map(|row| {
@@ -244,7 +243,7 @@ fn rows(frame: &mut Frame<'_>, area: Rect, model: &Model, look: Look) {
     frame.render_stateful_widget(table, area, &mut state);
 }
 
-/// Names and values in the place of the list.
+/// Names and values, instead of the list.
 fn sheet(frame: &mut Frame<'_>, area: Rect, look: Look, title: &str, lines: &[(String, String)]) {
     let width = lines.iter().map(|(name, _)| name.chars().count()).max().unwrap_or_default();
     let title = Line::styled(look.shown(title.to_owned()), Style::new().add_modifier(Modifier::BOLD));
@@ -254,7 +253,7 @@ fn sheet(frame: &mut Frame<'_>, area: Rect, look: Look, title: &str, lines: &[(S
     frame.render_widget(Paragraph::new(text).wrap(Wrap { trim: false }), area);
 }
 
-/// The keys, or the filter.
+/// The keys, or the filter while the user types it.
 fn footer(model: &Model, look: Look) -> Line<'static> {
     let style = Style::new().add_modifier(Modifier::DIM);
     if model.typing {

@@ -1,4 +1,4 @@
-//! The terminal: the second place that writes to stdout. It is left as it was found, however `watch` ends.
+//! The terminal, the second place that writes to stdout. `watch` restores it however it ends.
 
 use std::io::{self, Stdout};
 use std::panic;
@@ -11,7 +11,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use ratatui::backend::CrosstermBackend;
 
-/// A terminal in raw mode that shows its other screen. Dropping it gives it back.
+/// A terminal in raw mode with its alternate screen. Dropping the value restores the terminal.
 pub(super) struct Terminal(ratatui::Terminal<CrosstermBackend<Stdout>>);
 
 impl Terminal {
@@ -19,7 +19,7 @@ impl Terminal {
     pub(super) fn take() -> Result<Self> {
         let before = panic::take_hook();
         panic::set_hook(Box::new(move |panic| {
-            // Else nobody could read what it says.
+            // Restore the terminal first, so that the user can read the panic message.
             leave().ok();
             before(panic);
         }));
@@ -35,19 +35,19 @@ impl Terminal {
         Ok(())
     }
 
-    /// Draws all of it the next time. Takes the terminal over again, where a shell had it meanwhile.
+    /// Makes the next draw complete. Takes the terminal over again after a shell had it.
     pub(super) fn refresh(&mut self) -> Result<()> {
         enter().context("taking the terminal over")?;
         let size = self.0.size().context("asking the terminal for its size")?;
-        // `clear` would ask where the cursor is, and wait for an answer among the keys.
+        // `clear` would ask for the cursor position, and read the answer from among the keys.
         self.0.resize(size.into()).context("writing to the terminal")
     }
 
-    /// Gives the terminal to the shell until that says `fg`.
+    /// Gives the terminal to the shell until `fg`.
     pub(super) fn suspend(&mut self) -> Result<()> {
         leave().context("giving the terminal back")?;
-        // The whole group, as the terminal does it: a wrapper such as sudo has to stop, too. Without a shell that could
-        // go on with it, the kernel stops nobody.
+        // Signals the whole process group, like the terminal does: a wrapper such as sudo must stop too.
+        // Without a shell to continue the group, the kernel stops no process.
         kill(Pid::from_raw(0), Signal::SIGTSTP).context("stopping")?;
         self.refresh()
     }
@@ -55,7 +55,7 @@ impl Terminal {
 
 impl Drop for Terminal {
     fn drop(&mut self) {
-        // The terminal may be gone, and then there is nothing to give back.
+        // The terminal may be gone; then there is nothing to restore.
         leave().ok();
     }
 }

@@ -1,4 +1,4 @@
-//! What can be done about a drop.
+//! Advice about drops.
 
 use lyncwall_common::reason::Reason;
 
@@ -7,12 +7,12 @@ use crate::config::{self, Allow, Outbound};
 use crate::firewall::Firewall;
 use crate::policy::Located;
 
-/// Ports from here on are given to sockets that ask for none, as Linux does by default.
+/// The first port of those that Linux gives to sockets without a chosen port, by default.
 const EPHEMERAL: u16 = 32_768;
 
 impl Firewall {
-    /// What can be done about a drop, a sentence each. `own_row` is true where a row of the target's roles names the port, and does not
-    /// open it.
+    /// Advice about a drop, one sentence each. `own_row` is true if a row of the target's roles names the
+    /// port without opening it.
     pub(super) fn advice(
         &self,
         event: &Event,
@@ -37,15 +37,15 @@ impl Firewall {
                 }
             }
             Reason::NoFlow => vec![
-                "no packet of this kind opens a connection: it is a stray one, or of a connection that has ended, or that stands and that no \
-                 rule lets in, as `lyncwall preview` tells; an opening is judged by itself"
+                "no packet of this kind opens a connection: it is a stray packet, or its connection has ended, or no rule lets its connection \
+                in (`lyncwall preview` tells); explain an opening packet instead"
                     .to_owned(),
             ],
             Reason::Blocked => {
-                vec![format!("`lyncwall blocked` says by which prefix and for how long; `lyncwall unblock` ends it ({source})")]
+                vec![format!("`lyncwall blocked` shows the prefix and the time left; `lyncwall unblock` ends the block ({source})")]
             }
             Reason::Limit => vec![format!(
-                "{source} opens more than `openings-per-second` and `burst` let it: they stand in {file} under [limit], or with the target or its role"
+                "{source} opens more than `openings-per-second` and `burst` allow; change them in {file}, under [limit] or in the target or role"
             )],
             Reason::Unmatched => vec![self.about_unmatched(located)],
             _ => Vec::new(),
@@ -57,7 +57,7 @@ impl Firewall {
         let config = &self.plan.config;
         let zone = config.groups.iter().find(|group| *group.name == *name).and_then(|group| group.zone);
         match zone.and_then(|zone| config.zones.get(zone)) {
-            Some(zone) => format!("`{name}` is whoever comes in by the zone {}", zone.name),
+            Some(zone) => format!("`{name}` is every source in the zone {}", zone.name),
             None => format!(
                 "to let it in: add {source} to `{name}` under [groups] in {file}, then `lyncwall reload`"
             ),
@@ -78,7 +78,7 @@ impl Firewall {
         if self.is_management(event) {
             let destination = event.destination.as_deref().unwrap_or_default();
             advice.push(format!(
-                "a management port, but management does not reach {destination}: it is no address of this box, or a target lists it; an [[allow]] rule can"
+                "a management port, but {destination} is not an address of this box, or a target lists it; use an [[allow]] rule"
             ));
         }
         if is_udp && from == 67 && to == 68 {
@@ -86,7 +86,7 @@ impl Firewall {
             advice.push(format!("where this box is a DHCP client: `dhcp-client = true` in the [[interface]] {interface} in {file}"));
         } else if is_udp && from < 1024 && to >= EPHEMERAL {
             advice.push(
-                "it looks like an answer: then it came late, after the flow of the question had gone (`udp` under [flows]), or nobody asked"
+                "it looks like a reply that came after its flow had timed out (`udp` under [flows]), or to no request"
                     .to_owned(),
             );
         }
@@ -101,24 +101,24 @@ impl Firewall {
         advice
     }
 
-    /// The `[[allow]]` rules for the port or the protocol of a packet, and why they do not let it in.
+    /// The `[[allow]]` rules for the port or protocol of a packet, and why they do not let it in.
     fn about_allow(&self, event: &Event, located: &Located) -> Vec<String> {
         let source = event.source.as_deref().unwrap_or_default();
         let rules = self.plan.config.allow.iter().filter(|rule| speaks_of(rule, event));
-        let told = rules.map(|rule| {
+        let reasons = rules.map(|rule| {
             let other = rule.target.as_ref().filter(|target| Some(&***target) != located.target.as_deref());
             match other {
-                Some(target) => format!("[[allow]] {rule}: for the target {} alone", &**target),
+                Some(target) => format!("[[allow]] {rule}: only for the target {}", &**target),
                 None => {
                     let groups: String = rule.groups.iter().map(|group| format!(" or to `{}`", group.name)).collect();
                     format!("[[allow]] {rule}: not for this source; add {source} to its `from`{groups}, then `lyncwall reload`")
                 }
             }
         });
-        told.collect()
+        reasons.collect()
     }
 
-    /// True where management has the port of a packet.
+    /// True if management has the port of a packet.
     fn is_management(&self, event: &Event) -> bool {
         let Some(management) = &self.plan.config.management else { return false };
         let ports = match event.protocol.as_deref() {
@@ -135,13 +135,13 @@ impl Firewall {
         let zone = config.zones.iter().find(|zone| Some(&*zone.name) == located.zone.as_deref());
         match zone {
             Some(zone) if zone.outbound == Outbound::Catalogue => format!(
-                "no role calls that: an [[allow]] rule in {file} lets those behind the zone {} call it",
+                "no role calls this port: an [[allow]] rule in {file} lets hosts behind the zone {} call it",
                 zone.name
             ),
             zone => {
                 let zone = zone.map(|zone| format!(" of [[zone]] {}", zone.name)).unwrap_or_default();
                 format!(
-                    "to let it in: give a [[target]] its address in {file}, or set `unmatched = \"pass\"`{zone}; `lyncwall status` has the \
+                    "to let it in: give a [[target]] its address in {file}, or set `unmatched = \"pass\"`{zone}; `lyncwall status` shows the \
                      targets' addresses"
                 )
             }
@@ -149,7 +149,7 @@ impl Firewall {
     }
 }
 
-/// True where an `[[allow]]` rule is for the port or the protocol of a packet.
+/// True if an `[[allow]]` rule is for the port or protocol of a packet.
 fn speaks_of(rule: &Allow, event: &Event) -> bool {
     match &rule.what {
         config::AllowWhat::Ports { transport, ports } => event.destination_port.is_some_and(|port| {

@@ -1,4 +1,4 @@
-//! The packet that a question is about, as a frame.
+//! Builds the frame of the packet in question.
 
 use std::net::IpAddr;
 
@@ -7,10 +7,10 @@ use crate::config;
 use crate::frame::{self, Payload};
 use crate::problem::{Problem, Problems};
 
-/// The port that a packet comes from where nobody says which.
+/// The default source port.
 const SOURCE_PORT: u16 = 40_000;
 
-/// The frame that is asked about.
+/// The frame in question.
 pub(super) fn frame_of(wanted: &api::Explain) -> Result<Vec<u8>, Problems> {
     let mut problems = Problems::default();
     if let Some(hexadecimal) = &wanted.frame {
@@ -20,7 +20,10 @@ pub(super) fn frame_of(wanted: &api::Explain) -> Result<Vec<u8>, Problems> {
             ..api::Explain::default()
         };
         if *wanted != alone {
-            problems.push(Problem::new("a frame says all but the interface", "leave the other fields out"));
+            problems.push(Problem::new(
+                "`frame` excludes all other fields but the interface",
+                "leave the other fields out",
+            ));
         }
         let frame = bytes(hexadecimal).map_err(|problem| problems.push(problem)).unwrap_or_default();
         return problems.or(frame);
@@ -32,7 +35,7 @@ pub(super) fn frame_of(wanted: &api::Explain) -> Result<Vec<u8>, Problems> {
             Some(Err(_)) => {
                 let text = text.as_deref().unwrap_or_default();
                 problems.push(Problem::new(
-                    format!("{what}: `{text}` is no address"),
+                    format!("{what}: `{text}` is not an address"),
                     "write it as 192.0.2.1 or 2001:db8::1",
                 ));
                 None
@@ -53,18 +56,18 @@ pub(super) fn frame_of(wanted: &api::Explain) -> Result<Vec<u8>, Problems> {
         ));
     }
     if wanted.vlan.len() > 2 || wanted.vlan.iter().any(|id| !(1..4095).contains(id)) {
-        problems.push(Problem::new("that is no VLAN", "name one or two identifiers from 1 to 4094"));
+        problems.push(Problem::new("this is not a VLAN", "name one or two identifiers from 1 to 4094"));
     }
     let payload = payload(wanted, to.is_none_or(|to| to.is_ipv4()), &mut problems);
     problems.or(())?;
     let (Some(from), Some(to), Some(payload)) = (from, to, payload) else {
-        return Err(Problem::new("nothing was asked about", "name a packet").into());
+        return Err(Problem::new("no packet to explain", "describe a packet").into());
     };
     frame::build(from, to, payload, &wanted.vlan)
-        .map_err(|error| Problem::new(format!("{error:#}"), "ask about another packet").into())
+        .map_err(|error| Problem::new(format!("{error:#}"), "describe another packet").into())
 }
 
-/// What the packet carries.
+/// The payload of the packet.
 fn payload(wanted: &api::Explain, ipv4: bool, problems: &mut Problems) -> Option<Payload> {
     let missing = |problems: &mut Problems| {
         problems.push(Problem::new(
@@ -112,20 +115,22 @@ fn payload(wanted: &api::Explain, ipv4: bool, problems: &mut Problems) -> Option
     }
     match config::protocol_number(&protocol.to_ascii_lowercase()) {
         Some(1 | 6 | 17 | 58) => {
-            problems
-                .push(Problem::new(format!("{protocol} goes by its name"), "write `tcp`, `udp` or `icmp`"));
+            problems.push(Problem::new(
+                format!("protocol {protocol} needs its name"),
+                "write `tcp`, `udp` or `icmp`",
+            ));
             None
         }
         Some(number) => Some(Payload::Other(number)),
         None => {
             let fix = "write `tcp/5061`, `udp/3478`, `icmp`, a protocol as `vrrp`, or its number";
-            problems.push(Problem::new(format!("there is no protocol `{protocol}`"), fix));
+            problems.push(Problem::new(format!("unknown protocol `{protocol}`"), fix));
             None
         }
     }
 }
 
-/// TCP flags from their names; none of them for an empty text.
+/// Parses TCP flags from their names; an empty text has none.
 fn flags(text: &str, problems: &mut Problems) -> Option<u8> {
     let mut flags = 0;
     for name in text.split(',').map(str::trim).filter(|name| !name.is_empty()) {
@@ -133,7 +138,7 @@ fn flags(text: &str, problems: &mut Problems) -> Option<u8> {
             Some(bit) => flags |= 1 << bit,
             None => {
                 let fix = format!("the flags are {}", frame::TCP_FLAGS.join(", "));
-                problems.push(Problem::new(format!("`{name}` is no TCP flag"), fix));
+                problems.push(Problem::new(format!("`{name}` is not a TCP flag"), fix));
                 return None;
             }
         }
@@ -141,7 +146,7 @@ fn flags(text: &str, problems: &mut Problems) -> Option<u8> {
     Some(flags)
 }
 
-/// Bytes from their hexadecimal digits.
+/// Parses bytes from hexadecimal digits.
 fn bytes(text: &str) -> Result<Vec<u8>, Problem> {
     let pairs = text.as_bytes().chunks(2);
     let byte = |pair: &[u8]| {
@@ -152,5 +157,5 @@ fn bytes(text: &str) -> Result<Vec<u8>, Problem> {
     pairs
         .map(byte)
         .collect::<Option<_>>()
-        .ok_or_else(|| Problem::new("the frame is no hexadecimal", "write two digits for each byte"))
+        .ok_or_else(|| Problem::new("the frame is not hexadecimal", "write two digits for each byte"))
 }

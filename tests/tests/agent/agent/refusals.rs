@@ -27,7 +27,7 @@ fn the_program_of_somebody_else_is_left() {
     scene.pair.host.run(|| other.attach(Pair::HOST_LINK, Attach::Generic)).expect("it is free");
     scene.instance.configure(&Config::roles(&["reverse-proxy"]).toml()).expect("a file");
     let finished = scene.instance.start_in_vain().expect("it ends");
-    expect_refused(&finished, &[Pair::HOST_LINK, "of somebody else", "bpftool prog show"]);
+    expect_refused(&finished, &[Pair::HOST_LINK, "foreign XDP program", "bpftool prog show"]);
     let status = scene.pair.host.run(|| other.status()).expect("a status");
     assert_eq!(status.interfaces.len(), 1, "{status:?}");
     assert!(!scene.instance.socket().exists(), "the socket is left");
@@ -42,7 +42,7 @@ fn an_interface_that_is_not_there_is_named_with_its_place() {
     let scene = Scene::new().expect("a scene");
     scene.instance.configure(&Config::roles(&["reverse-proxy"]).interface("eth9").toml()).expect("a file");
     let finished = scene.instance.start_in_vain().expect("it ends");
-    expect_refused(&finished, &["lyncwall.toml:", "there is no interface eth9", Pair::HOST_LINK]);
+    expect_refused(&finished, &["lyncwall.toml:", "unknown interface eth9", Pair::HOST_LINK]);
     expect_untouched(&scene);
     assert!(!scene.instance.socket().exists(), "the socket is left");
 }
@@ -66,7 +66,7 @@ fn a_socket_that_is_taken_stops_the_start_before_the_wire_is_touched() {
 
     fs::write(scene.instance.socket(), "precious").expect("a file");
     let finished = scene.instance.start_in_vain().expect("it ends");
-    expect_refused(&finished, &["is no socket", "--socket"]);
+    expect_refused(&finished, &["is not a socket", "--socket"]);
     assert_eq!(fs::read(scene.instance.socket()).expect("the file is left"), b"precious");
     expect_untouched(&scene);
 }

@@ -112,7 +112,10 @@ fn an_interface_that_a_reload_adds_cuts_no_management_session_unasked() {
     let (session, other) = (opened(22), opened(8000));
     scene.instance.configure(&Config::roles(&["reverse-proxy"]).interface("host1").toml()).expect("a file");
     let refused = refusal(api.reload());
-    assert!(refused.contains("198.51.100.1:") && refused.contains("would be shut out"), "{refused}");
+    assert!(
+        refused.contains("198.51.100.1:") && refused.contains("would cut the management session"),
+        "{refused}"
+    );
     assert_eq!(interfaces(&api), [Pair::HOST_LINK]);
     for stream in [&session, &other] {
         assert_eq!(tcp_exchange(stream, PATIENT).expect("a try"), Answered);
@@ -121,7 +124,7 @@ fn an_interface_that_a_reload_adds_cuts_no_management_session_unasked() {
     let reloaded = api.reload_within(600).expect("a reload");
     assert_eq!(reloaded.settled.expect("a count").connections, 2, "{reloaded:?}");
     assert!(
-        reloaded.warnings.iter().any(|warning| warning.contains("is not let in any more")),
+        reloaded.warnings.iter().any(|warning| warning.contains("cuts the management session")),
         "{reloaded:?}"
     );
     for stream in [&session, &other] {
@@ -138,10 +141,10 @@ fn a_file_that_a_reload_refused_is_not_taken_by_the_next_start() {
     let _sshd = TcpEcho::start(&scene.pair.host, (Pair::HOST_V4, 22)).expect("a server");
     let session = tcp_open(&scene.pair.client, (Pair::HOST_V4, 22).into(), PATIENT).expect("a connection");
     scene.instance.configure(&Config::roles(&["director-vip"]).toml()).expect("a file");
-    assert!(refusal(api.reload()).contains("would be shut out"));
+    assert!(refusal(api.reload()).contains("would cut the management session"));
     agent.kill().expect("a dead agent");
     let agent = scene.instance.start().expect("the next agent");
-    agent.wait_for_log("or refused").expect("it is said");
+    agent.wait_for_log("refused or not confirmed").expect("it is said");
     assert_eq!(tcp_exchange(&session, PATIENT).expect("a try"), Answered);
     assert_eq!(api.status().expect("a status").targets[0].roles, ["reverse-proxy"]);
     // Once nobody is there, it is taken.
@@ -183,7 +186,7 @@ fn a_reload_with_an_interface_that_cannot_be_guarded_changes_nothing() {
 
     scene.instance.configure(&config.clone().interface("eth9").toml()).expect("a file");
     let said = refusal(api.reload());
-    assert!(said.contains("there is no interface") && said.contains("lyncwall.toml:"), "{said}");
+    assert!(said.contains("unknown interface") && said.contains("lyncwall.toml:"), "{said}");
     assert_eq!(openings.open(&PORTS), [443]);
 
     // Native to generic would leave the box open for a moment.
@@ -197,7 +200,7 @@ fn a_reload_with_an_interface_that_cannot_be_guarded_changes_nothing() {
     scene.pair.host.run(|| other.attach("host1", Attach::Auto)).expect("it is free");
     scene.instance.configure(&config.interface("host1").toml()).expect("a file");
     let said = refusal(api.reload());
-    assert!(said.contains("of somebody else"), "{said}");
+    assert!(said.contains("foreign XDP program"), "{said}");
     assert_eq!(openings.open(&PORTS), [443]);
     assert_eq!(interfaces(&api), [Pair::HOST_LINK]);
     let status = scene.pair.host.run(|| other.status()).expect("a status");

@@ -229,13 +229,11 @@ fn an_unknown_group_is_a_mistake_with_its_place() {
     );
     let checked = checked.expect("it runs");
     assert_eq!(checked.code, Some(0), "the file may be for another box: {checked:?}");
-    assert!(checked.stderr.contains("there is no group lync-nobody"), "{checked:?}");
+    assert!(checked.stderr.contains("unknown group lync-nobody"), "{checked:?}");
 
     let refused = scene.instance.start_in_vain().expect("it ends");
     assert_eq!(refused.code, Some(1), "{refused:?}");
-    for text in
-        ["api.readers: there is no group lync-nobody", "api.group: there is no group lync-none", "groupadd"]
-    {
+    for text in ["api.readers: unknown group lync-nobody", "api.group: unknown group lync-none", "groupadd"] {
         assert!(refused.stderr.contains(text), "no {text:?} in {refused:?}");
     }
 

@@ -69,7 +69,7 @@ const MISTAKES: [Mistake; 6] = [
         good: "host0",
         bad: "host7",
         place: ":6:8: interface[0].name: ",
-        said: "there is no interface host7",
+        said: "unknown interface host7",
     },
     Mistake { good: "[[target]]", bad: "[[target]", place: ":8:", said: "" },
 ];
@@ -128,8 +128,8 @@ fn mistakes_of_the_file_and_the_machine_come_together() {
     let output = command.arg(scene.instance.config()).output().expect("it runs");
     let said = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{said}");
-    assert!(said.contains("there is no interface host7"), "{said}");
-    assert!(said.contains("does not lie on a BPF file system"), "{said}");
+    assert!(said.contains("unknown interface host7"), "{said}");
+    assert!(said.contains("is not on a BPF file system"), "{said}");
     assert!(said.contains("mount -t bpf bpf /sys/fs/bpf"), "{said}");
     assert!(!std::path::Path::new("/tmp/lyncwall-pins").exists());
     assert!(!scene.instance.socket().exists());

@@ -72,7 +72,12 @@ fn doctor_says_what_it_could_not_ask() {
     let finished = nobody.run(&scene, &["doctor", "--config", "lyncwall.toml"]);
     assert_eq!(finished.code, Some(1), "{finished:?}");
     assert!(finished.stdout.contains("no privilege") && finished.stdout.contains("as root"), "{finished:?}");
-    for said in ["this user may not ask", "no agent serves", "lyncwall.toml is good", "free; whether"] {
+    for said in [
+        "this user may not ask",
+        "no agent serves",
+        "lyncwall.toml is good",
+        "free; only attaching shows whether",
+    ] {
         assert!(finished.stdout.contains(said), "no {said:?} in:\n{}", finished.stdout);
     }
     let finished = nobody.run(&scene, &["doctor", "--json", "--config", "lyncwall.toml"]);
@@ -86,8 +91,8 @@ fn doctor_says_what_it_could_not_ask() {
     fs::set_permissions(scene.bpffs.path(), Permissions::from_mode(0o700)).expect("ours");
     let finished = nobody.run(&scene, &["doctor", "--config", "lyncwall.toml"]);
     assert_eq!(finished.code, Some(1), "{finished:?}");
-    assert!(finished.stdout.contains("may not be looked at by this user"), "{finished:?}");
-    assert!(finished.stdout.contains("free; whether"), "{finished:?}");
+    assert!(finished.stdout.contains("this user may not look at"), "{finished:?}");
+    assert!(finished.stdout.contains("free; only attaching shows whether"), "{finished:?}");
 }
 
 #[test]

@@ -98,7 +98,7 @@ fn it_streams_to_tcpdump_and_ends_with_it() {
     // Another one has to wait, and the first goes on.
     let other = scene.instance.cli(["capture", "-w", &folder.file("other")]).expect("a command");
     assert_eq!(other.code, Some(1), "{other:?}");
-    assert!(other.stderr.contains("another capture runs"), "{}", other.stderr);
+    assert!(other.stderr.contains("another capture is running"), "{}", other.stderr);
     let end = Instant::now() + PATIENT;
     while tcpdump.try_wait().expect("its state").is_none() {
         assert!(Instant::now() < end, "tcpdump has its two packets");

@@ -89,15 +89,15 @@ fn whoever_asks_for_some_gets_only_those() {
         scene.instance.cli(["events", "--reason", "closd", "--port", "x", "--from", "192.0.2.1/8"]);
     let finished = finished.expect("a command");
     assert_eq!(finished.code, Some(1), "{finished:?}");
-    let parts = ["did you mean `closed`", "`x` is no port", "`192.0.2.1/8` is no address"];
+    let parts = ["did you mean `closed`", "`x` is not a port", "`192.0.2.1/8` is not a"];
     // Who waits for what is not there would wait for ever.
     let nothing =
         scene.instance.cli(["events", "--target", "hots", "--in", "eth7", "--rule", "tcp 1,tcp 4443"]);
     let nothing = nothing.expect("a command");
-    let unknown = ["did you mean `host`", "no guarded interface `eth7`", "no open rule of a target `tcp 1`"];
+    let unknown = ["did you mean `host`", "unknown guarded interface `eth7`", "unknown open rule `tcp 1`"];
     let silent = scene.instance.cli(["events", "--reason", "multicast"]).expect("a command");
     assert!(
-        silent.code == Some(1) && silent.stderr.contains("no events of `multicast`"),
+        silent.code == Some(1) && silent.stderr.contains("`multicast` has no events"),
         "{}",
         silent.stderr
     );

@@ -152,7 +152,7 @@ fn audit_mode_says_what_would_have_been_dropped() {
     let audit = Config::roles(&["reverse-proxy"]).top("mode = \"audit\"");
     let (_agent, _api) = scene.start(&audit).expect("an agent");
     let seen = Seen::watch(&scene, (24, 80), &[]);
-    seen.expect(&["AUDIT: nothing is dropped"]);
+    seen.expect(&["AUDIT: drops nothing"]);
     open(&scene, 3389, 5);
     seen.expect(&["closed would-drop", "would-drop: "]);
     seen.press("5");

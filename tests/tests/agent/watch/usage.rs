@@ -50,7 +50,7 @@ fn what_is_used_is_remembered_over_a_switch_a_kill_a_reload_and_a_detach() {
     assert!(unused(&scene, "tcp 443") && unused(&scene, "tcp 5061"), "{:?}", never(&scene));
     assert_eq!(
         scene.instance.cli(["top"]).expect("it runs").success().expect("text"),
-        "no rule has let a packet in so far\n"
+        "no rule has let a packet in yet\n"
     );
     expect_used(&scene, 443);
     let text = scene.instance.cli(["unused"]).expect("it runs").success().expect("text");
@@ -107,6 +107,6 @@ fn top_names_the_rules_with_the_most_packets_and_their_roles() {
     assert_eq!(over[0]["rate"], 0.0, "{over}");
     for command in ["top", "unused"] {
         let refused = scene.instance.cli([command, "--target", "hots"]).expect("it runs");
-        assert!(refused.code == Some(1) && refused.stderr.contains("there is no target hots"), "{refused:?}");
+        assert!(refused.code == Some(1) && refused.stderr.contains("unknown target hots"), "{refused:?}");
     }
 }

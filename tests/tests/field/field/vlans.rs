@@ -17,7 +17,7 @@ fn vlan_zones_are_refused_while_the_nic_strips_tags() {
     let refused = scene.instance.start_in_vain().expect("it ends");
     assert_eq!(refused.code, Some(1), "{refused:?}");
     let command = "`ethtool -K host0 rxvlan off rx-vlan-stag-hw-parse off`";
-    for part in ["9:", "interface[0].vlans", "host0 takes the tags out of frames", command] {
+    for part in ["9:", "interface[0].vlans", "host0 takes the VLAN tags out of frames", command] {
         assert!(refused.stderr.contains(part), "`{part}` is not in {}", refused.stderr);
     }
     // What the message says mends it.

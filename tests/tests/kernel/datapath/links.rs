@@ -188,7 +188,7 @@ fn attaching_is_all_or_nothing() {
     let wanted = [(Pair::HOST_LINK, Attach::Native), ("lo", Attach::Native)];
     let error = pair.host.run(|| datapath.attach_all(&wanted)).expect_err("lo has no native mode");
     let text = problem(&error);
-    assert!(text.contains("`lo` does not take a native XDP program"), "{text}");
+    assert!(text.contains("`lo` refused a native XDP program"), "{text}");
     assert_eq!(program_on(&pair.host, Pair::HOST_LINK), None);
     assert!(entries(&pin_dir(&bpffs).join("links")).is_empty());
 
@@ -200,7 +200,7 @@ fn attaching_is_all_or_nothing() {
     println!("lo: {:?}", attached[0].native_refused);
     let error =
         pair.host.run(|| datapath.attach(Pair::HOST_LINK, Attach::Native)).expect_err("it is generic");
-    assert!(problem(&error).contains("cannot change without a gap"), "{error}");
+    assert!(problem(&error).contains("cannot change the mode without a gap"), "{error}");
     assert_eq!(pair.host.run(|| datapath.detach_interfaces_except(&[Pair::HOST_LINK])).expect("off"), ["lo"]);
     assert_eq!(program_on(&pair.host, "lo"), None);
     assert!(program_on(&pair.host, Pair::HOST_LINK).is_some());

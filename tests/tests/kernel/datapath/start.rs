@@ -93,7 +93,7 @@ fn no_bpf_file_system_is_a_problem_with_its_fix() {
     assert!(problem(&error).contains("mount -t bpf bpf /sys/fs/bpf"), "{error}");
     assert!(!Path::new("/tmp/lyncwall-pins").exists());
     let error = Datapath::detach(&env::temp_dir()).expect_err("nothing of ours can be there");
-    assert!(problem(&error).contains("does not lie on a BPF file system"), "{error}");
+    assert!(problem(&error).contains("is not on a BPF file system"), "{error}");
 }
 
 #[test]

@@ -41,8 +41,8 @@ fn a_tunnel_of_packets_is_refused_with_what_to_guard_instead() {
     let client = bench.pair.client.clone();
     for wanted in [Attach::Auto, Attach::Native, Attach::Generic] {
         let text = problem(&bench.attach(TUNNEL, wanted).expect_err("no Ethernet header"));
-        assert!(text.contains(&format!("`{TUNNEL}` carries packets without an Ethernet header")), "{text}");
-        assert!(text.contains("guard the interface that its traffic comes in by"), "{text}");
+        assert!(text.contains(&format!("`{TUNNEL}` has frames without an Ethernet header")), "{text}");
+        assert!(text.contains("guard the interface below it"), "{text}");
     }
     bench.expect_open(&client, HOST);
 }

@@ -31,7 +31,7 @@ fn a_source_of_the_group_gets_in_and_one_outside_is_dropped_for_its_source() {
     // Nobody named sources for this one, and it is said.
     expect_tcp(client, Scene::v6(443), Answered);
     let status = scene.instance.cli(["status"]).expect("it runs");
-    let warned = "the group internal-clients has no prefixes, so what is for it is open from anywhere: tcp 80, tcp 443";
+    let warned = "tcp 80, tcp 443 are open to the world: set [groups].internal-clients";
     assert!(status.stderr.contains(warned), "{}", status.stderr);
 
     scene.instance.configure(&config("\"192.0.2.2/31\", \"2001:db8::/64\"").toml()).expect("a file");

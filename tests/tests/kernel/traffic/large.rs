@@ -90,7 +90,7 @@ fn a_link_of_9000_bytes_takes_the_program() {
         scene.instance.configure(&native.toml()).expect("a file");
         let finished = scene.instance.start_in_vain().expect("it ends");
         assert_eq!(finished.code, Some(1), "{finished:?}");
-        for said in [Pair::HOST_LINK, "does not take a native XDP program", "`auto` or `generic`"] {
+        for said in [Pair::HOST_LINK, "refused a native XDP program", "\"auto\" or \"generic\""] {
             assert!(finished.stderr.contains(said), "no {said:?} in {finished:?}");
         }
         // Left the choice, the agent takes the other mode, and the frames come in whole.

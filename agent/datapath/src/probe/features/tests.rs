@@ -16,7 +16,7 @@ fn all_that_is_missing_and_needed_is_refused_at_once_with_its_versions() {
     assert_eq!(
         problems.to_string(),
         "this kernel, 5.4.0-150-generic, does not have BPF ring buffers (Linux 5.8); the helper bpf_jiffies64 (Linux \
-         5.6); XDP programs that are attached by a link (Linux 5.9); boot Linux 5.10 or later"
+         5.6); XDP programs attached with a link (Linux 5.9); boot Linux 5.10 or later"
     );
 }
 
@@ -46,15 +46,15 @@ fn what_could_not_be_asked_is_refused_as_that() {
     }
     assert!(unknown.problems().is_empty());
     let text = unknown.forbidden().to_string();
-    assert!(text.contains("does not let this process ask for BPF maps"), "{text}");
+    assert!(text.contains("refuses this process's question about BPF maps"), "{text}");
     assert!(features("5.10.0", &[]).forbidden().is_empty());
 }
 
 #[test]
 fn the_details_say_what_follows() {
     let detail = |id, answer| Feature { id, answer, asked: "no privilege".to_owned() }.detail();
-    assert_eq!(detail(Id::XdpLink, Answer::Missing), "needed; Linux 5.9 has it");
-    assert!(detail(Id::Frags, Answer::Missing).starts_with("`ingress` is taken"));
+    assert_eq!(detail(Id::XdpLink, Answer::Missing), "required: needs Linux 5.9");
+    assert!(detail(Id::Frags, Answer::Missing).starts_with("`ingress`, for frames"));
     assert_eq!(detail(Id::Frags, Answer::Unknown), "no privilege");
 }
 

@@ -103,7 +103,7 @@ fn an_address_and_its_mapped_form_are_one() {
     let targets =
         [listed("a".into(), addresses("192.0.2.1")), listed("b".into(), addresses("::ffff:192.0.2.1"))];
     assert!(table(&targets, &[], &mut problems).is_none());
-    assert!(problems.to_string().contains("which target `a` has"), "{problems}");
+    assert!(problems.to_string().contains("of target `a`"), "{problems}");
 }
 
 fn address() -> impl Strategy<Value = IpAddr> {
@@ -235,5 +235,5 @@ fn an_address_is_in_one_target_of_a_zone_and_may_be_in_one_of_each() {
     };
     assert!(super::table(&twice(1), &mut problems).is_some() && problems.is_empty());
     assert!(super::table(&twice(0), &mut problems).is_none());
-    assert!(problems.to_string().contains("which target `a` has"), "{problems}");
+    assert!(problems.to_string().contains("of target `a`"), "{problems}");
 }

@@ -35,7 +35,7 @@ fn mistakes_in_them_are_told_with_their_places() {
     );
     let metrics = |text: &str| format!("{LEAST}[metrics]\nlisten = [{text}]\n");
     let no_port = metrics("\"127.0.0.1\"");
-    one_problem(&no_port, "11:11 metrics.listen[0]", "no address with a port", "127.0.0.1:9464");
+    one_problem(&no_port, "11:11 metrics.listen[0]", "not an address with a port", "127.0.0.1:9464");
     one_problem(&metrics("\"[::1]:0\""), "11:11 metrics.listen[0]", "port 0", "9464");
     one_problem(&metrics("\"[::1]:1\", \"[::1]:1\""), "11:22 metrics.listen[1]", "in", "");
     let many: Vec<String> = (1..10).map(|port| format!("\"127.0.0.1:{port}\"")).collect();

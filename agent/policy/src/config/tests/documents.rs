@@ -85,7 +85,7 @@ fn a_file_that_cannot_be_read_is_a_mistake_with_a_fix() {
     let text = missing.to_string();
     assert!(text.contains("config/no-such-file.toml: ") && text.contains("--config FILE"), "{text}");
     let folder = read(&repository().join("config")).expect_err("a folder is no file").to_string();
-    assert!(folder.contains("name the file in it"), "{folder}");
+    assert!(folder.contains("name a file in it"), "{folder}");
 }
 
 #[test]

@@ -45,7 +45,7 @@ fn a_group_has_sound_prefixes() {
         ("7", "11:8 groups.edge", "found an integer", "brackets"),
         ("{ file = \"x\" }", "11:10 groups.edge.file", "not a key", ""),
         ("{}", "11:8 groups.edge", "a list of prefixes, or a zone", "[\"192.0.2.0/24\"]"),
-        ("{ zone = \"inside\" }", "11:17 groups.edge.zone", "there is no zone `inside`", "leave the key out"),
+        ("{ zone = \"inside\" }", "11:17 groups.edge.zone", "unknown zone `inside`", "remove the key"),
         ("{ zone = 1 }", "11:17 groups.edge.zone", "found an integer", "quotes"),
         ("[\"10.0.0.0/8\", \"10.1.0.0/16\"]", "11:23 groups.edge[1]", "overlaps 10.0.0.0/8", "keep one"),
     ] {
@@ -65,7 +65,7 @@ fn a_group_is_named_once() {
     let twice = with("[groups]\nedge = [\"192.0.2.1\"]\nedge = [\"192.0.2.2\"]");
     let found = problems(&twice);
     assert_eq!(places(&found), ["12:1 "]);
-    assert!(found.to_string().contains("there already"), "{found}");
+    assert!(found.to_string().contains("already exists"), "{found}");
 }
 
 #[test]
@@ -75,9 +75,19 @@ fn a_rule_names_groups_with_prefixes() {
             "[groups]\nedge = [\"192.0.2.1\"]\n[[allow]]\nname = \"r\"\nprotocol = 112\ngroups = {groups}"
         ))
     };
-    one_problem(&rule("[\"egde\"]"), "15:11 allow[0].groups[0]", "no group `egde`", "did you mean `edge`?");
-    one_problem(&rule("[\"servers\"]"), "15:11 allow[0].groups[0]", "no group `servers`", "servers = [");
-    one_problem(&rule("[\"edge\", \"edge\"]"), "15:19 allow[0].groups[1]", "there already", "remove");
+    one_problem(
+        &rule("[\"egde\"]"),
+        "15:11 allow[0].groups[0]",
+        "the group `egde` has no prefixes",
+        "did you mean `edge`?",
+    );
+    one_problem(
+        &rule("[\"servers\"]"),
+        "15:11 allow[0].groups[0]",
+        "the group `servers` has no prefixes",
+        "servers = [",
+    );
+    one_problem(&rule("[\"edge\", \"edge\"]"), "15:19 allow[0].groups[1]", "already exists", "remove");
     one_problem(&rule("[]"), "15:10 allow[0].groups", "empty", "leave `groups` out");
     // A group that is there with a mistake in it is there.
     let bad = rule("[\"edge\"]").replace("192.0.2.1\"", "192.0.2.1/24\"");
@@ -108,7 +118,7 @@ fn targets_override_ports_and_switch_options_on() {
         ]
     );
     one_problem(&with("overrides = [443]"), "10:13 target[0].overrides", "a table", "overrides = {");
-    one_problem(&with("optional = [\"a\", \"a\"]"), "10:18 target[0].optional[1]", "there already", "");
+    one_problem(&with("optional = [\"a\", \"a\"]"), "10:18 target[0].optional[1]", "already exists", "");
 }
 
 const ROLE: &str = "[[role]]\nname = \"backup\"\nnote = \"the tape robot\"\n[[role.row]]\ntransport = \"tcp\"\nports = 1556\n";

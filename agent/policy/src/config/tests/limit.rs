@@ -23,7 +23,7 @@ fn mistakes_in_limits_are_told_with_their_places() {
         &limit("rate = 5\nopenings-per-second = 5"),
         "11:1 limit.rate",
         "not a key",
-        "its keys are openings-per-second, burst",
+        "the keys are openings-per-second, burst",
     );
     let zero = limit("openings-per-second = 0");
     one_problem(&zero, "11:23 limit.openings-per-second", "0 is out of range", "from 1 to 100000");

@@ -89,7 +89,7 @@ protokol = 6
 fn an_empty_file_lacks_three_tables() {
     let found = problems("");
     assert_eq!(places(&found), ["0:0 management", "0:0 interface", "0:0 target"]);
-    assert!(found.to_string().contains("locks you out"), "{found}");
+    assert!(found.to_string().contains("can lock you out"), "{found}");
     assert_eq!(
         places(&problems("interface = []\ntarget = []\nmanagement = \"none\"\n")),
         ["1:13 interface", "2:10 target"]
@@ -119,7 +119,7 @@ fn interfaces_have_names_that_the_kernel_knows() {
     let words = format!("interface = [\"eth0\"]\n{without}");
     one_problem(&words, "1:14 interface[0]", "expected a table, found a string", "`[[interface]]` header");
     let twice = changed("[[target]]", "[[interface]]\nname = \"eth0\"\n\n[[target]]");
-    one_problem(&twice, "9:8 interface[1].name", "`eth0` is there already, on line 6", "rename");
+    one_problem(&twice, "9:8 interface[1].name", "`eth0` already exists on line 6", "rename");
     one_problem(&changed("[[interface]]", "[interface]"), "5:1 interface", "list of tables", "[[interface]]");
     let attach = changed("name = \"eth0\"", "name = \"eth0\"\nattach = \"xdp\"");
     one_problem(&attach, "7:10 interface[0].attach", "`xdp`", "\"auto\" or \"native\" or \"generic\"");
@@ -130,30 +130,30 @@ fn interfaces_have_names_that_the_kernel_knows() {
 #[test]
 fn targets_are_told_apart() {
     let unnamed = format!("{LEAST}[[target]]\nname = \"b\"\naddress = [\"192.0.2.1\"]\nroles = []\n");
-    one_problem(&unnamed, "8:1 target[0].name", "missing", "where there are several");
+    one_problem(&unnamed, "8:1 target[0].name", "missing", "give each of several targets a name");
     let named = unnamed.replace("[[target]]\nroles = [\"director\"]", "[[target]]\nname = \"a\"\nroles = []");
     one_problem(
         &named.replace("\"b\"", "\"a\""),
         "12:8 target[1].name",
-        "`a` is there already, on line 9",
+        "`a` already exists on line 9",
         "rename",
     );
     let hosts = named.replace("address = [\"192.0.2.1\"]\n", "");
     one_problem(
         &hosts,
         "11:1 target[1].address",
-        "`target[0]` has the address \"host\"",
+        "`target[0]` already has the address \"host\"",
         "list the addresses",
     );
     let hosts = named.replace("[\"192.0.2.1\"]", "\"host\"");
     one_problem(
         &hosts,
         "13:11 target[1].address",
-        "`target[0]` has the address \"host\"",
+        "`target[0]` already has the address \"host\"",
         "list the addresses",
     );
     let shared = named.replace("name = \"a\"", "name = \"a\"\naddress = [\"192.0.2.1\"]");
-    one_problem(&shared, "14:12 target[1].address[0]", "192.0.2.1 is in target[0] already", "remove");
+    one_problem(&shared, "14:12 target[1].address[0]", "192.0.2.1 is already in target[0]", "remove");
     one_problem(&changed("[[target]]", "[[target]]\nname = \"a_b\""), "9:8 target[0].name", "a_b", "a-z");
 }
 
@@ -161,8 +161,8 @@ fn targets_are_told_apart() {
 fn a_target_has_unicast_addresses() {
     let address = |value: &str| changed("[[target]]", &format!("[[target]]\naddress = {value}"));
     for (bad, message) in [
-        ("0.0.0.0", "no host"),
-        ("::", "no host"),
+        ("0.0.0.0", "not the address of a host"),
+        ("::", "not the address of a host"),
         ("224.0.0.18", "multicast"),
         ("ff02::12", "multicast"),
         ("255.255.255.255", "broadcast"),
@@ -207,7 +207,7 @@ fn more_than_the_version_handles_is_refused() {
     one_problem(&format!("{LEAST}{rules}"), "202:1 allow[64]", "at most 64", "remove");
     let many: String = (1..=257).map(|n| format!("\"2001:db8::{n:x}\",\n")).collect();
     let text = changed("[[target]]", &format!("[[target]]\naddress = [\n{many}]"));
-    one_problem(&text, "266:1 target[0].address[256]", "more than 256 addresses", "\"host\"");
+    one_problem(&text, "266:1 target[0].address[256]", "more addresses than the 256", "\"host\"");
 }
 
 #[test]
@@ -268,7 +268,7 @@ fn prefixes_have_no_host_bits_and_do_not_overlap() {
 
 #[test]
 fn a_rule_says_what_it_allows_once() {
-    one_problem(&with_rule(""), "10:1 allow[0].transport", "does not say", "`protocol`");
+    one_problem(&with_rule(""), "10:1 allow[0].transport", "the rule allows nothing", "`protocol`");
     one_problem(&with_rule("protokol = 112"), "12:1 allow[0].protokol", "not a key", "`protocol`");
     one_problem(&with_rule("ports = [1]"), "10:1 allow[0].transport", "missing", "transport = \"tcp\"");
     one_problem(&with_rule("transport = \"tcp\""), "10:1 allow[0].ports", "missing", "ports = [9100");
@@ -290,7 +290,7 @@ fn a_rule_says_what_it_allows_once() {
         assert_eq!(places(&problems(&text)), ["11:8 allow[0].name"], "{name:?}");
     }
     let lost = with_rule("protocol = 112\ntarget = \"hots\"");
-    one_problem(&lost, "13:10 allow[0].target", "there is no target `hots`", "did you mean `host`?");
+    one_problem(&lost, "13:10 allow[0].target", "unknown target `hots`", "did you mean `host`?");
 }
 
 #[test]
@@ -298,9 +298,9 @@ fn a_protocol_that_is_judged_otherwise_is_no_rule() {
     for (bad, message, fix) in [
         ("\"tcp\"", "TCP is allowed by port", "transport = \"tcp\""),
         ("17", "UDP is allowed by port", "transport = \"udp\""),
-        ("\"icmp\"", "by its type", "remove"),
-        ("58", "by its type", "remove"),
-        ("\"ipv6-icmp\"", "by its type", "remove"),
+        ("\"icmp\"", "by type", "remove"),
+        ("58", "by type", "remove"),
+        ("\"ipv6-icmp\"", "by type", "remove"),
         ("0", "extension header", "allow the protocol"),
         ("43", "extension header", "allow the protocol"),
         ("44", "extension header", "allow the protocol"),
@@ -328,16 +328,16 @@ fn an_unknown_key_names_its_nearest() {
         &format!("colour = 1\n{LEAST}"),
         "1:1 colour",
         "not a key",
-        "its keys are catalogue, reading",
+        "the keys are catalogue, reading",
     );
-    one_problem(&format!("\"a b\" = 1\n{LEAST}"), "1:1 \"a b\"", "not a key", "its keys are");
+    one_problem(&format!("\"a b\" = 1\n{LEAST}"), "1:1 \"a b\"", "not a key", "the keys are");
     let misplaced = changed("tcp = [22]", "tcp = [22]\nmode = \"audit\"");
     one_problem(&misplaced, "4:1 management.mode", "not a key", "above the first");
     let misplaced = LEAST.replace("[management]\nfrom = [\"10.0.0.0/8\"]\ntcp = [22]\n", "");
     let misplaced = misplaced.replace("name = \"eth0\"", "name = \"eth0\"\nmanagement = \"none\"");
     assert_eq!(places(&problems(&misplaced)), ["0:0 management", "4:1 interface[0].management"]);
     let flows = format!("{LEAST}[flows]\nmost = 5\n");
-    one_problem(&flows, "11:1 flows.most", "not a key", "its keys are learn, ");
+    one_problem(&flows, "11:1 flows.most", "not a key", "the keys are learn, ");
     let later = format!("{LEAST}[[allow]]\nname = \"a\"\ntransport = \"tcp\"\nports = [1]\nzone = \"b\"\n");
     one_problem(&later, "14:1 allow[0].zone", "not supported by this version", "remove `zone`");
 }

@@ -7,18 +7,18 @@ use crate::config::parse;
 
 #[test]
 fn a_value_without_quotes() {
-    one_problem(&changed("\"eth0\"", "eth0"), "6:8 ", "without quotes", "in quotes");
-    one_problem(&changed("\"10.0.0.0/8\"", "10.0.0.0/8"), "2:13 ", "no number", "in quotes");
-    one_problem(&changed("\"eth0\"", ""), "6:8 ", "no value behind the `=`", "write one");
-    one_problem(&changed("\"eth0\"", "\"eth0\"\ndhcp-client = True"), "7:15 ", "small letters", "`true`");
+    one_problem(&changed("\"eth0\"", "eth0"), "6:8 ", "needs quotes", "in quotes");
+    one_problem(&changed("\"10.0.0.0/8\"", "10.0.0.0/8"), "2:13 ", "not a number", "in quotes");
+    one_problem(&changed("\"eth0\"", ""), "6:8 ", "no value after the `=`", "write one");
+    one_problem(&changed("\"eth0\"", "\"eth0\"\ndhcp-client = True"), "7:15 ", "lower case", "`true`");
     one_problem(&changed("\"eth0\"", "\"eth0"), "6:13 ", "invalid basic string", "correct it");
 }
 
 #[test]
 fn a_key_or_table_that_is_there_twice() {
-    one_problem(&changed("tcp = [22]", "tcp = [22]\ntcp = [23]"), "4:1 ", "there already", "keep one");
+    one_problem(&changed("tcp = [22]", "tcp = [22]\ntcp = [23]"), "4:1 ", "already exists", "keep one");
     let single = changed("[[target]]", "[[target]]\nroles = []\n[target]");
-    one_problem(&single, "10:2 ", "there already", "double brackets");
+    one_problem(&single, "10:2 ", "already exists", "double brackets");
 }
 
 #[test]
@@ -31,7 +31,7 @@ fn a_list_that_is_not_closed_is_one_mistake_and_hides_no_other() {
     one_problem(
         &changed("[\"director\"]", "[\n  \"director\",\n  proxy,\n]"),
         "11:3 ",
-        "without quotes",
+        "needs quotes",
         "in quotes",
     );
 }

@@ -50,8 +50,7 @@ fn a_row_opens_to_its_groups_and_to_all_where_one_is_unbound() {
     let warnings = bound.warnings(&bound.settings());
     assert_eq!(warnings.len(), 3, "{warnings:?}");
     assert!(
-        warnings[2].contains("group reverse-proxy has no prefixes")
-            && warnings[2].contains("open from anywhere: tcp 4443, tcp 8080"),
+        warnings[2].contains("tcp 4443, tcp 8080 are open to the world: set [groups].reverse-proxy"),
         "{warnings:?}"
     );
     // 8080 is for two groups on a Director's balancer: one of them unbound is as good as none bound.
@@ -183,18 +182,18 @@ fn references_that_lead_nowhere_are_told_together() {
                 [[role]]\nname = \"director\"\n[[role.row]]\ntransport = \"tcp\"\nports = 1\ngroups = [\"servrs\", \"others\"]\n";
     let found = parsed("strict", "\"director-vip\"", target, more).expect_err("many mistakes");
     let expected = [
-        "t.toml:9:15: target[0].overrides.\"director.99\": there is no row `director.99`; ",
+        "t.toml:9:15: target[0].overrides.\"director.99\": unknown row `director.99`; ",
         "t.toml:9:34: target[0].overrides.\"server.29\": no role of this target has the row `server.29`; ",
         "t.toml:10:13: target[0].optional[0]: the row `director.06` is not optional; ",
         "t.toml:10:28: target[0].optional[1]: no role of this target has the optional row `server.41`; ",
-        "t.toml:10:41: target[0].optional[2]: there is no optional row `x`; ",
-        "t.toml:12:1: groups.egde: no role and no rule refers to a group `egde`; did you mean `edge`?",
+        "t.toml:10:41: target[0].optional[2]: unknown optional row `x`; ",
+        "t.toml:12:1: groups.egde: no role or rule uses the group `egde`; did you mean `edge`?",
         "t.toml:13:12: groups.servers[0]: `10.0.0.1/8` has address bits set behind the prefix length",
-        "t.toml:14:1: groups.mine: no role and no rule refers to a group `mine`; ",
-        "t.toml:15:1: not TOML: this key or table is there already",
-        "t.toml:17:8: role[0].name: the catalogue has the role `director` already; ",
-        "t.toml:21:11: role[0].row[0].groups[0]: there is no group `servrs`; did you mean `servers`?",
-        "t.toml:21:21: role[0].row[0].groups[1]: there is no group `others`; give it prefixes",
+        "t.toml:14:1: groups.mine: no role or rule uses the group `mine`; ",
+        "t.toml:15:1: not TOML: this key or table already exists",
+        "t.toml:17:8: role[0].name: the catalogue already has the role `director`; ",
+        "t.toml:21:11: role[0].row[0].groups[0]: unknown group `servrs`; did you mean `servers`?",
+        "t.toml:21:21: role[0].row[0].groups[1]: unknown group `others`; give it prefixes",
     ];
     let lines: Vec<&str> = found.lines().collect();
     assert_eq!(lines.len(), expected.len(), "{found}");
@@ -211,10 +210,7 @@ fn a_group_that_a_rule_or_an_own_role_names_is_known() {
     plan("\"director-vip\"", "", &more);
     // A row for a group that nobody knows would be open to all.
     let found = parsed("strict", "", "", BACKUP).expect_err("an unknown group");
-    assert!(
-        found.contains("role[0].row[0].groups[0]: there is no group `tapes`; give it prefixes"),
-        "{found}"
-    );
+    assert!(found.contains("role[0].row[0].groups[0]: unknown group `tapes`; give it prefixes"), "{found}");
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! The lists: their columns, their rows, and what is known of what a row is about.
+//! The lists: columns, rows, and the details of a row.
 
 use std::cmp::Ordering;
 
@@ -13,7 +13,7 @@ use crate::commands::{events, explain};
 pub(in super::super) struct Column {
     /// Its heading.
     pub(in super::super) name: &'static str,
-    /// How wide it is.
+    /// The width.
     pub(in super::super) width: Constraint,
 }
 
@@ -21,12 +21,12 @@ const fn column(name: &'static str, width: u16) -> Column {
     Column { name, width: Constraint::Length(width) }
 }
 
-/// One that takes its part of what the others leave.
+/// A column that takes its share of the remaining width.
 const fn wide(name: &'static str, part: u16) -> Column {
     Column { name, width: Constraint::Fill(part) }
 }
 
-/// The columns of a list; 80 characters hold them.
+/// The columns of a list; they fit 80 characters.
 pub(super) fn columns(pane: Pane) -> &'static [Column] {
     match pane {
         Pane::Reasons => {
@@ -80,7 +80,7 @@ pub(super) fn columns(pane: Pane) -> &'static [Column] {
     }
 }
 
-/// What a row is about.
+/// The subject of a row.
 #[derive(Debug, Clone, PartialEq)]
 pub(in super::super) enum Subject {
     /// A reason and an action.
@@ -95,21 +95,21 @@ pub(in super::super) enum Subject {
     Drop(u64),
 }
 
-/// What stands in a column.
+/// The value of a cell.
 #[derive(Debug, Clone, PartialEq)]
 pub(in super::super) enum Value {
     /// Words.
     Text(String),
-    /// Packets, or how many there are.
+    /// A number of packets.
     Number(u64),
-    /// Packets a second; `None` before it is known.
+    /// Packets a second; `None` before the second sample.
     Rate(Option<f64>),
     /// Seconds since 1970 (UTC).
     Time(f64),
 }
 
 impl Value {
-    /// As it is shown.
+    /// The text on the screen.
     pub(in super::super) fn text(&self) -> String {
         match self {
             Self::Text(text) => text.clone(),
@@ -120,12 +120,12 @@ impl Value {
         }
     }
 
-    /// Whether it is set at the right of its column.
+    /// Whether the cell is aligned right.
     pub(in super::super) fn is_number(&self) -> bool {
         matches!(self, Self::Number(_) | Self::Rate(_))
     }
 
-    /// Words from A to Z, everything else from the greatest to the least.
+    /// Sorts words from A to Z, everything else from the greatest to the least.
     pub(super) fn in_order(&self, other: &Self) -> Ordering {
         match (self, other) {
             (Self::Text(one), Self::Text(other)) => one.cmp(other),
@@ -137,7 +137,7 @@ impl Value {
     }
 }
 
-/// Packets a second: what is less than one must not look like none.
+/// Packets a second. A rate below one must not look like none.
 pub(in super::super) fn rate_text(rate: f64) -> String {
     if rate > 0.0 && rate < 9.95 { format!("{rate:.1}") } else { format!("{rate:.0}") }
 }
@@ -145,14 +145,14 @@ pub(in super::super) fn rate_text(rate: f64) -> String {
 /// A row of a list.
 #[derive(Debug, Clone)]
 pub(in super::super) struct Row {
-    /// What it is about.
+    /// The subject.
     pub(in super::super) subject: Subject,
-    /// One for each column.
+    /// One value for each column.
     pub(in super::super) values: Vec<Value>,
 }
 
 impl Row {
-    /// All that can be read in it.
+    /// The text that a filter searches.
     pub(super) fn text(&self) -> String {
         self.values.iter().map(Value::text).collect::<Vec<_>>().join(" ")
     }
@@ -200,7 +200,7 @@ impl Model {
         self.counters.iter().flat_map(|counters| &counters.rules)
     }
 
-    /// Ports that were dropped at, and those that the sample alone knows: audit mode drops nothing.
+    /// Ports with drops, and ports that only the sample has: audit mode drops nothing.
     pub(super) fn port_rows(&self) -> Vec<Row> {
         let counted = self.counters.iter().flat_map(|counters| &counters.ports);
         let mut rows: Vec<Row> = counted
@@ -261,13 +261,13 @@ impl Model {
             .collect()
     }
 
-    /// The drop with this number, while it is in the list.
+    /// The drop with this number, if it is still in the list.
     pub(super) fn dropped_as(&self, number: u64) -> Option<&Event> {
         self.drops.iter().find(|(known, _)| *known == number).map(|(_, event)| event)
     }
 
-    /// Takes the program's own answer over a drop, where that is still what is looked at.
-    pub(super) fn explained(&mut self, drop: u64, told: Result<Option<Explanation>, String>) {
+    /// Takes the explanation of a drop, if the user still looks at that drop.
+    pub(super) fn explained(&mut self, drop: u64, answer: Result<Option<Explanation>, String>) {
         let event = self.dropped_as(drop).cloned();
         let (Some(detail), Some(event), Some(opened)) = (&mut self.detail, event, self.opened) else {
             return;
@@ -275,7 +275,7 @@ impl Model {
         if opened != drop {
             return;
         }
-        match told {
+        match answer {
             Ok(Some(explanation)) => {
                 detail.lines = vec![
                     line(
@@ -301,7 +301,7 @@ impl Model {
         }
     }
 
-    /// What is known of what a row is about; of a drop, until the agent has told more of it.
+    /// The details of a row's subject; for a drop, the event alone until the explanation arrives.
     pub(super) fn explanation(&self, subject: &Subject) -> Detail {
         match subject {
             Subject::Reason(reason, action) => self.about_reason(reason, action),
@@ -319,9 +319,7 @@ impl Model {
             }
             Subject::Drop(number) => match self.dropped_as(*number) {
                 Some(event) => about_drop(event),
-                None => {
-                    Detail { title: "A drop that is no longer in the list".to_owned(), lines: Vec::new() }
-                }
+                None => Detail { title: "This drop has left the list".to_owned(), lines: Vec::new() },
             },
         }
     }
@@ -340,7 +338,7 @@ impl Model {
 
     fn about_rule(&self, key: &str) -> Detail {
         let Some(rule) = self.rules().find(|rule| rule_key(rule) == key) else {
-            return Detail { title: "A rule that holds no longer".to_owned(), lines: Vec::new() };
+            return Detail { title: "This rule no longer exists".to_owned(), lines: Vec::new() };
         };
         let mut lines = vec![
             line("roles", rule.roles.join(" ")),
@@ -349,7 +347,7 @@ impl Model {
             line("packets", rule.packets.to_string()),
             line("a second", Value::Rate(self.rate(key)).text()),
             line("counted since", rule.since.clone().unwrap_or_default()),
-            line("last packet", rule.last_used.clone().unwrap_or_else(|| "none since then".to_owned())),
+            line("last packet", rule.last_used.clone().unwrap_or_else(|| "none since".to_owned())),
         ];
         lines.retain(|(_, value)| !value.is_empty());
         if let Some(row) = rule.rows.first() {
@@ -380,7 +378,7 @@ fn line(name: &str, value: impl Into<String>) -> (String, String) {
     (name.to_owned(), value.into())
 }
 
-/// What a reason means, in a sentence.
+/// The meaning of a reason, in a sentence.
 fn meaning(reason: &str) -> &'static str {
     Reason::ALL.iter().find(|known| known.name() == reason).map_or("", |known| known.meaning())
 }
@@ -408,5 +406,5 @@ fn about_drop(event: &Event) -> Detail {
         line("length", format!("{} bytes", event.length)),
     ];
     lines.retain(|(_, value)| !value.is_empty());
-    Detail { title: format!("A drop: {}", event.reason), lines }
+    Detail { title: format!("Drop: {}", event.reason), lines }
 }

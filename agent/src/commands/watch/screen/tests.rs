@@ -1,4 +1,4 @@
-//! What stands on the screen.
+//! The text on the screen.
 
 use std::time::Instant;
 
@@ -79,7 +79,7 @@ fn what_is_wrong_is_said_in_words() {
     let mut model = Model::new();
     model.take(News::Look(Box::new(waits), Box::new(counters(1, 0, 0))), Instant::now());
     let screen = lines(&model, PLAIN, (80, 24)).join("\n");
-    for text in ["AUDIT: nothing is dropped", "TO CONFIRM within 43 s"] {
+    for text in ["AUDIT: drops nothing", "ON TRIAL: rolls back in 43 s"] {
         assert!(screen.contains(text), "no {text:?} in\n{screen}");
     }
 }
