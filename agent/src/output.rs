@@ -17,7 +17,7 @@ pub(crate) fn exit(done: anyhow::Result<()>) -> ExitCode {
     if error.is::<ReaderGone>() {
         return ExitCode::SUCCESS;
     }
-    if error.is::<Told>() {
+    if error.is::<AlreadyPrinted>() {
         return ExitCode::from(1);
     }
     let style = Style::of(&io::stderr());
@@ -37,15 +37,15 @@ pub(crate) fn exit(done: anyhow::Result<()>) -> ExitCode {
 
 /// The user's mistakes, where they are the data that was asked for and are printed already.
 #[derive(Debug)]
-pub(crate) struct Told;
+pub(crate) struct AlreadyPrinted;
 
-impl fmt::Display for Told {
+impl fmt::Display for AlreadyPrinted {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("what is to be mended is listed above")
     }
 }
 
-impl std::error::Error for Told {}
+impl std::error::Error for AlreadyPrinted {}
 
 /// Prints what clap has to say about the command line: help, the version, or a mistake.
 pub(crate) fn usage(message: &clap::Error) -> ExitCode {

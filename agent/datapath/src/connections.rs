@@ -8,7 +8,7 @@ mod sockets;
 use std::collections::BTreeSet;
 
 use anyhow::Result;
-use lyncwall_policy::connection::{Listener, Protocol, Standing};
+use lyncwall_policy::connection::{Connection, Listener, Protocol};
 
 /// TCP ports that some socket of the calling thread's network namespace accepts connections at: what stands at one of them
 /// was most likely opened by the far side.
@@ -45,7 +45,7 @@ pub fn name_processes<'a>(listeners: impl IntoIterator<Item = &'a mut Listener>)
 ///
 /// # Errors
 /// As [`connections`].
-pub fn sessions() -> Result<Vec<Standing>> {
+pub fn sessions() -> Result<Vec<Connection>> {
     sockets::sessions()
 }
 
@@ -54,10 +54,10 @@ pub fn sessions() -> Result<Vec<Standing>> {
 ///
 /// # Errors
 /// As [`connections`].
-pub fn inbound() -> Result<Vec<Standing>> {
+pub fn inbound() -> Result<Vec<Connection>> {
     let mut all = sockets::inbound()?;
     all.extend(conntrack::both_ways()?);
-    all.retain(|standing| standing.protocol != Protocol::IcmpEcho);
+    all.retain(|connection| connection.protocol != Protocol::IcmpEcho);
     all.sort_unstable();
     all.dedup();
     Ok(all)
@@ -70,7 +70,7 @@ pub fn inbound() -> Result<Vec<Standing>> {
 ///
 /// # Errors
 /// Where the kernel cannot list sockets (`inet_diag`), or has conntrack and does not tell: it wants `CAP_NET_ADMIN`.
-pub fn connections() -> Result<Vec<Standing>> {
+pub fn connections() -> Result<Vec<Connection>> {
     let mut all = sockets::connections()?;
     all.extend(conntrack::connections()?);
     all.sort_unstable();

@@ -1,6 +1,5 @@
 //! What the configuration needs to know of the machine.
 
-pub mod exposure;
 mod forwarding;
 mod groups;
 pub mod interfaces;

@@ -21,7 +21,7 @@ use lyncwall_policy::problem::Problems;
 
 /// What `lyncwall doctor` and the start want to know of the machine.
 #[derive(Debug, Clone)]
-pub struct Machine {
+pub struct HostCheck {
     /// What the kernel can do.
     pub features: Features,
     /// What of the privileges is missing.
@@ -32,7 +32,7 @@ pub struct Machine {
     pub memory: MemoryLimit,
 }
 
-impl Machine {
+impl HostCheck {
     /// Asks all of it, and lifts this process's limit on locked memory where that counts. Nothing of the machine is
     /// changed, except that asking for clsact may load its kernel module.
     ///
@@ -75,6 +75,6 @@ impl Machine {
 /// # Errors
 /// [`Problems`] for all that is missing, together.
 pub(super) fn preflight(pin_dir: &Path) -> Result<Features> {
-    let machine = Machine::ask(pin_dir)?;
+    let machine = HostCheck::ask(pin_dir)?;
     Ok(machine.problems().or(machine.features)?)
 }

@@ -49,7 +49,7 @@ pub struct Listener {
 /// A connection as the packets show it that come in: from `remote` to `local`. Both addresses are of one family, and
 /// IPv4 ones are never written as IPv6. For [`Protocol::IcmpEcho`] both ports are the identifier.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Standing {
+pub struct Connection {
     /// What it is.
     pub protocol: Protocol,
     /// Where its packets go to: a socket of this box, or for whom it forwards, as written on the wire (source NAT).
@@ -58,7 +58,7 @@ pub struct Standing {
     pub remote: SocketAddr,
 }
 
-impl Standing {
+impl Connection {
     /// In one form of address; `None` for what never leaves this box.
     #[must_use]
     pub fn new(protocol: Protocol, local: SocketAddr, remote: SocketAddr) -> Option<Self> {
@@ -79,7 +79,7 @@ impl Standing {
     /// A packet that the far side sends, which comes in by `leg`.
     ///
     /// # Errors
-    /// As [`Standing::outgoing`].
+    /// As [`Connection::outgoing`].
     pub fn incoming(&self, moment: Moment, leg: Leg) -> Result<Vec<u8>> {
         self.frame(self.remote, self.local, moment, leg)
     }

@@ -19,7 +19,7 @@ const LONGEST: usize = 160;
 const LISTED: usize = 20;
 
 /// What there is that a filter can name.
-pub struct There {
+pub struct FilterScope {
     /// The interfaces that are guarded, each with those that stand for it in events: the members of a bond.
     pub interfaces: Vec<(String, Vec<String>)>,
     /// The targets and rules; `None` before there are any.
@@ -43,7 +43,7 @@ impl Filter {
     /// # Errors
     /// Lists of more than 64 entries; else all that cannot be read, and targets, rules and interfaces that are not there, together:
     /// whoever asks for them would wait in silence.
-    pub fn of(wanted: &Wanted, there: &There) -> Result<Self, Problems> {
+    pub fn of(wanted: &Wanted, there: &FilterScope) -> Result<Self, Problems> {
         let mut problems = Problems::default();
         let Wanted { reason, from, port, rule, target, interface } = wanted;
         for text in [reason, from, port, rule, target, interface] {
@@ -108,7 +108,7 @@ impl Filter {
     }
 
     /// Says of names that nothing has.
-    fn look_up(&self, there: &There, problems: &mut Problems) {
+    fn look_up(&self, there: &FilterScope, problems: &mut Problems) {
         let mut unknown = |what: &str, name: &str, known: &[String]| {
             problems.push(Problem::new(format!("there is no {what} `{name}`"), nearest(name, what, known)));
         };
@@ -207,7 +207,7 @@ fn nearest(name: &str, what: &str, known: &[String]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{Filter, MOST, There};
+    use super::{Filter, FilterScope, MOST};
     use crate::api::{Event, Wanted};
 
     fn event() -> Event {
@@ -220,9 +220,9 @@ mod tests {
         .expect("an event")
     }
 
-    fn there() -> There {
+    fn there() -> FilterScope {
         let bond = ("bond0".to_owned(), vec!["eth0".to_owned()]);
-        There { interfaces: vec![bond, ("eth1".to_owned(), Vec::new())], locator: None }
+        FilterScope { interfaces: vec![bond, ("eth1".to_owned(), Vec::new())], locator: None }
     }
 
     fn filter(set: impl FnOnce(&mut Wanted)) -> Filter {

@@ -8,10 +8,10 @@ use anyhow::Result;
 
 use super::{Firewall, attach_modes};
 use crate::datapath::KnownFlows;
+use crate::datapath::connections;
 use crate::datapath::host;
 use crate::datapath::host::interfaces;
 use crate::plan::Plan;
-use crate::standing;
 
 /// For seeding and attaching, on a slow machine too. The program stops learning after that, even where the agent is gone.
 const ENOUGH: Duration = Duration::from_secs(30);
@@ -89,15 +89,15 @@ impl Firewall {
     }
 
     fn seed(&mut self, plan: &Plan, known: &KnownFlows) -> Result<()> {
-        let standing = standing::connections()?;
-        self.datapath.seed(&standing, &plan.legs(&host::look_again(&plan.config)?))?;
-        tracing::info!(connections = standing.len(), "looked at the connections that stand");
+        let existing = connections::connections()?;
+        self.datapath.seed(&existing, &plan.legs(&host::look_again(&plan.config)?))?;
+        tracing::info!(connections = existing.len(), "looked at the connections that stand");
         self.forget_accepted(known)
     }
 
     /// Whoever connected to this box is judged by its rules, not let in as a reply; but for who was let go on before.
     pub(super) fn forget_accepted(&mut self, known: &KnownFlows) -> Result<()> {
-        let (accepting, own) = (standing::accepting()?, interfaces::addresses()?);
+        let (accepting, own) = (connections::accepting()?, interfaces::addresses()?);
         let forgotten = self
             .datapath
             .forget_flows(known, |local, port| accepting.contains(&port) && own.contains(&local))?;

@@ -17,7 +17,7 @@ use rtnetlink::sys::protocols::NETLINK_NETFILTER;
 
 use crate::host::interfaces;
 use crate::netlink;
-use lyncwall_policy::connection::{Protocol, Standing};
+use lyncwall_policy::connection::{Connection, Protocol};
 
 /// There exactly where `nf_conntrack` is, built in or loaded: the module itself makes it for each network namespace
 /// (`nf_conntrack_standalone_init_sysctl`), whatever options the kernel was built with. `/proc/net/nf_conntrack` needs
@@ -30,19 +30,19 @@ const LOADED: &str = "/proc/sys/net/netfilter/nf_conntrack_count";
 
 /// What comes back to whoever began: the reply's tuple. Where the reply comes from an address of this box itself, the
 /// other side began, and nothing comes back from the wire; a TCP connection of that kind has a socket.
-pub(super) fn connections() -> Result<Vec<Standing>> {
-    standing(|tracked| [tracked.reply, None])
+pub(super) fn connections() -> Result<Vec<Connection>> {
+    by_ways(|tracked| [tracked.reply, None])
 }
 
 /// The same with what whoever began sends, where that is not this box: the tuple of the first packet, as it was on the
 /// wire.
-pub(super) fn both_ways() -> Result<Vec<Standing>> {
-    standing(|tracked| [tracked.reply, tracked.original.filter(|_| tracked.stands)])
+pub(super) fn both_ways() -> Result<Vec<Connection>> {
+    by_ways(|tracked| [tracked.reply, tracked.original.filter(|_| tracked.established)])
 }
 
 /// Some ways of each connection. What comes from an address of this box itself does not come in. The kernel walks its whole
 /// table, which takes it ten milliseconds where that is large and empty.
-fn standing(ways: fn(Tracked) -> [Option<Way>; 2]) -> Result<Vec<Standing>> {
+fn by_ways(ways: fn(Tracked) -> [Option<Way>; 2]) -> Result<Vec<Connection>> {
     if !Path::new(LOADED).try_exists().with_context(|| format!("looking for {LOADED}"))? {
         return Ok(Vec::new());
     }
@@ -54,8 +54,8 @@ fn standing(ways: fn(Tracked) -> [Option<Way>; 2]) -> Result<Vec<Standing>> {
         .context("listing the connections that conntrack tracks")?;
     let own = interfaces::addresses()?;
     let ways = answers.into_iter().filter_map(tracked).flat_map(ways).flatten();
-    let all = ways.filter_map(|way| Standing::new(way.protocol, way.destination, way.source));
-    Ok(all.filter(|standing| !own.contains(&standing.remote.ip())).collect())
+    let all = ways.filter_map(|way| Connection::new(way.protocol, way.destination, way.source));
+    Ok(all.filter(|connection| !own.contains(&connection.remote.ip())).collect())
 }
 
 /// A connection by its two ways; `None` for a way that is not understood or needs no flow.
@@ -63,7 +63,7 @@ struct Tracked {
     original: Option<Way>,
     reply: Option<Way>,
     /// False where it is only on the way to it.
-    stands: bool,
+    established: bool,
 }
 
 /// `None` for one that has ended.
@@ -82,8 +82,8 @@ fn tracked(answer: NetfilterMessage) -> Option<Tracked> {
         }
     }
     let is_tcp = [&original, &reply].into_iter().flatten().any(|way| way.protocol == Protocol::Tcp);
-    let stands = !is_tcp || tcp_state.is_some_and(|state| matches!(state, ESTABLISHED..=CLOSE_WAIT));
-    (!is_tcp || tcp_state.is_some_and(is_open)).then_some(Tracked { original, reply, stands })
+    let established = !is_tcp || tcp_state.is_some_and(|state| matches!(state, ESTABLISHED..=CLOSE_WAIT));
+    (!is_tcp || tcp_state.is_some_and(is_open)).then_some(Tracked { original, reply, established })
 }
 
 /// Of `enum tcp_conntrack`.
@@ -100,7 +100,7 @@ fn state(info: &ProtoInfo) -> Option<u8> {
     })
 }
 
-/// True for a connection that stands or is on the way to it (`enum tcp_conntrack`): not where both sides have ended it.
+/// True for a connection that is established or on the way to it (`enum tcp_conntrack`): not where both sides have ended it.
 fn is_open(state: u8) -> bool {
     const SYN_SENT: u8 = 1;
     matches!(state, SYN_SENT..=CLOSE_WAIT | SYN_SENT2)

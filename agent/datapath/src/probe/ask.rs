@@ -12,7 +12,9 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::sync::mpsc;
 use std::thread;
+use std::time::Instant;
 
+use anyhow::{Context as _, Result};
 use aya::programs::tc::qdisc_add_clsact;
 use aya::sys::is_map_supported;
 use aya_obj::generated::{
@@ -22,7 +24,7 @@ use aya_obj::generated::{
 use nix::errno::Errno;
 use nix::sched::{CloneFlags, unshare};
 
-use super::features::{Answer, Feature, Id, MAP_TYPES};
+use super::features::{Answer, Feature, Features, Id, MAP_TYPES};
 use crate::sys;
 
 /// The number of `lo` in every network namespace.
@@ -30,8 +32,23 @@ const LOOPBACK: u32 = 1;
 /// No interface has it.
 const NO_INTERFACE: u32 = i32::MAX as u32;
 
+impl Features {
+    /// Asks the kernel for each, by trying. No interface of the machine is touched.
+    ///
+    /// # Errors
+    /// Where the kernel's release cannot be read.
+    pub fn ask() -> Result<Self> {
+        const RELEASE: &str = "/proc/sys/kernel/osrelease";
+        let release = fs::read_to_string(RELEASE).with_context(|| format!("reading {RELEASE}"))?;
+        let start = Instant::now();
+        let features = all();
+        tracing::debug!(micros = start.elapsed().as_micros(), "asked the kernel for its features");
+        Ok(Self { release: release.trim().to_owned(), features })
+    }
+}
+
 /// Every feature, in the order of [`Id::ALL`].
-pub(super) fn all() -> Vec<Feature> {
+fn all() -> Vec<Feature> {
     let pass = [mov_r0(2), EXIT];
     let program = sys::load_program(bpf_prog_type::BPF_PROG_TYPE_XDP, &pass, 0);
     let attached = Attached::ask(&program);
@@ -59,10 +76,10 @@ pub(super) fn all() -> Vec<Feature> {
     Id::ALL.map(feature).into()
 }
 
-type Told = (Answer, String);
+type Finding = (Answer, String);
 
 /// The verifier knows the context of a function that it looks at by itself from these types.
-fn kernel_types() -> Told {
+fn kernel_types() -> Finding {
     const TYPES: &str = "/sys/kernel/btf/vmlinux";
     let answer = if Path::new(TYPES).exists() { Answer::Found } else { Answer::Missing };
     (answer, format!("looked for {TYPES}"))
@@ -70,10 +87,10 @@ fn kernel_types() -> Told {
 
 /// What has to be attached to find out.
 struct Attached {
-    link: Told,
-    update: Told,
-    tcx: Told,
-    clsact: Told,
+    link: Finding,
+    update: Finding,
+    tcx: Finding,
+    clsact: Finding,
 }
 
 impl Attached {
@@ -100,7 +117,7 @@ impl Attached {
         Self { link, update, tcx, clsact }
     }
 
-    fn unknown(error: &io::Error, tcx: Told) -> Self {
+    fn unknown(error: &io::Error, tcx: Finding) -> Self {
         let unknown = from_error(error, "loading an XDP program");
         Self { link: unknown.clone(), update: unknown.clone(), tcx, clsact: unknown }
     }
@@ -109,8 +126,8 @@ impl Attached {
 /// What was done in a network namespace, of what was wanted.
 struct Done {
     /// Attaching, and replacing.
-    links: Option<(Told, Told)>,
-    clsact: Option<Told>,
+    links: Option<(Finding, Finding)>,
+    clsact: Option<Finding>,
 }
 
 /// Attaches what is wanted to the loopback interface of a network namespace of its own; `None` where no namespace
@@ -152,7 +169,7 @@ fn in_namespace(program: &OwnedFd, wants_links: bool, wants_clsact: bool) -> Opt
 
 /// Links and their update by errors: what the kernel does not know is EINVAL, and what it knows fails for another
 /// reason.
-fn by_error(program: BorrowedFd<'_>) -> (Told, Told) {
+fn by_error(program: BorrowedFd<'_>) -> (Finding, Finding) {
     // `lo` has no driver that could take a program, so a kernel with links answers EOPNOTSUPP, or EEXIST where `lo`
     // has a generic one. An interface that does not exist is EINVAL to it, too.
     let link = refused(
@@ -166,7 +183,7 @@ fn by_error(program: BorrowedFd<'_>) -> (Told, Told) {
     (link, update)
 }
 
-fn tcx(classifier: BorrowedFd<'_>) -> Told {
+fn tcx(classifier: BorrowedFd<'_>) -> Finding {
     refused(
         sys::create_link(classifier, NO_INTERFACE, bpf_attach_type::BPF_TCX_EGRESS, 0),
         "attaching to an interface that does not exist",
@@ -174,7 +191,7 @@ fn tcx(classifier: BorrowedFd<'_>) -> Told {
 }
 
 /// Whether the kernel has the module of clsact, from what lies on the disk.
-fn ingress_module() -> Told {
+fn ingress_module() -> Finding {
     const MODULE: &str = "sch_ingress";
     let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     let modules = format!("/lib/modules/{}", release.trim());
@@ -188,7 +205,7 @@ fn ingress_module() -> Told {
     (Answer::Unknown, format!("{MODULE} is in no list of modules that can be read here"))
 }
 
-fn map_types() -> Told {
+fn map_types() -> Finding {
     let mut answer = Answer::Found;
     let mut missing = Vec::new();
     for kind in MAP_TYPES {
@@ -206,7 +223,7 @@ fn map_types() -> Told {
     (answer, asked)
 }
 
-fn map_type(kind: aya::maps::MapType) -> Told {
+fn map_type(kind: aya::maps::MapType) -> Finding {
     const HOW: &str = "making one";
     match is_map_supported(kind) {
         Ok(true) => (Answer::Found, HOW.to_owned()),
@@ -215,19 +232,19 @@ fn map_type(kind: aya::maps::MapType) -> Told {
     }
 }
 
-fn jiffies() -> Told {
+fn jiffies() -> Finding {
     let program = [call(bpf_func_id::BPF_FUNC_jiffies64), mov_r0(2), EXIT];
     told(sys::load_program(bpf_prog_type::BPF_PROG_TYPE_XDP, &program, 0), "loading a program that calls it")
 }
 
-fn test_run(program: BorrowedFd<'_>) -> Told {
+fn test_run(program: BorrowedFd<'_>) -> Finding {
     let frame = [0; 64];
     // data, data_end, data_meta, ingress_ifindex, rx_queue_index, egress_ifindex
     let context = [0, frame.len() as u32, 0, LOOPBACK, 0, 0];
     told(sys::test_run(program, &frame, &context), "running one that comes in by `lo`")
 }
 
-fn barrier() -> Told {
+fn barrier() -> Finding {
     const HOW: &str = "asking membarrier(2) for its commands";
     match sys::has_barrier() {
         Ok(true) => (Answer::Found, HOW.to_owned()),
@@ -237,7 +254,7 @@ fn barrier() -> Told {
     }
 }
 
-fn jit(program: BorrowedFd<'_>) -> Told {
+fn jit(program: BorrowedFd<'_>) -> Finding {
     const HOW: &str = "the size of a loaded program's machine code";
     match sys::machine_code(program) {
         Ok(0) => (Answer::Missing, HOW.to_owned()),
@@ -246,7 +263,7 @@ fn jit(program: BorrowedFd<'_>) -> Told {
     }
 }
 
-fn with(program: &io::Result<OwnedFd>, ask: impl FnOnce(BorrowedFd<'_>) -> Told) -> Told {
+fn with(program: &io::Result<OwnedFd>, ask: impl FnOnce(BorrowedFd<'_>) -> Finding) -> Finding {
     match program {
         Ok(program) => ask(program.as_fd()),
         Err(error) => from_error(error, "loading a program for it"),
@@ -254,7 +271,7 @@ fn with(program: &io::Result<OwnedFd>, ask: impl FnOnce(BorrowedFd<'_>) -> Told)
 }
 
 /// What doing a thing says of it.
-fn told<T, E: std::borrow::Borrow<io::Error>>(done: Result<T, E>, how: &str) -> Told {
+fn told<T, E: std::borrow::Borrow<io::Error>>(done: Result<T, E>, how: &str) -> Finding {
     match done {
         Ok(_) => (Answer::Found, how.to_owned()),
         Err(error) => from_error(error.borrow(), how),
@@ -262,7 +279,7 @@ fn told<T, E: std::borrow::Borrow<io::Error>>(done: Result<T, E>, how: &str) -> 
 }
 
 /// What an attempt says that must fail: any other reason than EINVAL comes from a kernel that knows the thing.
-fn refused<T>(done: io::Result<T>, how: &str) -> Told {
+fn refused<T>(done: io::Result<T>, how: &str) -> Finding {
     let Err(error) = done else { return (Answer::Found, how.to_owned()) };
     let answer = match from_error(&error, how).0 {
         Answer::Missing => Answer::Missing,
@@ -273,7 +290,7 @@ fn refused<T>(done: io::Result<T>, how: &str) -> Told {
 }
 
 /// bpf(2) answers EINVAL to what it does not know, and E2BIG to attributes that it does not know.
-fn from_error(error: &io::Error, how: &str) -> Told {
+fn from_error(error: &io::Error, how: &str) -> Finding {
     let code = error.raw_os_error().map(Errno::from_raw);
     match code {
         Some(Errno::EINVAL | Errno::E2BIG) => (Answer::Missing, how.to_owned()),

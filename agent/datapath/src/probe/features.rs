@@ -1,12 +1,7 @@
 //! What of the kernel lyncwall uses: what must be there, and what stands in for the rest.
 
-use std::fs;
-use std::time::Instant;
-
-use anyhow::{Context as _, Result};
 use aya::maps::MapType;
 
-use super::ask;
 use lyncwall_policy::problem::{Problem, Problems};
 
 /// The oldest kernel that the program is tested on.
@@ -204,19 +199,6 @@ pub struct Features {
 }
 
 impl Features {
-    /// Asks the kernel for each, by trying. No interface of the machine is touched.
-    ///
-    /// # Errors
-    /// Where the kernel's release cannot be read.
-    pub fn ask() -> Result<Self> {
-        const RELEASE: &str = "/proc/sys/kernel/osrelease";
-        let release = fs::read_to_string(RELEASE).with_context(|| format!("reading {RELEASE}"))?;
-        let start = Instant::now();
-        let features = ask::all();
-        tracing::debug!(micros = start.elapsed().as_micros(), "asked the kernel for its features");
-        Ok(Self { release: release.trim().to_owned(), features })
-    }
-
     /// Those that are not there.
     pub fn missing(&self) -> impl Iterator<Item = &Feature> {
         self.features.iter().filter(|feature| feature.answer == Answer::Missing)
