@@ -17,7 +17,6 @@ pub(crate) mod show;
 pub(crate) mod status;
 pub(crate) mod switch;
 pub(crate) mod usage;
-pub(crate) mod values;
 pub(crate) mod watch;
 
 use lyncwall::api::Mode;

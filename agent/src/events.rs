@@ -17,11 +17,11 @@ use crate::frame::TCP_FLAGS;
 use crate::policy::{Located, Locator};
 use crate::services::Services;
 
-pub use filter::{Filter, There};
+pub use filter::{Filter, FilterScope};
 
 /// The names to describe packets with.
 #[derive(Clone, Default)]
-pub struct Names {
+pub struct EventNames {
     /// Names of interfaces, by the kernel's number.
     pub interfaces: Arc<HashMap<u32, String>>,
     /// Services by port.
@@ -49,7 +49,7 @@ pub struct Observed<'a> {
 
 /// The event with its names, as of now.
 #[must_use]
-pub fn describe(event: &abi::Event, names: &Names) -> Event {
+pub fn describe(event: &abi::Event, names: &EventNames) -> Event {
     let bytes = event.bytes();
     let captured = usize::from(event.captured).min(bytes.len());
     let observed = Observed {
@@ -73,7 +73,7 @@ impl Observed<'_> {
     /// Describes the packet. The program's own parser parses it; a packet that cannot be judged is described
     /// as far as it can be parsed.
     #[must_use]
-    pub fn describe(&self, names: &Names) -> Event {
+    pub fn describe(&self, names: &EventNames) -> Event {
         let snap = self.snap();
         let mut headers = Headers::UNREAD;
         let _kind = parse(snap, &mut headers);
@@ -125,7 +125,7 @@ impl Observed<'_> {
 
     /// Its location in the generation that was installed last; `None` if it is not IP, or there is none.
     #[must_use]
-    pub fn locate(&self, names: &Names) -> Option<Located> {
+    pub fn locate(&self, names: &EventNames) -> Option<Located> {
         names.locator.as_ref()?.locate(self.ifindex, self.snap())
     }
 

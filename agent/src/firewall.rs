@@ -3,7 +3,7 @@
 mod blocked;
 mod capture;
 mod change;
-mod changes;
+mod change_counts;
 mod confirm;
 mod explain;
 mod failover;
@@ -37,7 +37,7 @@ use failover::Takeover;
 use traffic::Traffic;
 use usage::Usage;
 
-pub use changes::{ChangeKind, ChangeResult, Changes};
+pub use change_counts::{ChangeCounts, ChangeKind, ChangeResult};
 pub use store::Store;
 
 /// A firewall that enforces.
@@ -105,7 +105,7 @@ struct Memory {
     waiting: Option<Waiting>,
     /// Counts of changes.
     #[serde(default)]
-    changes: Changes,
+    changes: ChangeCounts,
 }
 
 impl Firewall {

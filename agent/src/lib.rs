@@ -25,14 +25,14 @@ pub mod policy {
     };
     pub use lyncwall_policy::judge::{HostTables, judge};
     pub use lyncwall_policy::locate::{Located, Locator};
+    pub use lyncwall_policy::media_ranges::{
+        Exposed, MediaRange, Overlap, exposed, is_within, media_ranges, overlaps,
+    };
     pub use lyncwall_policy::open::{Change, OpenPorts, Ports};
-    pub use lyncwall_policy::wide::{Exposed, Overlap, WideRange, exposed, is_within, overlaps, wide_ranges};
 }
 
-/// Connections and listeners of this box.
+/// Connections and listeners of this box, under the names that tests know.
 pub mod standing {
-    pub use lyncwall_datapath::connections::{
-        accepting, connections, inbound, listeners, name_processes, sessions,
-    };
-    pub use lyncwall_policy::connection::{Leg, Listener, Moment, Protocol, Standing};
+    pub use lyncwall_datapath::connections::{connections, listeners, name_processes};
+    pub use lyncwall_policy::connection::{Connection as Standing, Listener, Protocol};
 }

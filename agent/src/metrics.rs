@@ -15,7 +15,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
 use crate::api::{Counters, InterfaceCount, Mode, RuleCount, Status};
-use crate::firewall::{ChangeKind, ChangeResult, Changes};
+use crate::firewall::{ChangeCounts, ChangeKind, ChangeResult};
 
 /// The content type of [`text`].
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -31,7 +31,7 @@ pub struct Exposed {
     /// The counters since the maps were created.
     pub counters: Counters,
     /// The changes since then.
-    pub changes: Changes,
+    pub changes: ChangeCounts,
 }
 
 /// The agent's own measurements, since its start.
@@ -383,7 +383,7 @@ mod tests {
     use serde_json::json;
 
     use super::{Exposed, Figures, text};
-    use crate::firewall::{ChangeKind, ChangeResult, Changes};
+    use crate::firewall::{ChangeCounts, ChangeKind, ChangeResult};
 
     fn exposed() -> Exposed {
         let status = json!({
@@ -422,7 +422,7 @@ mod tests {
         Exposed {
             status: serde_json::from_value(status).expect("a status"),
             counters: serde_json::from_value(counters).expect("counters"),
-            changes: Changes::default(),
+            changes: ChangeCounts::default(),
         }
     }
 

@@ -18,7 +18,7 @@ pub(crate) fn exit(done: anyhow::Result<()>) -> ExitCode {
     if error.is::<ReaderGone>() {
         return ExitCode::SUCCESS;
     }
-    if error.is::<Told>() {
+    if error.is::<AlreadyPrinted>() {
         return ExitCode::from(1);
     }
     let style = Style::of(&io::stderr());
@@ -38,15 +38,15 @@ pub(crate) fn exit(done: anyhow::Result<()>) -> ExitCode {
 
 /// The error of a command that has already printed the user's mistakes as its data.
 #[derive(Debug)]
-pub(crate) struct Told;
+pub(crate) struct AlreadyPrinted;
 
-impl fmt::Display for Told {
+impl fmt::Display for AlreadyPrinted {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("see the problems above")
     }
 }
 
-impl std::error::Error for Told {}
+impl std::error::Error for AlreadyPrinted {}
 
 /// Prints clap's answer to the command line: help, version, or a mistake.
 pub(crate) fn usage(message: &clap::Error) -> ExitCode {

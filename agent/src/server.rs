@@ -16,9 +16,9 @@ use tokio_stream::StreamExt as _;
 
 use crate::api;
 use crate::config::Listen;
-use crate::datapath::changes;
+use crate::datapath::NetlinkWatch;
 use crate::datapath::host::interfaces;
-use crate::events::{Filter, Names, There, describe};
+use crate::events::{EventNames, Filter, FilterScope, describe};
 use crate::firewall::{ChangeKind, Firewall};
 use crate::metrics::{self, Exposed, Figures};
 use listen::Bound;
@@ -51,9 +51,9 @@ type Exposition = (Instant, Arc<str>);
 #[derive(Clone)]
 pub struct Daemon {
     firewall: Arc<Mutex<Option<Firewall>>>,
-    events: broadcast::Sender<Arc<Told>>,
+    events: broadcast::Sender<Arc<EventLine>>,
     /// The names for events, outside the firewall's lock: a switch must not wait for a flood of events.
-    known: Arc<Mutex<Known>>,
+    known: Arc<Mutex<NameCache>>,
     /// True after a client opened the box.
     detached: Arc<watch::Sender<bool>>,
     /// The users of the socket.
@@ -76,15 +76,15 @@ pub struct Daemon {
 }
 
 /// The names for packets, and when the interface names were read.
-struct Known {
-    names: Names,
+struct NameCache {
+    names: EventNames,
     read: Option<Instant>,
     /// The interfaces of the configuration.
     guarded: Vec<String>,
 }
 
 /// An event, and its line of JSON.
-struct Told {
+struct EventLine {
     event: api::Event,
     line: String,
 }
@@ -108,13 +108,16 @@ impl Daemon {
         }
         let (events, _) = broadcast::channel(BACKLOG);
         let guarded = firewall.guarded();
-        let names =
-            Names { interfaces: Arc::default(), services: firewall.services(), locator: firewall.locator() };
+        let names = EventNames {
+            interfaces: Arc::default(),
+            services: firewall.services(),
+            locator: firewall.locator(),
+        };
         let (access, metrics) = (Access::of(firewall.api()), firewall.metrics().to_vec());
         let daemon = Self {
             firewall: Arc::new(Mutex::new(Some(firewall))),
             events,
-            known: Arc::new(Mutex::new(Known { names, read: None, guarded })),
+            known: Arc::new(Mutex::new(NameCache { names, read: None, guarded })),
             detached: Arc::new(watch::Sender::new(false)),
             access: Arc::new(watch::Sender::new(access)),
             metrics: Arc::new(watch::Sender::new(metrics)),
@@ -186,14 +189,14 @@ impl Daemon {
     /// # Errors
     /// If netlink does not answer.
     pub async fn follow_machine(&self) -> Result<()> {
-        let mut changes = changes()?;
+        let mut watch = NetlinkWatch::listen()?;
         // Changes from before the subscription show at once.
         loop {
             if let Err(error) = self.with(Firewall::machine_changed).await {
                 tracing::error!("the live rules do not fit the machine: {error:#}");
             }
             tokio::time::sleep(SETTLE).await;
-            changes.next().await?;
+            watch.next().await?;
         }
     }
 
@@ -364,13 +367,13 @@ impl Daemon {
         });
     }
 
-    fn known(&self) -> MutexGuard<'_, Known> {
+    fn known(&self) -> MutexGuard<'_, NameCache> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The names for a packet from this interface. Listing all interfaces for each packet would cost more
     /// than the packet.
-    fn names_for(&self, ifindex: u32) -> Names {
+    fn names_for(&self, ifindex: u32) -> EventNames {
         let mut known = self.known();
         let limit = if known.names.interfaces.contains_key(&ifindex) { FRESH } else { UNKNOWN };
         if known.read.is_none_or(|read| read.elapsed() >= limit) {
@@ -389,7 +392,7 @@ impl Daemon {
         // It compares many names, and asks the kernel.
         let filter = tokio::task::spawn_blocking(move || {
             let interfaces = if wanted.interface.is_some() { with_members(guarded)? } else { Vec::new() };
-            let there = There { interfaces, locator };
+            let there = FilterScope { interfaces, locator };
             Ok(Filter::of(&wanted, &there)?)
         });
         filter.await.context("the call panicked")?
@@ -399,7 +402,7 @@ impl Daemon {
         let event = describe(event, &self.names_for(event.ifindex));
         match serde_json::to_string(&event) {
             // There may be no listener.
-            Ok(line) => drop(self.events.send(Arc::new(Told { event, line: line + "\n" }))),
+            Ok(line) => drop(self.events.send(Arc::new(EventLine { event, line: line + "\n" }))),
             Err(error) => tracing::error!("cannot encode an event: {error}"),
         }
     }

@@ -8,7 +8,7 @@ mod sockets;
 use std::collections::BTreeSet;
 
 use anyhow::Result;
-use lyncwall_policy::connection::{Listener, Protocol, Standing};
+use lyncwall_policy::connection::{Connection, Listener, Protocol};
 
 /// TCP ports with a listening socket in the calling thread's network namespace: the far side most likely
 /// opened the connections to them.
@@ -45,7 +45,7 @@ pub fn name_processes<'a>(listeners: impl IntoIterator<Item = &'a mut Listener>)
 ///
 /// # Errors
 /// As [`connections`].
-pub fn sessions() -> Result<Vec<Standing>> {
+pub fn sessions() -> Result<Vec<Connection>> {
     sockets::sessions()
 }
 
@@ -54,10 +54,10 @@ pub fn sessions() -> Result<Vec<Standing>> {
 ///
 /// # Errors
 /// As [`connections`].
-pub fn inbound() -> Result<Vec<Standing>> {
+pub fn inbound() -> Result<Vec<Connection>> {
     let mut all = sockets::inbound()?;
     all.extend(conntrack::both_ways()?);
-    all.retain(|standing| standing.protocol != Protocol::IcmpEcho);
+    all.retain(|connection| connection.protocol != Protocol::IcmpEcho);
     all.sort_unstable();
     all.dedup();
     Ok(all)
@@ -71,7 +71,7 @@ pub fn inbound() -> Result<Vec<Standing>> {
 /// # Errors
 /// If the kernel cannot list sockets (`inet_diag`), or refuses to list conntrack, which needs
 /// `CAP_NET_ADMIN`.
-pub fn connections() -> Result<Vec<Standing>> {
+pub fn connections() -> Result<Vec<Connection>> {
     let mut all = sockets::connections()?;
     all.extend(conntrack::connections()?);
     all.sort_unstable();

@@ -1,6 +1,6 @@
 //! The flow tables: listing flows, and forgetting some.
 
-mod standing;
+mod existing;
 
 use std::collections::HashSet;
 use std::hash::Hash;
@@ -15,7 +15,7 @@ use lyncwall_common::abi::{Flow, FlowKeyV4, FlowKeyV6, FlowState, FlowTimes, Net
 use lyncwall_common::fields::Address;
 
 use super::{Datapath, clock, load, sys};
-use lyncwall_policy::connection::{Protocol, Standing};
+use lyncwall_policy::connection::{Connection, Protocol};
 
 impl Datapath {
     /// All flows.
@@ -35,7 +35,7 @@ impl Datapath {
         known: &KnownFlows,
         unwanted: impl Fn(IpAddr, u16) -> bool,
     ) -> Result<u64> {
-        let tcp = |told: Told| told.protocol == TCP && unwanted(told.local.ip(), told.local.port());
+        let tcp = |told: FlowEnds| told.protocol == TCP && unwanted(told.local.ip(), told.local.port());
         self.flows.forget(known, tcp)
     }
 
@@ -53,9 +53,9 @@ impl Datapath {
     ///
     /// # Errors
     /// If a map or the kernel's clock cannot be read.
-    pub fn forwarded(&self, own: &[IpAddr], times: FlowTimes) -> Result<Vec<Standing>> {
+    pub fn forwarded(&self, own: &[IpAddr], times: FlowTimes) -> Result<Vec<Connection>> {
         let now = clock::jiffies(&self.ebpf)?;
-        let wanted = |told: &Told, flow: Flow| {
+        let wanted = |told: &FlowEnds, flow: Flow| {
             let goes_on =
                 flow.state() == FlowState::Established as u8 || flow.state() == FlowState::Udp as u8;
             goes_on && !own.contains(&told.local.ip()) && times.lives(flow, now, self.hz)
@@ -100,15 +100,15 @@ impl FlowMaps {
     }
 
     /// The flow that lets a connection's packets in from a zone, live or not; `None` for echo.
-    fn find(&self, standing: &Standing, zone: u16) -> Result<Option<Flow>> {
-        match standing.local.ip() {
-            IpAddr::V4(_) => self.v4.find(standing, zone),
-            IpAddr::V6(_) => self.v6.find(standing, zone),
+    fn find(&self, connection: &Connection, zone: u16) -> Result<Option<Flow>> {
+        match connection.local.ip() {
+            IpAddr::V4(_) => self.v4.find(connection, zone),
+            IpAddr::V6(_) => self.v6.find(connection, zone),
         }
     }
 
     /// Forgets flows except `known` ones; returns their number.
-    fn forget(&mut self, known: &KnownFlows, unwanted: impl Fn(Told) -> bool) -> Result<u64> {
+    fn forget(&mut self, known: &KnownFlows, unwanted: impl Fn(FlowEnds) -> bool) -> Result<u64> {
         Ok(self.v4.forget(&known.v4, &unwanted)? + self.v6.forget(&known.v6, &unwanted)?)
     }
 }
@@ -145,7 +145,7 @@ impl<K: Key> FlowTable<K> {
 
     /// The connections of `wanted` flows, each described by the incoming packets for its far side: for
     /// forwarded ones.
-    fn forwarded(&self, wanted: impl Fn(&Told, Flow) -> bool) -> Result<Vec<Standing>> {
+    fn forwarded(&self, wanted: impl Fn(&FlowEnds, Flow) -> bool) -> Result<Vec<Connection>> {
         let mut found = Vec::new();
         let looked = self.each(|key, flow| {
             let told = key.told();
@@ -155,7 +155,7 @@ impl<K: Key> FlowTable<K> {
                 _ => return,
             };
             if wanted(&told, *flow) {
-                found.push(Standing { protocol, local: told.remote, remote: told.local });
+                found.push(Connection { protocol, local: told.remote, remote: told.local });
             }
         });
         looked.with_context(|| format!("looking through the flows in {}", K::MAP))?;
@@ -163,8 +163,8 @@ impl<K: Key> FlowTable<K> {
     }
 
     /// `None` also for a connection of the other family.
-    fn find(&self, standing: &Standing, zone: u16) -> Result<Option<Flow>> {
-        let Some(key) = K::of(standing, zone) else { return Ok(None) };
+    fn find(&self, connection: &Connection, zone: u16) -> Result<Option<Flow>> {
+        let Some(key) = K::of(connection, zone) else { return Ok(None) };
         match self.0.get(&key, 0) {
             Ok(flow) => Ok(Some(flow)),
             Err(MapError::KeyNotFound) => Ok(None),
@@ -177,7 +177,7 @@ impl<K: Key> FlowTable<K> {
         keys.collect::<Result<_, _>>().with_context(|| format!("listing the flows in {}", K::MAP))
     }
 
-    fn forget(&mut self, known: &HashSet<K>, unwanted: impl Fn(Told) -> bool) -> Result<u64> {
+    fn forget(&mut self, known: &HashSet<K>, unwanted: impl Fn(FlowEnds) -> bool) -> Result<u64> {
         let mut forgotten = 0;
         let keys: Vec<K> = self.keys(|key| unwanted(key.told()) && !known.contains(key))?;
         for key in keys {
@@ -193,7 +193,7 @@ impl<K: Key> FlowTable<K> {
 }
 
 /// The fields of a key of either family.
-struct Told {
+struct FlowEnds {
     /// The IP protocol.
     protocol: u8,
     /// The local end; for echo its port is the identifier.
@@ -209,16 +209,16 @@ trait Key: Pod + Eq + Hash {
     const MAP: &'static str;
 
     /// The key of a connection in a zone; `None` for echo, and for the other family.
-    fn of(standing: &Standing, zone: u16) -> Option<Self>;
+    fn of(connection: &Connection, zone: u16) -> Option<Self>;
 
-    fn told(&self) -> Told;
+    fn told(&self) -> FlowEnds;
 }
 
 impl Key for FlowKeyV4 {
     const MAP: &'static str = map::FLOWS_V4;
 
-    fn of(standing: &Standing, zone: u16) -> Option<Self> {
-        let (SocketAddr::V4(local), SocketAddr::V4(remote)) = (standing.local, standing.remote) else {
+    fn of(connection: &Connection, zone: u16) -> Option<Self> {
+        let (SocketAddr::V4(local), SocketAddr::V4(remote)) = (connection.local, connection.remote) else {
             return None;
         };
         Some(Self {
@@ -226,24 +226,24 @@ impl Key for FlowKeyV4 {
             remote: units(remote.ip().octets()),
             local_port: NetPort::new(local.port()),
             remote_port: NetPort::new(remote.port()),
-            protocol: number(standing.protocol)?,
+            protocol: number(connection.protocol)?,
             reserved: 0,
             zone,
         })
     }
 
-    fn told(&self) -> Told {
+    fn told(&self) -> FlowEnds {
         let local = (Address::V4(self.local).ip(), self.local_port.number()).into();
         let remote = (Address::V4(self.remote).ip(), self.remote_port.number()).into();
-        Told { protocol: self.protocol, local, remote, zone: self.zone }
+        FlowEnds { protocol: self.protocol, local, remote, zone: self.zone }
     }
 }
 
 impl Key for FlowKeyV6 {
     const MAP: &'static str = map::FLOWS_V6;
 
-    fn of(standing: &Standing, zone: u16) -> Option<Self> {
-        let (SocketAddr::V6(local), SocketAddr::V6(remote)) = (standing.local, standing.remote) else {
+    fn of(connection: &Connection, zone: u16) -> Option<Self> {
+        let (SocketAddr::V6(local), SocketAddr::V6(remote)) = (connection.local, connection.remote) else {
             return None;
         };
         Some(Self {
@@ -251,16 +251,16 @@ impl Key for FlowKeyV6 {
             remote: units(remote.ip().octets()),
             local_port: NetPort::new(local.port()),
             remote_port: NetPort::new(remote.port()),
-            protocol: number(standing.protocol)?,
+            protocol: number(connection.protocol)?,
             reserved: 0,
             zone,
         })
     }
 
-    fn told(&self) -> Told {
+    fn told(&self) -> FlowEnds {
         let local = (Address::V6(self.local).ip(), self.local_port.number()).into();
         let remote = (Address::V6(self.remote).ip(), self.remote_port.number()).into();
-        Told { protocol: self.protocol, local, remote, zone: self.zone }
+        FlowEnds { protocol: self.protocol, local, remote, zone: self.zone }
     }
 }
 

@@ -1,6 +1,5 @@
 //! The state of the machine that the configuration depends on.
 
-pub mod exposure;
 mod forwarding;
 mod groups;
 pub mod interfaces;

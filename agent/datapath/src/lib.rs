@@ -5,7 +5,6 @@
 
 mod blocked;
 mod capture;
-mod changes;
 mod clock;
 pub mod connections;
 mod control;
@@ -13,6 +12,7 @@ mod counters;
 mod egress;
 mod events;
 mod explain;
+pub mod exposure;
 mod flows;
 pub mod host;
 mod install;
@@ -20,6 +20,7 @@ mod links;
 mod load;
 mod log;
 mod netlink;
+mod netlink_watch;
 mod pinned;
 mod pins;
 mod prefixes;
@@ -44,7 +45,6 @@ use lyncwall_common::abi::{Capture, FLOWS, PortTransport, ReasonSet, map, progra
 
 pub use aya::include_bytes_aligned;
 pub use capture::{CapturedPacket, Captures};
-pub use changes::Changes;
 pub use counters::Counters;
 pub use events::Events;
 pub use explain::{Explanation, LONGEST, SHORTEST};
@@ -53,8 +53,9 @@ pub use install::{Hold, LiveGeneration};
 pub use links::{Attached, Examined};
 pub use log::{LogLevel, ProgramLog, TARGET as LOG_TARGET};
 pub use lyncwall_policy::config::Attach;
+pub use netlink_watch::NetlinkWatch;
 pub use pins::Detached;
-pub use probe::{Answer, Feature, Features, Id as FeatureId, MAP_TYPES, Machine, MemoryLimit};
+pub use probe::{Answer, Feature, Features, HostCheck, Id as FeatureId, MAP_TYPES, MemoryLimit};
 pub use xdp::Mode;
 
 use blocked::BlockList;
@@ -100,17 +101,6 @@ const _: () = {
     sendable::<Datapath>();
     sendable::<Events>();
 };
-
-/// Changes of the calling thread's network namespace, from now on.
-///
-/// # Errors
-/// If netlink does not answer.
-///
-/// # Panics
-/// Outside a tokio runtime.
-pub fn changes() -> Result<Changes> {
-    Changes::listen()
-}
 
 /// The loaded program and its interfaces.
 #[derive(Debug, Clone)]

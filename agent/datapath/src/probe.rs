@@ -21,7 +21,7 @@ use lyncwall_policy::problem::Problems;
 
 /// The state of the machine, for `lyncwall doctor` and the start.
 #[derive(Debug, Clone)]
-pub struct Machine {
+pub struct HostCheck {
     /// The kernel's features.
     pub features: Features,
     /// Missing privileges.
@@ -32,7 +32,7 @@ pub struct Machine {
     pub memory: MemoryLimit,
 }
 
-impl Machine {
+impl HostCheck {
     /// Asks for everything, and raises this process's limit on locked memory if the limit counts. Changes
     /// nothing on the machine, except that a question about clsact may load its kernel module.
     ///
@@ -76,6 +76,6 @@ impl Machine {
 /// # Errors
 /// [`Problems`] for everything that is missing, together.
 pub(super) fn preflight(pin_dir: &Path) -> Result<Features> {
-    let machine = Machine::ask(pin_dir)?;
+    let machine = HostCheck::ask(pin_dir)?;
     Ok(machine.problems().or(machine.features)?)
 }

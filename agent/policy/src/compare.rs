@@ -1,18 +1,16 @@
 //! Compares two policies: the effect of a change on existing connections and listening sockets.
 
-use std::collections::BTreeSet;
-use std::net::IpAddr;
-
 use lyncwall_common::abi::PortTransport;
 use lyncwall_common::reason::Action;
 
-use crate::compile::{Compiled, CounterBook, Input, TargetInput, compile};
-use crate::config::{Address, AllowWhat, Mode};
-use crate::connection::{Leg, Listener, Moment, Standing};
+use crate::compile::{Compiled, CounterBook, Input, compile};
+use crate::config::{AllowWhat, Mode};
+use crate::connection::{Connection, Leg, Listener, Moment};
 use crate::judge::judge;
+use crate::media_ranges::is_media_range;
 use crate::open::{OpenPorts, Ports, joined, without};
 use crate::problem::Problems;
-use crate::wide::is_wide;
+use crate::reach::{is_here, reached_as};
 
 /// Two policies of one box, side by side.
 pub struct Comparison {
@@ -62,13 +60,13 @@ impl Comparison {
 
     /// The connections whose packets get in now without a flow, but not after the change. Audit mode lets all
     /// in.
-    pub fn shut_out(&self, standing: impl IntoIterator<Item = Standing>) -> Vec<Standing> {
-        let closes = |standing: &Standing| {
-            let shuts = |leg: &Leg| !lets_in(&self.after, *leg, standing);
-            let by = |leg: &Leg| lets_in(&self.before, *leg, standing) && shuts(leg);
+    pub fn shut_out(&self, connections: impl IntoIterator<Item = Connection>) -> Vec<Connection> {
+        let closes = |connection: &Connection| {
+            let shuts = |leg: &Leg| !lets_in(&self.after, *leg, connection);
+            let by = |leg: &Leg| lets_in(&self.before, *leg, connection) && shuts(leg);
             self.ways.guarded.iter().any(by) || self.ways.open.iter().any(shuts)
         };
-        standing.into_iter().filter(closes).collect()
+        connections.into_iter().filter(closes).collect()
     }
 
     /// The listeners whose port closes, each with its target. In audit mode all ports are open.
@@ -126,7 +124,7 @@ impl Comparison {
         for target in input.targets.iter().filter(|target| is_here(target, &input.local)) {
             for transport in PortTransport::ALL {
                 let (was, is) = (before.get(&target.name, transport), after.get(&target.name, transport));
-                let opened = without(is, was).into_iter().filter(|ports| !is_wide(*ports));
+                let opened = without(is, was).into_iter().filter(|ports| !is_media_range(*ports));
                 let at = listeners.iter().filter(|listener| {
                     listener.transport == transport && reached_as(listener, input).contains(&*target.name)
                 });
@@ -146,49 +144,9 @@ fn audits(input: &Input, target: &str) -> bool {
 }
 
 /// True if the packets of a connection get in without a flow.
-fn lets_in(compiled: &Compiled, leg: Leg, standing: &Standing) -> bool {
-    let frame = standing.incoming(Moment::Middle, leg);
+fn lets_in(compiled: &Compiled, leg: Leg, connection: &Connection) -> bool {
+    let frame = connection.incoming(Moment::Middle, leg);
     frame.is_ok_and(|frame| judge(compiled, leg.ifindex, &frame).action == Action::Pass)
-}
-
-/// The targets of packets to a listener.
-pub(crate) fn reached_as<'a>(listener: &Listener, input: &'a Input) -> BTreeSet<&'a str> {
-    let bound = listener.address;
-    // An IPv6 socket for any address accepts IPv4 too, by default.
-    let takes = |address: &IpAddr| {
-        let any = bound.is_unspecified() && (bound.is_ipv6() || address.is_ipv4());
-        !address.is_loopback() && (any || *address == bound)
-    };
-    let addresses = input.local.iter().filter(|address| takes(address));
-    addresses.flat_map(|address| targets_of(input, *address)).collect()
-}
-
-/// The targets of an address of this box: at most one in each zone.
-fn targets_of(input: &Input, address: IpAddr) -> impl Iterator<Item = &str> {
-    (0..input.zones.len()).filter_map(move |zone| {
-        let here = || input.targets.iter().filter(move |target| target.zone == zone);
-        let target =
-            here().find(|target| names(target, address)).or_else(|| here().find(|target| is_host(target)));
-        target.map(|target| &*target.name)
-    })
-}
-
-/// True for a target that is the box itself.
-fn is_host(target: &TargetInput) -> bool {
-    matches!(target.address, Address::Host | Address::HostAnd(_))
-}
-
-/// True for a target of packets to this box.
-pub(crate) fn is_here(target: &TargetInput, own: &[IpAddr]) -> bool {
-    is_host(target) || own.iter().any(|address| names(target, *address))
-}
-
-/// True if a target lists an address.
-fn names(target: &TargetInput, address: IpAddr) -> bool {
-    match &target.address {
-        Address::Host => false,
-        Address::HostAnd(list) | Address::List(list) => list.contains(&address),
-    }
 }
 
 #[cfg(test)]

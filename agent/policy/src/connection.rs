@@ -49,7 +49,7 @@ pub struct Listener {
 /// A connection as incoming packets show it: from `remote` to `local`. Both addresses have one family, and
 /// IPv4 addresses are never in IPv6 form. For [`Protocol::IcmpEcho`] both ports are the identifier.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Standing {
+pub struct Connection {
     /// What it is.
     pub protocol: Protocol,
     /// The destination of its packets: a socket of this box, or a forwarded peer, as on the wire (source
@@ -59,7 +59,7 @@ pub struct Standing {
     pub remote: SocketAddr,
 }
 
-impl Standing {
+impl Connection {
     /// Normalises the form of addresses; `None` for a connection that never leaves this box.
     #[must_use]
     pub fn new(protocol: Protocol, local: SocketAddr, remote: SocketAddr) -> Option<Self> {
@@ -80,7 +80,7 @@ impl Standing {
     /// A packet from the far side that arrives by `leg`.
     ///
     /// # Errors
-    /// As [`Standing::outgoing`].
+    /// As [`Connection::outgoing`].
     pub fn incoming(&self, moment: Moment, leg: Leg) -> Result<Vec<u8>> {
         self.frame(self.remote, self.local, moment, leg)
     }

@@ -1,19 +1,18 @@
 //! Address prefixes and port ranges in their text form.
 
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::iter;
+use std::net::IpAddr;
 use std::str::FromStr;
 
+use ipnet::IpNet;
 use serde::{Serialize, Serializer};
 
 /// An IPv4 or IPv6 prefix. No bit after its length is set.
 ///
 /// Displays as `10.0.0.0/8`; parses that form, or a bare address as a prefix of one address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Prefix {
-    addr: IpAddr,
-    length: u8,
-}
+pub struct Prefix(IpNet);
 
 impl Prefix {
     /// The prefix of `length` bits that starts at `addr`.
@@ -21,50 +20,45 @@ impl Prefix {
     /// # Errors
     /// `length` is over 32 (IPv4) or 128 (IPv6), or `addr` has a bit set after it.
     pub fn new(addr: IpAddr, length: u8) -> Result<Self, PrefixError> {
-        let longest = longest(addr);
-        if length > longest {
-            return Err(PrefixError::Length { longest });
-        }
-        let corrected = Self { addr: masked(addr, length), length };
-        if corrected.addr == addr { Ok(corrected) } else { Err(PrefixError::HostBits { corrected }) }
+        let longest = IpNet::from(addr).max_prefix_len();
+        let net = IpNet::new(addr, length).map_err(|_| PrefixError::Length { longest })?;
+        let corrected = Self(net.trunc());
+        if corrected.0 == net { Ok(corrected) } else { Err(PrefixError::HostBits { corrected }) }
     }
 
     /// The prefix of one address.
     #[must_use]
     pub fn host(addr: IpAddr) -> Self {
-        Self { addr, length: longest(addr) }
+        Self(addr.into())
     }
 
     /// All prefixes that contain an address, longest first.
     pub fn around(addr: IpAddr) -> impl Iterator<Item = Self> {
-        (0..=longest(addr)).rev().map(move |length| Self { addr: masked(addr, length), length })
+        iter::successors(Some(IpNet::from(addr)), IpNet::supernet).map(Self)
     }
 
     /// The first address.
     #[must_use]
     pub fn addr(&self) -> IpAddr {
-        self.addr
+        self.0.addr()
     }
 
     /// The length in bits: 0..=32 for IPv4, 0..=128 for IPv6.
     #[must_use]
     pub fn length(&self) -> u8 {
-        self.length
+        self.0.prefix_len()
     }
 
     /// The last address.
     #[must_use]
     pub fn last(&self) -> IpAddr {
-        match self.addr {
-            IpAddr::V4(addr) => IpAddr::V4(Ipv4Addr::from_bits(addr.to_bits() | !mask_v4(self.length))),
-            IpAddr::V6(addr) => IpAddr::V6(Ipv6Addr::from_bits(addr.to_bits() | !mask_v6(self.length))),
-        }
+        self.0.broadcast()
     }
 
     /// True if the prefix contains `addr`; never across address families.
     #[must_use]
     pub fn contains(&self, addr: IpAddr) -> bool {
-        addr.is_ipv4() == self.addr.is_ipv4() && masked(addr, self.length) == self.addr
+        self.0.contains(&addr)
     }
 }
 
@@ -112,8 +106,8 @@ impl FromStr for Prefix {
             None => Ok(Self::host(addr)),
             Some(length) => {
                 let length = decimal(length).ok_or(PrefixError::Syntax)?;
-                let longest = longest(addr);
-                Self::new(addr, u8::try_from(length).map_err(|_| PrefixError::Length { longest })?)
+                // What fits no u8 is over the longest prefix, too.
+                Self::new(addr, u8::try_from(length).unwrap_or(u8::MAX))
             }
         }
     }
@@ -121,7 +115,7 @@ impl FromStr for Prefix {
 
 impl fmt::Display for Prefix {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.addr, self.length)
+        self.0.fmt(f)
     }
 }
 
@@ -234,12 +228,9 @@ pub trait Span {
 
 impl Span for Prefix {
     fn span(&self) -> (u8, u128, u128) {
-        match (self.addr, self.last()) {
-            (IpAddr::V6(first), IpAddr::V6(last)) => (6, first.to_bits(), last.to_bits()),
-            (IpAddr::V4(first), IpAddr::V4(last)) => (4, first.to_bits().into(), last.to_bits().into()),
-            (IpAddr::V4(_), IpAddr::V6(_)) | (IpAddr::V6(_), IpAddr::V4(_)) => {
-                unreachable!("the last address of a prefix has the family of the first")
-            }
+        match self.0 {
+            IpNet::V4(net) => (4, net.network().to_bits().into(), net.broadcast().to_bits().into()),
+            IpNet::V6(net) => (6, net.network().to_bits(), net.broadcast().to_bits()),
         }
     }
 }
@@ -280,26 +271,6 @@ fn decimal(text: &str) -> Option<u32> {
         return None;
     }
     Some(text.parse().unwrap_or(u32::MAX))
-}
-
-fn longest(addr: IpAddr) -> u8 {
-    if addr.is_ipv4() { 32 } else { 128 }
-}
-
-fn masked(addr: IpAddr, length: u8) -> IpAddr {
-    match addr {
-        IpAddr::V4(addr) => IpAddr::V4(Ipv4Addr::from_bits(addr.to_bits() & mask_v4(length))),
-        IpAddr::V6(addr) => IpAddr::V6(Ipv6Addr::from_bits(addr.to_bits() & mask_v6(length))),
-    }
-}
-
-/// The upper `length` bits set. Length 0, a shift by the full width, gives 0.
-fn mask_v4(length: u8) -> u32 {
-    u32::MAX.checked_shl(32 - u32::from(length)).unwrap_or(0)
-}
-
-fn mask_v6(length: u8) -> u128 {
-    u128::MAX.checked_shl(128 - u32::from(length)).unwrap_or(0)
 }
 
 #[cfg(test)]

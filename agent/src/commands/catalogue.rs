@@ -34,7 +34,7 @@ pub(crate) struct RolesOption {
 }
 
 /// The source of the roles that a command knows.
-pub(crate) enum Known {
+pub(crate) enum RoleSource {
     /// A catalogue alone.
     Catalogue(Catalogue),
     /// A configuration with its catalogue and own roles.
@@ -43,29 +43,29 @@ pub(crate) enum Known {
 
 impl RolesOption {
     /// Reads the source that the options name.
-    pub(crate) fn load(&self, output: &Output) -> Result<Known, Problems> {
+    pub(crate) fn load(&self, output: &Output) -> Result<RoleSource, Problems> {
         let default = Path::new(DEFAULT_CONFIG);
         match (&self.catalogue, &self.config) {
-            (Some(name), _) => Ok(Known::Catalogue(Catalogue::load(name, Path::new(""))?)),
-            (None, Some(file)) => Ok(Known::Plan(Box::new(Plan::read(file)?))),
+            (Some(name), _) => Ok(RoleSource::Catalogue(Catalogue::load(name, Path::new(""))?)),
+            (None, Some(file)) => Ok(RoleSource::Plan(Box::new(Plan::read(file)?))),
             // A user without access to the configuration may still look at roles.
             (None, None) if std::fs::File::open(default).is_err() => {
-                Ok(Known::Catalogue(Catalogue::load(BUILT_IN, Path::new(""))?))
+                Ok(RoleSource::Catalogue(Catalogue::load(BUILT_IN, Path::new(""))?))
             }
             (None, None) => match Plan::read(default) {
-                Ok(plan) => Ok(Known::Plan(Box::new(plan))),
+                Ok(plan) => Ok(RoleSource::Plan(Box::new(plan))),
                 Err(_) => {
                     output.warn(&format!(
                         "{DEFAULT_CONFIG} has mistakes: ignoring its roles and groups; run `lyncwall check`"
                     ));
-                    Ok(Known::Catalogue(Catalogue::load(BUILT_IN, Path::new(""))?))
+                    Ok(RoleSource::Catalogue(Catalogue::load(BUILT_IN, Path::new(""))?))
                 }
             },
         }
     }
 }
 
-impl Known {
+impl RoleSource {
     /// The catalogue, with the own roles of the configuration.
     pub(crate) fn catalogue(&self) -> &Catalogue {
         match self {

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use lyncwall::datapath::host::{self, exposure};
+use lyncwall::datapath::{exposure, host};
 use lyncwall::plan::Plan;
 use serde::Serialize;
 

@@ -8,7 +8,7 @@ use anyhow::Result;
 use clap::Args;
 use lyncwall::api::{self, Kernel, Refusal, Status};
 use lyncwall::client::Client;
-use lyncwall::datapath::{Datapath, Examined, Machine, MemoryLimit};
+use lyncwall::datapath::{Datapath, Examined, HostCheck, MemoryLimit};
 use lyncwall::object;
 use lyncwall::plan::Plan;
 use lyncwall::problem::Problems;
@@ -16,7 +16,7 @@ use lyncwall::wire;
 use serde::Serialize;
 
 use super::check::{ConfigOption, DEFAULT_CONFIG};
-use crate::output::{Output, Table, Told};
+use crate::output::{AlreadyPrinted, Output, Table};
 
 #[derive(Debug, Args)]
 pub(crate) struct Options {
@@ -62,7 +62,7 @@ struct Agent {
 }
 
 pub(crate) async fn run(options: &Options, client: &Client, pin_dir: &Path, output: &Output) -> Result<()> {
-    let machine = Machine::ask(pin_dir)?;
+    let machine = HostCheck::ask(pin_dir)?;
     let mut problems = machine.problems();
     if let Err(problem) = object::require() {
         problems.push(problem);
@@ -88,7 +88,7 @@ pub(crate) async fn run(options: &Options, client: &Client, pin_dir: &Path, outp
     } else {
         text(&report, &problems, output)?;
     }
-    if problems.is_empty() { Ok(()) } else { Err(Told.into()) }
+    if problems.is_empty() { Ok(()) } else { Err(AlreadyPrinted.into()) }
 }
 
 fn part(problems: &Problems, good: &str) -> Finding {

@@ -5,8 +5,8 @@ use lyncwall::api::{Mode, SetMode};
 use lyncwall::client::Client;
 
 use super::switch::{How, tell};
-use super::values;
 use crate::output::Output;
+use crate::values;
 
 #[derive(Debug, Args)]
 pub(crate) struct Options {

@@ -5,8 +5,8 @@ use lyncwall::api::{Connections, Listener, Mode, Preview, Previewed};
 use lyncwall::client::Client;
 
 use super::switch::{changes, connections, ports};
-use super::values;
 use crate::output::{Output, Table};
+use crate::values;
 
 #[derive(Debug, Args)]
 pub(crate) struct Options {

@@ -3,9 +3,9 @@
 use clap::Args;
 use lyncwall::catalogue::{Catalogue, Choices, Ports, Reading, Rule, Transport};
 
-use super::catalogue::{Known, RolesOption};
-use super::values;
+use super::catalogue::{RoleSource, RolesOption};
 use crate::output::{Output, Table};
+use crate::values;
 
 #[derive(Debug, Args)]
 pub(crate) struct Options {
@@ -26,8 +26,8 @@ pub(crate) fn run(options: &Options, output: &Output) -> anyhow::Result<()> {
     let known = options.known.load(output)?;
     let catalogue = known.catalogue();
     let (said, choices) = match &known {
-        Known::Catalogue(_) => (Reading::default(), Choices::default()),
-        Known::Plan(plan) => (plan.config.reading, plan.choices(None)),
+        RoleSource::Catalogue(_) => (Reading::default(), Choices::default()),
+        RoleSource::Plan(plan) => (plan.config.reading, plan.choices(None)),
     };
     let reading = options.reading.unwrap_or(said);
     let roles: Vec<&str> = options.roles.iter().map(String::as_str).collect();

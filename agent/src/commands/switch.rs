@@ -4,8 +4,8 @@ use clap::Args;
 use lyncwall::api::{Existing, PortChange, Reload, Settled, Switch, Switched};
 use lyncwall::client::Client;
 
-use super::values;
 use crate::output::{Output, Table};
+use crate::values;
 
 #[derive(Debug, Args)]
 pub(crate) struct Options {

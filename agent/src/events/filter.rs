@@ -19,7 +19,7 @@ const LONGEST: usize = 160;
 const LISTED: usize = 20;
 
 /// The names that a filter may use.
-pub struct There {
+pub struct FilterScope {
     /// The guarded interfaces, each with the interfaces of its events: the members of a bond.
     pub interfaces: Vec<(String, Vec<String>)>,
     /// The targets and rules; `None` before the first generation.
@@ -43,7 +43,7 @@ impl Filter {
     /// # Errors
     /// Lists of more than 64 entries; else all entries that cannot be parsed, and unknown targets, rules and
     /// interfaces: a stream for them would stay silent.
-    pub fn of(wanted: &Wanted, there: &There) -> Result<Self, Problems> {
+    pub fn of(wanted: &Wanted, there: &FilterScope) -> Result<Self, Problems> {
         let mut problems = Problems::default();
         let Wanted { reason, from, port, rule, target, interface } = wanted;
         for text in [reason, from, port, rule, target, interface] {
@@ -110,7 +110,7 @@ impl Filter {
     }
 
     /// Reports unknown names.
-    fn look_up(&self, there: &There, problems: &mut Problems) {
+    fn look_up(&self, there: &FilterScope, problems: &mut Problems) {
         let mut unknown = |what: &str, name: &str, known: &[String]| {
             problems.push(Problem::new(format!("unknown {what} `{name}`"), nearest(name, what, known)));
         };
@@ -209,7 +209,7 @@ fn nearest(name: &str, what: &str, known: &[String]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{Filter, MOST, There};
+    use super::{Filter, FilterScope, MOST};
     use crate::api::{Event, Wanted};
 
     fn event() -> Event {
@@ -222,9 +222,9 @@ mod tests {
         .expect("an event")
     }
 
-    fn there() -> There {
+    fn there() -> FilterScope {
         let bond = ("bond0".to_owned(), vec!["eth0".to_owned()]);
-        There { interfaces: vec![bond, ("eth1".to_owned(), Vec::new())], locator: None }
+        FilterScope { interfaces: vec![bond, ("eth1".to_owned(), Vec::new())], locator: None }
     }
 
     fn filter(set: impl FnOnce(&mut Wanted)) -> Filter {

@@ -9,14 +9,15 @@ use serde::{Deserialize, Serialize};
 use super::report::port_changes;
 use super::{ChangeResult, Firewall, Memory, remember};
 use crate::api;
+use crate::datapath::connections;
 use crate::datapath::host;
 use crate::datapath::{Datapath, Hold};
 use crate::plan::{Plan, Settings};
 use crate::policy::{Comparison, TargetInput, compile};
 use crate::problem::{Problem, Problems};
 use crate::services::Services;
-use crate::standing::{self, Standing};
 use crate::wire;
+use lyncwall_policy::connection::Connection;
 
 use super::store::Store;
 
@@ -261,11 +262,11 @@ impl Firewall {
     ///
     /// # Errors
     /// If the kernel cannot list its sockets.
-    pub(super) fn sessions_shut_out(&self, plan: &Plan, comparison: &Comparison) -> Result<Vec<Standing>> {
+    pub(super) fn sessions_shut_out(&self, plan: &Plan, comparison: &Comparison) -> Result<Vec<Connection>> {
         let management: Vec<_> =
             [&self.plan, plan].into_iter().filter_map(|plan| plan.config.management.as_ref()).collect();
         let ports = || management.iter().flat_map(|management| &management.tcp);
-        let mut sessions = standing::sessions().context("looking for management sessions")?;
+        let mut sessions = connections::sessions().context("looking for management sessions")?;
         sessions.retain(|session| ports().any(|ports| ports.contains(session.local.port())));
         self.shut_out_of(plan, comparison, sessions)
     }
@@ -276,7 +277,7 @@ impl Firewall {
     /// [`Problems`] that name the sessions.
     pub(super) fn shuts_nobody_out(&self, plan: &Plan, comparison: &Comparison) -> Result<()> {
         let mut problems = Problems::default();
-        for Standing { local, remote, .. } in self.sessions_shut_out(plan, comparison)? {
+        for Connection { local, remote, .. } in self.sessions_shut_out(plan, comparison)? {
             problems.push(Problem::new(
                 format!("the change would cut the management session from {remote} to {local}"),
                 "keep its source and port in [management]; or add `--confirm 60s`, and confirm in another session",
@@ -290,7 +291,7 @@ impl Firewall {
         match self.sessions_shut_out(plan, comparison) {
             Ok(sessions) => sessions
                 .iter()
-                .map(|Standing { local, remote, .. }| {
+                .map(|Connection { local, remote, .. }| {
                     format!("the change cuts the management session from {remote} to {local}")
                 })
                 .collect(),

@@ -13,7 +13,7 @@ use crate::api;
 use crate::catalogue::Row;
 use crate::config::Mode;
 use crate::datapath::Explanation;
-use crate::events::{self, Names, Observed};
+use crate::events::{self, EventNames, Observed};
 use crate::policy::{Identity, Located, Ports};
 use crate::problem::{Problem, Problems};
 use question::frame_of;
@@ -56,7 +56,7 @@ impl Firewall {
         let Question { interface, ifindex, frame } = question;
         let generation = self.datapath.live()?.number;
         let verdict = self.datapath.explain(ifindex, &frame)?;
-        let names = Names {
+        let names = EventNames {
             interfaces: Arc::new([(ifindex, interface)].into()),
             services: self.services(),
             locator: self.locator(),

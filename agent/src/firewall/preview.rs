@@ -6,13 +6,14 @@ use super::Firewall;
 use super::report::{port_change, port_changes};
 use crate::api;
 use crate::config::Mode;
+use crate::datapath::connections;
 use crate::datapath::host;
 use crate::datapath::host::interfaces;
 use crate::plan::{Machine, Plan, Settings};
 use crate::policy::{Comparison, Input, Ways};
 use crate::problem::{Problem, Problems};
-use crate::standing::{self, Listener, Protocol, Standing};
 use crate::wire;
+use lyncwall_policy::connection::{Connection, Listener, Protocol};
 
 /// The most connections to list.
 const LISTED: usize = 20;
@@ -43,7 +44,7 @@ impl Firewall {
         let (opened, closed) = port_changes(&self.plan, &before.targets, &after.targets);
         let ways = Ways { guarded: self.plan.legs(&machine), open: Vec::new() };
         let comparison = Comparison::new(before, after, &self.memory.counters, ways)?;
-        let listeners = standing::listeners()?;
+        let listeners = connections::listeners()?;
         let cut = self.shut_out(&self.plan, &comparison)?;
         let fill = self.datapath.flow_fill()?;
         let mut warnings = self.warnings(&self.plan, &all)?;
@@ -113,13 +114,13 @@ impl Firewall {
     }
 
     /// The existing connections whose packets get in before a change but not after it.
-    fn shut_out(&self, plan: &Plan, comparison: &Comparison) -> Result<Vec<Standing>> {
-        let mut standing = standing::inbound().context("listing existing connections")?;
-        // Without connection tracking, no source knows the forwarded connections.
-        standing.extend(self.datapath.forwarded(&interfaces::addresses()?, plan.config.flows.times)?);
-        standing.sort_unstable();
-        standing.dedup();
-        self.shut_out_of(plan, comparison, standing)
+    fn shut_out(&self, plan: &Plan, comparison: &Comparison) -> Result<Vec<Connection>> {
+        let mut existing = connections::inbound().context("listing existing connections")?;
+        // Without connection tracking, no other source knows the forwarded connections.
+        existing.extend(self.datapath.forwarded(&interfaces::addresses()?, plan.config.flows.times)?);
+        existing.sort_unstable();
+        existing.dedup();
+        self.shut_out_of(plan, comparison, existing)
     }
 
     /// The cut ones among these connections.
@@ -127,10 +128,10 @@ impl Firewall {
         &self,
         plan: &Plan,
         comparison: &Comparison,
-        standing: Vec<Standing>,
-    ) -> Result<Vec<Standing>> {
+        existing: Vec<Connection>,
+    ) -> Result<Vec<Connection>> {
         let config = &plan.config;
-        self.datapath.without_flow(comparison.shut_out(standing), config.flows.times, config.zones.len())
+        self.datapath.without_flow(comparison.shut_out(existing), config.flows.times, config.zones.len())
     }
 
     /// A change to `plan` with `settings`, as it affects existing connections.
@@ -162,9 +163,9 @@ impl Firewall {
 
     /// Before the new generation judges: adds flows for the TCP connections that it would cut. For UDP, the
     /// program adds a flow only if the port is closed: see [`Firewall::drain_the_rest`].
-    pub(super) fn drain(&self, plan: &Plan, comparison: &Comparison) -> Result<Vec<Standing>> {
+    pub(super) fn drain(&self, plan: &Plan, comparison: &Comparison) -> Result<Vec<Connection>> {
         let found = self.shut_out(plan, comparison)?;
-        let tcp: Vec<Standing> =
+        let tcp: Vec<Connection> =
             found.iter().filter(|found| found.protocol == Protocol::Tcp).copied().collect();
         self.datapath.open_flows(&tcp, &comparison.legs())?;
         Ok(found)
@@ -176,9 +177,9 @@ impl Firewall {
         &self,
         plan: &Plan,
         comparison: &Comparison,
-        found: &[Standing],
+        found: &[Connection],
     ) -> Result<u64> {
-        let udp: Vec<Standing> =
+        let udp: Vec<Connection> =
             found.iter().filter(|found| found.protocol == Protocol::Udp).copied().collect();
         self.datapath.open_flows(&udp, &comparison.legs())?;
         let more = self.shut_out(plan, comparison)?;
@@ -199,7 +200,7 @@ fn unreached(comparison: &Comparison, listeners: &[Listener]) -> Vec<api::Listen
         .into_iter()
         .map(|(target, listener)| (target.to_owned(), listener.clone()))
         .collect();
-    standing::name_processes(found.iter_mut().map(|(_, listener)| listener));
+    connections::name_processes(found.iter_mut().map(|(_, listener)| listener));
     let report = |(target, listener): (String, Listener)| api::Listener {
         still: comparison.still_reached(&target, &listener),
         target,
@@ -211,10 +212,10 @@ fn unreached(comparison: &Comparison, listeners: &[Listener]) -> Vec<api::Listen
     found.into_iter().map(report).collect()
 }
 
-fn connection(standing: &Standing) -> Option<api::Connection> {
+fn connection(connection: &Connection) -> Option<api::Connection> {
     Some(api::Connection {
-        transport: standing.protocol.transport()?.name().to_owned(),
-        remote: standing.remote.to_string(),
-        local: standing.local.to_string(),
+        transport: connection.protocol.transport()?.name().to_owned(),
+        remote: connection.remote.to_string(),
+        local: connection.local.to_string(),
     })
 }

@@ -8,10 +8,10 @@ use anyhow::Result;
 
 use super::{Firewall, attach_modes};
 use crate::datapath::KnownFlows;
+use crate::datapath::connections;
 use crate::datapath::host;
 use crate::datapath::host::interfaces;
 use crate::plan::Plan;
-use crate::standing;
 
 /// Enough for seeding and attaching on a slow machine. The program stops learning after it, even without an
 /// agent.
@@ -91,15 +91,15 @@ impl Firewall {
     }
 
     fn seed(&mut self, plan: &Plan, known: &KnownFlows) -> Result<()> {
-        let standing = standing::connections()?;
-        self.datapath.seed(&standing, &plan.legs(&host::look_again(&plan.config)?))?;
-        tracing::info!(connections = standing.len(), "examined existing connections");
+        let existing = connections::connections()?;
+        self.datapath.seed(&existing, &plan.legs(&host::look_again(&plan.config)?))?;
+        tracing::info!(connections = existing.len(), "examined existing connections");
         self.forget_accepted(known)
     }
 
     /// Keeps flows of inbound connections out: rules judge those, except drained ones.
     pub(super) fn forget_accepted(&mut self, known: &KnownFlows) -> Result<()> {
-        let (accepting, own) = (standing::accepting()?, interfaces::addresses()?);
+        let (accepting, own) = (connections::accepting()?, interfaces::addresses()?);
         let forgotten = self
             .datapath
             .forget_flows(known, |local, port| accepting.contains(&port) && own.contains(&local))?;

@@ -13,7 +13,7 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{EnvFilter, Layer as _, Registry};
 
 use super::Style;
-use crate::commands::values;
+use crate::values;
 
 /// The options of the log.
 #[derive(Debug, Clone, Copy, Args)]

@@ -17,7 +17,7 @@ use rtnetlink::sys::protocols::NETLINK_NETFILTER;
 
 use crate::host::interfaces;
 use crate::netlink;
-use lyncwall_policy::connection::{Protocol, Standing};
+use lyncwall_policy::connection::{Connection, Protocol};
 
 /// Exists exactly while `nf_conntrack` is built in or loaded: the module creates it for each network
 /// namespace (`nf_conntrack_standalone_init_sysctl`), in every kernel configuration. `/proc/net/nf_conntrack`
@@ -31,20 +31,20 @@ const LOADED: &str = "/proc/sys/net/netfilter/nf_conntrack_count";
 
 /// The replies of each connection. A reply from an address of this box itself means that the other side
 /// began: no reply comes from the wire, and a TCP connection of that kind has a socket.
-pub(super) fn connections() -> Result<Vec<Standing>> {
-    standing(|tracked| [tracked.reply, None])
+pub(super) fn connections() -> Result<Vec<Connection>> {
+    by_ways(|tracked| [tracked.reply, None])
 }
 
 /// Like [`connections`], with the requests of each connection that began elsewhere: the tuple of the first
 /// packet, as on the
 /// wire.
-pub(super) fn both_ways() -> Result<Vec<Standing>> {
-    standing(|tracked| [tracked.reply, tracked.original.filter(|_| tracked.stands)])
+pub(super) fn both_ways() -> Result<Vec<Connection>> {
+    by_ways(|tracked| [tracked.reply, tracked.original.filter(|_| tracked.established)])
 }
 
 /// Chosen directions of each connection. Packets from an address of this box are not incoming. The kernel
 /// walks its whole table: ten milliseconds for a large, empty one.
-fn standing(ways: fn(Tracked) -> [Option<Way>; 2]) -> Result<Vec<Standing>> {
+fn by_ways(ways: fn(Tracked) -> [Option<Way>; 2]) -> Result<Vec<Connection>> {
     if !Path::new(LOADED).try_exists().with_context(|| format!("looking for {LOADED}"))? {
         return Ok(Vec::new());
     }
@@ -56,8 +56,8 @@ fn standing(ways: fn(Tracked) -> [Option<Way>; 2]) -> Result<Vec<Standing>> {
         .context("listing the connections that conntrack tracks")?;
     let own = interfaces::addresses()?;
     let ways = answers.into_iter().filter_map(tracked).flat_map(ways).flatten();
-    let all = ways.filter_map(|way| Standing::new(way.protocol, way.destination, way.source));
-    Ok(all.filter(|standing| !own.contains(&standing.remote.ip())).collect())
+    let all = ways.filter_map(|way| Connection::new(way.protocol, way.destination, way.source));
+    Ok(all.filter(|connection| !own.contains(&connection.remote.ip())).collect())
 }
 
 /// A connection by its two directions; `None` for a direction that cannot be parsed or needs no flow.
@@ -65,7 +65,7 @@ struct Tracked {
     original: Option<Way>,
     reply: Option<Way>,
     /// False while it is still opening.
-    stands: bool,
+    established: bool,
 }
 
 /// `None` for an ended connection.
@@ -84,8 +84,8 @@ fn tracked(answer: NetfilterMessage) -> Option<Tracked> {
         }
     }
     let is_tcp = [&original, &reply].into_iter().flatten().any(|way| way.protocol == Protocol::Tcp);
-    let stands = !is_tcp || tcp_state.is_some_and(|state| matches!(state, ESTABLISHED..=CLOSE_WAIT));
-    (!is_tcp || tcp_state.is_some_and(is_open)).then_some(Tracked { original, reply, stands })
+    let established = !is_tcp || tcp_state.is_some_and(|state| matches!(state, ESTABLISHED..=CLOSE_WAIT));
+    (!is_tcp || tcp_state.is_some_and(is_open)).then_some(Tracked { original, reply, established })
 }
 
 /// Values of `enum tcp_conntrack`.

@@ -12,42 +12,42 @@ use rtnetlink::packet_core::NLM_F_DUMP;
 use rtnetlink::sys::protocols::NETLINK_SOCK_DIAG;
 
 use crate::netlink;
-use lyncwall_policy::connection::{Listener, Protocol, Standing};
+use lyncwall_policy::connection::{Connection, Listener, Protocol};
 
-pub(super) fn connections() -> Result<Vec<Standing>> {
+pub(super) fn connections() -> Result<Vec<Connection>> {
     Ok([tcp(&open_tcp())?, udp()?].concat())
 }
 
 /// Leaves out connections that are being opened from outside.
-pub(super) fn inbound() -> Result<Vec<Standing>> {
+pub(super) fn inbound() -> Result<Vec<Connection>> {
     Ok([sessions()?, udp()?].concat())
 }
 
 /// The TCP ones among these connections, sorted.
-pub(super) fn sessions() -> Result<Vec<Standing>> {
+pub(super) fn sessions() -> Result<Vec<Connection>> {
     let mut sessions = tcp(&(open_tcp() - StateFlags::SYN_RECV))?;
     sessions.sort_unstable();
     Ok(sessions)
 }
 
-fn tcp(states: &StateFlags) -> Result<Vec<Standing>> {
+fn tcp(states: &StateFlags) -> Result<Vec<Connection>> {
     let sockets = listed("TCP", IPPROTO_TCP, states)?;
-    Ok(sockets.into_iter().filter_map(|socket| standing(Protocol::Tcp, &socket)).collect())
+    Ok(sockets.into_iter().filter_map(|socket| connection(Protocol::Tcp, &socket)).collect())
 }
 
 /// A UDP socket with a peer has the state of an established connection, any other UDP socket that of a closed
 /// one.
-fn udp() -> Result<Vec<Standing>> {
+fn udp() -> Result<Vec<Connection>> {
     let sockets = listed("UDP", IPPROTO_UDP, &StateFlags::ESTABLISHED)?;
-    Ok(sockets.into_iter().filter_map(|socket| standing(Protocol::Udp, &socket)).collect())
+    Ok(sockets.into_iter().filter_map(|socket| connection(Protocol::Udp, &socket)).collect())
 }
 
-fn standing(protocol: Protocol, socket: &InetResponseHeader) -> Option<Standing> {
+fn connection(protocol: Protocol, socket: &InetResponseHeader) -> Option<Connection> {
     let id = &socket.socket_id;
     let local = SocketAddr::new(id.source_address, id.source_port);
     let remote = SocketAddr::new(id.destination_address, id.destination_port);
     (remote.port() != 0).then_some(())?;
-    Standing::new(protocol, local, remote)
+    Connection::new(protocol, local, remote)
 }
 
 /// TCP ports with a listening socket.

@@ -12,7 +12,9 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::sync::mpsc;
 use std::thread;
+use std::time::Instant;
 
+use anyhow::{Context as _, Result};
 use aya::programs::tc::qdisc_add_clsact;
 use aya::sys::is_map_supported;
 use aya_obj::generated::{
@@ -22,7 +24,7 @@ use aya_obj::generated::{
 use nix::errno::Errno;
 use nix::sched::{CloneFlags, unshare};
 
-use super::features::{Answer, Feature, Id, MAP_TYPES};
+use super::features::{Answer, Feature, Features, Id, MAP_TYPES};
 use crate::sys;
 
 /// The number of `lo` in every network namespace.
@@ -30,8 +32,23 @@ const LOOPBACK: u32 = 1;
 /// A number without an interface.
 const NO_INTERFACE: u32 = i32::MAX as u32;
 
+impl Features {
+    /// Asks the kernel for each, by trying. No interface of the machine is touched.
+    ///
+    /// # Errors
+    /// Where the kernel's release cannot be read.
+    pub fn ask() -> Result<Self> {
+        const RELEASE: &str = "/proc/sys/kernel/osrelease";
+        let release = fs::read_to_string(RELEASE).with_context(|| format!("reading {RELEASE}"))?;
+        let start = Instant::now();
+        let features = all();
+        tracing::debug!(micros = start.elapsed().as_micros(), "asked the kernel for its features");
+        Ok(Self { release: release.trim().to_owned(), features })
+    }
+}
+
 /// Every feature, in the order of [`Id::ALL`].
-pub(super) fn all() -> Vec<Feature> {
+fn all() -> Vec<Feature> {
     let pass = [mov_r0(2), EXIT];
     let program = sys::load_program(bpf_prog_type::BPF_PROG_TYPE_XDP, &pass, 0);
     let attached = Attached::ask(&program);
@@ -59,10 +76,10 @@ pub(super) fn all() -> Vec<Feature> {
     Id::ALL.map(feature).into()
 }
 
-type Told = (Answer, String);
+type Finding = (Answer, String);
 
 /// The verifier reads the context of a global function from these types.
-fn kernel_types() -> Told {
+fn kernel_types() -> Finding {
     const TYPES: &str = "/sys/kernel/btf/vmlinux";
     let answer = if Path::new(TYPES).exists() { Answer::Found } else { Answer::Missing };
     (answer, format!("looked for {TYPES}"))
@@ -70,10 +87,10 @@ fn kernel_types() -> Told {
 
 /// Probes that need an attachment.
 struct Attached {
-    link: Told,
-    update: Told,
-    tcx: Told,
-    clsact: Told,
+    link: Finding,
+    update: Finding,
+    tcx: Finding,
+    clsact: Finding,
 }
 
 impl Attached {
@@ -100,7 +117,7 @@ impl Attached {
         Self { link, update, tcx, clsact }
     }
 
-    fn unknown(error: &io::Error, tcx: Told) -> Self {
+    fn unknown(error: &io::Error, tcx: Finding) -> Self {
         let unknown = from_error(error, "loading an XDP program");
         Self { link: unknown.clone(), update: unknown.clone(), tcx, clsact: unknown }
     }
@@ -109,8 +126,8 @@ impl Attached {
 /// The results of attaching in a network namespace.
 struct Done {
     /// Attaching, and replacing.
-    links: Option<(Told, Told)>,
-    clsact: Option<Told>,
+    links: Option<(Finding, Finding)>,
+    clsact: Option<Finding>,
 }
 
 /// Attaches to the loopback interface of a new network namespace; `None` if no namespace can be created.
@@ -151,7 +168,7 @@ fn in_namespace(program: &OwnedFd, wants_links: bool, wants_clsact: bool) -> Opt
 
 /// Probes links and their update with errors: an unknown request fails with EINVAL, a known one for another
 /// reason.
-fn by_error(program: BorrowedFd<'_>) -> (Told, Told) {
+fn by_error(program: BorrowedFd<'_>) -> (Finding, Finding) {
     // `lo` has no driver to take a program, so a kernel with links answers EOPNOTSUPP, or EEXIST if `lo` has
     // a generic program. For an interface that does not exist, such a kernel answers EINVAL too.
     let link = refused(
@@ -165,7 +182,7 @@ fn by_error(program: BorrowedFd<'_>) -> (Told, Told) {
     (link, update)
 }
 
-fn tcx(classifier: BorrowedFd<'_>) -> Told {
+fn tcx(classifier: BorrowedFd<'_>) -> Finding {
     refused(
         sys::create_link(classifier, NO_INTERFACE, bpf_attach_type::BPF_TCX_EGRESS, 0),
         "attaching to an interface that does not exist",
@@ -173,7 +190,7 @@ fn tcx(classifier: BorrowedFd<'_>) -> Told {
 }
 
 /// Whether the kernel has the module of clsact, from lists on the disk.
-fn ingress_module() -> Told {
+fn ingress_module() -> Finding {
     const MODULE: &str = "sch_ingress";
     let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     let modules = format!("/lib/modules/{}", release.trim());
@@ -187,7 +204,7 @@ fn ingress_module() -> Told {
     (Answer::Unknown, format!("no readable list of modules has {MODULE}"))
 }
 
-fn map_types() -> Told {
+fn map_types() -> Finding {
     let mut answer = Answer::Found;
     let mut missing = Vec::new();
     for kind in MAP_TYPES {
@@ -205,7 +222,7 @@ fn map_types() -> Told {
     (answer, asked)
 }
 
-fn map_type(kind: aya::maps::MapType) -> Told {
+fn map_type(kind: aya::maps::MapType) -> Finding {
     const HOW: &str = "creating one";
     match is_map_supported(kind) {
         Ok(true) => (Answer::Found, HOW.to_owned()),
@@ -214,7 +231,7 @@ fn map_type(kind: aya::maps::MapType) -> Told {
     }
 }
 
-fn jiffies() -> Told {
+fn jiffies() -> Finding {
     let program = [call(bpf_func_id::BPF_FUNC_jiffies64), mov_r0(2), EXIT];
     answer_to(
         sys::load_program(bpf_prog_type::BPF_PROG_TYPE_XDP, &program, 0),
@@ -222,14 +239,14 @@ fn jiffies() -> Told {
     )
 }
 
-fn test_run(program: BorrowedFd<'_>) -> Told {
+fn test_run(program: BorrowedFd<'_>) -> Finding {
     let frame = [0; 64];
     // data, data_end, data_meta, ingress_ifindex, rx_queue_index, egress_ifindex
     let context = [0, frame.len() as u32, 0, LOOPBACK, 0, 0];
     answer_to(sys::test_run(program, &frame, &context), "running one with a frame from `lo`")
 }
 
-fn barrier() -> Told {
+fn barrier() -> Finding {
     const HOW: &str = "asking membarrier(2) for its commands";
     match sys::has_barrier() {
         Ok(true) => (Answer::Found, HOW.to_owned()),
@@ -239,7 +256,7 @@ fn barrier() -> Told {
     }
 }
 
-fn jit(program: BorrowedFd<'_>) -> Told {
+fn jit(program: BorrowedFd<'_>) -> Finding {
     const HOW: &str = "the size of a loaded program's machine code";
     match sys::machine_code(program) {
         Ok(0) => (Answer::Missing, HOW.to_owned()),
@@ -248,7 +265,7 @@ fn jit(program: BorrowedFd<'_>) -> Told {
     }
 }
 
-fn with(program: &io::Result<OwnedFd>, ask: impl FnOnce(BorrowedFd<'_>) -> Told) -> Told {
+fn with(program: &io::Result<OwnedFd>, ask: impl FnOnce(BorrowedFd<'_>) -> Finding) -> Finding {
     match program {
         Ok(program) => ask(program.as_fd()),
         Err(error) => from_error(error, "loading a program for it"),
@@ -256,7 +273,7 @@ fn with(program: &io::Result<OwnedFd>, ask: impl FnOnce(BorrowedFd<'_>) -> Told)
 }
 
 /// The answer from an attempt.
-fn answer_to<T, E: std::borrow::Borrow<io::Error>>(done: Result<T, E>, how: &str) -> Told {
+fn answer_to<T, E: std::borrow::Borrow<io::Error>>(done: Result<T, E>, how: &str) -> Finding {
     match done {
         Ok(_) => (Answer::Found, how.to_owned()),
         Err(error) => from_error(error.borrow(), how),
@@ -265,7 +282,7 @@ fn answer_to<T, E: std::borrow::Borrow<io::Error>>(done: Result<T, E>, how: &str
 
 /// The answer from an attempt that must fail: an error other than EINVAL means that the kernel knows the
 /// request.
-fn refused<T>(done: io::Result<T>, how: &str) -> Told {
+fn refused<T>(done: io::Result<T>, how: &str) -> Finding {
     let Err(error) = done else { return (Answer::Found, how.to_owned()) };
     let answer = match from_error(&error, how).0 {
         Answer::Missing => Answer::Missing,
@@ -276,7 +293,7 @@ fn refused<T>(done: io::Result<T>, how: &str) -> Told {
 }
 
 /// bpf(2) answers EINVAL to unknown requests, and E2BIG to unknown attributes.
-fn from_error(error: &io::Error, how: &str) -> Told {
+fn from_error(error: &io::Error, how: &str) -> Finding {
     let code = error.raw_os_error().map(Errno::from_raw);
     match code {
         Some(Errno::EINVAL | Errno::E2BIG) => (Answer::Missing, how.to_owned()),

@@ -1,12 +1,7 @@
 //! The kernel features that lyncwall uses, and their replacements.
 
-use std::fs;
-use std::time::Instant;
-
-use anyhow::{Context as _, Result};
 use aya::maps::MapType;
 
-use super::ask;
 use lyncwall_policy::problem::{Problem, Problems};
 
 /// The oldest tested kernel.
@@ -206,19 +201,6 @@ pub struct Features {
 }
 
 impl Features {
-    /// Probes the kernel for each feature. Touches no interface of the machine.
-    ///
-    /// # Errors
-    /// If the kernel's release cannot be read.
-    pub fn ask() -> Result<Self> {
-        const RELEASE: &str = "/proc/sys/kernel/osrelease";
-        let release = fs::read_to_string(RELEASE).with_context(|| format!("reading {RELEASE}"))?;
-        let start = Instant::now();
-        let features = ask::all();
-        tracing::debug!(micros = start.elapsed().as_micros(), "asked the kernel for its features");
-        Ok(Self { release: release.trim().to_owned(), features })
-    }
-
     /// The missing features.
     pub fn missing(&self) -> impl Iterator<Item = &Feature> {
         self.features.iter().filter(|feature| feature.answer == Answer::Missing)

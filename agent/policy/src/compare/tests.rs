@@ -6,7 +6,7 @@ use super::{Comparison, Ways};
 use crate::compile::tests::{host, input, listed, rule, tcp};
 use crate::compile::{CounterBook, Input, InterfaceInput, Rule, TargetInput, ZoneInput};
 use crate::config::{Allow, AllowWhat, Management, Mode, Name, Transport};
-use crate::connection::{Leg, Listener, Protocol, Standing};
+use crate::connection::{Connection, Leg, Listener, Protocol};
 use crate::open::Ports;
 
 /// A box with an address of its own and one that it lends to the target `vip`; it stands in front of `behind`.
@@ -29,9 +29,9 @@ fn compared(before: Input, after: Input) -> Comparison {
     Comparison::new(before, after, &CounterBook::default(), ways).expect("policies that fit")
 }
 
-fn connection(protocol: Protocol, local: &str, remote: &str) -> Standing {
+fn connection(protocol: Protocol, local: &str, remote: &str) -> Connection {
     let end = |text: &str| -> SocketAddr { text.parse().expect("an end") };
-    Standing { protocol, local: end(local), remote: end(remote) }
+    Connection { protocol, local: end(local), remote: end(remote) }
 }
 
 fn listener(transport: PortTransport, address: &str, port: u16) -> Listener {

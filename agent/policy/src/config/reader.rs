@@ -10,7 +10,7 @@ use std::path::Path;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::{Named, syntax};
+use super::{Name, Named, syntax};
 use crate::problem::{Place, Problem, Problems};
 
 /// The file to read, and its mistakes so far.
@@ -139,6 +139,13 @@ impl<'t> Node<'t> {
         found.map(|&(_, value)| value)
     }
 
+    /// The name of a target or a zone.
+    pub(super) fn name(&self) -> Option<Name> {
+        let text = self.string()?;
+        let shape = "use 1 to 32 of a-z, 0-9 and `-`";
+        Name::new(text).map_err(|why| self.problem(format!("`{text}`: {why}"), shape)).ok()
+    }
+
     /// `true` or `false`.
     pub(super) fn boolean(&self) -> Option<bool> {
         self.value.as_bool().or_else(|| self.mistyped("true or false", "write true or false without quotes"))
@@ -242,6 +249,11 @@ impl<'t> Table<'t> {
             at: value.span().start,
             value: value.get_ref(),
         })
+    }
+
+    /// The word at `name`, or the default where the key is not there.
+    pub(super) fn choice<T: Copy + Default>(&self, name: &str, choices: &[(&str, T)]) -> Option<T> {
+        self.get(name).map_or_else(|| Some(T::default()), |node| node.choice(choices))
     }
 
     /// The value of `name`; reports the key if it is missing.

@@ -56,9 +56,9 @@ pub(super) fn config(text: &str, file: &Path) -> (Option<Declared>, Result<Confi
     let mut declared = None;
     let config = reader::read(text, file, TOP, |top| {
         let catalogue = catalogue(top);
-        let reading = choice(top, "reading", &[("strict", Reading::Strict), ("literal", Reading::Literal)]);
-        let mode = choice(top, "mode", &MODES);
-        let on_exit = choice(top, "on-exit", &[("keep", OnExit::Keep), ("detach", OnExit::Detach)]);
+        let reading = top.choice("reading", &[("strict", Reading::Strict), ("literal", Reading::Literal)]);
+        let mode = top.choice("mode", &MODES);
+        let on_exit = top.choice("on-exit", &[("keep", OnExit::Keep), ("detach", OnExit::Detach)]);
         let management = management(top);
         let zones = Zones::read(top);
         let interfaces = zones::interfaces(top, &zones);
@@ -103,11 +103,6 @@ pub(super) fn config(text: &str, file: &Path) -> (Option<Declared>, Result<Confi
 
 fn groups_named(rules: &[Allow]) -> Vec<String> {
     rules.iter().flat_map(|rule| &rule.groups).map(|group| group.name.clone()).collect()
-}
-
-/// The choice at `name`, or the default without the key.
-pub(super) fn choice<T: Copy + Default>(table: &Table<'_>, name: &str, choices: &[(&str, T)]) -> Option<T> {
-    table.get(name).map_or_else(|| Some(T::default()), |node| node.choice(choices))
 }
 
 fn catalogue(top: &Table<'_>) -> Option<CatalogueName> {
@@ -266,7 +261,7 @@ fn takeover(table: &Table<'_>, address: Option<&Address>) -> Option<bool> {
 }
 
 fn name_once(node: &Node<'_>, names: &mut Unique) -> Option<Name> {
-    let name = name(node)?;
+    let name = node.name()?;
     names.take("target", &name, node).then_some(name)
 }
 
@@ -382,10 +377,4 @@ fn declared_targets(top: &Table<'_>) -> Option<Vec<String>> {
         names.push("host".to_owned());
     }
     Some(names)
-}
-
-pub(super) fn name(node: &Node<'_>) -> Option<Name> {
-    let text = node.string()?;
-    let shape = "use 1 to 32 of a-z, 0-9 and `-`";
-    Name::new(text).map_err(|why| node.problem(format!("`{text}`: {why}"), shape)).ok()
 }

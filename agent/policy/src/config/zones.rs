@@ -5,7 +5,6 @@ use std::collections::HashMap;
 use toml::de::DeValue;
 
 use super::reader::{Keys, Node, Table, Unique};
-use super::sections::{choice, name};
 use super::{Attach, Interface, InterfaceName, Outbound, Target, Unmatched, Zone};
 use crate::problem::Place;
 
@@ -122,12 +121,12 @@ impl<'t> Zones<'t> {
 
 fn zone(table: &Table<'_>, names: &mut Unique) -> Option<Zone> {
     let name = table.required("name", "give the zone a name").and_then(|node| {
-        let name = name(&node)?;
+        let name = node.name()?;
         names.take("zone", &name, &node).then(|| name.to_string())
     });
-    let unmatched = choice(table, "unmatched", &[("drop", Unmatched::Drop), ("pass", Unmatched::Pass)]);
+    let unmatched = table.choice("unmatched", &[("drop", Unmatched::Drop), ("pass", Unmatched::Pass)]);
     let words = [("any", Some(Outbound::Unmatched)), ("catalogue", Some(Outbound::Catalogue))];
-    let outbound = choice(table, "outbound", &words);
+    let outbound = table.choice("outbound", &words);
     let said = table.get("unmatched").is_some();
     let (unmatched, outbound) = match (unmatched?, outbound?) {
         (unmatched, None) => (unmatched, Outbound::Unmatched),
@@ -175,8 +174,7 @@ fn interface(table: &Table<'_>, zones: &Zones<'_>, names: &mut Unique) -> Option
             name.map_err(|why| node.problem(format!("`{text}`: {why}"), "`ip link` lists the names")).ok()?;
         names.take("interface", text, node).then_some(name)
     });
-    let attach = choice(
-        table,
+    let attach = table.choice(
         "attach",
         &[("auto", Attach::Auto), ("native", Attach::Native), ("generic", Attach::Generic)],
     );

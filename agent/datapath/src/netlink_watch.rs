@@ -18,9 +18,9 @@ const RTNLGRP_IPV4_NETCONF: u32 = 24;
 const RTNLGRP_IPV6_NETCONF: u32 = 25;
 
 /// Changes of a network namespace: of interfaces, addresses and forwarding.
-pub struct Changes(TokioSocket);
+pub struct NetlinkWatch(TokioSocket);
 
-impl Changes {
+impl NetlinkWatch {
     /// Changes of the calling thread's namespace, from now on.
     ///
     /// # Errors
@@ -28,7 +28,7 @@ impl Changes {
     ///
     /// # Panics
     /// Outside a tokio runtime.
-    pub(super) fn listen() -> Result<Self> {
+    pub fn listen() -> Result<Self> {
         let listen = || -> io::Result<TokioSocket> {
             let mut socket = TokioSocket::new(NETLINK_ROUTE)?;
             socket.socket_mut().bind_auto()?;

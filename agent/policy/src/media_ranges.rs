@@ -5,30 +5,30 @@ use std::collections::BTreeMap;
 
 use lyncwall_common::abi::PortTransport;
 
-use crate::compare::{is_here, reached_as};
 use crate::compile::{Input, Rule};
 use crate::connection::Listener;
 use crate::open::{Ports, joined, without};
+use crate::reach::{is_here, reached_as};
 
 /// The least number of ports of a wide range: a program chooses ports from it freely, and has no server at
 /// each.
-const WIDE: u16 = 100;
+const MEDIA_RANGE: u16 = 100;
 
 /// True for a range that a program chooses ports from freely.
-pub(crate) fn is_wide(ports: Ports) -> bool {
-    ports.last - ports.first >= WIDE - 1
+pub(crate) fn is_media_range(ports: Ports) -> bool {
+    ports.last - ports.first >= MEDIA_RANGE - 1
 }
 
 /// A rule that opens a wide range of this box's ports.
 #[derive(Debug, Clone, Copy)]
-pub struct WideRange<'a> {
+pub struct MediaRange<'a> {
     /// The target's name.
     pub target: &'a str,
     /// The rule.
     pub rule: &'a Rule,
 }
 
-impl WideRange<'_> {
+impl MediaRange<'_> {
     /// Its ports.
     #[must_use]
     pub fn ports(&self) -> Ports {
@@ -38,18 +38,18 @@ impl WideRange<'_> {
 
 /// The wide open ranges on this box.
 #[must_use]
-pub fn wide_ranges(input: &Input) -> Vec<WideRange<'_>> {
+pub fn media_ranges(input: &Input) -> Vec<MediaRange<'_>> {
     let here = input.targets.iter().filter(|target| is_here(target, &input.local));
     let rules =
-        here.flat_map(|target| target.inbound.iter().map(|rule| WideRange { target: &target.name, rule }));
-    rules.filter(|range| is_wide(range.ports())).collect()
+        here.flat_map(|target| target.inbound.iter().map(|rule| MediaRange { target: &target.name, rule }));
+    rules.filter(|range| is_media_range(range.ports())).collect()
 }
 
 /// Sockets of one process that are open through a wide range.
 #[derive(Debug, Clone)]
 pub struct Exposed<'a> {
     /// The range.
-    pub range: WideRange<'a>,
+    pub range: MediaRange<'a>,
     /// Their process, if known.
     pub process: Option<String>,
     /// Their ports, ascending.
@@ -58,7 +58,7 @@ pub struct Exposed<'a> {
 
 /// The listeners in wide ranges, by range and process.
 #[must_use]
-pub fn exposed<'a>(ranges: &[WideRange<'a>], input: &Input, listeners: &[Listener]) -> Vec<Exposed<'a>> {
+pub fn exposed<'a>(ranges: &[MediaRange<'a>], input: &Input, listeners: &[Listener]) -> Vec<Exposed<'a>> {
     let mut exposed = Vec::new();
     for range in ranges {
         let mut ports: BTreeMap<Option<String>, Vec<Ports>> = BTreeMap::new();
@@ -78,8 +78,8 @@ pub fn exposed<'a>(ranges: &[WideRange<'a>], input: &Input, listeners: &[Listene
 
 /// True if the port of a listener is in a range.
 #[must_use]
-pub fn is_within(range: &WideRange<'_>, listener: &Listener) -> bool {
-    let WideRange { rule, .. } = range;
+pub fn is_within(range: &MediaRange<'_>, listener: &Listener) -> bool {
+    let MediaRange { rule, .. } = range;
     rule.transport == listener.transport && (rule.first..=rule.last).contains(&listener.port)
 }
 
@@ -97,10 +97,10 @@ const ENOUGH: u16 = 4096;
 
 /// The overlap of wide ranges and the ports for the box's own sockets; `None` without one.
 #[must_use]
-pub fn overlaps(ranges: &[WideRange<'_>], own: &[Ports]) -> Option<Overlap> {
+pub fn overlaps(ranges: &[MediaRange<'_>], own: &[Ports]) -> Option<Overlap> {
     let of = |transport| {
         let of = ranges.iter().filter(|range| range.rule.transport == transport);
-        joined(of.map(WideRange::ports).collect())
+        joined(of.map(MediaRange::ports).collect())
     };
     let open: Vec<_> = PortTransport::ALL
         .into_iter()
@@ -114,7 +114,7 @@ pub fn overlaps(ranges: &[WideRange<'_>], own: &[Ports]) -> Option<Overlap> {
     if open.is_empty() {
         return None;
     }
-    let wide = joined(ranges.iter().map(WideRange::ports).collect());
+    let wide = joined(ranges.iter().map(MediaRange::ports).collect());
     let left = without(own, &wide).into_iter().max_by_key(|ports| ports.last - ports.first);
     Some(Overlap { open, left: left.filter(|left| left.last - left.first >= ENOUGH - 1) })
 }

@@ -75,13 +75,13 @@ impl ChangeResult {
 
 /// Changes since the maps were created.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Changes {
+pub struct ChangeCounts {
     counts: BTreeMap<ChangeKind, BTreeMap<ChangeResult, u64>>,
     /// The kind of the change that waits for confirmation.
     waiting: Option<ChangeKind>,
 }
 
-impl Changes {
+impl ChangeCounts {
     /// The counts by kind and result.
     #[must_use]
     pub fn of(&self, kind: ChangeKind, result: ChangeResult) -> u64 {
@@ -104,7 +104,7 @@ impl Changes {
 impl Firewall {
     /// Changes since the maps were created.
     #[must_use]
-    pub fn changes(&self) -> Changes {
+    pub fn changes(&self) -> ChangeCounts {
         self.memory.changes.clone()
     }
 

@@ -7,7 +7,7 @@ use aya::programs::{SchedClassifier, TestRun as _, TestRunOptions};
 use lyncwall_common::abi::{Flow, FlowTimes};
 
 use crate::{Datapath, clock};
-use lyncwall_policy::connection::{Leg, Moment, Standing};
+use lyncwall_policy::connection::{Connection, Leg, Moment};
 
 impl Datapath {
     /// Lets the program pick up TCP connections midway for this time; for the time before enforcement.
@@ -28,10 +28,11 @@ impl Datapath {
     ///
     /// # Errors
     /// If the kernel does not run the program.
-    pub fn seed(&self, connections: &[Standing], legs: &[Leg]) -> Result<()> {
+    pub fn seed(&self, connections: &[Connection], legs: &[Leg]) -> Result<()> {
         let program = self.egress()?;
-        let mut shown = legs.iter().flat_map(|leg| connections.iter().map(move |standing| (standing, leg)));
-        shown.try_for_each(|(standing, leg)| show(program, standing, Moment::Middle, *leg))
+        let mut shown =
+            legs.iter().flat_map(|leg| connections.iter().map(move |connection| (connection, leg)));
+        shown.try_for_each(|(connection, leg)| show(program, connection, Moment::Middle, *leg))
     }
 
     /// Adds flows for connections as if this side had opened them now, on each of these legs: for TCP always,
@@ -39,12 +40,12 @@ impl Datapath {
     ///
     /// # Errors
     /// If the kernel does not run the program.
-    pub fn open_flows(&self, connections: &[Standing], legs: &[Leg]) -> Result<()> {
+    pub fn open_flows(&self, connections: &[Connection], legs: &[Leg]) -> Result<()> {
         let program = self.egress()?;
         for leg in legs {
-            for standing in connections {
+            for connection in connections {
                 for moment in [Moment::Opening, Moment::Middle] {
-                    show(program, standing, moment, *leg)?;
+                    show(program, connection, moment, *leg)?;
                 }
             }
         }
@@ -57,32 +58,32 @@ impl Datapath {
     /// If a map or the kernel's clock cannot be read.
     pub fn without_flow(
         &self,
-        connections: Vec<Standing>,
+        connections: Vec<Connection>,
         times: FlowTimes,
         zones: usize,
-    ) -> Result<Vec<Standing>> {
+    ) -> Result<Vec<Connection>> {
         if connections.is_empty() {
             return Ok(connections);
         }
         let mut found = Vec::new();
-        for standing in connections {
-            let flows = (0..zones as u16).filter_map(|zone| self.flows.find(&standing, zone).transpose());
-            found.push((standing, flows.collect::<Result<Vec<Flow>>>()?));
+        for connection in connections {
+            let flows = (0..zones as u16).filter_map(|zone| self.flows.find(&connection, zone).transpose());
+            found.push((connection, flows.collect::<Result<Vec<Flow>>>()?));
         }
         // Read after the flows, so that no flow is later than it.
         let now = clock::jiffies(&self.ebpf)?;
         found.retain(|(_, flows)| !flows.iter().any(|flow| times.lives(*flow, now, self.hz)));
-        Ok(found.into_iter().map(|(standing, _)| standing).collect())
+        Ok(found.into_iter().map(|(connection, _)| connection).collect())
     }
 }
 
 /// Shows the program a connection, as if this side had sent a packet by `leg`. The program decides whether
 /// that adds a flow: it knows the open ports.
-fn show(program: &SchedClassifier, standing: &Standing, moment: Moment, leg: Leg) -> Result<()> {
+fn show(program: &SchedClassifier, connection: &Connection, moment: Moment, leg: Leg) -> Result<()> {
     /// The offset of the interface in `struct __sk_buff`; the bytes before it are 0. The kernel accepts it
     /// from 5.9 on.
     const IFINDEX: usize = 10;
-    let frame = standing.outgoing(moment, leg)?;
+    let frame = connection.outgoing(moment, leg)?;
     let mut context = [0u32; IFINDEX + 1];
     context[IFINDEX] = leg.ifindex;
     let context: Vec<u8> = context.iter().flat_map(|word| word.to_ne_bytes()).collect();

@@ -6,9 +6,11 @@ use anyhow::Result;
 use crate::connections;
 use crate::host;
 use lyncwall_policy::compile::Input;
+use lyncwall_policy::media_ranges::{
+    Exposed, MediaRange, Overlap, exposed, is_within, media_ranges, overlaps,
+};
 use lyncwall_policy::open::Ports;
 use lyncwall_policy::plan::{Plan, Settings};
-use lyncwall_policy::wide::{Exposed, Overlap, WideRange, exposed, is_within, overlaps, wide_ranges};
 
 /// The most ports to list one by one.
 const NAMED: usize = 3;
@@ -23,14 +25,14 @@ pub fn warnings(plan: &Plan, settings: &Settings) -> Vec<String> {
 
 fn looked(plan: &Plan, settings: &Settings) -> Result<Vec<String>> {
     let input = plan.input(settings, &host::look_again(&plan.config)?)?;
-    let ranges = wide_ranges(&input);
+    let ranges = media_ranges(&input);
     if ranges.is_empty() {
         return Ok(Vec::new());
     }
     let mut listeners = connections::listeners()?;
     listeners.retain(|listener| ranges.iter().any(|range| is_within(range, listener)));
     connections::name_processes(&mut listeners);
-    let named = |range: &WideRange<'_>| name(plan, settings, range);
+    let named = |range: &MediaRange<'_>| name(plan, settings, range);
     let mut warnings: Vec<String> =
         exposed(&ranges, &input, &listeners).iter().map(|exposed| of_listeners(exposed, &named)).collect();
     warnings.extend(of_own_ports(&input, &host::ephemeral()?));
@@ -38,7 +40,7 @@ fn looked(plan: &Plan, settings: &Settings) -> Result<Vec<String>> {
 }
 
 /// Formats a range, as `udp 49152-57500 of role mediation`.
-fn name(plan: &Plan, settings: &Settings, range: &WideRange<'_>) -> String {
+fn name(plan: &Plan, settings: &Settings, range: &MediaRange<'_>) -> String {
     let keys = settings.roles_of(range.target);
     let opens = |key: &&String| {
         let role = plan.catalogue.role(key);
@@ -54,7 +56,7 @@ fn name(plan: &Plan, settings: &Settings, range: &WideRange<'_>) -> String {
     format!("{} {} of {by}", range.rule.transport.name(), range.ports())
 }
 
-fn of_listeners(exposed: &Exposed<'_>, named: &impl Fn(&WideRange<'_>) -> String) -> String {
+fn of_listeners(exposed: &Exposed<'_>, named: &impl Fn(&MediaRange<'_>) -> String) -> String {
     let Exposed { range, process, ports } = exposed;
     let first: Vec<String> = ports.iter().take(NAMED).map(u16::to_string).collect();
     let more = match ports.len().saturating_sub(NAMED) {
@@ -73,7 +75,7 @@ fn of_listeners(exposed: &Exposed<'_>, named: &impl Fn(&WideRange<'_>) -> String
 }
 
 fn of_own_ports(input: &Input, own: &[Ports]) -> Option<String> {
-    let Overlap { open, left } = overlaps(&wide_ranges(input), own)?;
+    let Overlap { open, left } = overlaps(&media_ranges(input), own)?;
     let list = |ports: &[Ports]| ports.iter().map(Ports::to_string).collect::<Vec<_>>().join(" ");
     let open: Vec<String> =
         open.iter().map(|(transport, ports)| format!("{} {}", transport.name(), list(ports))).collect();

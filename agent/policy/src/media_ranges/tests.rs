@@ -2,7 +2,7 @@ use std::net::IpAddr;
 
 use lyncwall_common::abi::PortTransport::{self, Tcp, Udp};
 
-use super::{Overlap, exposed, overlaps, wide_ranges};
+use super::{Overlap, exposed, media_ranges, overlaps};
 use crate::compile::tests::{host, input, listed, rule, tcp};
 use crate::compile::{Input, Rule};
 use crate::connection::Listener;
@@ -27,7 +27,7 @@ fn listener(transport: PortTransport, address: [u8; 4], port: u16, process: Opti
 fn a_range_is_wide_from_a_hundred_ports_on_and_on_this_box() {
     let input =
         scene(vec![tcp(443), rule(Tcp, 1000, 1098), rule(Tcp, 2000, 2099), rule(Udp, 49_152, 57_500)]);
-    let found: Vec<_> = wide_ranges(&input).iter().map(|range| (range.target, range.ports())).collect();
+    let found: Vec<_> = media_ranges(&input).iter().map(|range| (range.target, range.ports())).collect();
     assert_eq!(found, [("host", ports(2000, 2099)), ("host", ports(49_152, 57_500))]);
 }
 
@@ -46,7 +46,7 @@ fn listeners_in_a_wide_range_are_exposed_by_process() {
         listener(Udp, any, 57_501, Some("named")),
         listener(Udp, [192, 0, 2, 90], 50_000, Some("named")),
     ];
-    let ranges = wide_ranges(&input);
+    let ranges = media_ranges(&input);
     let found: Vec<_> = exposed(&ranges, &input, &listeners)
         .into_iter()
         .map(|exposed| (exposed.process, exposed.ports))
@@ -57,7 +57,7 @@ fn listeners_in_a_wide_range_are_exposed_by_process() {
 #[test]
 fn own_ports_overlap_wide_ranges_only() {
     let own = [ports(32_768, 60_999)];
-    let of = |rules| overlaps(&wide_ranges(&scene(rules)), &own);
+    let of = |rules| overlaps(&media_ranges(&scene(rules)), &own);
     assert_eq!(of(vec![tcp(50_001), rule(Tcp, 40_000, 40_050)]), None);
     assert_eq!(of(vec![rule(Udp, 20_000, 32_767), rule(Udp, 61_000, 65_535)]), None);
     assert_eq!(
@@ -72,7 +72,7 @@ fn own_ports_overlap_wide_ranges_only() {
         Some(Overlap { open: vec![(Udp, own.to_vec())], left: None })
     );
     assert_eq!(
-        overlaps(&wide_ranges(&scene(vec![rule(Udp, 49_152, 65_535)])), &[ports(32_768, 49_151)]),
+        overlaps(&media_ranges(&scene(vec![rule(Udp, 49_152, 65_535)])), &[ports(32_768, 49_151)]),
         None
     );
 }
