@@ -188,7 +188,7 @@ fn mistakes_are_told_together() {
     let finished = scene.instance.cli(arguments).expect("a command");
     assert_eq!(finished.code, Some(1), "{finished:?}");
     for part in
-        ["`192.0.2.300` is not an address", "destination port is missing", "eth7 is not guarded", "no VLAN"]
+        ["`192.0.2.300` is not an address", "destination port is missing", "eth7 is not guarded", "not a VLAN"]
     {
         assert!(finished.stderr.contains(part), "{part}: {}", finished.stderr);
     }

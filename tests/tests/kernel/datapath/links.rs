@@ -151,7 +151,7 @@ fn the_program_of_somebody_else_is_refused_and_left() {
     pair.host.run(|| other.attach(Pair::HOST_LINK, Attach::Generic)).expect("a link");
     let id = program_on(&pair.host, Pair::HOST_LINK).expect("a program");
     let error = pair.host.run(|| datapath.attach(Pair::HOST_LINK, Attach::Auto)).expect_err("it is taken");
-    assert!(problem(&error).contains(&format!("XDP program {id}")), "{error}");
+    assert!(problem(&error).contains(&format!("foreign XDP program {id}")), "{error}");
     assert_eq!(program_on(&pair.host, Pair::HOST_LINK), Some(id));
     assert_eq!(pair.host.run(|| other.detach_interfaces_except(&[])).expect("off"), [Pair::HOST_LINK]);
     assert_eq!(program_on(&pair.host, Pair::HOST_LINK), None);
@@ -163,7 +163,7 @@ fn the_program_of_somebody_else_is_refused_and_left() {
     netlink(&pair.host, async |handle| handle.link().set(link).execute().await);
     assert_eq!(program_on(&pair.host, Pair::HOST_LINK), Some(id));
     let error = pair.host.run(|| datapath.attach(Pair::HOST_LINK, Attach::Native)).expect_err("it is taken");
-    assert!(problem(&error).contains(&format!("XDP program {id}")), "{error}");
+    assert!(problem(&error).contains(&format!("foreign XDP program {id}")), "{error}");
     assert_eq!(program_on(&pair.host, Pair::HOST_LINK), Some(id));
     assert!(entries(&pin_dir(&bpffs).join("links")).is_empty());
 }
