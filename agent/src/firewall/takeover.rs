@@ -12,6 +12,7 @@ use crate::datapath::connections;
 use crate::datapath::host;
 use crate::datapath::host::interfaces;
 use crate::plan::Plan;
+use crate::problem::Error;
 
 /// For seeding and attaching, on a slow machine too. The program stops learning after that, even where the agent is gone.
 const ENOUGH: Duration = Duration::from_secs(30);
@@ -21,7 +22,7 @@ impl Firewall {
     /// on; `learn` is how long what they send is watched before.
     ///
     /// A generation has to be live: it says which connections need a flow.
-    pub(super) fn take_over(&mut self, plan: &Plan, learn: Duration) -> Result<()> {
+    pub(super) fn take_over(&mut self, plan: &Plan, learn: Duration) -> Result<(), Error> {
         let wanted = attach_modes(plan);
         self.datapath.check_interfaces(&wanted)?;
         let names: Vec<&str> = wanted.iter().map(|(name, _)| *name).collect();
@@ -29,7 +30,7 @@ impl Firewall {
             // An agent before this one may have left it on.
             self.end_learning()?;
             self.datapath.attach_egress(&names)?;
-            return self.attach(plan);
+            return Ok(self.attach(plan)?);
         }
         let known = self.datapath.known_flows()?;
         // Before the program is there, so that nothing that goes out is overlooked.
@@ -38,7 +39,7 @@ impl Firewall {
         self.end_learning()?;
         attached?;
         // What was picked up between the first look and now.
-        self.forget_accepted(&known)
+        Ok(self.forget_accepted(&known)?)
     }
 
     fn watch_and_seed(
