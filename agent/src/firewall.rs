@@ -30,7 +30,7 @@ use crate::datapath::host::interfaces;
 use crate::datapath::{Attach, Attached, Datapath, Detached, Events, Hold, LogLevel, Mode, ProgramLog};
 use crate::plan::{Machine, Plan, Settings};
 use crate::policy::{Compiled, CounterBook, Input, Locator, TargetInput, compile};
-use crate::problem::Problems;
+use crate::problem::{Error, Problems};
 use crate::services::Services;
 use confirm::{Waiting, resume};
 use failover::Takeover;
@@ -133,7 +133,7 @@ impl Firewall {
                 },
                 (Err(error), Ok(datapath)) => return Err(given_up(datapath, error)),
                 (Ok(_), Err(error)) => return Err(error),
-                (Err(error), Err(more)) => return Err(together(error, more)),
+                (Err(error), Err(more)) => return Err(Error::from(error).and(more.into()).into()),
             };
         let stored = datapath.load_state()?;
         let fresh = stored.is_none();
@@ -234,10 +234,8 @@ impl Firewall {
             plan.config.interfaces = vec![interface];
             match self.take_over(&plan, Duration::ZERO) {
                 Ok(()) => {}
-                Err(error) => match error.downcast::<Problems>() {
-                    Ok(found) => problems.append(found),
-                    Err(error) => unexpected = Some(error),
-                },
+                Err(Error::Mistakes(found)) => problems.append(found),
+                Err(Error::Unexpected(error)) => unexpected = Some(error),
             }
         }
         let (plan, settings) = (self.plan.clone(), self.memory.settings.clone());
@@ -496,16 +494,5 @@ fn removed(datapath: Datapath, error: anyhow::Error) -> anyhow::Error {
     match datapath.remove() {
         Ok(_) => error,
         Err(left) => error.context(format!("and cannot clean up after the failed start: {left:#}")),
-    }
-}
-
-/// Merges the problems of both, or returns the unexpected error.
-fn together(one: anyhow::Error, other: anyhow::Error) -> anyhow::Error {
-    match (one.downcast::<Problems>(), other.downcast::<Problems>()) {
-        (Ok(mut problems), Ok(more)) => {
-            problems.append(more);
-            problems.into()
-        }
-        (Err(unexpected), _) | (_, Err(unexpected)) => unexpected,
     }
 }

@@ -8,32 +8,62 @@ use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
 
 use lyncwall::api::Refusal;
-use lyncwall::problem::Problems;
+use lyncwall::client;
+use lyncwall::problem::Error;
 use serde::Serialize;
 
 /// Prints the error, if any, and returns the exit code: 0 for success, 1 for the user's mistakes, 2 for other
 /// errors.
 pub(crate) fn exit(done: anyhow::Result<()>) -> ExitCode {
     let Err(error) = done else { return ExitCode::SUCCESS };
-    if error.is::<ReaderGone>() {
-        return ExitCode::SUCCESS;
-    }
-    if error.is::<AlreadyPrinted>() {
-        return ExitCode::from(1);
-    }
     let style = Style::of(&io::stderr());
-    let mistakes: Vec<String> = if let Some(problems) = error.downcast_ref::<Problems>() {
-        problems.iter().map(ToString::to_string).collect()
-    } else if let Some(refusal) = error.downcast_ref::<Refusal>() {
-        refusal.problems.iter().map(ToString::to_string).collect()
-    } else {
-        say(&format!("{} {error:#}", style.error("error:")));
-        return ExitCode::from(2);
-    };
-    for mistake in mistakes {
-        say(&format!("{} {mistake}", style.error("error:")));
+    let say = |what: &str| say(&format!("{} {what}", style.error("error:")));
+    match End::of(error) {
+        End::ReaderGone => ExitCode::SUCCESS,
+        End::AlreadyPrinted => ExitCode::from(1),
+        End::Mistakes(mistakes) => {
+            mistakes.iter().for_each(|mistake| say(mistake));
+            ExitCode::from(1)
+        }
+        End::Unexpected(error) => {
+            say(&format!("{error:#}"));
+            ExitCode::from(2)
+        }
     }
-    ExitCode::from(1)
+}
+
+/// What a command ended with that was not done.
+enum End {
+    /// Nobody reads on.
+    ReaderGone,
+    /// The user's mistakes are printed.
+    AlreadyPrinted,
+    /// The user's mistakes, found here or by the agent.
+    Mistakes(Vec<String>),
+    /// Anything else.
+    Unexpected(anyhow::Error),
+}
+
+impl End {
+    fn of(error: anyhow::Error) -> Self {
+        if error.is::<ReaderGone>() {
+            return Self::ReaderGone;
+        }
+        if error.is::<AlreadyPrinted>() {
+            return Self::AlreadyPrinted;
+        }
+        match client::Error::from(error) {
+            client::Error::Refused(Refusal { problems }) => {
+                Self::Mistakes(problems.iter().map(ToString::to_string).collect())
+            }
+            client::Error::Failed(error) => match error.into() {
+                Error::Mistakes(problems) => {
+                    Self::Mistakes(problems.iter().map(ToString::to_string).collect())
+                }
+                Error::Unexpected(error) => Self::Unexpected(error),
+            },
+        }
+    }
 }
 
 /// The error of a command that has already printed the user's mistakes as its data.

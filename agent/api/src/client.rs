@@ -17,6 +17,24 @@ use tokio::net::UnixStream;
 
 use crate::{Preview, Previewed, Problem, Refusal, Switch, Switched, root_socket};
 
+/// Why a request was not carried out, for code that decides by it.
+#[derive(Debug)]
+pub enum Error {
+    /// Nobody serves the socket, this user may not use it, or the agent refuses: the person at the keyboard can mend it.
+    Refused(Refusal),
+    /// Nobody expects it.
+    Failed(anyhow::Error),
+}
+
+impl From<anyhow::Error> for Error {
+    fn from(error: anyhow::Error) -> Self {
+        match error.downcast() {
+            Ok(refusal) => Self::Refused(refusal),
+            Err(error) => Self::Failed(error),
+        }
+    }
+}
+
 /// How long to wait for an agent that is too busy to accept.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// The pause between two attempts to connect.

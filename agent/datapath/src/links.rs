@@ -18,7 +18,7 @@ use super::xdp::{self, Interface, Mode};
 pub use examine::Examined;
 pub(super) use examine::examine;
 use lyncwall_policy::config::Attach;
-use lyncwall_policy::problem::{Problem, Problems};
+use lyncwall_policy::problem::{Error, Problem, Problems};
 use refusal::Refusal;
 
 /// An interface with the program.
@@ -196,11 +196,11 @@ fn link_as(
 ) -> Result<(FdLink, Mode, Option<String>)> {
     let native_refused = match attach {
         Attach::Generic => None,
-        Attach::Auto | Attach::Native => match link(program, ifindex, Mode::Native) {
+        Attach::Auto | Attach::Native => match link(program, ifindex, Mode::Native).map_err(Error::from) {
             Ok(link) => return Ok((link, Mode::Native, None)),
             // An error of the kernel, in any mode.
-            Err(error) if error.is::<Problems>() => return Err(error),
-            Err(error) => {
+            Err(Error::Mistakes(problems)) => return Err(problems.into()),
+            Err(Error::Unexpected(error)) => {
                 let refusal = Refusal::of(&error, Mode::Native);
                 let refusal = refusal.unwrap_or_else(|| Refusal::unknown(&error));
                 if attach == Attach::Native {
@@ -212,10 +212,10 @@ fn link_as(
     };
     match link(program, ifindex, Mode::Generic) {
         Ok(link) => Ok((link, Mode::Generic, native_refused)),
-        Err(error) => match Refusal::of(&error, Mode::Generic) {
-            Some(refusal) => Err(refusal.problem(interface, Mode::Generic).into()),
-            None => Err(Refusal::unknown(&error).problem(interface, Mode::Generic).into()),
-        },
+        Err(error) => {
+            let refusal = Refusal::of(&error, Mode::Generic).unwrap_or_else(|| Refusal::unknown(&error));
+            Err(refusal.problem(interface, Mode::Generic).into())
+        }
     }
 }
 

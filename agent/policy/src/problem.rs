@@ -140,3 +140,78 @@ impl From<Problem> for anyhow::Error {
         Problems::from(problem).into()
     }
 }
+
+/// Why something was not done, for code that decides by it.
+#[derive(Debug)]
+pub enum Error {
+    /// The person at the keyboard can mend it.
+    Mistakes(Problems),
+    /// Nobody expects it.
+    Unexpected(anyhow::Error),
+}
+
+impl Error {
+    /// The mistakes of both together, or what was unexpected.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::Mistakes(mut problems), Self::Mistakes(more)) => {
+                problems.append(more);
+                Self::Mistakes(problems)
+            }
+            (Self::Unexpected(error), _) | (_, Self::Unexpected(error)) => Self::Unexpected(error),
+        }
+    }
+}
+
+impl From<Problems> for Error {
+    fn from(problems: Problems) -> Self {
+        Self::Mistakes(problems)
+    }
+}
+
+impl From<anyhow::Error> for Error {
+    fn from(error: anyhow::Error) -> Self {
+        match error.downcast() {
+            Ok(problems) => Self::Mistakes(problems),
+            Err(error) => Self::Unexpected(error),
+        }
+    }
+}
+
+impl From<Error> for anyhow::Error {
+    fn from(error: Error) -> Self {
+        match error {
+            Error::Mistakes(problems) => problems.into(),
+            Error::Unexpected(error) => error,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use anyhow::{Context as _, anyhow};
+
+    use super::{Error, Problem, Problems};
+
+    #[test]
+    fn mistakes_are_told_from_what_is_unexpected_also_under_a_context() {
+        let mistake = || Problems::from(Problem::new("it is wrong", "mend it"));
+        let under = Err::<(), _>(anyhow::Error::from(mistake())).context("doing it").expect_err("it is one");
+        assert!(matches!(Error::from(under), Error::Mistakes(problems) if problems == mistake()));
+        let unexpected = Error::from(anyhow!("it broke").context("doing it"));
+        assert_eq!(format!("{:#}", anyhow::Error::from(unexpected)), "doing it: it broke");
+    }
+
+    #[test]
+    fn mistakes_come_together_and_what_is_unexpected_comes_first() {
+        let mistake = |message: &str| Error::from(Problems::from(Problem::new(message, "")));
+        let both = anyhow::Error::from(mistake("one").and(mistake("two")));
+        assert_eq!(both.to_string(), "one\ntwo");
+        for error in
+            [mistake("one").and(anyhow!("broke").into()), Error::from(anyhow!("broke")).and(mistake("one"))]
+        {
+            assert!(matches!(error, Error::Unexpected(error) if error.to_string() == "broke"));
+        }
+    }
+}

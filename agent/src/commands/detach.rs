@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-use lyncwall::api::{Detached, Refusal};
-use lyncwall::client::Client;
+use lyncwall::api::Detached;
+use lyncwall::client::{self, Client};
 use lyncwall::datapath::Datapath;
 use lyncwall::firewall::Firewall;
 
@@ -16,11 +16,11 @@ pub(crate) async fn run(
     state_dir: &Path,
     output: &Output,
 ) -> anyhow::Result<()> {
-    let detached = match client.post("/v1/detach", &()).await {
+    let detached = match client.post("/v1/detach", &()).await.map_err(client::Error::from) {
         Ok(detached) => detached,
         // No agent runs, so this process removes the pins. A running agent with another socket holds the
         // lock.
-        Err(error) if error.is::<Refusal>() => {
+        Err(client::Error::Refused(_)) => {
             let detached = Datapath::detach(pin_dir)?;
             Firewall::forget_blocked(state_dir)?;
             for pin in &detached.left {
@@ -28,7 +28,7 @@ pub(crate) async fn run(
             }
             Detached { interfaces: detached.interfaces, maps: detached.maps.len() }
         }
-        Err(error) => return Err(error),
+        Err(client::Error::Failed(error)) => return Err(error),
     };
     if output.json() {
         return output.value(&detached);

@@ -7,7 +7,7 @@ use std::path::Path;
 use anyhow::Result;
 use clap::Args;
 use lyncwall::api::{self, Kernel, Refusal, Status};
-use lyncwall::client::Client;
+use lyncwall::client::{self, Client};
 use lyncwall::datapath::{Datapath, Examined, HostCheck, MemoryLimit};
 use lyncwall::object;
 use lyncwall::plan::Plan;
@@ -154,21 +154,19 @@ fn interfaces(plan: &Plan, pin_dir: &Path, problems: &mut Problems) -> Result<Ve
 }
 
 async fn agent(client: &Client) -> Result<Agent> {
-    match client.get::<Status>("/v1/status").await {
+    match client.get::<Status>("/v1/status").await.map_err(client::Error::from) {
         Ok(status) => Ok(Agent {
             pid: Some(status.pid),
             detail: format!("version {} runs as process {}", status.version, status.pid),
         }),
-        Err(error) => match error.downcast::<Refusal>() {
-            Ok(Refusal { problems }) => {
-                let messages: Vec<&str> = problems.iter().map(|problem| problem.message.as_str()).collect();
-                Ok(Agent { pid: None, detail: messages.join("; ") })
-            }
-            // An agent of another version, or a failing one: `lyncwall status` reports the details.
-            Err(error) => {
-                Ok(Agent { pid: None, detail: format!("an agent runs but does not answer: {error:#}") })
-            }
-        },
+        Err(client::Error::Refused(Refusal { problems })) => {
+            let messages: Vec<&str> = problems.iter().map(|problem| problem.message.as_str()).collect();
+            Ok(Agent { pid: None, detail: messages.join("; ") })
+        }
+        // An agent of another version, or a failing one: `lyncwall status` reports the details.
+        Err(client::Error::Failed(error)) => {
+            Ok(Agent { pid: None, detail: format!("an agent runs but does not answer: {error:#}") })
+        }
     }
 }
 

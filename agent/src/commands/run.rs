@@ -9,7 +9,7 @@ use lyncwall::config::OnExit;
 use lyncwall::firewall::{Firewall, Store};
 use lyncwall::object;
 use lyncwall::plan::Plan;
-use lyncwall::problem::Problems;
+use lyncwall::problem::Error;
 use lyncwall::server::{Daemon, Socket, serve};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -82,13 +82,13 @@ async fn reload_on(hangup: &mut Signal, daemon: &Daemon) {
                     "reloaded"
                 );
             }
-            Err(error) => match error.downcast_ref::<Problems>() {
-                Some(problems) => {
+            Err(error) => match error.into() {
+                Error::Mistakes(problems) => {
                     for problem in problems.iter() {
                         tracing::error!("not reloaded: {problem}");
                     }
                 }
-                None => tracing::error!("not reloaded: {error:#}"),
+                Error::Unexpected(error) => tracing::error!("not reloaded: {error:#}"),
             },
         }
     }

@@ -13,7 +13,7 @@ use crate::config;
 use crate::datapath::host;
 use crate::plan::{Machine, Plan, Settings};
 use crate::policy::Comparison;
-use crate::problem::{Problem, Problems};
+use crate::problem::{Error, Problem, Problems};
 use crate::services::Services;
 use crate::wire;
 
@@ -159,11 +159,11 @@ impl Firewall {
             None => {
                 if let Err(refused) = self.shuts_nobody_out(&plan, &comparison) {
                     // The next start must not use a refused file.
-                    let refuses = refused.is::<Problems>() && plan.text != self.plan.text;
+                    let refuses = matches!(refused, Error::Mistakes(_)) && plan.text != self.plan.text;
                     if refuses && let Err(error) = self.about_to_try(&plan) {
                         tracing::warn!("the next start may use the refused file: {error:#}");
                     }
-                    return Err(refused);
+                    return Err(refused.into());
                 }
                 None
             }
@@ -199,7 +199,7 @@ impl Firewall {
         let before: Vec<String> =
             self.datapath.status()?.interfaces.into_iter().map(|attached| attached.interface).collect();
         let attached = self.take_over(change.plan, change.plan.config.flows.learn);
-        let changed = attached.and_then(|()| self.change(change));
+        let changed = attached.map_err(anyhow::Error::from).and_then(|()| self.change(change));
         if changed.is_err() {
             let before: Vec<&str> = before.iter().map(String::as_str).collect();
             self.datapath.detach_interfaces_except(&before)?;

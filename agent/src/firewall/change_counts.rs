@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Firewall, remember};
 use crate::api;
-use crate::problem::Problems;
+use crate::problem::Error;
 
 /// The kind of a change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -115,18 +115,18 @@ impl Firewall {
         waits: bool,
         change: impl FnOnce(&mut Self) -> Result<api::Switched>,
     ) -> Result<api::Switched> {
-        let changed = change(self);
+        let changed = change(self).map_err(Error::from);
         let result = match &changed {
             Ok(_) => {
                 self.memory.changes.waiting = waits.then_some(kind);
                 ChangeResult::Made
             }
-            Err(error) if error.is::<Problems>() => ChangeResult::Refused,
-            Err(_) => ChangeResult::Failed,
+            Err(Error::Mistakes(_)) => ChangeResult::Refused,
+            Err(Error::Unexpected(_)) => ChangeResult::Failed,
         };
         self.memory.changes.count(kind, result);
         self.remember_changes();
-        changed
+        Ok(changed?)
     }
 
     /// Counts the result of the waiting change.

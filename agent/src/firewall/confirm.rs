@@ -14,7 +14,7 @@ use crate::datapath::host;
 use crate::datapath::{Datapath, Hold};
 use crate::plan::{Plan, Settings};
 use crate::policy::{Comparison, TargetInput, compile};
-use crate::problem::{Problem, Problems};
+use crate::problem::{Error, Problem, Problems};
 use crate::services::Services;
 use crate::wire;
 use lyncwall_policy::connection::Connection;
@@ -275,7 +275,7 @@ impl Firewall {
     ///
     /// # Errors
     /// [`Problems`] that name the sessions.
-    pub(super) fn shuts_nobody_out(&self, plan: &Plan, comparison: &Comparison) -> Result<()> {
+    pub(super) fn shuts_nobody_out(&self, plan: &Plan, comparison: &Comparison) -> Result<(), Error> {
         let mut problems = Problems::default();
         for Connection { local, remote, .. } in self.sessions_shut_out(plan, comparison)? {
             problems.push(Problem::new(

@@ -12,6 +12,7 @@ use crate::datapath::connections;
 use crate::datapath::host;
 use crate::datapath::host::interfaces;
 use crate::plan::Plan;
+use crate::problem::Error;
 
 /// Enough for seeding and attaching on a slow machine. The program stops learning after it, even without an
 /// agent.
@@ -22,7 +23,7 @@ impl Firewall {
     /// continue; `learn` is how long to learn flows from outgoing packets first.
     ///
     /// A generation must be live: it decides which connections need a flow.
-    pub(super) fn take_over(&mut self, plan: &Plan, learn: Duration) -> Result<()> {
+    pub(super) fn take_over(&mut self, plan: &Plan, learn: Duration) -> Result<(), Error> {
         let wanted = attach_modes(plan);
         self.datapath.check_interfaces(&wanted)?;
         let names: Vec<&str> = wanted.iter().map(|(name, _)| *name).collect();
@@ -30,7 +31,7 @@ impl Firewall {
             // An earlier agent may have left learning on.
             self.end_learning()?;
             self.datapath.attach_egress(&names)?;
-            return self.attach(plan);
+            return Ok(self.attach(plan)?);
         }
         let known = self.datapath.known_flows()?;
         // Before attaching, so that no outgoing packet is missed.
@@ -39,7 +40,7 @@ impl Firewall {
         self.end_learning()?;
         attached?;
         // Connections that began between the first look and now.
-        self.forget_accepted(&known)
+        Ok(self.forget_accepted(&known)?)
     }
 
     fn watch_and_seed(

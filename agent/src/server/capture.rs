@@ -19,7 +19,7 @@ use crate::datapath::{CapturedPacket, Captures, SHORTEST};
 use crate::events::{Filter, Observed};
 use crate::firewall::Firewall;
 use crate::pcapng::Pcapng;
-use crate::problem::{Problem, Problems};
+use crate::problem::{Error, Problem, Problems};
 
 /// Packets to queue for a slow client. Further packets wait in the kernel's buffers, and count as lost if
 /// those are full.
@@ -41,10 +41,13 @@ impl Wanted {
         let mut problems = Problems::default();
         let filter = match daemon.filter(asked.wanted()).await {
             Ok(filter) => filter,
-            Err(error) => {
-                problems.append(error.downcast()?);
-                Filter::default()
-            }
+            Err(error) => match error.into() {
+                Error::Mistakes(found) => {
+                    problems.append(found);
+                    Filter::default()
+                }
+                Error::Unexpected(error) => return Err(error),
+            },
         };
         if asked.snap.is_some_and(|snap| u32::from(snap) > LONGEST_CAPTURE) {
             problems

@@ -27,7 +27,7 @@ use super::peer::{Peer, Right};
 use crate::api;
 use crate::firewall::{ChangeKind, Firewall};
 use crate::metrics;
-use crate::problem::{Problem, Problems};
+use crate::problem::{Error, Problem, Problems};
 use crate::wire;
 
 /// The longest body of a request, in bytes.
@@ -173,20 +173,20 @@ fn refusal(status: StatusCode, problems: &Problems) -> Response {
 }
 
 /// The answer to a failed request.
-struct Failure(anyhow::Error);
+struct Failure(Error);
 
 impl<E: Into<anyhow::Error>> From<E> for Failure {
     fn from(error: E) -> Self {
-        Self(error.into())
+        Self(error.into().into())
     }
 }
 
 impl IntoResponse for Failure {
     fn into_response(self) -> Response {
-        match self.0.downcast_ref::<Problems>() {
-            Some(problems) => refusal(StatusCode::BAD_REQUEST, problems),
-            None => {
-                let problem = Problem::new(format!("{:#}", self.0), "");
+        match self.0 {
+            Error::Mistakes(problems) => refusal(StatusCode::BAD_REQUEST, &problems),
+            Error::Unexpected(error) => {
+                let problem = Problem::new(format!("{error:#}"), "");
                 refusal(StatusCode::INTERNAL_SERVER_ERROR, &problem.into())
             }
         }
