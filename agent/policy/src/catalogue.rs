@@ -15,10 +15,11 @@ use std::path::Path;
 
 use serde::Serialize;
 
+use crate::net::{PortRange, Transports};
 use crate::problem::{Place, Problem, Problems};
 pub use own::{OwnRole, OwnRow};
 use resolve::Entry;
-pub use resolve::{Choices, Closed, Reading, Resolved, Rule, Transport};
+pub use resolve::{Choices, Closed, Reading, Resolved, Rule};
 
 /// The name of the catalogue that is built in.
 pub const BUILT_IN: &str = "lync-2013";
@@ -342,7 +343,7 @@ pub struct Row {
     /// What carries it.
     pub transport: Transports,
     /// The printed ports.
-    pub ports: Vec<Ports>,
+    pub ports: Vec<PortRange>,
     /// The application protocols, separated by `, `.
     pub application: String,
     /// Which way the connections go, seen from the printed role.
@@ -365,57 +366,6 @@ impl Row {
     /// A short name of what the row serves: the label, else the service, else the role.
     pub fn name(&self) -> &str {
         self.label.as_deref().or(self.service.as_deref()).unwrap_or(&self.role)
-    }
-}
-
-/// A range of ports in host byte order, both ends included; never empty, never with port 0.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-pub struct Ports {
-    /// The lowest port.
-    pub first: u16,
-    /// The highest port.
-    pub last: u16,
-}
-
-impl fmt::Display for Ports {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.first == self.last {
-            write!(f, "{}", self.first)
-        } else {
-            write!(f, "{}-{}", self.first, self.last)
-        }
-    }
-}
-
-/// What carries a row.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, serde::Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Transports {
-    /// TCP only.
-    Tcp,
-    /// UDP only.
-    Udp,
-    /// Both.
-    Both,
-}
-
-impl Transports {
-    /// Each of them, TCP first.
-    pub fn each(self) -> &'static [Transport] {
-        match self {
-            Self::Tcp => &[Transport::Tcp],
-            Self::Udp => &[Transport::Udp],
-            Self::Both => &[Transport::Tcp, Transport::Udp],
-        }
-    }
-
-    /// As the catalogue writes it.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Tcp => "tcp",
-            Self::Udp => "udp",
-            Self::Both => "both",
-        }
     }
 }
 
@@ -485,7 +435,7 @@ pub struct Strict {
     pub groups: Vec<String>,
     /// The ports that open, where these are not all the printed ones.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub ports: Option<Vec<Ports>>,
+    pub ports: Option<Vec<PortRange>>,
     /// The only port that the peer sends from.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub from_port: Option<u16>,

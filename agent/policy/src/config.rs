@@ -9,10 +9,10 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::time::Duration;
 
-use lyncwall_common::abi::{FlowTimes, PortTransport};
+use lyncwall_common::abi::FlowTimes;
 use serde::{Deserialize, Serialize};
 
-use crate::net::{PortRange, Prefix};
+use crate::net::{PortRange, Prefix, Transports};
 use crate::problem::{Place, Problem, Problems};
 
 mod allow;
@@ -31,7 +31,8 @@ mod zones;
 pub use allow::protocol_number;
 pub use names::{InterfaceName, Name};
 
-pub use crate::catalogue::Reading;
+pub use crate::catalogue::{OwnRole, OwnRow, Reading};
+pub use crate::problem::Named;
 
 /// Reads and checks the file at `path`.
 ///
@@ -85,16 +86,6 @@ pub struct Declared {
     pub roles_are_sound: bool,
     /// The groups that `[[allow]]` rules name; `None` where a rule could not be read.
     pub allowed_groups: Option<Vec<String>>,
-}
-
-/// A name that refers to something, and where it is written.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Named {
-    /// As written.
-    pub name: String,
-    /// Where it is written.
-    #[serde(skip)]
-    pub place: Place,
 }
 
 fn unreadable(path: &Path, error: &std::io::Error) -> Problem {
@@ -348,45 +339,6 @@ pub struct Group {
     pub zone: Option<usize>,
 }
 
-/// A role of the file's own. Whether the catalogue has one of that name is not known here.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct OwnRole {
-    /// Its name, unique in the file.
-    pub name: String,
-    /// Where the name is written.
-    pub place: Place,
-    /// What it is for; may be empty.
-    pub note: String,
-    /// At least one; no two of one name.
-    pub rows: Vec<OwnRow>,
-}
-
-/// Ports of an [`OwnRole`].
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct OwnRow {
-    /// As written, else its number in the role, from 1.
-    pub name: String,
-    /// What carries it.
-    pub transport: Transport,
-    /// At least one range; no two overlap.
-    pub ports: Vec<PortRange>,
-    /// Who may use it; none for anybody.
-    pub groups: Vec<Named>,
-    /// Who calls.
-    pub direction: OwnDirection,
-    /// What it is for; may be empty.
-    pub note: String,
-}
-
-/// Which way connections to the ports of an [`OwnRow`] go.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum OwnDirection {
-    /// The box listens.
-    Inbound,
-    /// The box calls: nothing opens.
-    Outbound,
-}
-
 /// The destination addresses of a target.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -430,37 +382,13 @@ pub enum AllowWhat {
     /// Packets to these ports.
     Ports {
         /// The transport.
-        transport: Transport,
+        transport: Transports,
         /// At least one range; no two overlap.
         ports: Vec<PortRange>,
     },
     /// An IP protocol by its number; never one that is judged in another way (TCP, UDP, ICMP, ICMPv6 and the
     /// IPv6 headers 0, 43, 44 and 60).
     Protocol(u8),
-}
-
-/// A transport that has ports.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Transport {
-    /// TCP alone.
-    Tcp,
-    /// UDP alone.
-    Udp,
-    /// TCP and UDP.
-    Both,
-}
-
-impl Transport {
-    /// True where it is this one, or both.
-    #[must_use]
-    pub fn covers(self, transport: PortTransport) -> bool {
-        match self {
-            Self::Tcp => transport == PortTransport::Tcp,
-            Self::Udp => transport == PortTransport::Udp,
-            Self::Both => true,
-        }
-    }
 }
 
 impl fmt::Display for Management {
@@ -482,9 +410,9 @@ impl fmt::Display for Allow {
         match &self.what {
             AllowWhat::Ports { transport, ports } => {
                 let transport = match transport {
-                    Transport::Tcp => "tcp",
-                    Transport::Udp => "udp",
-                    Transport::Both => "tcp and udp",
+                    Transports::Tcp => "tcp",
+                    Transports::Udp => "udp",
+                    Transports::Both => "tcp and udp",
                 };
                 write!(f, "{transport} {}", list(ports))?;
             }

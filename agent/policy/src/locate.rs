@@ -11,7 +11,7 @@ use lyncwall_common::zone;
 
 use crate::compile::{Compiled, Input, Rule, TargetInput, owners};
 use crate::judge::HostTables;
-use crate::open::Ports;
+use crate::net::PortRange;
 
 /// A generation, with the names of what is in it.
 pub struct Locator {
@@ -115,7 +115,7 @@ impl Locator {
 }
 
 fn rule_name(target: &str, rule: &Rule) -> String {
-    let ports = Ports { first: rule.first, last: rule.last };
+    let ports = PortRange::between(rule.first, rule.last);
     format!("{target} {} {ports}", rule.transport.name())
 }
 

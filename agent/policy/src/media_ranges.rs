@@ -7,15 +7,15 @@ use lyncwall_common::abi::PortTransport;
 
 use crate::compile::{Input, Rule};
 use crate::connection::Listener;
-use crate::open::{Ports, joined, without};
+use crate::net::{PortRange, joined, without};
 use crate::reach::{is_here, reached_as};
 
 /// As many ports in a row are for a program to take from at will, as media is: nobody expects a server at each.
 const MEDIA_RANGE: u16 = 100;
 
 /// True for ports that a program takes from at will.
-pub(crate) fn is_media_range(ports: Ports) -> bool {
-    ports.last - ports.first >= MEDIA_RANGE - 1
+pub(crate) fn is_media_range(ports: PortRange) -> bool {
+    ports.last() - ports.first() >= MEDIA_RANGE - 1
 }
 
 /// A rule that opens a wide range of this box's ports.
@@ -30,8 +30,8 @@ pub struct MediaRange<'a> {
 impl MediaRange<'_> {
     /// Its ports.
     #[must_use]
-    pub fn ports(&self) -> Ports {
-        Ports { first: self.rule.first, last: self.rule.last }
+    pub fn ports(&self) -> PortRange {
+        PortRange::between(self.rule.first, self.rule.last)
     }
 }
 
@@ -60,15 +60,15 @@ pub struct Exposed<'a> {
 pub fn exposed<'a>(ranges: &[MediaRange<'a>], input: &Input, listeners: &[Listener]) -> Vec<Exposed<'a>> {
     let mut exposed = Vec::new();
     for range in ranges {
-        let mut ports: BTreeMap<Option<String>, Vec<Ports>> = BTreeMap::new();
+        let mut ports: BTreeMap<Option<String>, Vec<PortRange>> = BTreeMap::new();
         for listener in listeners {
             if is_within(range, listener) && reached_as(listener, input).contains(range.target) {
-                let port = Ports { first: listener.port, last: listener.port };
+                let port = PortRange::one(listener.port);
                 ports.entry(listener.process.clone()).or_default().push(port);
             }
         }
         for (process, ports) in ports {
-            let ports = joined(ports).into_iter().flat_map(|ports| ports.first..=ports.last).collect();
+            let ports = joined(ports).into_iter().flat_map(|ports| ports.first()..=ports.last()).collect();
             exposed.push(Exposed { range: *range, process, ports });
         }
     }
@@ -86,9 +86,9 @@ pub fn is_within(range: &MediaRange<'_>, listener: &Listener) -> bool {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Overlap {
     /// What is open of them, by transport.
-    pub open: Vec<(PortTransport, Vec<Ports>)>,
+    pub open: Vec<(PortTransport, Vec<PortRange>)>,
     /// The most ports in a row that would be left beside them; `None` where that are too few for a box (4,096).
-    pub left: Option<Ports>,
+    pub left: Option<PortRange>,
 }
 
 /// As many ports of its own are enough for a box.
@@ -96,7 +96,7 @@ const ENOUGH: u16 = 4096;
 
 /// How wide ranges overlap the ports that the box gives to its own sockets; `None` where none does.
 #[must_use]
-pub fn overlaps(ranges: &[MediaRange<'_>], own: &[Ports]) -> Option<Overlap> {
+pub fn overlaps(ranges: &[MediaRange<'_>], own: &[PortRange]) -> Option<Overlap> {
     let of = |transport| {
         let of = ranges.iter().filter(|range| range.rule.transport == transport);
         joined(of.map(MediaRange::ports).collect())
@@ -114,8 +114,8 @@ pub fn overlaps(ranges: &[MediaRange<'_>], own: &[Ports]) -> Option<Overlap> {
         return None;
     }
     let wide = joined(ranges.iter().map(MediaRange::ports).collect());
-    let left = without(own, &wide).into_iter().max_by_key(|ports| ports.last - ports.first);
-    Some(Overlap { open, left: left.filter(|left| left.last - left.first >= ENOUGH - 1) })
+    let left = without(own, &wide).into_iter().max_by_key(|ports| ports.last() - ports.first());
+    Some(Overlap { open, left: left.filter(|left| left.last() - left.first() >= ENOUGH - 1) })
 }
 
 #[cfg(test)]

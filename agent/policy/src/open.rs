@@ -3,14 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use lyncwall_common::abi::PortTransport;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use crate::compile::TargetInput;
+use crate::net::{PortRange, joined, without};
 
 /// The open ports of each target, whatever rule opens them.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct OpenPorts(BTreeMap<String, [Vec<Ports>; 2]>);
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct OpenPorts(BTreeMap<String, [Vec<PortRange>; 2]>);
 
 impl OpenPorts {
     /// What these targets open.
@@ -22,7 +22,7 @@ impl OpenPorts {
                 .map(|target| {
                     let open = PortTransport::ALL.map(|transport| {
                         let rules = target.inbound.iter().filter(|rule| rule.transport == transport);
-                        joined(rules.map(|rule| Ports { first: rule.first, last: rule.last }).collect())
+                        joined(rules.map(|rule| PortRange::between(rule.first, rule.last)).collect())
                     });
                     (target.name.clone(), open)
                 })
@@ -32,14 +32,14 @@ impl OpenPorts {
 
     /// The open ports of a target, ascending and without neighbours; none for a target that there is not.
     #[must_use]
-    pub fn get(&self, target: &str, transport: PortTransport) -> &[Ports] {
+    pub fn get(&self, target: &str, transport: PortTransport) -> &[PortRange] {
         self.0.get(target).map_or(&[], |open| &open[transport as usize])
     }
 
     /// True where a port of a target is open, to whomever.
     #[must_use]
     pub fn contains(&self, target: &str, transport: PortTransport, port: u16) -> bool {
-        self.get(target, transport).iter().any(|open| open.first <= port && port <= open.last)
+        self.get(target, transport).iter().any(|open| open.first() <= port && port <= open.last())
     }
 
     /// What is different in `new`, by target and transport; nothing for those that stay as they are.
@@ -66,79 +66,16 @@ impl OpenPorts {
 }
 
 /// What a switch does to one transport of one target.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Change {
     /// The target's name.
     pub target: String,
     /// `tcp` or `udp`.
     pub transport: String,
     /// Ports that were closed and are open.
-    pub opened: Vec<Ports>,
+    pub opened: Vec<PortRange>,
     /// Ports that were open and are closed.
-    pub closed: Vec<Ports>,
-}
-
-/// Ports from a first to a last one, both included, in host byte order.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct Ports {
-    /// The first port.
-    pub first: u16,
-    /// The last port, at least `first`.
-    pub last: u16,
-}
-
-impl Ports {
-    /// What is in `ranges` and not in `others`, ascending and without neighbours.
-    #[must_use]
-    pub fn without(ranges: &[Self], others: &[Self]) -> Vec<Self> {
-        without(&joined(ranges.to_vec()), &joined(others.to_vec()))
-    }
-}
-
-impl std::fmt::Display for Ports {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        if self.first == self.last {
-            write!(f, "{}", self.first)
-        } else {
-            write!(f, "{}-{}", self.first, self.last)
-        }
-    }
-}
-
-/// The same ports in ascending order, neighbours and overlaps joined.
-pub(crate) fn joined(mut ranges: Vec<Ports>) -> Vec<Ports> {
-    ranges.sort_unstable();
-    let mut joined: Vec<Ports> = Vec::new();
-    for range in ranges {
-        match joined.last_mut() {
-            Some(last) if range.first <= last.last.saturating_add(1) => last.last = last.last.max(range.last),
-            _ => joined.push(range),
-        }
-    }
-    joined
-}
-
-/// What is in `ranges` and not in `others`; both are joined, and so is the result.
-pub(crate) fn without(ranges: &[Ports], others: &[Ports]) -> Vec<Ports> {
-    let mut rest = Vec::new();
-    for range in ranges {
-        // Wider than a port, so that it can stand behind the last one.
-        let mut first = u32::from(range.first);
-        for other in others.iter().filter(|other| other.first <= range.last && other.last >= range.first) {
-            if let Ok(start) = u16::try_from(first)
-                && start < other.first
-            {
-                rest.push(Ports { first: start, last: other.first - 1 });
-            }
-            first = u32::from(other.last) + 1;
-        }
-        if let Ok(start) = u16::try_from(first)
-            && start <= range.last
-        {
-            rest.push(Ports { first: start, last: range.last });
-        }
-    }
-    rest
+    pub closed: Vec<PortRange>,
 }
 
 #[cfg(test)]

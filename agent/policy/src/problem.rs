@@ -6,6 +6,8 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use serde::Serialize;
+
 /// Where in a file a mistake stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Place {
@@ -30,6 +32,16 @@ impl fmt::Display for Place {
         }
         if self.key.is_empty() { Ok(()) } else { write!(f, ": {}", self.key) }
     }
+}
+
+/// A name that refers to something, and where it is written.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Named {
+    /// As written.
+    pub name: String,
+    /// Where it is written.
+    #[serde(skip)]
+    pub place: Place,
 }
 
 /// One mistake.
