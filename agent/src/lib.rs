@@ -28,7 +28,7 @@ pub mod policy {
     pub use lyncwall_policy::media_ranges::{
         Exposed, MediaRange, Overlap, exposed, is_within, media_ranges, overlaps,
     };
-    pub use lyncwall_policy::open::{Change, OpenPorts, Ports};
+    pub use lyncwall_policy::open::{Change, OpenPorts};
 }
 
 /// Connections and listeners of this box, under the names that tests know.

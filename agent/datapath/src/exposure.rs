@@ -9,7 +9,7 @@ use lyncwall_policy::compile::Input;
 use lyncwall_policy::media_ranges::{
     Exposed, MediaRange, Overlap, exposed, is_within, media_ranges, overlaps,
 };
-use lyncwall_policy::open::Ports;
+use lyncwall_policy::net::PortRange;
 use lyncwall_policy::plan::{Plan, Settings};
 
 /// The most ports to list one by one.
@@ -74,15 +74,16 @@ fn of_listeners(exposed: &Exposed<'_>, named: &impl Fn(&MediaRange<'_>) -> Strin
     )
 }
 
-fn of_own_ports(input: &Input, own: &[Ports]) -> Option<String> {
+fn of_own_ports(input: &Input, own: &[PortRange]) -> Option<String> {
     let Overlap { open, left } = overlaps(&media_ranges(input), own)?;
-    let list = |ports: &[Ports]| ports.iter().map(Ports::to_string).collect::<Vec<_>>().join(" ");
+    let list = |ports: &[PortRange]| ports.iter().map(PortRange::to_string).collect::<Vec<_>>().join(" ");
     let open: Vec<String> =
         open.iter().map(|(transport, ports)| format!("{} {}", transport.name(), list(ports))).collect();
     let fix = match left {
         Some(left) => format!(
             "`sysctl -w net.ipv4.ip_local_port_range=\"{} {}\"` keeps them apart (in /etc/sysctl.d for good)",
-            left.first, left.last
+            left.first(),
+            left.last()
         ),
         None => "narrow the range with `overrides` in the target: hardly a port is left beside it".to_owned(),
     };

@@ -15,10 +15,11 @@ use std::path::Path;
 
 use serde::Serialize;
 
+use crate::net::{PortRange, Transports};
 use crate::problem::{Place, Problem, Problems};
 pub use own::{OwnRole, OwnRow};
 use resolve::Entry;
-pub use resolve::{Choices, Closed, Reading, Resolved, Rule, Transport};
+pub use resolve::{Choices, Closed, Reading, Resolved, Rule};
 
 /// The name of the built-in catalogue.
 pub const BUILT_IN: &str = "lync-2013";
@@ -342,7 +343,7 @@ pub struct Row {
     /// The transport.
     pub transport: Transports,
     /// The printed ports.
-    pub ports: Vec<Ports>,
+    pub ports: Vec<PortRange>,
     /// The application protocols, separated by `, `.
     pub application: String,
     /// The direction of the connections, seen from the printed role.
@@ -365,57 +366,6 @@ impl Row {
     /// A short name of the row's service: the label, else the service, else the role.
     pub fn name(&self) -> &str {
         self.label.as_deref().or(self.service.as_deref()).unwrap_or(&self.role)
-    }
-}
-
-/// A range of ports in host byte order, both ends included; never empty, never with port 0.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-pub struct Ports {
-    /// The lowest port.
-    pub first: u16,
-    /// The highest port.
-    pub last: u16,
-}
-
-impl fmt::Display for Ports {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.first == self.last {
-            write!(f, "{}", self.first)
-        } else {
-            write!(f, "{}-{}", self.first, self.last)
-        }
-    }
-}
-
-/// The transport of a row.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, serde::Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Transports {
-    /// TCP only.
-    Tcp,
-    /// UDP only.
-    Udp,
-    /// Both.
-    Both,
-}
-
-impl Transports {
-    /// Its single transports, TCP first.
-    pub fn each(self) -> &'static [Transport] {
-        match self {
-            Self::Tcp => &[Transport::Tcp],
-            Self::Udp => &[Transport::Udp],
-            Self::Both => &[Transport::Tcp, Transport::Udp],
-        }
-    }
-
-    /// The word in the catalogue's file.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Tcp => "tcp",
-            Self::Udp => "udp",
-            Self::Both => "both",
-        }
     }
 }
 
@@ -485,7 +435,7 @@ pub struct Strict {
     pub groups: Vec<String>,
     /// The ports to open, if not all printed ones.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub ports: Option<Vec<Ports>>,
+    pub ports: Option<Vec<PortRange>>,
     /// The only source port of the peer.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub from_port: Option<u16>,

@@ -8,7 +8,8 @@ use crate::config::{AllowWhat, Mode};
 use crate::connection::{Connection, Leg, Listener, Moment};
 use crate::judge::judge;
 use crate::media_ranges::is_media_range;
-use crate::open::{OpenPorts, Ports, joined, without};
+use crate::net::{PortRange, joined, without};
+use crate::open::OpenPorts;
 use crate::problem::Problems;
 use crate::reach::{is_here, reached_as};
 
@@ -117,7 +118,7 @@ impl Comparison {
 
     /// Ports of this box that open without a listener, by target. Leaves out wide ranges.
     #[must_use]
-    pub fn unheard(&self, listeners: &[Listener]) -> Vec<(String, PortTransport, Ports)> {
+    pub fn unheard(&self, listeners: &[Listener]) -> Vec<(String, PortTransport, PortRange)> {
         let [before, after] = &self.open;
         let input = &self.inputs[1];
         let mut found = Vec::new();
@@ -128,7 +129,7 @@ impl Comparison {
                 let at = listeners.iter().filter(|listener| {
                     listener.transport == transport && reached_as(listener, input).contains(&*target.name)
                 });
-                let heard = joined(at.map(|at| Ports { first: at.port, last: at.port }).collect());
+                let heard = joined(at.map(|at| PortRange::one(at.port)).collect());
                 let silent = without(&opened.collect::<Vec<_>>(), &heard);
                 found.extend(silent.into_iter().map(|ports| (target.name.clone(), transport, ports)));
             }

@@ -9,10 +9,10 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::time::Duration;
 
-use lyncwall_common::abi::{FlowTimes, PortTransport};
+use lyncwall_common::abi::FlowTimes;
 use serde::{Deserialize, Serialize};
 
-use crate::net::{PortRange, Prefix};
+use crate::net::{PortRange, Prefix, Transports};
 use crate::problem::{Place, Problem, Problems};
 
 mod allow;
@@ -31,7 +31,8 @@ mod zones;
 pub use allow::protocol_number;
 pub use names::{InterfaceName, Name};
 
-pub use crate::catalogue::Reading;
+pub use crate::catalogue::{OwnRole, OwnRow, Reading};
+pub use crate::problem::Named;
 
 /// Reads and checks the file at `path`.
 ///
@@ -87,16 +88,6 @@ pub struct Declared {
     pub roles_are_sound: bool,
     /// The groups that `[[allow]]` rules name; `None` if a rule could not be read.
     pub allowed_groups: Option<Vec<String>>,
-}
-
-/// A name that refers to something, and its place.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Named {
-    /// The name as written.
-    pub name: String,
-    /// The place of the name.
-    #[serde(skip)]
-    pub place: Place,
 }
 
 fn unreadable(path: &Path, error: &std::io::Error) -> Problem {
@@ -353,45 +344,6 @@ pub struct Group {
     pub zone: Option<usize>,
 }
 
-/// A role that the file adds. The parser does not know whether the catalogue has that name too.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct OwnRole {
-    /// Its name, unique in the file.
-    pub name: String,
-    /// The place of the name.
-    pub place: Place,
-    /// The purpose; may be empty.
-    pub note: String,
-    /// At least one row, with unique names.
-    pub rows: Vec<OwnRow>,
-}
-
-/// Ports of an [`OwnRole`].
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct OwnRow {
-    /// The name as written, else its number in the role, from 1.
-    pub name: String,
-    /// The transport.
-    pub transport: Transport,
-    /// At least one range; no two overlap.
-    pub ports: Vec<PortRange>,
-    /// The groups that may use it; empty for anybody.
-    pub groups: Vec<Named>,
-    /// The direction of the connections.
-    pub direction: OwnDirection,
-    /// The purpose; may be empty.
-    pub note: String,
-}
-
-/// The direction of connections to the ports of an [`OwnRow`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum OwnDirection {
-    /// The box listens.
-    Inbound,
-    /// The box calls; no port opens.
-    Outbound,
-}
-
 /// The destination addresses of a target.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -435,37 +387,13 @@ pub enum AllowWhat {
     /// Packets to these ports.
     Ports {
         /// The transport.
-        transport: Transport,
+        transport: Transports,
         /// At least one range; no two overlap.
         ports: Vec<PortRange>,
     },
     /// An IP protocol by its number, except those that the program judges otherwise: TCP, UDP, ICMP, ICMPv6
     /// and the IPv6 headers 0, 43, 44 and 60.
     Protocol(u8),
-}
-
-/// A transport that has ports.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Transport {
-    /// TCP alone.
-    Tcp,
-    /// UDP alone.
-    Udp,
-    /// TCP and UDP.
-    Both,
-}
-
-impl Transport {
-    /// True for this transport, or both.
-    #[must_use]
-    pub fn covers(self, transport: PortTransport) -> bool {
-        match self {
-            Self::Tcp => transport == PortTransport::Tcp,
-            Self::Udp => transport == PortTransport::Udp,
-            Self::Both => true,
-        }
-    }
 }
 
 impl fmt::Display for Management {
@@ -487,9 +415,9 @@ impl fmt::Display for Allow {
         match &self.what {
             AllowWhat::Ports { transport, ports } => {
                 let transport = match transport {
-                    Transport::Tcp => "tcp",
-                    Transport::Udp => "udp",
-                    Transport::Both => "tcp and udp",
+                    Transports::Tcp => "tcp",
+                    Transports::Udp => "udp",
+                    Transports::Both => "tcp and udp",
                 };
                 write!(f, "{transport} {}", list(ports))?;
             }

@@ -12,7 +12,7 @@ use lyncwall_common::{target, zone};
 
 use crate::compile::{Compiled, Input, Rule, TargetInput, owners};
 use crate::judge::HostTables;
-use crate::open::Ports;
+use crate::net::PortRange;
 
 /// A generation, with its names.
 pub struct Locator {
@@ -117,7 +117,7 @@ impl Locator {
 }
 
 fn rule_name(target: &str, rule: &Rule) -> String {
-    let ports = Ports { first: rule.first, last: rule.last };
+    let ports = PortRange::between(rule.first, rule.last);
     format!("{target} {} {ports}", rule.transport.name())
 }
 

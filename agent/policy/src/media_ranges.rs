@@ -7,7 +7,7 @@ use lyncwall_common::abi::PortTransport;
 
 use crate::compile::{Input, Rule};
 use crate::connection::Listener;
-use crate::open::{Ports, joined, without};
+use crate::net::{PortRange, joined, without};
 use crate::reach::{is_here, reached_as};
 
 /// The least number of ports of a wide range: a program chooses ports from it freely, and has no server at
@@ -15,8 +15,8 @@ use crate::reach::{is_here, reached_as};
 const MEDIA_RANGE: u16 = 100;
 
 /// True for a range that a program chooses ports from freely.
-pub(crate) fn is_media_range(ports: Ports) -> bool {
-    ports.last - ports.first >= MEDIA_RANGE - 1
+pub(crate) fn is_media_range(ports: PortRange) -> bool {
+    ports.last() - ports.first() >= MEDIA_RANGE - 1
 }
 
 /// A rule that opens a wide range of this box's ports.
@@ -31,8 +31,8 @@ pub struct MediaRange<'a> {
 impl MediaRange<'_> {
     /// Its ports.
     #[must_use]
-    pub fn ports(&self) -> Ports {
-        Ports { first: self.rule.first, last: self.rule.last }
+    pub fn ports(&self) -> PortRange {
+        PortRange::between(self.rule.first, self.rule.last)
     }
 }
 
@@ -61,15 +61,15 @@ pub struct Exposed<'a> {
 pub fn exposed<'a>(ranges: &[MediaRange<'a>], input: &Input, listeners: &[Listener]) -> Vec<Exposed<'a>> {
     let mut exposed = Vec::new();
     for range in ranges {
-        let mut ports: BTreeMap<Option<String>, Vec<Ports>> = BTreeMap::new();
+        let mut ports: BTreeMap<Option<String>, Vec<PortRange>> = BTreeMap::new();
         for listener in listeners {
             if is_within(range, listener) && reached_as(listener, input).contains(range.target) {
-                let port = Ports { first: listener.port, last: listener.port };
+                let port = PortRange::one(listener.port);
                 ports.entry(listener.process.clone()).or_default().push(port);
             }
         }
         for (process, ports) in ports {
-            let ports = joined(ports).into_iter().flat_map(|ports| ports.first..=ports.last).collect();
+            let ports = joined(ports).into_iter().flat_map(|ports| ports.first()..=ports.last()).collect();
             exposed.push(Exposed { range: *range, process, ports });
         }
     }
@@ -87,9 +87,9 @@ pub fn is_within(range: &MediaRange<'_>, listener: &Listener) -> bool {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Overlap {
     /// The open ones among them, by transport.
-    pub open: Vec<(PortTransport, Vec<Ports>)>,
+    pub open: Vec<(PortTransport, Vec<PortRange>)>,
     /// The longest run of other ports for such sockets; `None` if it is too short for a box (4,096).
-    pub left: Option<Ports>,
+    pub left: Option<PortRange>,
 }
 
 /// The least number of ports for a box's own sockets.
@@ -97,7 +97,7 @@ const ENOUGH: u16 = 4096;
 
 /// The overlap of wide ranges and the ports for the box's own sockets; `None` without one.
 #[must_use]
-pub fn overlaps(ranges: &[MediaRange<'_>], own: &[Ports]) -> Option<Overlap> {
+pub fn overlaps(ranges: &[MediaRange<'_>], own: &[PortRange]) -> Option<Overlap> {
     let of = |transport| {
         let of = ranges.iter().filter(|range| range.rule.transport == transport);
         joined(of.map(MediaRange::ports).collect())
@@ -115,8 +115,8 @@ pub fn overlaps(ranges: &[MediaRange<'_>], own: &[Ports]) -> Option<Overlap> {
         return None;
     }
     let wide = joined(ranges.iter().map(MediaRange::ports).collect());
-    let left = without(own, &wide).into_iter().max_by_key(|ports| ports.last - ports.first);
-    Some(Overlap { open, left: left.filter(|left| left.last - left.first >= ENOUGH - 1) })
+    let left = without(own, &wide).into_iter().max_by_key(|ports| ports.last() - ports.first());
+    Some(Overlap { open, left: left.filter(|left| left.last() - left.first() >= ENOUGH - 1) })
 }
 
 #[cfg(test)]

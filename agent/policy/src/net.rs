@@ -1,4 +1,4 @@
-//! Address prefixes and port ranges in their text form.
+//! Address prefixes, port ranges and transports in their text form.
 
 use std::fmt;
 use std::iter;
@@ -6,7 +6,8 @@ use std::net::IpAddr;
 use std::str::FromStr;
 
 use ipnet::IpNet;
-use serde::{Serialize, Serializer};
+use lyncwall_common::abi::PortTransport;
+use serde::{Deserialize, Serialize, Serializer};
 
 /// An IPv4 or IPv6 prefix. No bit after its length is set.
 ///
@@ -125,17 +126,17 @@ impl Serialize for Prefix {
     }
 }
 
-/// A range of ports, both ends included: 1..=65535, the first never above the last.
+/// A range of ports, both ends included; the first is never above the last. A range from a text never has port 0.
 ///
 /// Displays as `443` or `49152-65535`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 pub struct PortRange {
     first: u16,
     last: u16,
 }
 
 impl PortRange {
-    /// The ports `first..=last`.
+    /// The ports `first..=last`, as people may ask for them.
     ///
     /// # Errors
     /// `first` is 0 or over `last`.
@@ -149,22 +150,40 @@ impl PortRange {
         }
     }
 
+    /// The ports from the lower to the higher of two.
+    #[must_use]
+    pub fn between(one: u16, other: u16) -> Self {
+        Self { first: one.min(other), last: one.max(other) }
+    }
+
+    /// One port.
+    #[must_use]
+    pub const fn one(port: u16) -> Self {
+        Self { first: port, last: port }
+    }
+
     /// The first port.
     #[must_use]
-    pub fn first(&self) -> u16 {
+    pub const fn first(&self) -> u16 {
         self.first
     }
 
     /// The last port.
     #[must_use]
-    pub fn last(&self) -> u16 {
+    pub const fn last(&self) -> u16 {
         self.last
     }
 
     /// True if the range contains `port`.
     #[must_use]
-    pub fn contains(&self, port: u16) -> bool {
-        (self.first..=self.last).contains(&port)
+    pub const fn contains(&self, port: u16) -> bool {
+        self.first <= port && port <= self.last
+    }
+
+    /// The ports in `ranges` but not in `others`, ascending and joined.
+    #[must_use]
+    pub fn without(ranges: &[Self], others: &[Self]) -> Vec<Self> {
+        without(&joined(ranges.to_vec()), &joined(others.to_vec()))
     }
 }
 
@@ -214,9 +233,60 @@ impl fmt::Display for PortRange {
     }
 }
 
-impl Serialize for PortRange {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
+/// What carries a row or a rule: one of the two transports that have ports, or both.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Transports {
+    /// TCP only.
+    Tcp,
+    /// UDP only.
+    Udp,
+    /// Both.
+    Both,
+}
+
+impl Transports {
+    /// Its single transports, TCP first.
+    #[must_use]
+    pub fn each(self) -> &'static [PortTransport] {
+        match self {
+            Self::Tcp => &[PortTransport::Tcp],
+            Self::Udp => &[PortTransport::Udp],
+            Self::Both => &[PortTransport::Tcp, PortTransport::Udp],
+        }
+    }
+
+    /// As files write it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Tcp => "tcp",
+            Self::Udp => "udp",
+            Self::Both => "both",
+        }
+    }
+
+    /// True for this transport, or both.
+    #[must_use]
+    pub fn covers(self, transport: PortTransport) -> bool {
+        self.each().contains(&transport)
+    }
+}
+
+/// A transport by its name.
+pub(crate) mod transport_name {
+    use lyncwall_common::abi::PortTransport;
+    use serde::de::Error as _;
+    use serde::{Deserialize as _, Deserializer, Serializer};
+
+    pub(crate) fn serialize<S: Serializer>(value: &PortTransport, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(value.name())
+    }
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<PortTransport, D::Error> {
+        let name = String::deserialize(from)?;
+        let known = PortTransport::ALL.into_iter().find(|known| known.name() == name);
+        known.ok_or_else(|| D::Error::custom(format!("unknown transport `{name}`")))
     }
 }
 
@@ -262,6 +332,42 @@ pub fn overlaps<T: Span>(items: &[T]) -> Vec<(usize, usize)> {
         widest = Some(n);
     }
     pairs
+}
+
+/// Sorts ports, and joins neighbours and overlaps.
+pub(crate) fn joined(mut ranges: Vec<PortRange>) -> Vec<PortRange> {
+    ranges.sort_unstable();
+    let mut joined: Vec<PortRange> = Vec::new();
+    for range in ranges {
+        match joined.last_mut() {
+            Some(last) if range.first <= last.last.saturating_add(1) => last.last = last.last.max(range.last),
+            _ => joined.push(range),
+        }
+    }
+    joined
+}
+
+/// The ports in `ranges` but not in `others`; all three lists are joined.
+pub(crate) fn without(ranges: &[PortRange], others: &[PortRange]) -> Vec<PortRange> {
+    let mut rest = Vec::new();
+    for range in ranges {
+        // Wider than a port, to hold the number after the last one.
+        let mut first = u32::from(range.first);
+        for other in others.iter().filter(|other| other.first <= range.last && other.last >= range.first) {
+            if let Ok(start) = u16::try_from(first)
+                && start < other.first
+            {
+                rest.push(PortRange::between(start, other.first - 1));
+            }
+            first = u32::from(other.last) + 1;
+        }
+        if let Ok(start) = u16::try_from(first)
+            && start <= range.last
+        {
+            rest.push(PortRange::between(start, range.last));
+        }
+    }
+    rest
 }
 
 /// A decimal number without sign or leading zero; a number too large for `u32` becomes `u32::MAX`.

@@ -3,14 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use lyncwall_common::abi::PortTransport;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use crate::compile::TargetInput;
+use crate::net::{PortRange, joined, without};
 
 /// The open ports of each target, by any rule.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct OpenPorts(BTreeMap<String, [Vec<Ports>; 2]>);
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct OpenPorts(BTreeMap<String, [Vec<PortRange>; 2]>);
 
 impl OpenPorts {
     /// The open ports of these targets.
@@ -22,7 +22,7 @@ impl OpenPorts {
                 .map(|target| {
                     let open = PortTransport::ALL.map(|transport| {
                         let rules = target.inbound.iter().filter(|rule| rule.transport == transport);
-                        joined(rules.map(|rule| Ports { first: rule.first, last: rule.last }).collect())
+                        joined(rules.map(|rule| PortRange::between(rule.first, rule.last)).collect())
                     });
                     (target.name.clone(), open)
                 })
@@ -32,14 +32,14 @@ impl OpenPorts {
 
     /// The open ports of a target, ascending and joined; empty for an unknown target.
     #[must_use]
-    pub fn get(&self, target: &str, transport: PortTransport) -> &[Ports] {
+    pub fn get(&self, target: &str, transport: PortTransport) -> &[PortRange] {
         self.0.get(target).map_or(&[], |open| &open[transport as usize])
     }
 
     /// True if a port of a target is open to any source.
     #[must_use]
     pub fn contains(&self, target: &str, transport: PortTransport, port: u16) -> bool {
-        self.get(target, transport).iter().any(|open| open.first <= port && port <= open.last)
+        self.get(target, transport).iter().any(|open| open.first() <= port && port <= open.last())
     }
 
     /// The differences in `new`, by target and transport; without unchanged ones.
@@ -66,79 +66,16 @@ impl OpenPorts {
 }
 
 /// The effect of a switch on one transport of one target.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Change {
     /// The target's name.
     pub target: String,
     /// `tcp` or `udp`.
     pub transport: String,
     /// Ports that open.
-    pub opened: Vec<Ports>,
+    pub opened: Vec<PortRange>,
     /// Ports that close.
-    pub closed: Vec<Ports>,
-}
-
-/// A range of ports, both ends included, in host byte order.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct Ports {
-    /// The first port.
-    pub first: u16,
-    /// The last port, at least `first`.
-    pub last: u16,
-}
-
-impl Ports {
-    /// The ports in `ranges` but not in `others`, ascending and joined.
-    #[must_use]
-    pub fn without(ranges: &[Self], others: &[Self]) -> Vec<Self> {
-        without(&joined(ranges.to_vec()), &joined(others.to_vec()))
-    }
-}
-
-impl std::fmt::Display for Ports {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        if self.first == self.last {
-            write!(f, "{}", self.first)
-        } else {
-            write!(f, "{}-{}", self.first, self.last)
-        }
-    }
-}
-
-/// Sorts ports, and joins neighbours and overlaps.
-pub(crate) fn joined(mut ranges: Vec<Ports>) -> Vec<Ports> {
-    ranges.sort_unstable();
-    let mut joined: Vec<Ports> = Vec::new();
-    for range in ranges {
-        match joined.last_mut() {
-            Some(last) if range.first <= last.last.saturating_add(1) => last.last = last.last.max(range.last),
-            _ => joined.push(range),
-        }
-    }
-    joined
-}
-
-/// The ports in `ranges` but not in `others`; all three lists are joined.
-pub(crate) fn without(ranges: &[Ports], others: &[Ports]) -> Vec<Ports> {
-    let mut rest = Vec::new();
-    for range in ranges {
-        // Wider than a port, to hold the number after the last one.
-        let mut first = u32::from(range.first);
-        for other in others.iter().filter(|other| other.first <= range.last && other.last >= range.first) {
-            if let Ok(start) = u16::try_from(first)
-                && start < other.first
-            {
-                rest.push(Ports { first: start, last: other.first - 1 });
-            }
-            first = u32::from(other.last) + 1;
-        }
-        if let Ok(start) = u16::try_from(first)
-            && start <= range.last
-        {
-            rest.push(Ports { first: start, last: range.last });
-        }
-    }
-    rest
+    pub closed: Vec<PortRange>,
 }
 
 #[cfg(test)]

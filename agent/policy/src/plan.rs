@@ -4,12 +4,11 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
-use lyncwall_common::abi::{Limit, PortTransport};
+use lyncwall_common::abi::Limit;
 
 use crate::catalogue::{self, Catalogue, Choices, Resolved};
 use crate::compile::{GroupInput, Input, Rule, TargetInput};
 use crate::config::{self, CatalogueName, Config, Group, Openings, Target};
-use crate::net::PortRange;
 use crate::problem::{Place, Problem, Problems};
 
 mod references;
@@ -108,11 +107,8 @@ impl Plan {
         let bound = self.config.groups.iter().map(|group| group.name.to_string()).collect();
         let mut choices = Choices { bound: Some(bound), ..Choices::default() };
         if let Some(target) = target {
-            choices.overrides = target
-                .overrides
-                .iter()
-                .map(|own| (own.row.name.clone(), own.ports.iter().map(catalogue::Ports::from).collect()))
-                .collect();
+            choices.overrides =
+                target.overrides.iter().map(|own| (own.row.name.clone(), own.ports.clone())).collect();
             choices.optional = target.optional.iter().map(|row| row.name.clone()).collect();
         }
         choices
@@ -298,12 +294,8 @@ fn added_and_removed(differences: &mut Vec<String>, what: &str, old: &[String], 
 
 impl From<catalogue::Rule> for Rule {
     fn from(rule: catalogue::Rule) -> Self {
-        let transport = match rule.transport {
-            catalogue::Transport::Tcp => PortTransport::Tcp,
-            catalogue::Transport::Udp => PortTransport::Udp,
-        };
         let groups = rule.scope().to_vec();
-        Self { transport, first: rule.first, last: rule.last, groups, rows: rule.rows }
+        Self { transport: rule.transport, first: rule.first, last: rule.last, groups, rows: rule.rows }
     }
 }
 
@@ -318,12 +310,6 @@ impl Problems {
             });
         }
         placed
-    }
-}
-
-impl From<&PortRange> for catalogue::Ports {
-    fn from(range: &PortRange) -> Self {
-        Self { first: range.first(), last: range.last() }
     }
 }
 

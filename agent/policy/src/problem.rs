@@ -6,6 +6,8 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use serde::Serialize;
+
 /// The place of a mistake in a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Place {
@@ -30,6 +32,16 @@ impl fmt::Display for Place {
         }
         if self.key.is_empty() { Ok(()) } else { write!(f, ": {}", self.key) }
     }
+}
+
+/// A name that refers to something, and its place.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Named {
+    /// As written.
+    pub name: String,
+    /// Where it is written.
+    #[serde(skip)]
+    pub place: Place,
 }
 
 /// One mistake.
@@ -151,7 +163,7 @@ pub enum Error {
 }
 
 impl Error {
-    /// The mistakes of both together, or what was unexpected.
+    /// Merges the problems of both, or returns the unexpected error.
     #[must_use]
     pub fn and(self, other: Self) -> Self {
         match (self, other) {

@@ -7,10 +7,10 @@ use crate::compile::{Input, TargetInput};
 use crate::config::Address;
 use crate::connection::Listener;
 
-/// The targets that packets to a listener have.
+/// The targets of packets to a listener.
 pub(crate) fn reached_as<'a>(listener: &Listener, input: &'a Input) -> BTreeSet<&'a str> {
     let bound = listener.address;
-    // An IPv6 socket for any address takes IPv4 as well, unless it says otherwise.
+    // An IPv6 socket for any address accepts IPv4 too, by default.
     let takes = |address: &IpAddr| {
         let any = bound.is_unspecified() && (bound.is_ipv6() || address.is_ipv4());
         !address.is_loopback() && (any || *address == bound)
@@ -19,7 +19,7 @@ pub(crate) fn reached_as<'a>(listener: &Listener, input: &'a Input) -> BTreeSet<
     addresses.flat_map(|address| targets_of(input, *address)).collect()
 }
 
-/// The targets of an address of this box: one in each zone, where there is one.
+/// The targets of an address of this box: at most one in each zone.
 fn targets_of(input: &Input, address: IpAddr) -> impl Iterator<Item = &str> {
     (0..input.zones.len()).filter_map(move |zone| {
         let here = || input.targets.iter().filter(move |target| target.zone == zone);
@@ -34,12 +34,12 @@ fn is_host(target: &TargetInput) -> bool {
     matches!(target.address, Address::Host | Address::HostAnd(_))
 }
 
-/// True for a target that packets to this box have.
+/// True for a target of packets to this box.
 pub(crate) fn is_here(target: &TargetInput, own: &[IpAddr]) -> bool {
     is_host(target) || own.iter().any(|address| names(target, *address))
 }
 
-/// True where a target lists an address.
+/// True if a target lists an address.
 fn names(target: &TargetInput, address: IpAddr) -> bool {
     match &target.address {
         Address::Host => false,

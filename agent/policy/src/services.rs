@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use lyncwall_common::abi::PortTransport;
 
-use crate::catalogue::{Catalogue, Transport};
+use crate::catalogue::Catalogue;
 
 /// The service of each port that a row of the catalogue names by itself. Ports in ranges, such as media
 /// ports, have none: a range of thousands says nothing about a packet.
@@ -17,13 +17,9 @@ impl Services {
     pub fn of(catalogue: &Catalogue) -> Self {
         let mut rows: BTreeMap<(PortTransport, u16), Vec<String>> = BTreeMap::new();
         for row in catalogue.rows() {
-            for ports in row.ports.iter().filter(|ports| ports.first == ports.last) {
+            for ports in row.ports.iter().filter(|ports| ports.first() == ports.last()) {
                 for transport in row.transport.each() {
-                    let transport = match transport {
-                        Transport::Tcp => PortTransport::Tcp,
-                        Transport::Udp => PortTransport::Udp,
-                    };
-                    rows.entry((transport, ports.first)).or_default().push(row.id.to_string());
+                    rows.entry((*transport, ports.first())).or_default().push(row.id.to_string());
                 }
             }
         }

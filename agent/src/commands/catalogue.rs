@@ -3,7 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use lyncwall::catalogue::{BUILT_IN, Catalogue, Ports, Row};
+use lyncwall::catalogue::{BUILT_IN, Catalogue, Row};
+use lyncwall::net::PortRange;
 use lyncwall::plan::Plan;
 use lyncwall::problem::{Problem, Problems};
 
@@ -182,6 +183,6 @@ fn details(catalogue: &Catalogue, row: &Row) -> Table {
     table
 }
 
-fn ports(ranges: &[Ports]) -> String {
+fn ports(ranges: &[PortRange]) -> String {
     ranges.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
 }

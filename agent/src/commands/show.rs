@@ -1,7 +1,9 @@
 //! `lyncwall show`.
 
 use clap::Args;
-use lyncwall::catalogue::{Catalogue, Choices, Ports, Reading, Rule, Transport};
+use lyncwall::catalogue::{Catalogue, Choices, Reading, Rule};
+use lyncwall::net::PortRange;
+use lyncwall_common::abi::PortTransport;
 
 use super::catalogue::{RoleSource, RolesOption};
 use crate::output::{Output, Table};
@@ -84,8 +86,8 @@ fn overrides(catalogue: &Catalogue, roles: &[&str], output: &Output) -> anyhow::
     Ok(())
 }
 
-fn stretch(transport: Transport, first: u16, last: u16) -> [String; 2] {
-    [Ports { first, last }.to_string(), transport.as_str().to_owned()]
+fn stretch(transport: PortTransport, first: u16, last: u16) -> [String; 2] {
+    [PortRange::between(first, last).to_string(), transport.name().to_owned()]
 }
 
 fn from(rule: &Rule) -> String {

@@ -14,7 +14,8 @@ use crate::catalogue::Row;
 use crate::config::Mode;
 use crate::datapath::Explanation;
 use crate::events::{self, EventNames, Observed};
-use crate::policy::{Identity, Located, Ports};
+use crate::net::PortRange;
+use crate::policy::{Identity, Located};
 use crate::problem::{Problem, Problems};
 use question::frame_of;
 
@@ -108,7 +109,7 @@ impl Firewall {
         };
         let rule = located.rule.as_ref().map(|rule| api::ExplainedRule {
             transport: rule.transport.name().to_owned(),
-            ports: Ports { first: rule.first, last: rule.last }.to_string(),
+            ports: PortRange::between(rule.first, rule.last).to_string(),
             groups: rule.groups.iter().map(|name| self.group(name, located)).collect(),
             rows: self.rows(&rule.rows),
         });
@@ -184,7 +185,7 @@ impl Firewall {
         let own = self.plan.resolve(target.unwrap_or_default(), roles).unwrap_or_default();
         let mut rows = Vec::new();
         for closed in own.closed {
-            if closed.transport.as_str() == protocol && (closed.first..=closed.last).contains(&port) {
+            if closed.transport.name() == protocol && (closed.first..=closed.last).contains(&port) {
                 let known = closed.rows.iter().filter_map(|id| self.plan.catalogue.row(id));
                 rows.extend(known.map(|row| self.row(row, Some(closed.why.clone()))));
             }
@@ -194,8 +195,8 @@ impl Firewall {
         }
         let catalogue = &self.plan.catalogue;
         let named = catalogue.rows().iter().filter(|row| {
-            row.transport.each().iter().any(|transport| transport.as_str() == protocol)
-                && row.ports.iter().any(|ports| ports.first == port && ports.last == port)
+            row.transport.each().iter().any(|transport| transport.name() == protocol)
+                && row.ports.iter().any(|ports| ports.first() == port && ports.last() == port)
         });
         let of_roles = |row: &Row| {
             let id = row.id.to_string();

@@ -13,7 +13,7 @@ use crate::datapath::host;
 use crate::datapath::{Attached, Counters};
 use crate::net::{PortRange, Prefix};
 use crate::plan::{Plan, Settings};
-use crate::policy::{Identity, OpenPorts, Ports, TargetInput};
+use crate::policy::{Identity, OpenPorts, TargetInput};
 use crate::wire;
 
 impl Firewall {
@@ -31,7 +31,7 @@ impl Firewall {
         let open = OpenPorts::of(&self.targets);
         let (settings, file) = (&self.memory.settings, self.plan.settings());
         let ports =
-            |target: &str, transport| open.get(target, transport).iter().map(Ports::to_string).collect();
+            |target: &str, transport| open.get(target, transport).iter().map(PortRange::to_string).collect();
         let mut warnings = self.warnings(&self.plan, settings)?;
         warnings.extend(self.other_size()?);
         if self.before.is_none() && self.store.tried().is_some() {
@@ -207,7 +207,7 @@ impl Firewall {
                 target: Some(target.clone()),
                 allow: None,
                 transport: Some(transport.name().to_owned()),
-                ports: Ports { first: *first, last: *last }.to_string(),
+                ports: PortRange::between(*first, *last).to_string(),
                 service: self.plan.catalogue.services(rows),
                 rows: rows.clone(),
                 roles: self.roles_with(target, rows),
@@ -283,7 +283,7 @@ pub(super) fn port_changes(
 ) -> (Vec<api::PortChange>, Vec<api::PortChange>) {
     let (mut opened, mut closed) = (Vec::new(), Vec::new());
     for change in OpenPorts::of(before).changes(&OpenPorts::of(after)) {
-        let port_changes = |targets: &[TargetInput], ports: &[Ports]| -> Vec<api::PortChange> {
+        let port_changes = |targets: &[TargetInput], ports: &[PortRange]| -> Vec<api::PortChange> {
             ports
                 .iter()
                 .map(|ports| port_change(plan, targets, &change.target, &change.transport, *ports))
@@ -301,20 +301,20 @@ pub(super) fn port_change(
     targets: &[TargetInput],
     target: &str,
     transport: &str,
-    ports: Ports,
+    ports: PortRange,
 ) -> api::PortChange {
     let rules = targets.iter().filter(|known| known.name == target).flat_map(|known| &known.inbound);
     let rows: Vec<String> = rules
         .filter(|rule| {
-            rule.transport.name() == transport && rule.first <= ports.last && rule.last >= ports.first
+            rule.transport.name() == transport && rule.first <= ports.last() && rule.last >= ports.first()
         })
         .flat_map(|rule| rule.rows.iter().cloned())
         .collect();
     api::PortChange {
         target: target.to_owned(),
         transport: transport.to_owned(),
-        first: ports.first,
-        last: ports.last,
+        first: ports.first(),
+        last: ports.last(),
         service: plan.catalogue.services(&rows),
     }
 }

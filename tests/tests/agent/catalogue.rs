@@ -5,7 +5,9 @@ mod rulings;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use lyncwall::catalogue::{Catalogue, Direction, Kind, Reading, Resolved, Row, Rule, Transport, Transports};
+use lyncwall::catalogue::{Catalogue, Direction, Kind, Reading, Resolved, Row, Rule};
+use lyncwall::net::Transports;
+use lyncwall_common::abi::PortTransport as Transport;
 
 const FACTS: &str = include_str!("../../facts/lync-2013-rows.tsv");
 
@@ -89,7 +91,7 @@ fn every_printed_row_is_in_the_catalogue_with_its_facts() {
     let catalogue = catalogue();
     for fact in facts() {
         let row = catalogue.row(&fact.id).unwrap_or_else(|| panic!("{} is missing", fact.id));
-        let ports: Vec<_> = row.ports.iter().map(|ports| (ports.first, ports.last)).collect();
+        let ports: Vec<_> = row.ports.iter().map(|ports| (ports.first(), ports.last())).collect();
         assert_eq!(ports, fact.ports, "ports of {}", fact.id);
         assert_eq!(row.transport, fact.transport, "transport of {}", fact.id);
         assert_eq!(row.direction, fact.direction, "direction of {}", fact.id);

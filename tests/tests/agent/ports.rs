@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Instant;
 
-use lyncwall::catalogue::{Catalogue, Kind, Reading, Transport};
+use lyncwall::catalogue::{Catalogue, Kind, Reading};
 use lyncwall::datapath::Datapath;
 use lyncwall::plan::{Machine, Plan};
 use lyncwall::policy::{CounterBook, Identity, compile};
@@ -115,8 +115,8 @@ impl Bench {
         let mut open = [vec![false; 65_536], vec![false; 65_536]];
         for rule in plan.catalogue.resolve(roles, reading).expect("the roles go together").inbound {
             let set = match rule.transport {
-                Transport::Tcp => &mut open[0],
-                Transport::Udp => &mut open[1],
+                PortTransport::Tcp => &mut open[0],
+                PortTransport::Udp => &mut open[1],
             };
             for port in rule.first..=rule.last {
                 set[usize::from(port)] = true;

@@ -33,10 +33,10 @@ const LOOPBACK: u32 = 1;
 const NO_INTERFACE: u32 = i32::MAX as u32;
 
 impl Features {
-    /// Asks the kernel for each, by trying. No interface of the machine is touched.
+    /// Probes the kernel for each feature. Touches no interface of the machine.
     ///
     /// # Errors
-    /// Where the kernel's release cannot be read.
+    /// If the kernel's release cannot be read.
     pub fn ask() -> Result<Self> {
         const RELEASE: &str = "/proc/sys/kernel/osrelease";
         let release = fs::read_to_string(RELEASE).with_context(|| format!("reading {RELEASE}"))?;

@@ -10,9 +10,9 @@ use toml::Spanned;
 use super::place::Text;
 use super::resolve::{Entry, Terms};
 use super::{
-    Catalogue, Direction, Document, Kind, Ports, Printed, RequiredOverride, Role, Row, RowId, Ruling, Strict,
-    Transports,
+    Catalogue, Direction, Document, Kind, Printed, RequiredOverride, Role, Row, RowId, Ruling, Strict,
 };
+use crate::net::{PortRange, Transports};
 use crate::problem::{Problem, Problems};
 
 /// Reads a whole catalogue.
@@ -326,7 +326,7 @@ impl Reader<'_> {
         entries.collect()
     }
 
-    fn ports(&mut self, raw: &Spanned<RawPorts>) -> Vec<Ports> {
+    fn ports(&mut self, raw: &Spanned<RawPorts>) -> Vec<PortRange> {
         let span = raw.span();
         match raw.get_ref() {
             RawPorts::One(port) => self.port(&span, *port).map(|port| vec![one(port)]).unwrap_or_default(),
@@ -351,7 +351,7 @@ impl Reader<'_> {
                         "write the lower port first",
                     );
                 }
-                vec![Ports { first, last }]
+                vec![PortRange::between(first, last)]
             }
         }
     }
@@ -432,8 +432,8 @@ struct Known {
     raw_groups: BTreeMap<String, String>,
 }
 
-fn one(port: u16) -> Ports {
-    Ports { first: port, last: port }
+fn one(port: u16) -> PortRange {
+    PortRange::one(port)
 }
 
 pub(super) fn strict_entries(row: &Row, index: usize) -> Vec<Entry> {
@@ -453,7 +453,7 @@ fn literal_entries(row: &Row, index: usize) -> Vec<Entry> {
     spread(index, row.transport, &row.ports, &Terms { id: row.id.to_string(), ..Terms::default() })
 }
 
-fn spread(row: usize, transports: Transports, ports: &[Ports], terms: &Terms) -> Vec<Entry> {
-    let entry = |transport| move |&ports: &Ports| Entry { transport, ports, row, terms: terms.clone() };
+fn spread(row: usize, transports: Transports, ports: &[PortRange], terms: &Terms) -> Vec<Entry> {
+    let entry = |transport| move |&ports: &PortRange| Entry { transport, ports, row, terms: terms.clone() };
     transports.each().iter().flat_map(|&transport| ports.iter().map(entry(transport))).collect()
 }

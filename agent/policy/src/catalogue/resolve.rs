@@ -2,9 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use lyncwall_common::abi::PortTransport;
 use serde::{Deserialize, Serialize};
 
-use super::{Ports, Ruling};
+use super::Ruling;
+use crate::net::{PortRange, transport_name};
 
 /// How the printed tables are read.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -27,27 +29,7 @@ impl Reading {
     }
 }
 
-/// The transport of a rule.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Transport {
-    /// TCP.
-    Tcp,
-    /// UDP.
-    Udp,
-}
-
-impl Transport {
-    /// The word in the catalogue's file.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Tcp => "tcp",
-            Self::Udp => "udp",
-        }
-    }
-}
-
-/// The ports that a set of roles opens, calls and keeps closed. Each list is sorted by transport (TCP first)
+/// The ports that a set of roles opens, calls and keeps closed. Each list is sorted by transport (TCP first) and port,
 /// and port, and no two rules of one list share a (transport, port).
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Resolved {
@@ -68,7 +50,8 @@ pub struct Resolved {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Rule {
     /// TCP or UDP.
-    pub transport: Transport,
+    #[serde(with = "transport_name")]
+    pub transport: PortTransport,
     /// The lowest port, in host byte order.
     pub first: u16,
     /// The highest port, included.
@@ -94,7 +77,8 @@ impl Rule {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Closed {
     /// TCP or UDP.
-    pub transport: Transport,
+    #[serde(with = "transport_name")]
+    pub transport: PortTransport,
     /// The lowest port, in host byte order.
     pub first: u16,
     /// The highest port, included.
@@ -110,8 +94,8 @@ pub struct Closed {
 /// One range of one row in the entry of a role in one reading.
 #[derive(Debug, Clone)]
 pub(super) struct Entry {
-    pub(super) transport: Transport,
-    pub(super) ports: Ports,
+    pub(super) transport: PortTransport,
+    pub(super) ports: PortRange,
     /// The row's index in the catalogue.
     pub(super) row: usize,
     pub(super) terms: Terms,
@@ -130,7 +114,7 @@ pub struct Choices {
     /// The groups with prefixes; `None` if the caller does not know them: then every group counts as bound.
     pub bound: Option<BTreeSet<String>>,
     /// Ports that replace those of a row, by its id.
-    pub overrides: BTreeMap<String, Vec<Ports>>,
+    pub overrides: BTreeMap<String, Vec<PortRange>>,
     /// The ids of the enabled optional rows.
     pub optional: BTreeSet<String>,
 }
@@ -267,7 +251,7 @@ pub(super) fn resolve<'a>(
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Span {
-    transport: Transport,
+    transport: PortTransport,
     first: u16,
     last: u16,
 }
@@ -306,7 +290,7 @@ impl<'a> Cover<'a> {
 
 /// Cuts overlapping entries at their ends, so that each stretch has one cover, and joins equal neighbours.
 fn cut<'a>(entries: &[&'a Entry]) -> Vec<(Span, Cover<'a>)> {
-    let mut by_transport: BTreeMap<Transport, Vec<&Entry>> = BTreeMap::new();
+    let mut by_transport: BTreeMap<PortTransport, Vec<&Entry>> = BTreeMap::new();
     for entry in entries {
         by_transport.entry(entry.transport).or_default().push(entry);
     }
@@ -315,11 +299,12 @@ fn cut<'a>(entries: &[&'a Entry]) -> Vec<(Span, Cover<'a>)> {
         // Every port at which the set of entries may change; one past 65535 fits a u32.
         let edges: BTreeSet<u32> = entries
             .iter()
-            .flat_map(|entry| [u32::from(entry.ports.first), u32::from(entry.ports.last) + 1])
+            .flat_map(|entry| [u32::from(entry.ports.first()), u32::from(entry.ports.last()) + 1])
             .collect();
         for (&from, &until) in edges.iter().zip(edges.iter().skip(1)) {
-            let holds =
-                |entry: &&&Entry| u32::from(entry.ports.first) <= from && from <= u32::from(entry.ports.last);
+            let holds = |entry: &&&Entry| {
+                u32::from(entry.ports.first()) <= from && from <= u32::from(entry.ports.last())
+            };
             let cover = Cover::of(entries.iter().filter(holds).copied());
             let (Ok(first), Ok(last)) = (u16::try_from(from), u16::try_from(until - 1)) else { continue };
             if cover.rows.is_empty() {
@@ -350,10 +335,10 @@ mod tests {
     fn entries() -> impl Strategy<Value = Vec<Entry>> {
         // A few low, middle and high ports, so that ends often meet and overlap.
         let port = prop_oneof![1u16..12, 4999u16..5010, 65525u16..=65535];
-        let transport = prop_oneof![Just(Transport::Tcp), Just(Transport::Udp)];
+        let transport = prop_oneof![Just(PortTransport::Tcp), Just(PortTransport::Udp)];
         let groups = proptest::sample::subsequence(vec!["edge", "servers"], 0..=2);
         let entry = (transport, port.clone(), port, groups).prop_map(|(transport, a, b, groups)| {
-            let ports = Ports { first: a.min(b), last: a.max(b) };
+            let ports = PortRange::between(a.min(b), a.max(b));
             let groups = groups.into_iter().map(str::to_owned).collect();
             (transport, ports, Terms { groups, ..Terms::default() })
         });
@@ -363,9 +348,9 @@ mod tests {
         })
     }
 
-    fn naive(entries: &[Entry], transport: Transport, port: u16) -> Option<(Vec<String>, Vec<String>)> {
+    fn naive(entries: &[Entry], transport: PortTransport, port: u16) -> Option<(Vec<String>, Vec<String>)> {
         let over = |entry: &&Entry| {
-            entry.transport == transport && (entry.ports.first..=entry.ports.last).contains(&port)
+            entry.transport == transport && (entry.ports.first()..=entry.ports.last()).contains(&port)
         };
         let holding: Vec<&Entry> = entries.iter().filter(over).collect();
         let mut groups: Vec<String> = holding.iter().flat_map(|entry| entry.terms.groups.clone()).collect();
@@ -384,7 +369,7 @@ mod tests {
         #[test]
         fn every_port_says_what_all_entries_over_it_say(entries in entries()) {
             let rules = resolve(entries.iter(), &[], Reading::Strict, &Choices::default(), |row| row.to_string()).inbound;
-            for transport in [Transport::Tcp, Transport::Udp] {
+            for transport in [PortTransport::Tcp, PortTransport::Udp] {
                 for port in 0..=u16::MAX {
                     let holding: Vec<_> = rules
                         .iter()

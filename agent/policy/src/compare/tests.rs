@@ -1,13 +1,14 @@
 use std::net::{IpAddr, SocketAddr};
 
+use crate::net::Transports;
 use lyncwall_common::abi::PortTransport::{self, Tcp, Udp};
 
 use super::{Comparison, Ways};
 use crate::compile::tests::{host, input, listed, rule, tcp};
 use crate::compile::{CounterBook, Input, InterfaceInput, Rule, TargetInput, ZoneInput};
-use crate::config::{Allow, AllowWhat, Management, Mode, Name, Transport};
+use crate::config::{Allow, AllowWhat, Management, Mode, Name};
 use crate::connection::{Connection, Leg, Listener, Protocol};
-use crate::open::Ports;
+use crate::net::PortRange;
 
 /// A box with an address of its own and one that it lends to the target `vip`; it stands in front of `behind`.
 fn scene(own: Vec<Rule>, vip: Vec<Rule>, behind: Vec<Rule>) -> Input {
@@ -38,8 +39,8 @@ fn listener(transport: PortTransport, address: &str, port: u16) -> Listener {
     Listener { transport, address: ip(address), port, inode: 1, process: None }
 }
 
-fn ports(first: u16, last: u16) -> Ports {
-    Ports { first, last }
+fn ports(first: u16, last: u16) -> PortRange {
+    PortRange::between(first, last)
 }
 
 /// Two legs in zones of their own, where the far one is a VLAN.
@@ -116,7 +117,7 @@ fn management_and_allow_rules_keep_connections_and_listeners() {
         let rule = |name: &str, target: Option<&str>| Allow {
             name: name.to_owned(),
             what: AllowWhat::Ports {
-                transport: Transport::Both,
+                transport: Transports::Both,
                 ports: vec!["5060-5062".parse().expect("ports")],
             },
             from: vec!["203.0.113.0/24".parse().expect("a prefix")],

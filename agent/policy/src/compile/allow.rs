@@ -1,12 +1,13 @@
 //! The `[[allow]]` rules as masks: a rule is a bit, by its position in the file.
 
+use crate::net::Transports;
 use std::collections::HashMap;
 
 use lyncwall_common::abi::{ALLOW_RULES, AllowTable, NetPort, PortTransport};
 
 use super::counters::Identity;
 use super::input::{TargetInput, ports_in};
-use crate::config::{Allow, AllowWhat, Transport};
+use crate::config::{Allow, AllowWhat};
 use crate::problem::{Problem, Problems};
 
 /// Compiles the allow rules, without their sources; the counters are filled in later. `None` without rules.
@@ -66,9 +67,9 @@ pub(super) fn identity(rule: &Allow) -> Identity {
         AllowWhat::Protocol(protocol) => text.push_str(&format!("protocol {protocol}")),
         AllowWhat::Ports { transport, ports } => {
             text.push_str(match transport {
-                Transport::Tcp => "tcp",
-                Transport::Udp => "udp",
-                Transport::Both => "both",
+                Transports::Tcp => "tcp",
+                Transports::Udp => "udp",
+                Transports::Both => "both",
             });
             ports.iter().for_each(|range| text.push_str(&format!(" {range}")));
         }
@@ -98,9 +99,9 @@ fn fill_classes(table: &mut AllowTable, rules: &[Allow]) -> bool {
             AllowWhat::Protocol(protocol) => protocols[usize::from(*protocol)] |= mask,
             AllowWhat::Ports { transport, ports: ranges } => {
                 let transports: &[PortTransport] = match transport {
-                    Transport::Tcp => &[PortTransport::Tcp],
-                    Transport::Udp => &[PortTransport::Udp],
-                    Transport::Both => &PortTransport::ALL,
+                    Transports::Tcp => &[PortTransport::Tcp],
+                    Transports::Udp => &[PortTransport::Udp],
+                    Transports::Both => &PortTransport::ALL,
                 };
                 for transport in transports {
                     for port in ranges.iter().flat_map(ports_in) {

@@ -5,6 +5,8 @@ use std::collections::{BTreeSet, HashMap};
 use lyncwall_common::abi::{COUNTER_BLOCK, PortTransport, RULE_BLOCKS};
 use serde::{Deserialize, Serialize};
 
+use crate::net::transport_name;
+
 mod stored;
 
 /// The number of counters.
@@ -19,7 +21,7 @@ pub enum Identity {
         /// The target's name.
         target: String,
         /// TCP or UDP.
-        #[serde(with = "transport")]
+        #[serde(with = "transport_name")]
         transport: PortTransport,
         /// The first port, host byte order.
         first: u16,
@@ -36,23 +38,6 @@ pub enum Identity {
         /// A hash of its content: a changed rule starts at 0, and a long list of sources needs little room.
         definition: u64,
     },
-}
-
-/// A transport by its name.
-mod transport {
-    use lyncwall_common::abi::PortTransport;
-    use serde::de::Error as _;
-    use serde::{Deserialize as _, Deserializer, Serializer};
-
-    pub(super) fn serialize<S: Serializer>(value: &PortTransport, to: S) -> Result<S::Ok, S::Error> {
-        to.serialize_str(value.name())
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<PortTransport, D::Error> {
-        let name = String::deserialize(from)?;
-        let known = PortTransport::ALL.into_iter().find(|known| known.name() == name);
-        known.ok_or_else(|| D::Error::custom(format!("unknown transport `{name}`")))
-    }
 }
 
 /// Assigns counters to rules.

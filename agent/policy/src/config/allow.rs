@@ -1,10 +1,11 @@
 //! The `[[allow]]` rules.
 
+use crate::net::Transports;
 use toml::de::DeValue;
 
 use super::lists;
 use super::reader::{Keys, Node, Table, Unique, nearest};
-use super::{Allow, AllowWhat, Name, Named, Transport};
+use super::{Allow, AllowWhat, Name, Named};
 
 /// The most rules in a file.
 const RULES: usize = 64;
@@ -117,7 +118,7 @@ fn what(table: &Table<'_>) -> Option<AllowWhat> {
         table.required("transport", "add `transport = \"tcp\"`, \"udp\" or \"both\" beside `ports`")
     });
     let transport = transport.and_then(|node| {
-        node.choice(&[("tcp", Transport::Tcp), ("udp", Transport::Udp), ("both", Transport::Both)])
+        node.choice(&[("tcp", Transports::Tcp), ("udp", Transports::Udp), ("both", Transports::Both)])
     });
     let ports =
         ports.or_else(|| table.required("ports", "add `ports`, as in `ports = [9100, \"9200-9210\"]`"));

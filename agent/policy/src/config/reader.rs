@@ -251,7 +251,7 @@ impl<'t> Table<'t> {
         })
     }
 
-    /// The word at `name`, or the default where the key is not there.
+    /// The choice at `name`, or the default without the key.
     pub(super) fn choice<T: Copy + Default>(&self, name: &str, choices: &[(&str, T)]) -> Option<T> {
         self.get(name).map_or_else(|| Some(T::default()), |node| node.choice(choices))
     }

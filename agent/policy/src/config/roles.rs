@@ -3,7 +3,9 @@
 use super::groups::group_name;
 use super::lists;
 use super::reader::{Keys, Node, Table, Unique};
-use super::{Name, Named, OwnDirection, OwnRole, OwnRow, Transport};
+use super::{Name, Named, OwnRole, OwnRow};
+use crate::catalogue::Direction;
+use crate::net::Transports;
 
 /// The most own roles in a file.
 const ROLES: usize = 32;
@@ -84,7 +86,7 @@ fn row(table: &Table<'_>, number: usize, ids: &mut Unique) -> Option<OwnRow> {
     };
     let transport = table.required("transport", "add `transport = \"tcp\"`, \"udp\" or \"both\"");
     let transport = transport.and_then(|node| {
-        node.choice(&[("tcp", Transport::Tcp), ("udp", Transport::Udp), ("both", Transport::Both)])
+        node.choice(&[("tcp", Transports::Tcp), ("udp", Transports::Udp), ("both", Transports::Both)])
     });
     let ports = table.required("ports", "add `ports`, as in `ports = [8443, \"9200-9210\"]`");
     let ports = ports.and_then(|node| lists::some_ports(&node));
@@ -94,9 +96,9 @@ fn row(table: &Table<'_>, number: usize, ids: &mut Unique) -> Option<OwnRow> {
         let shaped: Vec<Option<Name>> = named.iter().map(|named| group_name(&node, named)).collect();
         shaped.iter().all(Option::is_some).then_some(named)
     });
-    let directions = [("inbound", OwnDirection::Inbound), ("outbound", OwnDirection::Outbound)];
+    let directions = [("inbound", Direction::Inbound), ("outbound", Direction::Outbound)];
     let direction =
-        table.get("direction").map_or(Some(OwnDirection::Inbound), |node: Node<'_>| node.choice(&directions));
+        table.get("direction").map_or(Some(Direction::Inbound), |node: Node<'_>| node.choice(&directions));
     let note = text(table, "note");
     Some(OwnRow {
         name: name?,

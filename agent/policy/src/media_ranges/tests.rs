@@ -6,7 +6,7 @@ use super::{Overlap, exposed, media_ranges, overlaps};
 use crate::compile::tests::{host, input, listed, rule, tcp};
 use crate::compile::{Input, Rule};
 use crate::connection::Listener;
-use crate::open::Ports;
+use crate::net::PortRange;
 
 fn scene(own: Vec<Rule>) -> Input {
     let elsewhere = listed("behind", &["192.0.2.90"], vec![rule(Udp, 20_000, 30_000)]);
@@ -15,8 +15,8 @@ fn scene(own: Vec<Rule>) -> Input {
     input
 }
 
-fn ports(first: u16, last: u16) -> Ports {
-    Ports { first, last }
+fn ports(first: u16, last: u16) -> PortRange {
+    PortRange::between(first, last)
 }
 
 fn listener(transport: PortTransport, address: [u8; 4], port: u16, process: Option<&str>) -> Listener {

@@ -1,9 +1,10 @@
 use lyncwall_common::abi::PortTransport;
 use proptest::prelude::*;
 
-use super::{Change, OpenPorts, Ports};
+use super::{Change, OpenPorts};
 use crate::compile::Rule;
 use crate::compile::tests::{host, listed, rule, rules, tcp};
+use crate::net::PortRange;
 
 fn holds(rules: &[Rule], transport: PortTransport, port: u16) -> bool {
     rules.iter().any(|rule| rule.transport == transport && (rule.first..=rule.last).contains(&port))
@@ -18,16 +19,16 @@ proptest! {
         let changes = old.changes(&OpenPorts::of(&[host(after.clone())]));
         for transport in PortTransport::ALL {
             let change = changes.iter().find(|change| change.transport == transport.name());
-            let ranges = |pick: fn(&Change) -> &Vec<Ports>| change.map(pick).cloned().unwrap_or_default();
+            let ranges = |pick: fn(&Change) -> &Vec<PortRange>| change.map(pick).cloned().unwrap_or_default();
             let (opened, closed) = (ranges(|change| &change.opened), ranges(|change| &change.closed));
-            let within = |ranges: &[Ports], port| ranges.iter().any(|r| r.first <= port && port <= r.last);
+            let within = |ranges: &[PortRange], port| ranges.iter().any(|r| r.first() <= port && port <= r.last());
             for port in 0..=u16::MAX {
                 let (was, is) = (holds(&before, transport, port), holds(&after, transport, port));
                 prop_assert_eq!(within(&opened, port), is && !was, "{}", port);
                 prop_assert_eq!(within(&closed, port), was && !is, "{}", port);
             }
             for pair in opened.windows(2).chain(closed.windows(2)) {
-                prop_assert!(u32::from(pair[0].last) + 1 < u32::from(pair[1].first), "{:?}", pair);
+                prop_assert!(u32::from(pair[0].last()) + 1 < u32::from(pair[1].first()), "{:?}", pair);
             }
         }
         prop_assert!(old.changes(&old).is_empty());

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use crate::catalogue::{self, Catalogue, Direction, OwnRole, OwnRow, Transports};
-use crate::config::{self, Declared, OwnDirection, Transport};
+use crate::catalogue::Catalogue;
+use crate::config::{self, Declared};
 use crate::problem::{Problem, Problems};
 
 /// Adds the file's own roles to the catalogue, and checks all references.
@@ -11,7 +11,7 @@ pub(super) fn check(catalogue: &mut Catalogue, declared: &Declared) -> Problems 
     let mut wrong = Vec::new();
     groups(catalogue, declared, &mut wrong);
     for role in &declared.roles {
-        if let Err(taken) = catalogue.add_role(own(role)) {
+        if let Err(taken) = catalogue.add_role(role) {
             let message = format!("the catalogue already has {taken}");
             wrong.push(Problem::at(role.place.clone(), message, "give the role another name"));
         }
@@ -99,26 +99,6 @@ fn nearest<'a>(name: &str, known: &BTreeSet<&'a str>) -> Option<&'a str> {
     let distance = |word: &str| strsim::damerau_levenshtein(name, word);
     let word = known.iter().copied().min_by_key(|word| distance(word))?;
     (distance(word) <= (word.len() / 3).max(1)).then_some(word)
-}
-
-/// Converts an own role for the catalogue.
-fn own(role: &config::OwnRole) -> OwnRole {
-    let row = |row: &config::OwnRow| OwnRow {
-        name: row.name.clone(),
-        transport: match row.transport {
-            Transport::Tcp => Transports::Tcp,
-            Transport::Udp => Transports::Udp,
-            Transport::Both => Transports::Both,
-        },
-        ports: row.ports.iter().map(catalogue::Ports::from).collect(),
-        groups: row.groups.iter().map(|group| group.name.clone()).collect(),
-        direction: match row.direction {
-            OwnDirection::Inbound => Direction::Inbound,
-            OwnDirection::Outbound => Direction::Outbound,
-        },
-        note: row.note.clone(),
-    };
-    OwnRole { key: role.name.clone(), note: role.note.clone(), rows: role.rows.iter().map(row).collect() }
 }
 
 #[cfg(test)]

@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 
 use super::{Plan, Settings};
-use crate::catalogue::{Resolved, Rule, Transport};
+use crate::catalogue::{Resolved, Rule};
 use crate::config::Target;
+use crate::net::PortRange;
 
 impl Plan {
     /// One sentence each, about the file, these settings and the rules of their roles.
@@ -66,10 +67,7 @@ fn unbound(target: &Target, resolved: &Resolved) -> Vec<String> {
 }
 
 fn stretch(rule: &Rule) -> String {
-    let transport = match rule.transport {
-        Transport::Tcp => "tcp",
-        Transport::Udp => "udp",
-    };
-    let ports = crate::catalogue::Ports { first: rule.first, last: rule.last };
+    let transport = rule.transport.name();
+    let ports = PortRange::between(rule.first, rule.last);
     format!("{transport} {ports}")
 }

@@ -5,6 +5,7 @@ use lyncwall_common::reason::Reason;
 use crate::api::Event;
 use crate::config::{self, Allow, Outbound};
 use crate::firewall::Firewall;
+use crate::net::Transports;
 use crate::policy::Located;
 
 /// The first port of those that Linux gives to sockets without a chosen port, by default.
@@ -154,9 +155,9 @@ fn speaks_of(rule: &Allow, event: &Event) -> bool {
     match &rule.what {
         config::AllowWhat::Ports { transport, ports } => event.destination_port.is_some_and(|port| {
             let transport = match transport {
-                config::Transport::Tcp => "tcp",
-                config::Transport::Udp => "udp",
-                config::Transport::Both => event.protocol.as_deref().unwrap_or_default(),
+                Transports::Tcp => "tcp",
+                Transports::Udp => "udp",
+                Transports::Both => event.protocol.as_deref().unwrap_or_default(),
             };
             event.protocol.as_deref() == Some(transport) && ports.iter().any(|range| range.contains(port))
         }),

@@ -8,9 +8,9 @@ use anyhow::{Context as _, Result, ensure};
 use aya::Ebpf;
 use aya::maps::Array;
 use aya::programs::{Program, Xdp};
-use lyncwall::config::{Address, Allow, AllowWhat, Management, Mode, Transport};
+use lyncwall::config::{Address, Allow, AllowWhat, Management, Mode};
 use lyncwall::datapath::{Datapath, LogLevel};
-use lyncwall::net::PortRange;
+use lyncwall::net::{PortRange, Transports};
 use lyncwall::policy::{Compiled, CounterBook, Input, Rule, TargetInput, ZoneInput, compile};
 use lyncwall::problem::Problems;
 use lyncwall_common::abi::{FLOWS, FlowTimes, NetPort, PortTransport};
@@ -210,8 +210,8 @@ fn allow_rules() -> Vec<Allow> {
         || vec!["198.51.100.0/24".parse().expect("a prefix"), "2001:db8:1::/48".parse().expect("a prefix")];
     let ports = |port| vec![PortRange::new(port, port).expect("a range")];
     [
-        ("node exporter", AllowWhat::Ports { transport: Transport::Tcp, ports: ports(9100) }),
-        ("syslog", AllowWhat::Ports { transport: Transport::Udp, ports: ports(514) }),
+        ("node exporter", AllowWhat::Ports { transport: Transports::Tcp, ports: ports(9100) }),
+        ("syslog", AllowWhat::Ports { transport: Transports::Udp, ports: ports(514) }),
         ("vrrp", AllowWhat::Protocol(112)),
         ("gre", AllowWhat::Protocol(47)),
     ]

@@ -1,5 +1,6 @@
 use std::net::IpAddr;
 
+use crate::net::Transports;
 use lyncwall_common::abi::{AllowKey, NO_POLICY, NetPort, PortTransport};
 use lyncwall_common::abi::{SourceV4, SourceV6};
 use lyncwall_common::fields::Address as Source;
@@ -9,7 +10,7 @@ use proptest::sample::{self, select};
 
 use crate::compile::tests::{host, input, listed};
 use crate::compile::{CounterBook, GroupInput, compile};
-use crate::config::{Allow, AllowWhat, Name, Named, Transport};
+use crate::config::{Allow, AllowWhat, Name, Named};
 use crate::judge::HostTables;
 use crate::net::{PortRange, Prefix};
 use crate::problem::Place;
@@ -55,7 +56,7 @@ fn rule() -> impl Strategy<Value = Allow> {
         (1..=60u16, 0..20u16).prop_map(|(first, more)| PortRange::new(first, first + more).expect("a range"));
     let what = prop_oneof![
         3 => (
-            select(vec![Transport::Tcp, Transport::Udp, Transport::Both]),
+            select(vec![Transports::Tcp, Transports::Udp, Transports::Both]),
             prop::collection::vec(range, 1..3)
         )
             .prop_map(|(transport, ports)| AllowWhat::Ports { transport, ports }),
@@ -98,9 +99,9 @@ fn matches(rule: &Allow, key: AllowKey, policy: u32, source: IpAddr) -> bool {
         (AllowWhat::Protocol(protocol), AllowKey::Protocol(asked)) => *protocol == asked,
         (AllowWhat::Ports { transport, ports }, AllowKey::Port(asked, port)) => {
             let transport = match transport {
-                Transport::Tcp => asked == PortTransport::Tcp,
-                Transport::Udp => asked == PortTransport::Udp,
-                Transport::Both => true,
+                Transports::Tcp => asked == PortTransport::Tcp,
+                Transports::Udp => asked == PortTransport::Udp,
+                Transports::Both => true,
             };
             transport && ports.iter().any(|range| range.contains(port.number()))
         }
@@ -162,7 +163,7 @@ fn ports(name: &str, ranges: &[&str]) -> Allow {
     Allow {
         name: name.to_owned(),
         what: AllowWhat::Ports {
-            transport: Transport::Tcp,
+            transport: Transports::Tcp,
             ports: ranges.iter().map(|text| text.parse().expect("a range")).collect(),
         },
         from: vec![],

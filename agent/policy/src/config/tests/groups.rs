@@ -1,7 +1,8 @@
 //! Groups, own roles, overrides and options: what they become, and what is refused.
 
 use super::{LEAST, changed, good, one_problem, places, problems};
-use crate::config::{OwnDirection, Transport};
+use crate::catalogue::Direction;
+use crate::net::Transports;
 
 fn with(lines: &str) -> String {
     format!("{LEAST}{lines}\n")
@@ -133,12 +134,12 @@ fn a_role_of_ones_own_has_rows() {
     let [first, second] = role.rows.as_slice() else { panic!("two rows: {role:?}") };
     assert_eq!(
         (first.name.as_str(), first.transport, first.direction),
-        ("1", Transport::Tcp, OwnDirection::Inbound)
+        ("1", Transports::Tcp, Direction::Inbound)
     );
     assert_eq!((first.groups[0].name.as_str(), first.note.as_str()), ("admins", "agent"));
     assert_eq!(
         (second.name.as_str(), second.transport, second.direction),
-        ("calls", Transport::Both, OwnDirection::Outbound)
+        ("calls", Transports::Both, Direction::Outbound)
     );
     assert_eq!(crate::config::list(&second.ports), "13720-13724 13782");
 }

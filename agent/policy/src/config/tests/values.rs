@@ -1,10 +1,11 @@
 //! What a good file becomes.
 
+use crate::net::Transports;
 use std::net::IpAddr;
 use std::path::Path;
 
 use super::{LEAST, good, one_problem};
-use crate::config::{Address, AllowWhat, Attach, Mode, OnExit, Reading, Transport, Unmatched};
+use crate::config::{Address, AllowWhat, Attach, Mode, OnExit, Reading, Unmatched};
 
 fn texts<T: ToString>(items: &[T]) -> Vec<String> {
     items.iter().map(T::to_string).collect()
@@ -116,7 +117,7 @@ protocol = 4
     let AllowWhat::Ports { transport, ports } = &exporter.what else { panic!("a rule by ports") };
     assert_eq!(
         (*transport, texts(ports)),
-        (Transport::Both, vec!["9100".to_owned(), "9200-9210".to_owned()])
+        (Transports::Both, vec!["9100".to_owned(), "9200-9210".to_owned()])
     );
     assert_eq!(
         (texts(&exporter.from), exporter.target.as_deref()),

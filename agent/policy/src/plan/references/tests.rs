@@ -1,8 +1,10 @@
 //! What the configuration makes of the catalogue: who may use what, and which references lead nowhere.
 
+use lyncwall_common::abi::PortTransport;
 use std::path::Path;
 
-use crate::catalogue::{Ports, Resolved, Rule, Transport};
+use crate::catalogue::{Resolved, Rule};
+use crate::net::PortRange;
 use crate::plan::Plan;
 
 fn parsed(reading: &str, roles: &str, target: &str, more: &str) -> Result<Plan, String> {
@@ -21,13 +23,13 @@ fn resolved(plan: &Plan) -> Resolved {
     plan.resolve("host", &plan.settings().roles["host"]).expect("roles that go together")
 }
 
-fn rules(resolved: &Resolved, transport: Transport, port: u16) -> Vec<&Rule> {
+fn rules(resolved: &Resolved, transport: PortTransport, port: u16) -> Vec<&Rule> {
     let holds = |rule: &&Rule| rule.transport == transport && (rule.first..=rule.last).contains(&port);
     resolved.inbound.iter().filter(holds).collect()
 }
 
 /// Who may use a port: `None` where it is closed, nobody named where it is open to all.
-fn scope(plan: &Plan, transport: Transport, port: u16) -> Option<Vec<String>> {
+fn scope(plan: &Plan, transport: PortTransport, port: u16) -> Option<Vec<String>> {
     let resolved = resolved(plan);
     let rules = rules(&resolved, transport, port);
     assert!(rules.len() <= 1, "{rules:?}");
@@ -43,10 +45,10 @@ const EDGE: &str = "[groups]\nedge = [\"192.0.2.20\"]";
 #[test]
 fn a_row_opens_to_its_groups_and_to_all_where_one_is_unbound() {
     let free = plan("\"director-vip\"", "", "");
-    assert_eq!(scope(&free, Transport::Tcp, 5061), owned(&[]));
+    assert_eq!(scope(&free, PortTransport::Tcp, 5061), owned(&[]));
     let bound = plan("\"director-vip\"", "", EDGE);
-    assert_eq!(scope(&bound, Transport::Tcp, 5061), owned(&["edge"]));
-    assert_eq!(scope(&bound, Transport::Tcp, 4443), owned(&[]));
+    assert_eq!(scope(&bound, PortTransport::Tcp, 5061), owned(&["edge"]));
+    assert_eq!(scope(&bound, PortTransport::Tcp, 4443), owned(&[]));
     let warnings = bound.warnings(&bound.settings());
     assert_eq!(warnings.len(), 3, "{warnings:?}");
     assert!(
@@ -55,43 +57,43 @@ fn a_row_opens_to_its_groups_and_to_all_where_one_is_unbound() {
     );
     // 8080 is for two groups on a Director's balancer: one of them unbound is as good as none bound.
     let one = plan("\"front-end-lb-dns\"", "", "[groups]\nreverse-proxy = [\"192.0.2.10\"]");
-    assert_eq!(scope(&one, Transport::Tcp, 8080), owned(&[]));
+    assert_eq!(scope(&one, PortTransport::Tcp, 8080), owned(&[]));
     let both = "[groups]\nreverse-proxy = [\"192.0.2.10\"]\ninternal-clients = [\"10.0.0.0/8\"]";
     let both = plan("\"front-end-lb-dns\"", "", both);
-    assert_eq!(scope(&both, Transport::Tcp, 8080), owned(&["internal-clients", "reverse-proxy"]));
+    assert_eq!(scope(&both, PortTransport::Tcp, 8080), owned(&["internal-clients", "reverse-proxy"]));
 }
 
 #[test]
 fn what_needs_a_group_stays_closed_until_it_is_bound() {
     let free = plan("\"mediation\"", "", "");
-    assert_eq!(scope(&free, Transport::Udp, 1434), None);
+    assert_eq!(scope(&free, PortTransport::Udp, 1434), None);
     assert!(
         resolved(&free).closed.iter().any(|closed| closed.first == 1434 && closed.why.contains("unbound"))
     );
     let bound = plan("\"mediation\"", "", "[groups]\nservers = [\"10.0.0.0/8\"]");
-    assert_eq!(scope(&bound, Transport::Udp, 1434), owned(&["servers"]));
+    assert_eq!(scope(&bound, PortTransport::Udp, 1434), owned(&["servers"]));
     assert!(!resolved(&bound).closed.iter().any(|closed| closed.first == 1434));
 }
 
 #[test]
 fn an_option_opens_when_it_is_named_and_its_group_is_bound() {
     let option = "optional = [\"server.41\"]";
-    assert_eq!(scope(&plan("\"director\"", "", ""), Transport::Tcp, 5060), None);
+    assert_eq!(scope(&plan("\"director\"", "", ""), PortTransport::Tcp, 5060), None);
     let waiting = plan("\"director\"", option, "");
-    assert_eq!(scope(&waiting, Transport::Tcp, 5060), None);
+    assert_eq!(scope(&waiting, PortTransport::Tcp, 5060), None);
     let warnings = waiting.warnings(&waiting.settings()).join("\n");
     assert!(warnings.contains("server.41 stays closed until trusted-services has prefixes"), "{warnings}");
     let bound = plan("\"director\"", option, "[groups]\ntrusted-services = [\"192.0.2.30\"]");
-    assert_eq!(scope(&bound, Transport::Tcp, 5060), owned(&["trusted-services"]));
+    assert_eq!(scope(&bound, PortTransport::Tcp, 5060), owned(&["trusted-services"]));
     // One without a group.
     let proxy = |target: &str| plan("\"reverse-proxy\"", target, "");
-    assert_eq!(scope(&proxy(""), Transport::Tcp, 80), None);
-    assert_eq!(scope(&proxy("optional = [\"reverse-proxy.http\"]"), Transport::Tcp, 80), owned(&[]));
+    assert_eq!(scope(&proxy(""), PortTransport::Tcp, 80), None);
+    assert_eq!(scope(&proxy("optional = [\"reverse-proxy.http\"]"), PortTransport::Tcp, 80), owned(&[]));
     // The literal reading prints no such row: it is open from anywhere once it is named.
     let literal = |target: &str| parsed("literal", "\"front-end-lb-hlb\"", target, "").expect("a good file");
-    assert_eq!(scope(&literal(""), Transport::Tcp, 60_000), None);
+    assert_eq!(scope(&literal(""), PortTransport::Tcp, 60_000), None);
     let on = literal("optional = [\"front-end-lb-hlb.rpc-dynamic\"]");
-    assert_eq!(scope(&on, Transport::Tcp, 60_000), owned(&[]));
+    assert_eq!(scope(&on, PortTransport::Tcp, 60_000), owned(&[]));
 }
 
 #[test]
@@ -101,12 +103,14 @@ fn overrides_take_the_place_of_the_ports_in_both_readings() {
         let plan = parsed(reading, "\"director-vip\"", own, EDGE).expect("a good file");
         let resolved = resolved(&plan);
         for port in [15_061, 15_062] {
-            let [rule] = rules(&resolved, Transport::Tcp, port)[..] else { panic!("{port}: {resolved:?}") };
+            let [rule] = rules(&resolved, PortTransport::Tcp, port)[..] else {
+                panic!("{port}: {resolved:?}")
+            };
             assert_eq!(rule.rows, ["director.06"]);
             assert_eq!(rule.scope().is_empty(), reading == "literal");
         }
-        assert!(rules(&resolved, Transport::Tcp, 80).is_empty(), "{reading}");
-        assert_eq!(rules(&resolved, Transport::Tcp, 8000).len(), 1, "{reading}");
+        assert!(rules(&resolved, PortTransport::Tcp, 80).is_empty(), "{reading}");
+        assert_eq!(rules(&resolved, PortTransport::Tcp, 8000).len(), 1, "{reading}");
         // Other targets have the printed ones.
         assert!(
             plan.resolve("other", &["director-vip".to_owned()])
@@ -121,7 +125,7 @@ fn overrides_take_the_place_of_the_ports_in_both_readings() {
 #[test]
 fn an_override_of_a_row_that_opens_and_calls_is_for_what_opens() {
     let plan = plan("\"reverse-proxy\"", "overrides = { \"server.14\" = 8443 }", "");
-    assert_eq!(scope(&plan, Transport::Tcp, 8443), owned(&[]));
+    assert_eq!(scope(&plan, PortTransport::Tcp, 8443), owned(&[]));
     assert!(
         resolved(&plan)
             .outbound
@@ -144,12 +148,16 @@ fn what_no_document_prints_is_asked_for() {
         let without = gateway("");
         let warnings = without.warnings(&without.settings()).join("\n");
         assert!(warnings.contains("pstn-gateway.media stays closed: the media range"), "{warnings}");
-        assert_eq!(scope(&without, Transport::Udp, 20_000), None);
+        assert_eq!(scope(&without, PortTransport::Udp, 20_000), None);
         let with = gateway("overrides = { \"pstn-gateway.media\" = \"16384-32767\" }");
         assert!(!with.warnings(&with.settings()).join("\n").contains("media"));
-        assert_eq!(scope(&with, Transport::Udp, 20_000), owned(&[]));
-        assert_eq!(scope(&with, Transport::Udp, 50_000), None, "the ports of Mediation do not come with it");
-        assert_eq!(scope(&with, Transport::Tcp, 20_000), None);
+        assert_eq!(scope(&with, PortTransport::Udp, 20_000), owned(&[]));
+        assert_eq!(
+            scope(&with, PortTransport::Udp, 50_000),
+            None,
+            "the ports of Mediation do not come with it"
+        );
+        assert_eq!(scope(&with, PortTransport::Tcp, 20_000), None);
     }
 }
 
@@ -163,14 +171,14 @@ fn a_role_of_ones_own_stands_beside_those_of_the_catalogue() {
         let plan =
             parsed(reading, "\"director-vip\", \"backup\"", "overrides = { \"backup.calls\" = 7001 }", &more);
         let plan = plan.expect("a good file");
-        assert_eq!(scope(&plan, Transport::Tcp, 1556), owned(&["tapes"]), "{reading}");
-        assert_eq!(scope(&plan, Transport::Udp, 7001), None);
+        assert_eq!(scope(&plan, PortTransport::Tcp, 1556), owned(&["tapes"]), "{reading}");
+        assert_eq!(scope(&plan, PortTransport::Udp, 7001), None);
         let resolved = resolved(&plan);
-        assert_eq!(rules(&resolved, Transport::Tcp, 1556)[0].rows, ["backup.1"]);
+        assert_eq!(rules(&resolved, PortTransport::Tcp, 1556)[0].rows, ["backup.1"]);
         assert!(resolved.outbound.iter().any(|rule| rule.first == 7001 && rule.rows == ["backup.calls"]));
         assert_eq!(
             plan.catalogue.row("backup.1").map(|row| row.ports.clone()),
-            Some(vec![Ports { first: 1556, last: 1556 }])
+            Some(vec![PortRange::one(1556)])
         );
     }
 }
