@@ -137,7 +137,7 @@ fn what_is_wrong_with_a_preview_is_said_at_once_as_of_a_switch() {
     }
     let finished = scene.instance.cli(["preview", "--target", "nobody", "no-such-role"]).expect("it runs");
     assert_eq!((finished.code, finished.stdout.as_str()), (Some(1), ""), "{finished:?}");
-    assert!(finished.stderr.contains("no target nobody") && finished.stderr.contains("no-such-role"));
+    assert!(finished.stderr.contains("unknown target nobody") && finished.stderr.contains("no-such-role"));
     assert_eq!(api.status().expect("a status").generation, 1);
 }
 

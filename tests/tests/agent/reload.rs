@@ -42,7 +42,7 @@ fn a_signal_with_a_bad_file_logs_every_mistake_and_changes_nothing() {
     bad.further = bad.further.replace("9100", "70000");
     scene.instance.configure(&bad.toml()).expect("a file");
     agent.reload().expect("it runs");
-    for text in ["10.1.0.0/16 overlaps 10.0.0.0/8", "70000 is out of range", "no role `sip-proxy`"] {
+    for text in ["10.1.0.0/16 overlaps 10.0.0.0/8", "70000 is out of range", "unknown role `sip-proxy`"] {
         agent.wait_for_log(text).expect("each mistake is logged");
     }
     let log = agent.stderr();

@@ -34,7 +34,7 @@ fn doctor_says_that_lyncwall_runs_here() {
         "no agent serves",
         "veth",
         "free; only attaching shows whether its driver",
-        "is good",
+        "has no mistakes",
     ] {
         assert!(text.contains(said), "no {said:?} in:\n{text}");
     }
@@ -88,9 +88,9 @@ fn doctor_lists_all_that_is_to_be_mended() {
     let finished = doctor(&scene, &["--pin-dir", "/nonexistent/lyncwall"]);
     assert_eq!(finished.code, Some(1), "{finished:?}");
     let said =
-        ["BPF file system", "foreign XDP program", "no interface `eth9`", "without an Ethernet header"];
+        ["BPF file system", "foreign XDP program", "unknown interface `eth9`", "without an Ethernet header"];
     let lines: Vec<&str> =
-        finished.stdout.lines().skip_while(|line| !line.ends_with("mended:")).skip(1).collect();
+        finished.stdout.lines().skip_while(|line| !line.ends_with("until you fix:")).skip(1).collect();
     assert_eq!(lines.len(), said.len(), "{lines:?}");
     for (line, said) in lines.iter().zip(said) {
         assert!(line.contains(said) && line.contains("; "), "no {said:?}, or no fix, in {line}");

@@ -75,7 +75,7 @@ fn doctor_says_what_it_could_not_ask() {
     for said in [
         "this user may not ask",
         "no agent serves",
-        "lyncwall.toml is good",
+        "lyncwall.toml has no mistakes",
         "free; only attaching shows whether",
     ] {
         assert!(finished.stdout.contains(said), "no {said:?} in:\n{}", finished.stdout);
