@@ -1,8 +1,5 @@
 //! Log lines, in the map of the crate `aya-log-ebpf`. The loader says which levels the programs write; the verifier
 //! knows it, and removes the calls to the others.
-//!
-//! `maps::flows` writes a line, and this file asks `maps::counters` whether it may: the folder `maps` and this file
-//! import each other, the files do not.
 
 use aya_log_ebpf::{
     debug,
@@ -11,7 +8,7 @@ use aya_log_ebpf::{
 };
 use lyncwall_common::abi::{LOG_TARGET, Lost};
 
-use crate::maps::may_warn;
+use crate::maps::counters::may_warn;
 
 /// The subprogram of [`log_verdict`].
 #[expect(unsafe_code, reason = "the attribute names a symbol")]

@@ -3,7 +3,7 @@
 mod blocked;
 mod constants;
 mod control;
-mod counters;
+pub(crate) mod counters;
 mod flows;
 mod fragments;
 mod generations;
@@ -21,10 +21,7 @@ use lyncwall_common::{
     tables::{Flows, Rate, Rules, Tables, Tracking},
 };
 
-pub(crate) use self::{
-    counters::may_warn,
-    reports::{capture, send},
-};
+pub(crate) use self::reports::{capture, send};
 use crate::raw::{Context, ControlPage, Outgoing, PerCpu, now};
 
 /// Declares a map of the list in `abi::map`, which says how large it is. `$flags` go to the kernel.

@@ -12,7 +12,7 @@ use clap::Args;
 use clap::builder::PossibleValuesParser;
 
 use crate::process::{self, Failure, say};
-use crate::test::programs;
+use crate::programs;
 use crate::{toolchain, workspace};
 
 mod archive;

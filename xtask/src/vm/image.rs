@@ -13,7 +13,7 @@ use super::steps::{BROKEN_OBJECT, FIGURES, OBJECT, Step};
 use super::{folder, modules};
 use crate::build::Built;
 use crate::process::{self, Failure, capture};
-use crate::test::programs::Program;
+use crate::programs::Program;
 use crate::vm::kernels::Unpacked;
 
 /// The shell and the commands of the guest's script, all of them busybox.

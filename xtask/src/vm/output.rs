@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::steps::MARKER;
-use crate::test::Sum;
+use crate::sum::Sum;
 
 /// The end of one step.
 #[derive(Debug)]
