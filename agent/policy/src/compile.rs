@@ -38,7 +38,7 @@ pub struct Compiled {
     pub vlans: Vec<Box<VlanTable>>,
     /// Addresses of targets other than `host`; `None` without [`Features::TARGETS`].
     pub targets: Option<Box<TargetTable>>,
-    /// By policy number, then by [`PortTransport`](lyncwall_common::abi::PortTransport).
+    /// By policy number, then by [`PortTransport`].
     pub policies: Vec<[Box<PolicyTable>; 2]>,
     /// `None` without [`Features::ALLOW`].
     pub allow: Option<Box<AllowTable>>,
@@ -52,7 +52,7 @@ pub struct Compiled {
 /// The management rule. No policy switch touches it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct ManagementTables {
-    /// By [`PortTransport`](lyncwall_common::abi::PortTransport).
+    /// By [`PortTransport`].
     pub ports: Box<[PortSet; 2]>,
     /// Who may use them.
     pub sources: Vec<Prefix>,
