@@ -15,7 +15,7 @@ use super::requirements::{QEMU, SETPRIV};
 use crate::process::Failure;
 
 /// The memory of a guest, in MiB.
-pub(crate) const MEMORY: u64 = 1024;
+pub(crate) const MEMORY: u64 = 2048;
 
 /// How long a guest may be silent; each test that ends is a line. An emulated processor is some twenty times slower
 /// than this machine's, and shares it with other guests.

@@ -17,12 +17,14 @@ struct Module {
     /// Parts of the names of tests that run only with [`Extent::All`], as no kernel can make a difference to them: the bytecode
     /// is one for all, and this machine's kernel runs them.
     not_by_kernel: &'static [&'static str],
+    /// How many of its tests run at a time. A guest has one processor, but many tests wait for most of their time.
+    threads: u8,
     /// True where its tests are ignored outside a guest, as they need interfaces of a machine of their own.
     guest_only: bool,
 }
 
 const fn module(name: &'static str, program: &'static str) -> Module {
-    Module { name, program, only: &[], not_by_kernel: &[], guest_only: false }
+    Module { name, program, only: &[], not_by_kernel: &[], threads: 3, guest_only: false }
 }
 
 /// What runs on every kernel, in this order.
@@ -52,7 +54,8 @@ const MODULES: [Module; 9] = [
         ],
         ..module("traffic", KERNEL)
     },
-    module("streams", KERNEL),
+    // They measure time.
+    Module { threads: 1, ..module("streams", KERNEL) },
     Module {
         not_by_kernel: &["audit::a_mode_is", "audit::a_mode_of", "audit::enforcement_that"],
         ..module("audit", KERNEL)
@@ -68,7 +71,7 @@ const MODULES: [Module; 9] = [
 impl Module {
     /// The arguments of its program; `filter` is a part of the names of the tests to run.
     fn arguments(&self, extent: Extent, filter: Option<&str>) -> Vec<String> {
-        let mut arguments = Vec::new();
+        let mut arguments = vec![format!("--test-threads={}", self.threads)];
         if self.guest_only {
             arguments.push("--include-ignored".to_owned());
         }
@@ -189,9 +192,7 @@ fn test_program(
     object: &'static str,
     variants: &'static str,
 ) -> Step {
-    // One at a time: a guest has one processor.
-    let command = [format!("/tests/{program}"), "--test-threads=1".to_owned()];
-    let command = command.into_iter().chain(more).collect();
+    let command = std::iter::once(format!("/tests/{program}")).chain(more).collect();
     Step { name: step.to_owned(), command, object, variants, must_pass: false }
 }
 
@@ -265,7 +266,7 @@ mod tests {
         assert!(steps.iter().all(|step| step.name != FIGURES && !step.must_pass));
         let init = init(&tests(Extent::All, &["devices".to_owned()], Some("it's")));
         let line = init.lines().find(|line| line.starts_with("step '")).expect("one step");
-        let start = "step 'devices' /lib/lyncwall.o all '/tests/kernel' '--test-threads=1' '--include-ignored' 'it'\\''s'";
+        let start = "step 'devices' /lib/lyncwall.o all '/tests/kernel' '--test-threads=3' '--include-ignored' 'it'\\''s'";
         assert!(line.starts_with(start), "{line}");
         assert!(line.contains("'--skip' 'verdicts::'") && !line.contains("'devices::'"), "{line}");
     }
@@ -276,7 +277,7 @@ mod tests {
         assert!(words(Extent::ByKernel).ends_with(
             "verdicts:: --skip verdicts::modes:: --skip every_reason_but --skip every_ether_type"
         ));
-        assert!(words(Extent::All).ends_with("--test-threads=1 verdicts::"));
+        assert!(words(Extent::All).ends_with("--test-threads=3 verdicts::"));
     }
 
     #[test]
