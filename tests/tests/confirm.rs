@@ -206,7 +206,7 @@ fn while_a_change_waits_there_is_no_other_and_no_time_is_no_time() {
         assert!(said.contains("lyncwall confirm") && said.contains("lyncwall rollback"), "{said}");
     }
     agent.reload().expect("a signal");
-    agent.wait_for_log("not reloaded: a change waits").expect("it is said");
+    agent.wait_for_log("not reloaded: another change waits").expect("it is said");
     expect_after(&scene, true);
     api.confirm().expect("a confirmation");
     api.switch(&[]).expect("a switch");

@@ -188,7 +188,7 @@ fn obstacle<'a>(
     let foreign = interface.programs.iter().find(|id| own.is_none_or(|own| own.info.program != **id));
     if let Some(id) = foreign {
         return Err(Problem::new(
-            format!("`{name}` has a foreign XDP program, {id}"),
+            format!("`{name}` has the foreign XDP program {id}"),
             format!(
                 "look at it with `bpftool prog show id {id}` and `bpftool net show dev {name}`, and stop its owner; \
                  if another lyncwall owns it, use its --pin-dir, or run `lyncwall detach` with that"

@@ -191,9 +191,12 @@ fn mistakes_are_told_together() {
         ["explain", "--from", "192.0.2.300", "--to", "2001:db8::1", "tcp", "--in", "eth7", "--vlan", "4095"];
     let finished = scene.instance.cli(arguments).expect("a command");
     assert_eq!(finished.code, Some(1), "{finished:?}");
-    for part in
-        ["`192.0.2.300` is not an address", "destination port is missing", "eth7 is not guarded", "no VLAN"]
-    {
+    for part in [
+        "`192.0.2.300` is not an address",
+        "destination port is missing",
+        "eth7 is not guarded",
+        "this is not a VLAN",
+    ] {
         assert!(finished.stderr.contains(part), "{part}: {}", finished.stderr);
     }
     assert!(finished.stderr.contains(Pair::HOST_LINK), "it names what is guarded: {}", finished.stderr);

@@ -62,7 +62,7 @@ fn the_screen_shows_what_status_and_counters_say() {
     seen.press("\r");
     // The agent is asked, and its explanation stands in the place of the event.
     seen.expect(&[
-        "A drop: closed",
+        "Drop: closed",
         "verdict now is dropped: closed. A port that no rule opens.",
         "comes in by",
         Pair::HOST_LINK,
