@@ -7,9 +7,9 @@ use std::process::Command;
 use anyhow::{Context as _, Result};
 use clap::Args;
 
+use crate::install::host_cargo;
 use crate::process::{self, Failure};
 use crate::toolchain::Place;
-use crate::toolchain::linker::host_cargo;
 use crate::{toolchain, workspace};
 
 /// The variable by which the agent's build script gets the object, and the tests find it.

@@ -1,6 +1,5 @@
 //! `cargo xtask docs`: all pages as one book, by mdBook.
 
-use std::env;
 use std::fs;
 use std::path::{Component, Path, PathBuf};
 use std::process::Command;
@@ -8,9 +7,9 @@ use std::process::Command;
 use anyhow::{Context as _, Result};
 use clap::Args;
 
+use crate::install::Tool;
 use crate::process::{self, say};
-use crate::toolchain::linker::host_cargo;
-use crate::{environment, workspace};
+use crate::workspace;
 
 /// The release of mdBook on the package registry.
 const RELEASE: &str = "0.5.4";
@@ -41,7 +40,10 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let folder = workspace::target_dir()?.join("book");
     fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;
     let _lock = workspace::lock(&folder.join("lock"), "builds the book")?;
-    let program = provide()?;
+    let program = mdbook()?.provide(
+        |_| {},
+        "it needs a C compiler (`apt-get install gcc libc6-dev`) and the package registry",
+    )?;
     let source = folder.join("source");
     stage(&source)?;
     let html = folder.join("html");
@@ -67,49 +69,13 @@ pub(crate) fn pages() -> Result<Vec<PathBuf>> {
     Ok(pages.iter().map(|page| page.strip_prefix(&root).unwrap_or(page).to_path_buf()).collect())
 }
 
-/// mdBook, if it was built before.
+/// mdBook.
 ///
 /// # Errors
 /// When the target folder cannot be named.
-pub(crate) fn ready() -> Result<Option<PathBuf>> {
-    // `cargo install` moves the finished program to its place in one step.
-    let program = installed()?.join("bin/mdbook");
-    Ok(program.exists().then_some(program))
-}
-
-/// The folder that mdBook is installed in.
-fn installed() -> Result<PathBuf> {
-    Ok(workspace::target_dir()?.join(format!("mdbook-{RELEASE}")))
-}
-
-/// mdBook, built with the host's stable Rust the first time.
-fn provide() -> Result<PathBuf> {
-    if let Some(program) = ready()? {
-        return Ok(program);
-    }
-    let root = installed()?;
-    let scratch = root.join("build");
-    let mut install = Command::new(host_cargo());
-    install
-        .args(["install", "mdbook", "--locked", "--version", RELEASE])
-        .args(["--no-default-features", "--features", "search", "--root"])
-        .arg(&root)
-        .arg("--target-dir")
-        .arg(&scratch)
-        .current_dir(workspace::root());
-    environment::clean(&mut install);
-    if let Some(toolchain) = env::var_os("RUSTUP_TOOLCHAIN") {
-        install.env("RUSTUP_TOOLCHAIN", toolchain);
-    }
-    // The book is small: mdBook need not be fast, and builds in half the time without optimisation.
-    install.env("CARGO_PROFILE_RELEASE_OPT_LEVEL", "0").env("CARGO_PROFILE_RELEASE_DEBUG", "false");
-    process::run(
-        &format!("install mdBook {RELEASE} (a minute or two, once)"),
-        &mut install,
-        "it needs a C compiler (`apt-get install gcc libc6-dev`) and the package registry",
-    )?;
-    fs::remove_dir_all(&scratch).with_context(|| scratch.display().to_string())?;
-    ready()?.with_context(|| format!("cargo install left no mdbook in {}", root.display()))
+pub(crate) fn mdbook() -> Result<Tool<'static>> {
+    let root = workspace::target_dir()?.join(format!("mdbook-{RELEASE}"));
+    Ok(Tool { name: "mdbook", release: RELEASE, features: "search", root })
 }
 
 /// Makes the folder that mdBook reads: the pages lie there as in the repository, so that their links lead to one another.

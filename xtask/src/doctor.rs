@@ -137,7 +137,7 @@ fn host_rust() -> Finding {
 }
 
 fn book() -> Result<Finding> {
-    Ok(match docs::ready()? {
+    Ok(match docs::mdbook()?.ready() {
         Some(program) => good(program.display().to_string()),
         None => absent("`cargo xtask docs` installs it the first time"),
     })

@@ -8,8 +8,8 @@ use anyhow::{Context as _, Result};
 use clap::Args;
 
 use crate::build;
+use crate::install::host_cargo;
 use crate::process::{self, Failure, say};
-use crate::toolchain::linker::host_cargo;
 use crate::toolchain::{self, Toolchain};
 use crate::workspace;
 

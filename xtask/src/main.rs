@@ -12,6 +12,7 @@ mod docs;
 mod doctor;
 mod environment;
 mod field;
+mod install;
 mod lint;
 mod process;
 mod programs;

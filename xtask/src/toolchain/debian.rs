@@ -8,9 +8,10 @@ use std::process::Command;
 use anyhow::{Context as _, Result};
 
 use super::Toolchain;
-use super::linker::{self, Build};
+use super::linker::Build;
 use super::version::Version;
 use crate::apt::{self, Apt};
+use crate::install::host_cargo;
 use crate::process::{Failure, in_short, say};
 use crate::{environment, workspace};
 
@@ -102,7 +103,7 @@ impl Unpacked {
         Toolchain {
             name: format!("Debian's {}", self.describe()),
             folder: "debian",
-            cargo: linker::host_cargo().into(),
+            cargo: host_cargo().into(),
             programs: self.usr.join("bin"),
             libraries: self.libraries.clone(),
             linker,

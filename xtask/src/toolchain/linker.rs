@@ -1,14 +1,14 @@
 //! `bpf-linker`: it must read the bitcode that the compiler writes, so its LLVM must be as new.
 
 use std::env;
-use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context as _, Result};
 
-use crate::process::{self, Failure, capture, say};
+use crate::install::Tool;
+use crate::process::{Failure, capture, say};
 use crate::{environment, workspace};
 
 /// A release of `bpf-linker` and the form of it that fits one LLVM.
@@ -23,8 +23,9 @@ pub(crate) struct Build {
 }
 
 impl Build {
-    fn root(&self) -> Result<PathBuf> {
-        Ok(workspace::fetched_dir()?.join(format!("bpf-linker-{}-{}", self.release, self.feature)))
+    fn tool(&self) -> Result<Tool<'_>> {
+        let root = workspace::fetched_dir()?.join(format!("bpf-linker-{}-{}", self.release, self.feature));
+        Ok(Tool { name: "bpf-linker", release: self.release, features: &self.feature, root })
     }
 
     /// The linker, if it was built before.
@@ -32,56 +33,26 @@ impl Build {
     /// # Errors
     /// When the target folder cannot be named.
     pub(crate) fn ready(&self) -> Result<Option<PathBuf>> {
-        // `cargo install` moves the finished program to its place in one step.
-        let program = self.root()?.join("bin/bpf-linker");
-        Ok(program.exists().then_some(program))
+        Ok(self.tool()?.ready())
     }
 
-    /// Builds the linker with the host's stable Rust, once.
+    /// Builds the linker, once. The work is LLVM's, which is optimised.
     ///
     /// `libraries` holds the LLVM that it is linked to, where it is linked to one.
     ///
     /// # Errors
     /// A [`Failure`] when `cargo install` fails.
     pub(crate) fn provide(&self, libraries: Option<&Path>) -> Result<PathBuf> {
-        if let Some(ready) = self.ready()? {
-            return Ok(ready);
-        }
-        let root = self.root()?;
-        let scratch = root.join("build");
-        let mut install = Command::new(host_cargo());
-        install
-            .args(["install", "bpf-linker", "--locked", "--version", self.release])
-            .args(["--no-default-features", "--features", &self.feature, "--root"])
-            .arg(&root)
-            .arg("--target-dir")
-            .arg(&scratch)
-            .current_dir(workspace::root());
-        environment::clean(&mut install);
-        if let Some(toolchain) = env::var_os("RUSTUP_TOOLCHAIN") {
-            install.env("RUSTUP_TOOLCHAIN", toolchain);
-        }
-        // The work is LLVM's, which is optimised: this part links as fast unoptimised and builds in a third of
-        // the time.
-        install.env("CARGO_PROFILE_RELEASE_OPT_LEVEL", "0").env("CARGO_PROFILE_RELEASE_DEBUG", "false");
-        install.envs(self.variables.iter().map(|(name, path)| (name, path)));
-        if let Some(libraries) = libraries {
-            environment::libraries_from(&mut install, libraries);
-        }
-        process::run(
-            &format!("build bpf-linker {} with {} (up to a minute, once)", self.release, self.feature),
-            &mut install,
-            "it needs a C compiler (`apt-get install gcc libc6-dev`) and the package registry; a `bpf-linker` of \
-             your own on PATH is taken where its LLVM fits",
-        )?;
-        fs::remove_dir_all(&scratch).with_context(|| scratch.display().to_string())?;
-        self.ready()?.with_context(|| format!("cargo install left no bpf-linker in {}", root.display()))
+        let more = |install: &mut Command| {
+            install.envs(self.variables.iter().map(|(name, path)| (name, path)));
+            if let Some(libraries) = libraries {
+                environment::libraries_from(install, libraries);
+            }
+        };
+        let fix = "it needs a C compiler (`apt-get install gcc libc6-dev`) and the package registry; a `bpf-linker` of \
+                   your own on PATH is taken where its LLVM fits";
+        self.tool()?.provide(more, fix)
     }
-}
-
-/// The cargo that runs this program, else the one on PATH.
-pub(crate) fn host_cargo() -> OsString {
-    env::var_os("CARGO").unwrap_or_else(|| "cargo".into())
 }
 
 /// The first `bpf-linker` on PATH.
