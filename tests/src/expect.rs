@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use anyhow::Result;
-use lyncwall::api::Refusal;
+use lyncwall_api::Refusal;
 
 use crate::netns::Netns;
 use crate::traffic::{self, Outcome};

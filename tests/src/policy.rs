@@ -1,7 +1,7 @@
 //! The smallest policies, for tests of everything but policies.
 
-use lyncwall::policy::{Compiled, ManagementTables};
 use lyncwall_common::abi::{Class, Features, Generation, NetPort, PolicyTable, PortSet};
+use lyncwall_policy::compile::{Compiled, ManagementTables};
 
 /// A policy for every destination that has these TCP ports open, each with a rule counter of its number, and that
 /// nobody manages.

@@ -222,7 +222,7 @@ mod tests {
     fn the_program_is_the_one_that_the_agent_loads() {
         require_root();
         let bpffs = Bpffs::mount().expect("a BPF file system");
-        let datapath = lyncwall::datapath::Datapath::open(object(), &bpffs.path().join("lyncwall"))
+        let datapath = lyncwall_datapath::Datapath::open(object(), &bpffs.path().join("lyncwall"))
             .expect("the data path opens");
         let status = datapath.status().expect("a status");
         let pins = bpffs.directory("again").expect("a directory");

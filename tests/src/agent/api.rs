@@ -4,12 +4,12 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use lyncwall::api::Mode;
-use lyncwall::api::{
+use lyncwall_api::Mode;
+use lyncwall_api::client::{Client, Lines};
+use lyncwall_api::{
     Confirmed, Counters, Event, Existing, Explain, Explained, Preview, Previewed, Reload, SetMode, Status,
     Switch, Switched,
 };
-use lyncwall::client::{Client, Lines};
 use tokio::runtime::{Builder, Runtime};
 
 /// A client of one agent's socket that blocks. It connects for each request, so it outlives the agent.

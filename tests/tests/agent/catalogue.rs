@@ -5,9 +5,9 @@ mod rulings;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use lyncwall::catalogue::{Catalogue, Direction, Kind, Reading, Resolved, Row, Rule};
-use lyncwall::net::Transports;
 use lyncwall_common::abi::PortTransport as Transport;
+use lyncwall_policy::catalogue::{Catalogue, Direction, Kind, Reading, Resolved, Row, Rule};
+use lyncwall_policy::net::Transports;
 
 const FACTS: &str = include_str!("../../facts/lync-2013-rows.tsv");
 

@@ -3,7 +3,7 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-use lyncwall::api::Existing;
+use lyncwall_api::Existing;
 use lyncwall_tests::agent::{Agent, Api, Finished};
 use lyncwall_tests::expect::{BRIEF, PATIENT, refusal};
 use lyncwall_tests::kernel::is_emulated;
@@ -283,7 +283,7 @@ fn a_file_that_was_tried_in_vain_is_not_taken_by_the_next_start() {
 /// The file stands where it was tried, and other changes are tried after it.
 #[test]
 fn a_confirmed_mode_does_not_bring_back_a_file_that_was_tried_in_vain() {
-    use lyncwall::api::Mode::{Audit, Enforce};
+    use lyncwall_api::Mode::{Audit, Enforce};
 
     let scene = Scene::new().expect("a scene");
     scene.instance.configure(&managed(22, &[BEFORE])).expect("a file");

@@ -7,8 +7,8 @@ use std::time::Instant;
 
 use aya::maps::MapInfo;
 use aya::programs::ProgramFd;
-use lyncwall::datapath::{Datapath, LogLevel};
 use lyncwall_common::abi::{FLOWS, map};
+use lyncwall_datapath::{Datapath, LogLevel};
 use lyncwall_tests::agent::{Agent, Api, binary};
 use lyncwall_tests::bpffs::Bpffs;
 use lyncwall_tests::expect::PATIENT;

@@ -8,12 +8,12 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Instant;
 
-use lyncwall::catalogue::{Catalogue, Kind, Reading};
-use lyncwall::datapath::Datapath;
-use lyncwall::plan::{Machine, Plan};
-use lyncwall::policy::{CounterBook, Identity, compile};
 use lyncwall_common::abi::PortTransport;
 use lyncwall_common::reason::{Action as Verdict, Reason};
+use lyncwall_datapath::Datapath;
+use lyncwall_policy::catalogue::{Catalogue, Kind, Reading};
+use lyncwall_policy::compile::{CounterBook, Identity, compile};
+use lyncwall_policy::plan::{Machine, Plan};
 use lyncwall_tests::bpffs::Bpffs;
 use lyncwall_tests::netns::Pair;
 use lyncwall_tests::packet::{Packet, Tcp, Udp};

@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use lyncwall::api::Refusal;
-use lyncwall::api::{Connection, Existing, Listener, PortChange, Previewed, Settled};
+use lyncwall_api::Refusal;
+use lyncwall_api::{Connection, Existing, Listener, PortChange, Previewed, Settled};
 use lyncwall_tests::agent::{Api, Finished};
 use lyncwall_tests::expect::{BRIEF, PATIENT};
 use lyncwall_tests::netns::{End, Netns, Pair, veth};

@@ -2,8 +2,9 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 
-use lyncwall::standing::{Protocol, Standing, connections, listeners, name_processes};
 use lyncwall_common::abi::PortTransport::{Tcp, Udp};
+use lyncwall_datapath::connections::{connections, listeners, name_processes};
+use lyncwall_policy::connection::{Connection as Standing, Protocol};
 use lyncwall_tests::expect::PATIENT;
 use lyncwall_tests::netns::{Netns, Pair};
 use lyncwall_tests::prerequisites::require_root;

@@ -4,8 +4,8 @@
 use std::net::{IpAddr, Ipv6Addr, TcpStream};
 use std::time::{Duration, Instant};
 
-use lyncwall::api::Mode::{self, Audit, Enforce};
-use lyncwall::api::{Existing, Settled, Status};
+use lyncwall_api::Mode::{self, Audit, Enforce};
+use lyncwall_api::{Existing, Settled, Status};
 use lyncwall_tests::agent::{Agent, Api};
 use lyncwall_tests::expect::{BRIEF, PATIENT, refusal};
 use lyncwall_tests::kernel::is_emulated;

@@ -12,14 +12,14 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use lyncwall::datapath::Datapath;
-use lyncwall::net::Prefix;
-use lyncwall::policy::{Compiled, ManagementTables};
-use lyncwall::problem::Problems;
 use lyncwall_common::abi::{
     AllowTable, Features, NetPort, PolicyTable, PortSet, PortTransport, SourceRecord, TARGET_BUCKETS, Target,
     TargetCode, TargetEntry, TargetTable, ZONE_NUMBERS, ZoneTargets, map,
 };
+use lyncwall_datapath::Datapath;
+use lyncwall_policy::compile::{Compiled, ManagementTables};
+use lyncwall_policy::net::Prefix;
+use lyncwall_policy::problem::Problems;
 use lyncwall_tests::bpffs::Bpffs;
 use lyncwall_tests::netns::Pair;
 use lyncwall_tests::packet::Tcp;

@@ -9,10 +9,10 @@ mod vlan;
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use lyncwall::datapath::{Attach, Attached, Datapath, Mode};
-use lyncwall::problem::Problems;
 use lyncwall_common::abi::PortTransport;
 use lyncwall_common::reason::{Action, Reason};
+use lyncwall_datapath::{Attach, Attached, Datapath, Mode};
+use lyncwall_policy::problem::Problems;
 use lyncwall_tests::bpffs::Bpffs;
 use lyncwall_tests::expect::{BRIEF, PATIENT};
 use lyncwall_tests::netns::{Netns, Pair};

@@ -8,12 +8,12 @@ use anyhow::{Context as _, Result, ensure};
 use aya::Ebpf;
 use aya::maps::Array;
 use aya::programs::{Program, Xdp};
-use lyncwall::config::{Address, Allow, AllowWhat, Management, Mode};
-use lyncwall::datapath::{Datapath, LogLevel};
-use lyncwall::net::{PortRange, Transports};
-use lyncwall::policy::{Compiled, CounterBook, Input, Rule, TargetInput, ZoneInput, compile};
-use lyncwall::problem::Problems;
 use lyncwall_common::abi::{FLOWS, FlowTimes, NetPort, PortTransport};
+use lyncwall_datapath::{Datapath, LogLevel};
+use lyncwall_policy::compile::{Compiled, CounterBook, Input, Rule, TargetInput, ZoneInput, compile};
+use lyncwall_policy::config::{Address, Allow, AllowWhat, Management, Mode};
+use lyncwall_policy::net::{PortRange, Transports};
+use lyncwall_policy::problem::Problems;
 use lyncwall_tests::bpffs::Bpffs;
 use lyncwall_tests::netns::Pair;
 use lyncwall_tests::packet::{Tcp, Udp, Vlan, ip};
@@ -116,7 +116,7 @@ impl Contenders {
         }
         for variant in &self.variants {
             for (frame, expected) in self.frames.iter().zip(variant.expected) {
-                let verdict = lyncwall::policy::judge(&variant.compiled, 0, frame);
+                let verdict = lyncwall_policy::judge::judge(&variant.compiled, 0, frame);
                 let passes = matches!(verdict.action, lyncwall_common::reason::Action::Pass);
                 ensure!(expected.is_none_or(|expected| passes == (expected == Action::Pass)), "{verdict:?}");
             }

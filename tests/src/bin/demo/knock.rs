@@ -5,8 +5,8 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Result, anyhow};
-use lyncwall::services::Services;
 use lyncwall_common::abi::PortTransport;
+use lyncwall_policy::services::Services;
 use lyncwall_tests::netns::Netns;
 use lyncwall_tests::scene::Scene;
 use lyncwall_tests::traffic::{

@@ -13,9 +13,9 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
-use lyncwall::api::Event;
-use lyncwall::catalogue::{BUILT_IN, Catalogue};
-use lyncwall::services::Services;
+use lyncwall_api::Event;
+use lyncwall_policy::catalogue::{BUILT_IN, Catalogue};
+use lyncwall_policy::services::Services;
 use lyncwall_tests::agent::{Events, Tally};
 use lyncwall_tests::netns::Pair;
 use lyncwall_tests::scene::{Config, Scene};

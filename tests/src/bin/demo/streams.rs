@@ -4,7 +4,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, anyhow, ensure};
-use lyncwall::api::PortChange;
+use lyncwall_api::PortChange;
 use lyncwall_tests::agent::Api;
 use lyncwall_tests::netns::Pair;
 use lyncwall_tests::packet::{Ethernet, Packet, Tcp, ip};

@@ -1,7 +1,7 @@
 //! How each kind of interface takes the program when the agent is left the choice.
 
 use anyhow::Result;
-use lyncwall::datapath::{Attach, Datapath};
+use lyncwall_datapath::{Attach, Datapath};
 use lyncwall_tests::netns::{Gre, Netns, Pair, Tag};
 use serde_json::{Map, Value};
 

@@ -9,7 +9,7 @@ use aya::maps::MapType;
 use aya::programs::links::FdLink;
 use aya::programs::xdp::XdpMode;
 use aya::programs::{Program, Xdp};
-use lyncwall::datapath::Datapath;
+use lyncwall_datapath::Datapath;
 use lyncwall_tests::bpffs::Bpffs;
 use lyncwall_tests::kernel;
 use lyncwall_tests::netns::Netns;

@@ -3,7 +3,7 @@
 use std::fs;
 use std::os::unix::net::UnixListener;
 
-use lyncwall::datapath::{Attach, Datapath};
+use lyncwall_datapath::{Attach, Datapath};
 use lyncwall_tests::netns::Pair;
 use lyncwall_tests::scene::{Config, Scene};
 

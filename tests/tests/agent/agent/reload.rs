@@ -2,8 +2,8 @@
 
 use std::net::Ipv4Addr;
 
-use lyncwall::api::Mode;
-use lyncwall::datapath::{Attach, Datapath};
+use lyncwall_api::Mode;
+use lyncwall_datapath::{Attach, Datapath};
 use lyncwall_tests::expect::{BRIEF, PATIENT, refusal};
 use lyncwall_tests::netns::Pair;
 use lyncwall_tests::packet::{Ethernet, Packet, Tcp, ip};

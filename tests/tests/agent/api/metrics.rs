@@ -218,7 +218,7 @@ fn expect_changes(api: &Api, prometheus: &Prometheus<'_>) {
     prometheus.expect(&change("switch", "made"), 2.0);
     prometheus.expect(&change("switch", "refused"), 1.0);
     prometheus.expect(&change("switch", "reverted"), 1.0);
-    api.set_mode_with(None, lyncwall::api::Mode::Audit, 60, lyncwall::api::Existing::Cut).expect("a mode");
+    api.set_mode_with(None, lyncwall_api::Mode::Audit, 60, lyncwall_api::Existing::Cut).expect("a mode");
     prometheus.expect("lyncwall_change_waiting{instance=\"[::1]:9464\"}", 1.0);
     prometheus.expect("sum(lyncwall_enforcing{instance=\"[::1]:9464\"})", 0.0);
     api.rollback().expect("back");

@@ -1,8 +1,8 @@
 //! Each ruling of the strict reading, by name, and what follows for boxes that no table prints.
 
-use lyncwall::catalogue::Reading;
-use lyncwall::net::Transports;
 use lyncwall_common::abi::PortTransport as Transport;
+use lyncwall_policy::catalogue::Reading;
+use lyncwall_policy::net::Transports;
 
 use super::{at, catalogue, owned, resolve};
 

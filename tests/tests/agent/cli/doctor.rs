@@ -2,8 +2,8 @@
 
 use std::fs;
 
-use lyncwall::api::Kernel;
-use lyncwall::datapath::{Attach, Datapath, Features};
+use lyncwall_api::Kernel;
+use lyncwall_datapath::{Attach, Datapath, Features};
 use lyncwall_tests::agent::{Finished, lyncwall};
 use lyncwall_tests::netns::Pair;
 use lyncwall_tests::scene::{Config, Scene};

@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::process::Stdio;
 
-use lyncwall::api::Event;
+use lyncwall_api::Event;
 use lyncwall_tests::expect::{BRIEF, PATIENT};
 use lyncwall_tests::netns::Pair;
 use lyncwall_tests::packet::{Packet, Tcp, Udp, ip};

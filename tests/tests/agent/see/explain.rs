@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use lyncwall::api::{Explain, Explanation};
+use lyncwall_api::{Explain, Explanation};
 use lyncwall_tests::agent::Api;
 use lyncwall_tests::expect::{BRIEF, PATIENT};
 use lyncwall_tests::netns::Pair;
@@ -123,7 +123,7 @@ fn nothing_is_left_of_what_was_explained() {
     }
     let after = api.counters().expect("counters").0;
     // The wire itself is not quiet: the client's stack speaks of its multicast groups.
-    let of = |counters: &lyncwall::api::Counters, reason: &str| {
+    let of = |counters: &lyncwall_api::Counters, reason: &str| {
         let counts = counters.reasons.iter().filter(|count| count.reason == reason);
         counts.map(|count| count.packets).sum::<u64>()
     };

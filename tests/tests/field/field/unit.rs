@@ -62,13 +62,13 @@ fn the_rights_of_the_unit_are_enough_to_start_reload_explain_capture_and_start_a
     let preview = api.preview(&[]).expect("a preview");
     assert_eq!(preview.closed.len(), 1, "{preview:?}");
     // Another program is loaded for an explanation, and a capture opens perf events.
-    let asked = lyncwall::api::Explain {
+    let asked = lyncwall_api::Explain {
         from: Some("192.0.2.7".to_owned()),
         to: Some(Pair::HOST_V4.to_string()),
         protocol: Some("tcp".to_owned()),
         port: Some(444),
         interface: Some(Pair::HOST_LINK.to_owned()),
-        ..lyncwall::api::Explain::default()
+        ..lyncwall_api::Explain::default()
     };
     assert_eq!(&*api.explain(&asked).expect("an explanation").verdicts[0].event.reason, "closed");
     let file = folder.path().join("drops.pcapng");

@@ -1,7 +1,7 @@
 //! What the agent finds of the kernel, against what the tests find in ways of their own.
 
-use lyncwall::datapath::{Answer, FeatureId, Features};
 use lyncwall_common::abi::program;
+use lyncwall_datapath::{Answer, FeatureId, Features};
 use lyncwall_tests::bpffs::Bpffs;
 use lyncwall_tests::kernel;
 use lyncwall_tests::prerequisites::require_root;

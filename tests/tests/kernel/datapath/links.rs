@@ -6,9 +6,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use anyhow::Result;
-use lyncwall::datapath::{Attach, Datapath, Mode};
-use lyncwall::problem::Problems;
 use lyncwall_common::reason::{Action as Verdict, Reason};
+use lyncwall_datapath::{Attach, Datapath, Mode};
+use lyncwall_policy::problem::Problems;
 use lyncwall_tests::bpffs::Bpffs;
 use lyncwall_tests::expect::PATIENT;
 use lyncwall_tests::netns::{End, Netns, Pair, veth};

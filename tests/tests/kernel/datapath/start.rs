@@ -6,9 +6,9 @@ use std::time::Instant;
 use std::{env, fs};
 
 use aya::maps::{Array, Map, MapData, PerCpuArray};
-use lyncwall::datapath::Datapath;
-use lyncwall::problem::Problems;
 use lyncwall_common::abi::{ABI_VERSION, STATE_BYTES, map};
+use lyncwall_datapath::Datapath;
+use lyncwall_policy::problem::Problems;
 use lyncwall_tests::bpffs::Bpffs;
 use lyncwall_tests::kernel;
 use lyncwall_tests::prerequisites::require_root;

@@ -6,9 +6,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::bail;
-use lyncwall::datapath::{Attach, Counters, Datapath, Hold};
 use lyncwall_common::abi::{Features, NO_COUNTER, PortTransport, map};
 use lyncwall_common::reason::{Action as Verdict, Reason};
+use lyncwall_datapath::{Attach, Counters, Datapath, Hold};
 use lyncwall_tests::bpffs::Bpffs;
 use lyncwall_tests::expect::PATIENT;
 use lyncwall_tests::kernel::is_emulated;

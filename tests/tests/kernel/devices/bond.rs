@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use lyncwall::datapath::{Attach, Mode};
+use lyncwall_datapath::{Attach, Mode};
 use lyncwall_tests::agent::Instance;
 use lyncwall_tests::expect::PATIENT;
 use lyncwall_tests::netns::{End, Pair, veth};

@@ -1,6 +1,6 @@
 //! A bridge with two ports: the box's own traffic, and what only goes through.
 
-use lyncwall::datapath::{Attach, Mode};
+use lyncwall_datapath::{Attach, Mode};
 use lyncwall_tests::expect::{BRIEF, PATIENT};
 use lyncwall_tests::netns::{End, Netns, Pair, veth};
 use lyncwall_tests::packet::{Ethernet, Packet, Tcp, ip};

@@ -1,6 +1,6 @@
 //! An interface that nothing comes in by: its addresses are reached through the others.
 
-use lyncwall::datapath::{Attach, Mode};
+use lyncwall_datapath::{Attach, Mode};
 use lyncwall_tests::netns::Pair;
 
 use super::{Bench, HOST};

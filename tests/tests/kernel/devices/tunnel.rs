@@ -1,7 +1,7 @@
 //! Tunnels of generic routing encapsulation: one that carries frames, and one that carries packets.
 
-use lyncwall::datapath::{Attach, Mode};
 use lyncwall_common::reason::{Action, Reason};
+use lyncwall_datapath::{Attach, Mode};
 use lyncwall_tests::expect::PATIENT;
 use lyncwall_tests::netns::{Gre, Pair};
 use lyncwall_tests::traffic::{Outcome, eventually};

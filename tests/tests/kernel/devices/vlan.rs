@@ -1,6 +1,6 @@
 //! 802.1Q and 802.1ad interfaces. Between two of them the tag is a field of the kernel's buffer, not bytes of the frame.
 
-use lyncwall::datapath::{Attach, Mode};
+use lyncwall_datapath::{Attach, Mode};
 use lyncwall_tests::expect::{BRIEF, PATIENT};
 use lyncwall_tests::netns::{Pair, Tag};
 use lyncwall_tests::packet::{Tcp, Vlan, ip};

@@ -3,8 +3,8 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-use lyncwall::config::Mode;
 use lyncwall_common::reason::{Action, Reason};
+use lyncwall_policy::config::Mode;
 use lyncwall_tests::bpffs::Bpffs;
 use lyncwall_tests::expect::PATIENT;
 use lyncwall_tests::netns::Pair;
@@ -241,10 +241,12 @@ fn sixty_five_thousand_prefixes_of_each_family_fit_and_no_more() {
     let policy = Policy::of(World::Host, Mode::Enforce);
     let entry = Entry::best();
     let mut firewall = Firewall::new(directory(&bpffs, entry), entry, &policy.compiled);
-    let v4 = |n: u32| lyncwall::net::Prefix::host(std::net::Ipv4Addr::from_bits(0x0a00_0000 + n * 3).into());
+    let v4 = |n: u32| {
+        lyncwall_policy::net::Prefix::host(std::net::Ipv4Addr::from_bits(0x0a00_0000 + n * 3).into())
+    };
     let v6 = |n: u32| {
         let address = std::net::Ipv6Addr::from_bits(0xfd00_u128 << 112 | u128::from(n) << 40);
-        lyncwall::net::Prefix::host(address.into())
+        lyncwall_policy::net::Prefix::host(address.into())
     };
     let all: Vec<_> = (0..65_536).flat_map(|n| [(v4(n), None), (v6(n), None)]).collect();
     let start = Instant::now();

@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use lyncwall::config::Mode;
-use lyncwall::datapath::{LONGEST, SHORTEST};
-use lyncwall::net::Prefix;
-use lyncwall::policy::{HostTables, Input};
 use lyncwall_common::abi::{BlockRecord, NO_COUNTER, PortTransport, Until};
 use lyncwall_common::reason::{Action, Reason};
+use lyncwall_datapath::{LONGEST, SHORTEST};
+use lyncwall_policy::compile::Input;
+use lyncwall_policy::config::Mode;
+use lyncwall_policy::judge::HostTables;
+use lyncwall_policy::net::Prefix;
 use lyncwall_tests::bpffs::Bpffs;
 use lyncwall_tests::kernel::judges_every_variant;
 use lyncwall_tests::prerequisites::require_root;

@@ -7,13 +7,13 @@ use aya::maps::{Array, HashMap, Map, MapData, PerCpuArray, RingBuf};
 use aya::programs::xdp::XdpMode;
 use aya::programs::{Program, Xdp};
 use aya::{Ebpf, EbpfLoader};
-use lyncwall::datapath::Datapath;
-use lyncwall::policy::Compiled;
 use lyncwall_common::abi::{
     Bucket, Control, CounterBlock, CpuRecord, Event, Flow, FlowKeyV4, FlowKeyV6, FragmentKey, FragmentRecord,
     Live, OpeningKey, PortTransport, REASONS, map, program,
 };
 use lyncwall_common::reason::{Action, Reason};
+use lyncwall_datapath::Datapath;
+use lyncwall_policy::compile::Compiled;
 use lyncwall_tests::object::object;
 use lyncwall_tests::{kernel, run};
 

@@ -1,8 +1,9 @@
 //! By which interface a frame came in, and how many buffers it fills: what kernels differ in.
 
-use lyncwall::config::Mode;
-use lyncwall::policy::{InterfaceInput, judge};
 use lyncwall_common::reason::{Action, Reason};
+use lyncwall_policy::compile::InterfaceInput;
+use lyncwall_policy::config::Mode;
+use lyncwall_policy::judge::judge;
 use lyncwall_tests::bpffs::Bpffs;
 use lyncwall_tests::expect::PATIENT;
 use lyncwall_tests::netns::Pair;

@@ -4,12 +4,12 @@ use std::path::PathBuf;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use lyncwall::config::Mode;
-use lyncwall::policy::{HostTables, judge};
 use lyncwall_common::abi::{Features, FragmentRecord, Live};
 use lyncwall_common::fragment::FRAGMENT_SECONDS;
 use lyncwall_common::reason::{Action, Reason};
 use lyncwall_common::tables::ICMP_ECHO_RATE;
+use lyncwall_policy::config::Mode;
+use lyncwall_policy::judge::{HostTables, judge};
 use lyncwall_tests::bpffs::Bpffs;
 use lyncwall_tests::expect::PATIENT;
 use lyncwall_tests::kernel::ticks_per_second;

@@ -1,8 +1,8 @@
 //! What a source may open.
 
-use lyncwall::config::Mode;
 use lyncwall_common::abi::Limit;
 use lyncwall_common::reason::{Action, Reason};
+use lyncwall_policy::config::Mode;
 use lyncwall_tests::bpffs::Bpffs;
 use lyncwall_tests::packet::{Packet, Tcp, Udp};
 use lyncwall_tests::prerequisites::require_root;

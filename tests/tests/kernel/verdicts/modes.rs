@@ -1,8 +1,9 @@
 //! Audit mode here and enforcement there: a frame goes by the mode of its target, and one without a target by that of the box.
 
-use lyncwall::config::Mode::{self, Audit, Enforce};
-use lyncwall::policy::{HostTables, Input};
 use lyncwall_common::reason::{Action, Reason};
+use lyncwall_policy::compile::Input;
+use lyncwall_policy::config::Mode::{self, Audit, Enforce};
+use lyncwall_policy::judge::HostTables;
 use lyncwall_tests::bpffs::Bpffs;
 use lyncwall_tests::packet::{Ethernet, Packet, Payload, Tcp, Udp, protocol};
 use lyncwall_tests::prerequisites::require_root;

@@ -2,12 +2,12 @@
 
 use std::path::Path;
 
-use lyncwall::config::{self, Mode};
-use lyncwall::net::Prefix;
-use lyncwall::policy::{
+use lyncwall_common::abi::{FlowTimes, Limit, PortTransport};
+use lyncwall_policy::compile::{
     Compiled, CounterBook, GroupInput, Identity, Input, InterfaceInput, Rule, TargetInput, ZoneInput, compile,
 };
-use lyncwall_common::abi::{FlowTimes, Limit, PortTransport};
+use lyncwall_policy::config::{self, Mode};
+use lyncwall_policy::net::Prefix;
 
 /// A configuration; the client of [`Pair`](lyncwall_tests::netns::Pair) is no management source in any of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -2,10 +2,11 @@
 
 use std::path::Path;
 
-use lyncwall::config::{self, Mode};
-use lyncwall::policy::{GroupInput, HostTables, Input, InterfaceInput, Rule, TargetInput, ZoneInput};
 use lyncwall_common::abi::{FlowTimes, PortTransport};
 use lyncwall_common::reason::{Action, Reason};
+use lyncwall_policy::compile::{GroupInput, Input, InterfaceInput, Rule, TargetInput, ZoneInput};
+use lyncwall_policy::config::{self, Mode};
+use lyncwall_policy::judge::HostTables;
 use lyncwall_tests::bpffs::Bpffs;
 use lyncwall_tests::kernel;
 use lyncwall_tests::netns::Pair;
