@@ -99,7 +99,7 @@ fn end(daemon: Daemon) -> Result<()> {
     firewall.note_usage();
     match firewall.on_exit() {
         OnExit::Keep => {
-            tracing::info!("stopped: the kernel keeps the rules; `lyncwall detach` opens the box")
+            tracing::info!("stopped: the kernel keeps the rules; `lyncwall detach` opens the box");
         }
         OnExit::Detach => {
             firewall.remove().context("opening the box")?;

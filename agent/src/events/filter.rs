@@ -81,7 +81,7 @@ impl Filter {
             match text.parse() {
                 Ok(prefix) => filter.from.push(prefix),
                 Err(error) => {
-                    wrong(text, "an address or prefix", &format!("{error}; write it as 192.0.2.0/24"))
+                    wrong(text, "an address or prefix", &format!("{error}; write it as 192.0.2.0/24"));
                 }
             }
         }
