@@ -258,7 +258,8 @@ impl Guests {
         let folder = kernel.kernel.folder()?;
         let file = |what: &str| folder.join(format!("{}.{what}", self.name));
         let root = file("cpio");
-        let own = image::own(kernel, &steps::init(&self.steps))?;
+        let runs = |step: &&Step| !step.ends_only || kernel.kernel.is_at_an_end();
+        let own = image::own(kernel, &steps::init(self.steps.iter().filter(runs)))?;
         fs::write(&root, [self.common.as_slice(), &own].concat())
             .with_context(|| root.display().to_string())?;
         let guest = Guest {

@@ -55,6 +55,11 @@ pub(crate) struct Unpacked {
 }
 
 impl Kernel {
+    /// True for the oldest and the newest.
+    pub(crate) fn is_at_an_end(self) -> bool {
+        [KERNELS.first(), KERNELS.last()].contains(&Some(&self))
+    }
+
     /// Where everything of it lies.
     ///
     /// # Errors

@@ -17,6 +17,9 @@ struct Module {
     /// Parts of the names of tests that run only with [`Extent::All`], as no kernel can make a difference to them: the bytecode
     /// is one for all, and this machine's kernel runs them.
     not_by_kernel: &'static [&'static str],
+    /// True where the kernels between the oldest and the newest leave it out, unless [`Extent::All`] is asked for: it depends on the
+    /// hooks of a kernel alone, and those are the ones of the oldest or of the newest.
+    ends_only: bool,
     /// How many of its tests run at a time. A guest has one processor, but many tests wait for most of their time.
     threads: u8,
     /// True where its tests are ignored outside a guest, as they need interfaces of a machine of their own.
@@ -24,7 +27,7 @@ struct Module {
 }
 
 const fn module(name: &'static str, program: &'static str) -> Module {
-    Module { name, program, only: &[], not_by_kernel: &[], threads: 3, guest_only: false }
+    Module { name, program, only: &[], not_by_kernel: &[], ends_only: false, threads: 3, guest_only: false }
 }
 
 /// What runs on every kernel, in this order.
@@ -34,7 +37,12 @@ const MODULES: [Module; 9] = [
         ..module("verdicts", KERNEL)
     },
     module("datapath", KERNEL),
-    Module { only: &["agent::ends::"], not_by_kernel: &["detach_leaves_what"], ..module("agent", AGENT) },
+    Module {
+        only: &["agent::ends::"],
+        not_by_kernel: &["detach_leaves_what"],
+        ends_only: true,
+        ..module("agent", AGENT)
+    },
     Module {
         not_by_kernel: &[
             "traffic::groups::",
@@ -55,13 +63,15 @@ const MODULES: [Module; 9] = [
         ..module("traffic", KERNEL)
     },
     // They measure time.
-    Module { threads: 1, ..module("streams", KERNEL) },
+    Module { ends_only: true, threads: 1, ..module("streams", KERNEL) },
     Module {
         not_by_kernel: &["audit::a_mode_is", "audit::a_mode_of", "audit::enforcement_that"],
+        ends_only: true,
         ..module("audit", KERNEL)
     },
     Module {
         only: &["confirm::what_nobody_confirms_goes_back", "confirm::the_program_goes_back"],
+        ends_only: true,
         ..module("confirm", AGENT)
     },
     Module { only: &["see::everywhere::"], ..module("see", AGENT) },
@@ -132,6 +142,8 @@ pub(crate) struct Step {
     variants: &'static str,
     /// True where at least one test has to pass.
     pub(crate) must_pass: bool,
+    /// True where only the oldest and the newest kernel run it.
+    pub(crate) ends_only: bool,
 }
 
 impl Step {
@@ -162,12 +174,21 @@ pub(crate) fn tests(extent: Extent, only: &[String], filter: Option<&str>) -> Ve
         .map(|module| {
             let arguments = module.arguments(extent, filter);
             let step = test_program(module.name, module.program, arguments, OBJECT, variants);
-            Step { must_pass: filter.is_none(), ..step }
+            let ends_only =
+                module.ends_only && extent == Extent::ByKernel && only.is_empty() && filter.is_none();
+            Step { must_pass: filter.is_none(), ends_only, ..step }
         })
         .collect();
     if chosen(FIGURES) && (filter.is_none() || !only.is_empty()) {
         let command = vec![format!("/bin/{FIGURES}")];
-        steps.push(Step { name: FIGURES.to_owned(), command, object: OBJECT, variants, must_pass: false });
+        steps.push(Step {
+            name: FIGURES.to_owned(),
+            command,
+            object: OBJECT,
+            variants,
+            must_pass: false,
+            ends_only: false,
+        });
     }
     steps
 }
@@ -193,11 +214,11 @@ fn test_program(
     variants: &'static str,
 ) -> Step {
     let command = std::iter::once(format!("/tests/{program}")).chain(more).collect();
-    Step { name: step.to_owned(), command, object, variants, must_pass: false }
+    Step { name: step.to_owned(), command, object, variants, must_pass: false, ends_only: false }
 }
 
 /// The first process of the guest: mounts, modules, the steps, power off.
-pub(crate) fn init(steps: &[Step]) -> String {
+pub(crate) fn init<'a>(steps: impl IntoIterator<Item = &'a Step>) -> String {
     let mut script = String::from(PRELUDE);
     for step in steps {
         let words: Vec<String> = step.command.iter().map(|word| quoted(word)).collect();
