@@ -12,6 +12,7 @@ mod report;
 mod store;
 mod takeover;
 mod traffic;
+mod trial;
 mod usage;
 
 use std::collections::BTreeMap;
@@ -32,9 +33,9 @@ use crate::plan::{Machine, Plan, Settings};
 use crate::policy::{Compiled, CounterBook, Input, Locator, TargetInput, compile};
 use crate::problem::{Error, Problems};
 use crate::services::Services;
-use confirm::{Waiting, resume};
 use failover::Takeover;
 use traffic::Traffic;
+use trial::{Origin, Resumed, Step, Trial};
 use usage::Usage;
 
 pub use change_counts::{ChangeCounts, ChangeKind, ChangeResult};
@@ -42,7 +43,7 @@ pub use store::Store;
 
 /// A firewall that enforces.
 pub struct Firewall {
-    plan: Plan,
+    plan: Arc<Plan>,
     services: Arc<Services>,
     datapath: Datapath,
     memory: Memory,
@@ -50,8 +51,6 @@ pub struct Firewall {
     targets: Vec<TargetInput>,
     /// The state that survives a reboot.
     store: Store,
-    /// The configuration to roll back to, while a change waits for confirmation.
-    before: Option<Plan>,
     /// The tables installed last that depend on the machine.
     fit: Option<Fit>,
     /// The generation installed last, with names to describe packets.
@@ -100,9 +99,9 @@ struct Memory {
     /// Which interface each counter cell of the program belongs to.
     #[serde(default)]
     traffic: Traffic,
-    /// What to roll back to, if nobody confirms the settings above.
-    #[serde(default)]
-    waiting: Option<Waiting>,
+    /// Whether the settings above are on trial.
+    #[serde(default, rename = "waiting")]
+    trial: Trial,
     /// Counts of changes.
     #[serde(default)]
     changes: ChangeCounts,
@@ -142,9 +141,11 @@ impl Firewall {
                 .context("reading what an earlier agent stored beside the maps")?,
             None => store.memory(),
         };
-        let confirm::Resumed { plan, replaced, before, left } =
-            resume(&mut datapath, &mut memory, plan, &store)?;
-        let machine = if replaced { host::look_again(&plan.config)? } else { machine };
+        let Resumed { plan, origin, left } = trial::resume(&mut datapath, &mut memory, plan, &store)?;
+        let machine = match origin {
+            Origin::File => machine,
+            Origin::RunTime => host::look_again(&plan.config)?,
+        };
         let services = Arc::new(Services::of(&plan.catalogue));
         let settings = under(&memory.settings, &memory.file, &plan);
         let targets = Vec::new();
@@ -159,7 +160,6 @@ impl Firewall {
             memory,
             targets,
             store,
-            before,
             fit: None,
             locator: None,
             addresses: machine.addresses.clone(),
@@ -172,8 +172,8 @@ impl Firewall {
                 if let Some(tried) = left {
                     firewall.follow_zones(&tried);
                 }
-                if firewall.before.is_none() {
-                    firewall.keep(!replaced);
+                if !firewall.memory.trial.runs() {
+                    firewall.keep(origin);
                 }
                 firewall.note_usage();
                 Ok((firewall, ready))
@@ -184,7 +184,7 @@ impl Firewall {
     }
 
     fn enforce(&mut self, machine: &Machine, settings: &Settings) -> Result<()> {
-        let plan = self.plan.clone();
+        let plan = Arc::clone(&self.plan);
         if self.datapath.status()?.interfaces.is_empty() {
             let comparison = self.standing_in_the_way(&plan, settings, machine)?;
             for warning in self.shuts_out(&plan, &comparison) {
@@ -198,7 +198,8 @@ impl Firewall {
             self.install(&plan, settings, machine)?;
         }
         // Interfaces that a rollback would need stay guarded.
-        let plans = [Some(&plan), self.before.as_ref()].into_iter().flatten();
+        let back = self.memory.trial.running().map(|(_, plan)| plan);
+        let plans = [Some(&plan), back].into_iter().flatten();
         let keep: Vec<&str> =
             plans.flat_map(|plan| &plan.config.interfaces).map(|interface| &*interface.name).collect();
         for interface in self.datapath.detach_interfaces_except(&keep)? {
@@ -230,7 +231,7 @@ impl Firewall {
                 continue;
             }
             // One at a time: a refusal by one interface must not leave another open.
-            let mut plan = self.plan.clone();
+            let mut plan = Plan::clone(&self.plan);
             plan.config.interfaces = vec![interface];
             match self.take_over(&plan, Duration::ZERO) {
                 Ok(()) => {}
@@ -238,7 +239,7 @@ impl Firewall {
                 Err(Error::Unexpected(error)) => unexpected = Some(error),
             }
         }
-        let (plan, settings) = (self.plan.clone(), self.memory.settings.clone());
+        let (plan, settings) = (Arc::clone(&self.plan), self.memory.settings.clone());
         let compiled = compile(&plan.input(&settings, &machine)?, &mut self.memory.counters.clone())?;
         if !self.fit.as_ref().is_some_and(|fit| fit.is_of(&compiled)) {
             let generation = self.install(&plan, &settings, &machine)?;
@@ -340,18 +341,18 @@ impl Firewall {
 
     /// Installs the live settings anew, for a changed machine or a new agent. A change that waits for
     /// confirmation keeps waiting.
-    fn install(&mut self, plan: &Plan, settings: &Settings, machine: &Machine) -> Result<u64> {
-        let hold = if self.before.is_some() { Hold::Alike } else { Hold::ForGood };
-        self.install_for(plan, settings, machine, (hold, false))
+    fn install(&mut self, plan: &Arc<Plan>, settings: &Settings, machine: &Machine) -> Result<u64> {
+        self.install_for(Step::Again, plan, settings, machine)
     }
 
-    /// Stores the state that outlives the agent; compiles, fills a generation and switches to it.
+    /// Stores the state that outlives the agent; compiles, fills a generation and switches to it. The plan,
+    /// the memory and the trial follow the switch together.
     fn install_for(
         &mut self,
-        plan: &Plan,
+        step: Step,
+        plan: &Arc<Plan>,
         settings: &Settings,
         machine: &Machine,
-        (hold, reload): (Hold, bool),
     ) -> Result<u64> {
         let input: Input = plan.input(settings, machine)?;
         let mut counters = self.memory.counters.clone();
@@ -363,6 +364,8 @@ impl Firewall {
             counted_before
                 .extend(reused.into_iter().map(|n| (n, now.get(n as usize).copied().unwrap_or_default())));
         }
+        let next = self.datapath.next_generation()?;
+        let (trial, hold) = Trial::after(step, next, &self.memory, &self.plan);
         match hold {
             Hold::ForGood | Hold::Until(_) => counters.installed(),
             Hold::Alike => counters.replaced(),
@@ -376,7 +379,7 @@ impl Firewall {
             native_refused,
             flows_forgotten: self.memory.flows_forgotten,
             traffic: self.memory.traffic.clone(),
-            waiting: Waiting::under(hold, &self.memory, self.datapath.next_generation()?, reload),
+            trial,
             changes: self.memory.changes.clone(),
         };
         // All steps that may fail come before the one store that switches: after it, the new generation
@@ -394,16 +397,25 @@ impl Firewall {
             }
         };
         self.memory = memory;
+        self.adopt(plan);
         self.fit = Some(Fit::of(&compiled));
         self.targets.clone_from(&input.targets);
         // A rollback must still let in the managers of before.
-        if self.memory.waiting.is_none()
+        if !self.memory.trial.runs()
             && let Err(error) = self.datapath.prune_management(&compiled.management)
         {
             tracing::warn!("earlier management sources still get in: {error:#}");
         }
         self.locator = Some(Arc::new(Locator::new(&input, compiled, |rows| plan.catalogue.services(rows))));
         Ok(generation)
+    }
+
+    /// Takes over a plan that judges from here on.
+    fn adopt(&mut self, plan: &Arc<Plan>) {
+        if !Arc::ptr_eq(&self.plan, plan) {
+            self.services = Arc::new(Services::of(&plan.catalogue));
+            self.plan = Arc::clone(plan);
+        }
     }
 
     fn prepare(&mut self, memory: &Memory, compiled: &Compiled) -> Result<()> {

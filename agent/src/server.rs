@@ -16,8 +16,8 @@ use tokio_stream::StreamExt as _;
 
 use crate::api;
 use crate::config::Listen;
-use crate::datapath::NetlinkWatch;
 use crate::datapath::host::interfaces;
+use crate::datapath::{Detached, NetlinkWatch};
 use crate::events::{EventNames, Filter, FilterScope, describe};
 use crate::firewall::{ChangeKind, Firewall};
 use crate::metrics::{self, Exposed, Figures};
@@ -50,9 +50,11 @@ type Exposition = (Instant, Arc<str>);
 /// A running agent: the firewall and its clients.
 #[derive(Clone)]
 pub struct Daemon {
-    firewall: Arc<Mutex<Option<Firewall>>>,
+    /// The firewall; `None` after a client opened the box. The lock is a fair queue, and a request whose client
+    /// has gone leaves it. A call that panics leaves the kernel side consistent, as a switch is one word.
+    firewall: Arc<tokio::sync::Mutex<Option<Firewall>>>,
     events: broadcast::Sender<Arc<EventLine>>,
-    /// The names for events, outside the firewall's lock: a switch must not wait for a flood of events.
+    /// The names for events, outside the firewall's queue: a switch must not wait for a flood of events.
     known: Arc<Mutex<NameCache>>,
     /// True after a client opened the box.
     detached: Arc<watch::Sender<bool>>,
@@ -69,10 +71,17 @@ pub struct Daemon {
     /// Serialises requests of users other than root, so that root never waits for all of them: at most for
     /// the next one, and for one whose client has gone.
     turn: Arc<Semaphore>,
-    /// The queue for the firewall. A request whose client has gone leaves it.
-    gate: Arc<Semaphore>,
     /// Held by the running capture.
     capture: Arc<tokio::sync::Mutex<()>>,
+}
+
+/// Ends the agent when dropped: as a client gets its answer, or has gone.
+struct EndGuard(Arc<watch::Sender<bool>>);
+
+impl Drop for EndGuard {
+    fn drop(&mut self) {
+        self.0.send_replace(true);
+    }
 }
 
 /// The names for packets, and when the interface names were read.
@@ -115,7 +124,7 @@ impl Daemon {
         };
         let (access, metrics) = (Access::of(firewall.api()), firewall.metrics().to_vec());
         let daemon = Self {
-            firewall: Arc::new(Mutex::new(Some(firewall))),
+            firewall: Arc::new(tokio::sync::Mutex::new(Some(firewall))),
             events,
             known: Arc::new(Mutex::new(NameCache { names, read: None, guarded })),
             detached: Arc::new(watch::Sender::new(false)),
@@ -125,7 +134,6 @@ impl Daemon {
             figures: Arc::default(),
             exposed: Arc::default(),
             turn: Arc::new(Semaphore::new(1)),
-            gate: Arc::new(Semaphore::new(1)),
             capture: Arc::default(),
         };
         let reader = daemon.clone();
@@ -207,13 +215,19 @@ impl Daemon {
     }
 
     /// Takes the firewall out; `None` after a client opened the box.
-    #[must_use]
-    pub fn into_firewall(self) -> Option<Firewall> {
-        self.take()
+    pub async fn into_firewall(self) -> Option<Firewall> {
+        self.firewall.lock().await.take()
     }
 
-    fn take(&self) -> Option<Firewall> {
-        self.firewall.lock().unwrap_or_else(PoisonError::into_inner).take()
+    /// Opens the box, even if the client goes meanwhile. The agent ends when the guard is dropped.
+    async fn detach(&self) -> Result<(Detached, EndGuard)> {
+        let ended = Arc::clone(&self.detached);
+        self.blocking(move |firewall| {
+            let detached = firewall.take().context("the box is open already")?.detach()?;
+            tracing::warn!("detached: the box is open");
+            Ok((detached, EndGuard(ended)))
+        })
+        .await
     }
 
     /// While a change waits for confirmation: follows the program when it rolls back.
@@ -258,13 +272,7 @@ impl Daemon {
         call: impl FnOnce(&mut Firewall) -> Result<T> + Send + 'static,
     ) -> Result<T> {
         let daemon = self.clone();
-        // The semaphore is never closed.
-        let turn = Arc::clone(&self.gate).acquire_owned().await.context("the agent is stopping")?;
-        tokio::task::spawn_blocking(move || {
-            // The call continues after its client has gone, and later calls wait for it.
-            let _turn = turn;
-            // A call that panicked left the kernel side consistent: a switch is one word.
-            let mut firewall = daemon.firewall.lock().unwrap_or_else(PoisonError::into_inner);
+        self.blocking(move |firewall| {
             let firewall = firewall.as_mut().context("the box is open, and the agent is stopping")?;
             firewall.follow_deadline()?;
             let called = call(firewall);
@@ -272,7 +280,16 @@ impl Daemon {
             called
         })
         .await
-        .context("the call panicked")?
+    }
+
+    /// Waits for the firewall, then makes a call that continues after its client has gone. Later calls wait
+    /// for its end.
+    async fn blocking<T: Send + 'static>(
+        &self,
+        call: impl FnOnce(&mut Option<Firewall>) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let mut firewall = Arc::clone(&self.firewall).lock_owned().await;
+        tokio::task::spawn_blocking(move || call(&mut firewall)).await.context("the call panicked")?
     }
 
     /// Takes over the agent's own settings from the firewall's plan.

@@ -64,7 +64,7 @@ pub(crate) async fn run(options: &Options, socket: &Path, pin_dir: &Path, state_
         _ = interrupt.recv() => tracing::info!("stopping: SIGINT"),
         () = daemon.detached() => {}
     }
-    end(daemon)
+    end(daemon).await
 }
 
 /// Reloads the configuration at each SIGHUP, for ever.
@@ -94,8 +94,8 @@ async fn reload_on(hangup: &mut Signal, daemon: &Daemon) {
     }
 }
 
-fn end(daemon: Daemon) -> Result<()> {
-    let Some(mut firewall) = daemon.into_firewall() else { return Ok(()) };
+async fn end(daemon: Daemon) -> Result<()> {
+    let Some(mut firewall) = daemon.into_firewall().await else { return Ok(()) };
     firewall.note_usage();
     match firewall.on_exit() {
         OnExit::Keep => {

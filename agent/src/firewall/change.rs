@@ -6,26 +6,25 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 
 use super::report::port_changes;
-use super::under;
-use super::{ChangeKind, Firewall, confirm};
+use super::trial::{Origin, Step};
+use super::{ChangeKind, Firewall, confirm, under};
 use crate::api::{self, Existing};
 use crate::config;
 use crate::datapath::host;
 use crate::plan::{Machine, Plan, Settings};
 use crate::policy::Comparison;
 use crate::problem::{Error, Problem, Problems};
-use crate::services::Services;
 use crate::wire;
 
 /// A prepared change.
 struct Change<'a> {
-    plan: &'a Plan,
+    plan: &'a Arc<Plan>,
     settings: &'a Settings,
     machine: &'a Machine,
     /// Its effect on existing connections.
     comparison: Comparison,
-    /// True if the change reads the file.
-    reload: bool,
+    /// Where its rules come from.
+    origin: Origin,
     how: How,
 }
 
@@ -90,19 +89,18 @@ impl Firewall {
         let mut problems = Problems::default();
         problems.extend(confirm::check(confirm).err());
         let settings = &wanted(self, problems)?;
-        let plan = self.plan.clone();
+        let plan = Arc::clone(&self.plan);
         let machine = &host::look_again(&plan.config)?;
         let comparison = self.standing_in_the_way(&plan, settings, machine)?;
         let shut_out = match how.confirm {
             Some(_) => self.shuts_out(&plan, &comparison),
             None => self.shuts_nobody_out(&plan, &comparison).map(|()| Vec::new())?,
         };
-        let change = Change { plan: &plan, settings, machine, comparison, reload: false, how };
+        let change = Change { plan: &plan, settings, machine, comparison, origin: Origin::RunTime, how };
         let mut switched = self.change(&change)?;
         switched.warnings.extend(shut_out);
-        match how.confirm {
-            Some(_) => self.before = Some(plan),
-            None => switched.warnings.extend(self.keep(false)),
+        if how.confirm.is_none() {
+            switched.warnings.extend(self.keep(Origin::RunTime));
         }
         Ok(switched)
     }
@@ -142,7 +140,7 @@ impl Firewall {
         let how = How { start: Instant::now(), confirm, existing };
         self.nothing_waits()?;
         let plan = match (confirm::check(confirm), Plan::read(&self.plan.file)) {
-            (Ok(()), plan) => plan?,
+            (Ok(()), plan) => Arc::new(plan?),
             (Err(problem), plan) => {
                 let mut problems = plan.err().unwrap_or_default();
                 problems.push(problem);
@@ -169,8 +167,9 @@ impl Firewall {
             }
         };
         let shut_out = if confirm.is_some() { self.shuts_out(&plan, &comparison) } else { Vec::new() };
-        let change =
-            Change { plan: &plan, settings: &settings, machine: &machine, comparison, reload: true, how };
+        let before = Arc::clone(&self.plan);
+        let (settings, machine) = (&settings, &machine);
+        let change = Change { plan: &plan, settings, machine, comparison, origin: Origin::File, how };
         let mut switched = match self.attach_and_change(&change) {
             Ok(switched) => switched,
             Err(error) => {
@@ -181,14 +180,12 @@ impl Firewall {
             }
         };
         switched.warnings.extend(shut_out);
-        self.services = Arc::new(Services::of(&plan.catalogue));
-        let before = std::mem::replace(&mut self.plan, plan.clone());
-        match confirm {
-            Some(_) => self.before = Some(before.clone()),
-            None => {
-                self.detach_others(&plan)?;
-                switched.warnings.extend(self.keep(true));
+        if confirm.is_none() {
+            if let Err(error) = self.detach_others(&plan) {
+                let left = format!("interfaces of the earlier configuration are still guarded: {error:#}");
+                switched.warnings.push(left);
             }
+            switched.warnings.extend(self.keep(Origin::File));
         }
         self.follow_zones(&before);
         Ok(switched)
@@ -225,16 +222,19 @@ impl Firewall {
 
     /// Installs the change, and reports what it opened and closed.
     fn change(&mut self, change: &Change<'_>) -> Result<api::Switched> {
-        let Change { plan, settings, machine, comparison, reload, how: How { start, confirm, existing } } =
+        let Change { plan, settings, machine, comparison, origin, how: How { start, confirm, existing } } =
             change;
-        let hold = self.hold(*confirm)?;
+        let step = match confirm {
+            None => Step::Change,
+            Some(time) => Step::Begin(self.datapath.deadline_in(*time)?, *origin),
+        };
         let drained = match existing {
             Existing::Cut => Vec::new(),
             Existing::Drain => self.drain(plan, comparison)?,
         };
         let changes = [plan.differences(&self.plan), settings.mode_changes(&self.memory.settings)].concat();
         let before = std::mem::take(&mut self.targets);
-        let generation = match self.install_for(plan, settings, machine, (hold, *reload)) {
+        let generation = match self.install_for(step, plan, settings, machine) {
             Ok(generation) => generation,
             Err(error) => {
                 self.targets = before;
@@ -252,7 +252,7 @@ impl Firewall {
         };
         let micros = u64::try_from(start.elapsed().as_micros()).unwrap_or(u64::MAX);
         let settled = settled.unwrap_or_else(|| self.count_cut(plan, comparison));
-        let mut warnings = self.warnings(plan, settings)?;
+        let mut warnings = self.warnings_after(plan, settings);
         let settled = match settled {
             Ok(more) => Some(api::Settled { existing: *existing, connections: drained.len() as u64 + more }),
             Err(error) => {

@@ -230,7 +230,7 @@ impl Firewall {
             notes.push("the interface was in no zone when the tables were filled".to_owned());
         }
         notes.extend(self.advice(event, verdict.reason, located, own_row));
-        if self.before.is_some() {
+        if self.memory.trial.runs() {
             notes.push("a change on trial judges until it is confirmed or rolled back".to_owned());
         }
         notes

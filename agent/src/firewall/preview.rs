@@ -49,7 +49,7 @@ impl Firewall {
         let fill = self.datapath.flow_fill()?;
         let mut warnings = self.warnings(&self.plan, &all)?;
         warnings.extend(self.shuts_out(&self.plan, &comparison));
-        if self.before.is_some() {
+        if self.memory.trial.runs() {
             warnings.push(
                 "a change waits for confirmation: confirm it or roll it back before another one".to_owned(),
             );

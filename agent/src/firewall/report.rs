@@ -34,7 +34,7 @@ impl Firewall {
             |target: &str, transport| open.get(target, transport).iter().map(PortRange::to_string).collect();
         let mut warnings = self.warnings(&self.plan, settings)?;
         warnings.extend(self.other_size()?);
-        if self.before.is_none() && self.store.tried().is_some() {
+        if !self.memory.trial.runs() && self.store.tried().is_some() {
             warnings.push(format!(
                 "the last reload was refused or not confirmed: the live rules differ from {}",
                 self.plan.file.display()
@@ -163,18 +163,22 @@ impl Firewall {
 
     /// The change that waits for confirmation.
     fn waiting(&self) -> Result<Option<api::Waiting>> {
-        let (Some(left), Some(before), Some(waiting)) =
-            (self.time_left()?, &self.before, &self.memory.waiting)
-        else {
+        let (Some(left), Some((back, before))) = (self.time_left()?, self.memory.trial.running()) else {
             return Ok(None);
         };
         Ok(Some(api::Waiting {
             seconds: left.as_millis().div_ceil(1000) as u64,
-            mode: wire::mode(waiting.settings.mode),
-            targets: wire::targets(&waiting.settings),
-            changes: [before.differences(&self.plan), waiting.settings.mode_changes(&self.memory.settings)]
+            mode: wire::mode(back.settings.mode),
+            targets: wire::targets(&back.settings),
+            changes: [before.differences(&self.plan), back.settings.mode_changes(&self.memory.settings)]
                 .concat(),
         }))
+    }
+
+    /// The warnings after a change. They cannot fail: the new rules judge already.
+    pub(super) fn warnings_after(&self, plan: &Plan, settings: &Settings) -> Vec<String> {
+        self.warnings(plan, settings)
+            .unwrap_or_else(|error| vec![format!("cannot look for warnings: {error:#}")])
     }
 
     /// Warnings about the settings, and about their fit to this machine.

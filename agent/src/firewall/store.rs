@@ -9,6 +9,7 @@ use anyhow::{Context as _, Result};
 use serde::{Deserialize, Serialize};
 
 use super::Memory;
+use super::trial::Origin;
 use crate::plan::{Plan, Settings};
 
 const FILE: &str = "confirmed.json";
@@ -102,9 +103,12 @@ impl Store {
         self.held.as_ref()?.tried.as_deref()
     }
 
-    /// Stores the confirmed state. `taken` is true if the change read the file.
-    pub(super) fn confirm(&mut self, plan: &Plan, memory: &Memory, taken: bool) -> Result<()> {
-        let tried = self.tried().filter(|_| !taken).map(str::to_owned);
+    /// Stores the confirmed state. Rules of another origin than the file leave the text on trial unconfirmed.
+    pub(super) fn confirm(&mut self, plan: &Plan, memory: &Memory, origin: Origin) -> Result<()> {
+        let tried = match origin {
+            Origin::File => None,
+            Origin::RunTime => self.tried().map(str::to_owned),
+        };
         self.try_out(plan, memory, tried)
     }
 
@@ -144,6 +148,7 @@ mod tests {
 
     use super::Store;
     use crate::firewall::Memory;
+    use crate::firewall::trial::Origin;
     use crate::plan::Plan;
 
     const GOOD: &str = "management = \"none\"\n[[interface]]\nname = \"eth0\"\n[[target]]\nroles = []\n";
@@ -165,7 +170,7 @@ mod tests {
             store.memory().settings.roles.is_empty() && store.before(&new).is_none(),
             "nothing was ever stored"
         );
-        store.confirm(&old, &memory, true).expect("a store");
+        store.confirm(&old, &memory, Origin::File).expect("a store");
         store.try_out(&old, &memory, Some(new.text.clone())).expect("a store");
         let mut store = Store::open(&directory);
         assert_eq!(store.memory().settings, memory.settings);
@@ -173,9 +178,9 @@ mod tests {
         assert!(store.before(&old).is_none() && store.tried().is_some());
 
         // Other settings change nothing about it; the file itself does.
-        store.confirm(&old, &Memory::default(), false).expect("a store");
+        store.confirm(&old, &Memory::default(), Origin::RunTime).expect("a store");
         assert!(Store::open(&directory).before(&new).is_some());
-        store.confirm(&new, &Memory::default(), true).expect("a store");
+        store.confirm(&new, &Memory::default(), Origin::File).expect("a store");
         let store = Store::open(&directory);
         assert!(store.before(&new).is_none() && store.tried().is_none());
         assert_eq!(std::fs::read_dir(&directory).expect("the directory").count(), 1, "nothing else is left");

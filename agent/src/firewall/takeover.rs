@@ -1,6 +1,7 @@
 //! Takes over interfaces without cutting existing connections: first learns flows from outgoing packets, then
 //! adds flows for existing connections, then judges incoming packets.
 
+use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
@@ -69,7 +70,7 @@ impl Firewall {
     /// again, and learns from outgoing packets for a while. Failures are logged, as the new policy judges
     /// already.
     pub(super) fn follow_zones(&mut self, before: &Plan) {
-        let plan = self.plan.clone();
+        let plan = Arc::clone(&self.plan);
         if plan.moves_zones(before)
             && let Err(error) = self.seed_again(&plan, before)
         {

@@ -4,7 +4,6 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context as _;
 use axum::body::{Body, Bytes};
 use axum::extract::rejection::{JsonRejection, QueryRejection};
 use axum::extract::{Query, Request, State};
@@ -391,11 +390,7 @@ async fn unblock(
 /// Opens the box, and ends the agent.
 #[utoipa::path(post, path = "/v1/detach", responses((status = 200, description = "The result", body = api::Detached), Refused))]
 async fn detach(State(daemon): State<Daemon>) -> Answer<api::Detached> {
-    let firewall = daemon.take().context("the box is open already")?;
-    let detached =
-        tokio::task::spawn_blocking(move || firewall.detach()).await.context("the call panicked")??;
-    tracing::warn!("detached: the box is open");
-    daemon.detached.send_replace(true);
+    let (detached, _end) = daemon.detach().await?;
     Ok(Json(api::Detached { interfaces: detached.interfaces, maps: detached.maps.len() }))
 }
 

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::io::Write as _;
+use std::os::unix::net::UnixStream;
 
 use lyncwall_tests::agent::Finished;
 use lyncwall_tests::expect::PATIENT;
@@ -62,6 +64,24 @@ fn detach_opens_the_box_by_the_running_agent_which_ends() {
         assert!(!scene.instance.pins().exists(), "pins are left");
         assert!(!scene.instance.socket().exists(), "the socket is left");
     }
+}
+
+#[test]
+fn a_client_that_leaves_during_detach_leaves_no_agent_behind() {
+    let scene = Scene::new().expect("a scene");
+    let openings = Openings::on(&scene.pair);
+    let (agent, _api) = scene.start(&Config::roles(&["reverse-proxy"])).expect("an agent");
+    let pins = || fs::read_dir(scene.instance.pins().join("links")).map_or(0, Iterator::count);
+    let before = pins();
+    assert!(before > 0, "pinned links");
+    let mut client = UnixStream::connect(scene.instance.socket()).expect("the socket");
+    client.write_all(b"POST /v1/detach HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n").expect("a request");
+    assert!(eventually(PATIENT, || pins() < before), "it has begun");
+    drop(client);
+    let finished = agent.wait().expect("it ends");
+    assert_eq!(finished.code, Some(0), "{finished:?}");
+    assert_eq!(openings.open(&PORTS), PORTS);
+    assert!(!scene.instance.pins().exists(), "pins are left");
 }
 
 #[test]
