@@ -5,7 +5,6 @@
 
 mod file;
 mod own;
-mod place;
 mod resolve;
 
 use std::borrow::Borrow;
@@ -16,7 +15,8 @@ use std::path::Path;
 use serde::Serialize;
 
 use crate::net::{PortRange, Transports};
-use crate::problem::{Place, Problem, Problems};
+use crate::problem::{Problem, Problems, nearest};
+use crate::reader;
 pub use own::{OwnRole, OwnRow};
 use resolve::Entry;
 pub use resolve::{Choices, Closed, Reading, Resolved, Rule};
@@ -54,15 +54,10 @@ impl Catalogue {
             .into());
         }
         let path = relative_to.join(source);
-        match std::fs::read_to_string(&path) {
-            Ok(text) => file::parse(&text, &path),
-            Err(error) => Err(Problem::at(
-                Place { file: path, line: 0, column: 0, key: String::new() },
-                format!("cannot read the catalogue: {error}"),
-                "",
-            )
-            .into()),
-        }
+        let text = reader::text_of(&path, |place, error| {
+            Problem::at(place, format!("cannot read the catalogue: {error}"), "")
+        })?;
+        file::parse(&text, &path)
     }
 
     /// The edition's name, such as `lync-2013`.
@@ -111,7 +106,9 @@ impl Catalogue {
                 continue;
             }
             let Some(role) = self.role(key) else {
-                say(index, format!("unknown role `{key}`"), self.suggest(key));
+                let keys = self.roles.iter().map(|role| &*role.key);
+                let fix = Self::suggest(key, keys, "`lyncwall roles` lists all roles");
+                say(index, format!("unknown role `{key}`"), fix);
                 continue;
             };
             if let Some(base) = role.extends.as_deref().filter(|base| !roles.contains(base)) {
@@ -129,16 +126,6 @@ impl Catalogue {
             }
         }
         wrong
-    }
-
-    fn suggest(&self, unknown: &str) -> String {
-        let likeness = |role: &&Role| strsim::jaro_winkler(unknown, &role.key);
-        match self.roles.iter().max_by(|a, b| likeness(a).total_cmp(&likeness(b))) {
-            Some(role) if likeness(&role) > 0.75 => {
-                format!("did you mean `{}`? `lyncwall roles` lists all roles", role.key)
-            }
-            _ => "`lyncwall roles` lists all roles".into(),
-        }
     }
 
     /// The ports that a box with `roles` opens in `reading`.
@@ -221,10 +208,7 @@ impl Catalogue {
             true => format!("no role of this target has the row `{id}`"),
             false => format!("unknown row `{id}`"),
         };
-        Some((
-            message,
-            Self::suggest_id(id, &self.known_ids(roles), "`lyncwall show` lists the rows of a role"),
-        ))
+        Some((message, Self::suggest(id, self.known_ids(roles), "`lyncwall show` lists the rows of a role")))
     }
 
     /// Why a target with `roles` cannot switch on `id`: a message and a fix; `None` if it can.
@@ -245,7 +229,7 @@ impl Catalogue {
         } else {
             format!("unknown optional row `{id}`")
         };
-        Some((message, Self::suggest_id(id, &options, "`lyncwall show` lists the optional rows of a role")))
+        Some((message, Self::suggest(id, options, "`lyncwall show` lists the optional rows of a role")))
     }
 
     /// The ids of all entries of `roles` in either reading.
@@ -266,12 +250,10 @@ impl Catalogue {
         self.by_id.contains_key(id) || self.known_ids(&all).contains(id)
     }
 
-    fn suggest_id(unknown: &str, known: &BTreeSet<&str>, otherwise: &str) -> String {
-        let nearest = known.iter().min_by_key(|id| strsim::damerau_levenshtein(unknown, id));
-        match nearest.filter(|id| strsim::damerau_levenshtein(unknown, id) <= 2) {
-            Some(id) => format!("did you mean `{id}`? {otherwise}"),
-            None => otherwise.to_owned(),
-        }
+    /// A fix for an unknown name: the command that lists the `known` ones, behind the nearest of them.
+    fn suggest<'a>(unknown: &str, known: impl IntoIterator<Item = &'a str>, list: &str) -> String {
+        let did = nearest(unknown, known).map_or_else(String::new, |name| format!("did you mean `{name}`? "));
+        did + list
     }
 
     /// A short name for the service of `rows` (ids), such as `SIP/TLS, SIP/MTLS (Lync Server Front-End
@@ -370,7 +352,7 @@ impl Row {
 }
 
 /// The direction of connections, seen from the printed role.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, serde::Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Direction {
     /// The role listens.
@@ -415,8 +397,7 @@ impl Printed {
 }
 
 /// A document that prints rows.
-#[derive(Debug, Clone, Serialize, serde::Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug, Clone, Serialize)]
 pub struct Document {
     /// The language of the translation, as `zh-TW`.
     pub language: String,
@@ -445,7 +426,7 @@ pub struct Strict {
 }
 
 /// The ruling of the strict reading on a row.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, serde::Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Ruling {
     /// Opens it.
@@ -504,7 +485,7 @@ pub struct RequiredOverride {
 }
 
 /// The kind of box that a role is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, serde::Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Kind {
     /// A Lync server.
@@ -518,6 +499,5 @@ pub enum Kind {
     /// A client or a phone.
     Client,
     /// A role that the configuration adds.
-    #[serde(skip_deserializing)]
     Own,
 }

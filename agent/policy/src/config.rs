@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::net::{PortRange, Prefix, Transports};
 use crate::problem::{Place, Problem, Problems};
+use crate::reader;
 
 mod allow;
 mod api;
@@ -22,10 +23,8 @@ mod groups;
 mod limit;
 mod lists;
 mod names;
-mod reader;
 mod roles;
 mod sections;
-mod syntax;
 mod zones;
 
 pub use allow::protocol_number;
@@ -47,16 +46,7 @@ pub fn read(path: &Path) -> Result<Config, Problems> {
 /// # Errors
 /// A file that cannot be read, or is not text.
 pub fn text(path: &Path) -> Result<String, Problems> {
-    let bytes = std::fs::read(path).map_err(|error| unreadable(path, &error))?;
-    match std::str::from_utf8(&bytes) {
-        Ok(text) => Ok(text.to_owned()),
-        Err(error) => {
-            let (good, _) = bytes.split_at(error.valid_up_to());
-            let place = reader::place_after(path, &String::from_utf8_lossy(good));
-            Err(Problem::at(place, "the file is not UTF-8 text", "save it as UTF-8: TOML requires that")
-                .into())
-        }
-    }
+    reader::text_of(path, unreadable)
 }
 
 /// Checks `text`, the content of `file`; does not read the file.
@@ -90,9 +80,8 @@ pub struct Declared {
     pub allowed_groups: Option<Vec<String>>,
 }
 
-fn unreadable(path: &Path, error: &std::io::Error) -> Problem {
+fn unreadable(place: Place, error: &std::io::Error) -> Problem {
     use std::io::ErrorKind;
-    let place = Place { file: path.to_owned(), line: 0, column: 0, key: String::new() };
     let fix = match error.kind() {
         ErrorKind::NotFound => {
             "create it (config/lyncwall.toml is a sample) or name another with `--config FILE`"

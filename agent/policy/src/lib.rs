@@ -20,4 +20,5 @@ pub mod open;
 pub mod plan;
 pub mod problem;
 mod reach;
+mod reader;
 pub mod services;

@@ -7,7 +7,7 @@ use std::str::FromStr;
 
 use ipnet::IpNet;
 use lyncwall_common::abi::PortTransport;
-use serde::{Deserialize, Serialize, Serializer};
+use serde::{Serialize, Serializer};
 
 /// An IPv4 or IPv6 prefix. No bit after its length is set.
 ///
@@ -234,7 +234,7 @@ impl fmt::Display for PortRange {
 }
 
 /// What carries a row or a rule: one of the two transports that have ports, or both.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Transports {
     /// TCP only.

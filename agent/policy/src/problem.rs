@@ -153,6 +153,30 @@ impl From<Problem> for anyhow::Error {
     }
 }
 
+/// The one of `words` that `text` most likely means: it differs in at most a third of its letters, or in one.
+/// Capitals, and `_` for `-`, do not count.
+pub fn nearest<'w>(text: &str, words: impl IntoIterator<Item = &'w str>) -> Option<&'w str> {
+    let plain = |word: &str| word.to_lowercase().replace('_', "-");
+    let text = plain(text);
+    let near = words.into_iter().filter_map(|word| {
+        let (plain, most) = (plain(word), (word.len() / 3).max(1));
+        // Clients of the socket may ask with long names: the lengths alone rule out most words.
+        let possible = text.chars().count().abs_diff(plain.chars().count()) <= most;
+        let distance = possible.then(|| strsim::damerau_levenshtein(&text, &plain))?;
+        (distance <= most).then_some((distance, word))
+    });
+    near.min_by_key(|(distance, _)| *distance).map(|(_, word)| word)
+}
+
+/// The fix for the unknown name `text`: the [`nearest`] of `words`, or `otherwise`.
+pub fn did_you_mean<'w>(
+    text: &str,
+    words: impl IntoIterator<Item = &'w str>,
+    otherwise: impl FnOnce() -> String,
+) -> String {
+    nearest(text, words).map_or_else(otherwise, |word| format!("did you mean `{word}`?"))
+}
+
 /// Why something was not done, for code that decides by it.
 #[derive(Debug)]
 pub enum Error {

@@ -1,439 +1,378 @@
-//! Reads the catalogue's file: its shape, its checks, and its conversion to rows and roles.
+//! Reads the catalogue's file: each table to its type, with all references checked.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::ops::Range;
 use std::path::Path;
 
-use serde::Deserialize;
-use toml::Spanned;
+use toml::de::DeValue;
 
-use super::place::Text;
 use super::resolve::{Entry, Terms};
 use super::{
     Catalogue, Direction, Document, Kind, Printed, RequiredOverride, Role, Row, RowId, Ruling, Strict,
 };
 use crate::net::{PortRange, Transports};
-use crate::problem::{Problem, Problems};
+use crate::problem::{Named, Problems, did_you_mean};
+use crate::reader::{self, Format, Keys, Node, Table, Unique, all};
+
+const FORMAT: Format = Format {
+    top: &["edition", "documents", "tables", "groups", "role", "row"],
+    whole_file: &["edition"],
+    later: &[],
+};
+const DOCUMENT: Keys = &["language", "title", "asset"];
+const ROW: Keys = &[
+    "id",
+    "role",
+    "service",
+    "label",
+    "transport",
+    "ports",
+    "application",
+    "direction",
+    "source",
+    "destination",
+    "optional",
+    "note",
+    "printed",
+    "strict",
+];
+const STRICT: Keys = &["ruling", "groups", "ports", "from-port", "why"];
+const ROLE: Keys =
+    &["key", "kind", "printed", "summary", "extends", "required-override", "rows", "literal", "also"];
+const ALSO: Keys = &["id", "rows", "transport", "ports", "ruling", "groups", "why", "unless", "literal"];
+const REQUIRED: Keys = &["id", "rows", "transport", "what", "groups"];
+
+const DIRECTIONS: [Direction; 3] = [Direction::Inbound, Direction::Outbound, Direction::Both];
+const RULINGS: [Ruling; 4] = [Ruling::Inbound, Ruling::Outbound, Ruling::NeedsGroup, Ruling::Optional];
+const KINDS: [(&str, Kind); 5] = [
+    ("server", Kind::Server),
+    ("add-on", Kind::AddOn),
+    ("balancer", Kind::Balancer),
+    ("derived", Kind::Derived),
+    ("client", Kind::Client),
+];
 
 /// Reads a whole catalogue.
 pub(super) fn parse(text: &str, file: &Path) -> Result<Catalogue, Problems> {
-    let text = Text { file, text };
-    match toml::from_str(text.text) {
-        Ok(raw) => Reader { text, wrong: Vec::new() }.catalogue(raw),
-        Err(error) => {
-            let place = text.place(&error.span().unwrap_or_default());
-            Err(Problem::at(place, error.message().replace('\n', ", "), "").into())
-        }
-    }
+    reader::read(text, file, FORMAT, catalogue)
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawCatalogue {
-    edition: String,
-    #[serde(default)]
-    documents: BTreeMap<String, Document>,
-    #[serde(default)]
-    tables: BTreeMap<String, String>,
-    #[serde(default)]
-    groups: BTreeMap<String, String>,
-    role: Vec<RawRole>,
-    row: Vec<RawRow>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawRow {
-    id: Spanned<String>,
-    role: String,
-    service: Option<String>,
-    label: Option<String>,
-    transport: Transports,
-    ports: Spanned<RawPorts>,
-    application: String,
-    direction: Direction,
-    source: Option<String>,
-    destination: Option<String>,
-    #[serde(default)]
-    optional: bool,
-    note: String,
-    #[serde(default)]
-    printed: BTreeMap<Spanned<String>, u32>,
-    #[serde(default)]
-    strict: RawStrict,
-}
-
-#[derive(Deserialize)]
-#[serde(untagged, expecting = "expected a port, a list of ports, or a range such as \"5000-5010\"")]
-enum RawPorts {
-    One(i64),
-    List(Vec<i64>),
-    Range(String),
-}
-
-#[derive(Deserialize, Default)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
-struct RawStrict {
-    ruling: Ruling,
-    groups: Vec<Spanned<String>>,
-    ports: Option<Spanned<RawPorts>>,
-    from_port: Option<u16>,
-    why: String,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
-struct RawRole {
-    key: Spanned<String>,
-    kind: Kind,
-    printed: String,
-    summary: String,
-    extends: Option<Spanned<String>>,
-    required_override: Option<RawRequired>,
-    #[serde(default)]
-    rows: Vec<Spanned<String>>,
-    #[serde(default)]
-    literal: Vec<Spanned<String>>,
-    #[serde(default)]
-    also: Vec<Spanned<RawAlso>>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawAlso {
-    id: Option<Spanned<String>>,
-    rows: Vec<Spanned<String>>,
-    transport: Option<Transports>,
-    ports: Option<Spanned<RawPorts>>,
-    #[serde(default)]
-    ruling: Ruling,
-    #[serde(default)]
-    groups: Vec<Spanned<String>>,
-    #[serde(default)]
-    why: String,
-    unless: Option<Spanned<String>>,
-    #[serde(default)]
-    literal: bool,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawRequired {
-    id: Spanned<String>,
-    rows: Vec<Spanned<String>>,
-    transport: Transports,
-    what: String,
-    #[serde(default)]
-    groups: Vec<Spanned<String>>,
-}
-
-/// Walks the file once and collects its mistakes.
-struct Reader<'a> {
-    text: Text<'a>,
-    wrong: Vec<Problem>,
-}
-
-impl Reader<'_> {
-    fn catalogue(mut self, raw: RawCatalogue) -> Result<Catalogue, Problems> {
-        let keys: BTreeSet<String> = raw.role.iter().map(|role| role.key.get_ref().clone()).collect();
-        let mut known = Known { by_id: HashMap::new(), keys, raw_groups: raw.groups };
-        let mut rows = Vec::with_capacity(raw.row.len());
-        for row in raw.row {
-            let span = row.id.span();
-            let row = self.row(row, &raw.tables, &raw.documents, &known.raw_groups);
-            if known.by_id.insert(row.id.clone(), rows.len()).is_some() {
-                self.wrong(
-                    &span,
-                    format!("the row `{}` is defined twice", row.id),
-                    "give each row its own id",
-                );
-            }
-            rows.push(row);
-        }
-        let mut named = BTreeSet::new();
-        let mut ids = BTreeSet::new();
-        let mut roles = Vec::with_capacity(raw.role.len());
-        for role in raw.role {
-            if !named.insert(role.key.get_ref().clone()) {
-                let message = format!("the role `{}` is defined twice", role.key.get_ref());
-                self.wrong(&role.key.span(), message, "give each role its own key");
-            }
-            roles.push(self.role(role, &rows, &known, &mut ids));
-        }
-        self.wrong.sort_by_key(|problem| problem.place.as_ref().map(|place| (place.line, place.column)));
-        let mut problems = Problems::default();
-        self.wrong.into_iter().for_each(|problem| problems.push(problem));
-        problems.or(Catalogue {
-            edition: raw.edition,
-            rows,
-            by_id: known.by_id,
-            roles,
-            groups: known.raw_groups,
-            documents: raw.documents,
-        })
-    }
-
-    fn row(
-        &mut self,
-        raw: RawRow,
-        tables: &BTreeMap<String, String>,
-        documents: &BTreeMap<String, Document>,
-        groups: &BTreeMap<String, String>,
-    ) -> Row {
-        let span = raw.id.span();
-        let id = raw.id.into_inner();
-        let (table, number) = id.split_once('.').unwrap_or((&id, ""));
-        let title = tables.get(table).cloned().unwrap_or_else(|| {
-            let message = format!("the row `{id}` does not name a table");
-            self.wrong(&span, message, "begin the id with a key of [tables] and a dot");
-            String::new()
-        });
-        for document in raw.printed.keys().filter(|document| !documents.contains_key(document.get_ref())) {
-            let message = format!("unknown document `{}`", document.get_ref());
-            self.wrong(&document.span(), message, "add it to [documents]");
-        }
-        let strict = Strict {
-            ruling: raw.strict.ruling,
-            groups: self.groups(&raw.strict.groups, groups),
-            ports: raw.strict.ports.map(|ports| self.ports(&ports)),
-            from_port: raw.strict.from_port,
-            why: raw.strict.why,
-        };
-        self.ruling(&span, &format!("the row `{id}`"), strict.ruling, &strict.groups, &strict.why);
-        Row {
-            role: raw.role,
-            service: raw.service,
-            label: raw.label,
-            transport: raw.transport,
-            ports: self.ports(&raw.ports),
-            application: raw.application,
-            direction: raw.direction,
-            source: raw.source,
-            destination: raw.destination,
-            optional: raw.optional,
-            note: raw.note,
-            printed: Printed {
-                table: title,
-                row: number.parse().ok(),
-                lines: raw.printed.into_iter().map(|(key, line)| (key.into_inner(), line)).collect(),
-            },
-            strict,
-            id: RowId(id),
-        }
-    }
-
-    fn role(&mut self, raw: RawRole, all: &[Row], known: &Known, ids: &mut BTreeSet<String>) -> Role {
-        let key = raw.key.get_ref().clone();
-        let extends = raw.extends.map(|base| {
-            self.known_role(&base, known);
-            base.into_inner()
-        });
-        if extends.is_some() != (raw.kind == Kind::AddOn) {
-            let message = format!("the role `{key}` needs both `extends` and the kind `add-on`, or neither");
-            self.wrong(&raw.key.span(), message, "give `extends` to add-ons, and to no other role");
-        }
-        let (mut strict, mut literal) = (Vec::new(), Vec::new());
-        let mut rows = BTreeSet::new();
-        for row in self.known_rows(&raw.rows, known) {
-            rows.insert(row);
-            strict.extend(strict_entries(&all[row], row));
-            literal.extend(literal_entries(&all[row], row));
-        }
-        for row in self.known_rows(&raw.literal, known) {
-            rows.insert(row);
-            literal.extend(literal_entries(&all[row], row));
-        }
-        let required_override = raw.required_override.map(|raw| self.required(raw, all, known, ids));
-        for also in raw.also {
-            let in_literal = also.get_ref().literal;
-            let entries = self.also(also, all, known, ids);
-            rows.extend(entries.iter().map(|entry| entry.row));
-            if in_literal {
-                literal.extend(entries.iter().cloned().map(Entry::open_to_all));
-            }
-            strict.extend(entries);
-        }
-        Role {
-            key,
-            kind: raw.kind,
-            printed: raw.printed,
-            summary: raw.summary,
-            extends,
-            required_override,
-            rows: rows.into_iter().map(|row| all[row].id.clone()).collect(),
-            strict,
-            literal,
-        }
-    }
-
-    fn required(
-        &mut self,
-        raw: RawRequired,
-        all: &[Row],
-        known: &Known,
-        ids: &mut BTreeSet<String>,
-    ) -> RequiredOverride {
-        self.own_id(&raw.id, known, ids);
-        let id = raw.id.into_inner();
-        let terms =
-            Terms { id: id.clone(), groups: self.groups(&raw.groups, &known.raw_groups), ..Terms::default() };
-        let rows = self.known_rows(&raw.rows, known).into_iter();
-        let entries = rows.flat_map(|row| spread(row, raw.transport, &all[row].ports, &terms)).collect();
-        RequiredOverride { id, what: raw.what, entries }
-    }
-
-    fn also(
-        &mut self,
-        raw: Spanned<RawAlso>,
-        all: &[Row],
-        known: &Known,
-        ids: &mut BTreeSet<String>,
-    ) -> Vec<Entry> {
-        let span = raw.span();
-        let raw = raw.into_inner();
-        let rows = self.known_rows(&raw.rows, known);
-        if raw.rows.is_empty() {
-            self.wrong(&span, "this entry names no row that it follows from", "name the rows");
-        }
-        let groups = self.groups(&raw.groups, &known.raw_groups);
-        self.ruling(&span, "this", raw.ruling, &groups, &raw.why);
-        if let Some(other) = &raw.unless {
-            self.known_role(other, known);
-        }
-        let ports = raw.ports.map(|ports| self.ports(&ports));
-        if ports.is_some() != raw.transport.is_some() {
-            self.wrong(&span, "`ports` and `transport` need each other", "give both or neither");
-        }
-        match &raw.id {
-            Some(id) => self.own_id(id, known, ids),
-            None if raw.ruling == Ruling::Optional => {
-                self.wrong(&span, "an option needs an `id`", "add the name to enable it by");
-            }
-            None => {}
-        }
-        let id = raw.id.map(Spanned::into_inner).unwrap_or_default();
-        let terms = Terms {
-            ruling: raw.ruling,
-            why: raw.why,
-            id,
-            groups,
-            unless: raw.unless.map(Spanned::into_inner),
-        };
-        let entries = rows.into_iter().flat_map(|row| match (&ports, raw.transport) {
-            (Some(ports), Some(transport)) => spread(row, transport, ports, &terms),
-            _ => spread(row, all[row].transport, &all[row].ports, &terms),
-        });
-        entries.collect()
-    }
-
-    fn ports(&mut self, raw: &Spanned<RawPorts>) -> Vec<PortRange> {
-        let span = raw.span();
-        match raw.get_ref() {
-            RawPorts::One(port) => self.port(&span, *port).map(|port| vec![one(port)]).unwrap_or_default(),
-            RawPorts::List(ports) => {
-                if ports.is_empty() {
-                    self.wrong(&span, "the list has no port", "name at least one");
-                }
-                ports.iter().filter_map(|port| self.port(&span, *port)).map(one).collect()
-            }
-            RawPorts::Range(range) => {
-                let ends = range.split_once('-').map(|(first, last)| (first.parse(), last.parse()));
-                let Some((Ok(first), Ok(last))) = ends else {
-                    self.wrong(&span, format!("`{range}` is not a port range"), "write it as \"5000-5010\"");
-                    return Vec::new();
-                };
-                let (first, last) = (self.port(&span, first), self.port(&span, last));
-                let (Some(first), Some(last)) = (first, last) else { return Vec::new() };
-                if first > last {
-                    self.wrong(
-                        &span,
-                        format!("the range {range} ends before it starts"),
-                        "write the lower port first",
-                    );
-                }
-                vec![PortRange::between(first, last)]
-            }
-        }
-    }
-
-    fn port(&mut self, span: &Range<usize>, port: i64) -> Option<u16> {
-        let valid = u16::try_from(port).ok().filter(|port| *port > 0);
-        if valid.is_none() {
-            self.wrong(span, format!("{port} is not a port"), "ports go from 1 to 65535");
-        }
-        valid
-    }
-
-    fn groups(&mut self, named: &[Spanned<String>], known: &BTreeMap<String, String>) -> Vec<String> {
-        for group in named.iter().filter(|group| !known.contains_key(group.get_ref())) {
-            let message = format!("unknown group `{}`", group.get_ref());
-            self.wrong(&group.span(), message, "add it to [groups]");
-        }
-        named.iter().map(|group| group.get_ref().clone()).collect()
-    }
-
-    fn own_id(&mut self, id: &Spanned<String>, known: &Known, ids: &mut BTreeSet<String>) {
-        if known.by_id.contains_key(id.get_ref().as_str()) || !ids.insert(id.get_ref().clone()) {
-            let message = format!("the id `{}` is taken", id.get_ref());
-            self.wrong(&id.span(), message, "use another id");
-        }
-    }
-
-    fn known_rows(&mut self, named: &[Spanned<String>], known: &Known) -> Vec<usize> {
-        let mut rows = Vec::with_capacity(named.len());
-        for id in named {
-            match known.by_id.get(id.get_ref().as_str()) {
-                Some(row) if rows.contains(row) => {
-                    self.wrong(
-                        &id.span(),
-                        format!("the row `{}` is named twice", id.get_ref()),
-                        "name it once",
-                    );
-                }
-                Some(row) => rows.push(*row),
-                None => {
-                    self.wrong(
-                        &id.span(),
-                        format!("unknown row `{}`", id.get_ref()),
-                        "name the id of a [[row]]",
-                    );
-                }
-            }
-        }
-        rows
-    }
-
-    fn known_role(&mut self, named: &Spanned<String>, known: &Known) {
-        if !known.keys.contains(named.get_ref()) {
-            let message = format!("unknown role `{}`", named.get_ref());
-            self.wrong(&named.span(), message, "name the key of a [[role]]");
-        }
-    }
-
-    /// Checks that a closed port has a reason, and that a port for a group names one.
-    fn ruling(&mut self, span: &Range<usize>, what: &str, ruling: Ruling, groups: &[String], why: &str) {
-        if ruling == Ruling::NeedsGroup && groups.is_empty() {
-            self.wrong(span, format!("{what} needs a group and names none"), "add `groups`");
-        }
-        if matches!(ruling, Ruling::NeedsGroup | Ruling::Optional) && why.is_empty() {
-            self.wrong(span, format!("{what} stays closed without a reason"), "add `why`");
-        }
-    }
-
-    fn wrong(&mut self, span: &Range<usize>, message: impl Into<String>, fix: &str) {
-        self.wrong.push(Problem::at(self.text.place(span), message, fix));
-    }
+fn catalogue(top: &Table<'_>) -> Option<Catalogue> {
+    let edition = required_text(top, "edition");
+    let [documents, tables, groups] = ["documents", "tables", "groups"].map(|key| {
+        top.get_or(key, Vec::new(), |node| node.entries(&format!("write its keys under a `[{key}]` header")))
+    });
+    let declared = |entries: &Option<Vec<(Named, Node<'_>)>>| {
+        let names = entries.as_ref().filter(|_| !top.is_partial());
+        names.map(|entries| entries.iter().map(|(named, _)| named.name.clone()).collect())
+    };
+    let listed = |list, key| top.names(list, key).map(|names| names.into_iter().map(str::to_owned).collect());
+    let known = Known {
+        documents: Names { what: "document", fix: "add it to [documents]", all: declared(&documents) },
+        tables: Names { what: "table", fix: "add it to [tables]", all: declared(&tables) },
+        groups: Names { what: "group", fix: "add it to [groups]", all: declared(&groups) },
+        roles: Names { what: "role", fix: "name the key of a [[role]]", all: listed("role", "key") },
+        rows: Names { what: "row", fix: "name the id of a [[row]]", all: listed("row", "id") },
+    };
+    let (documents, tables, groups) = (map(documents, document), map(tables, text), map(groups, text));
+    let mut ids = Unique::default();
+    let rows = top.required("row", "add a `[[row]]` for each printed row").and_then(|node| {
+        let titles = tables.unwrap_or_default();
+        all(node.tables(ROW, usize::MAX)?.iter().map(|table| row(table, &titles, &known, &mut ids)))
+    });
+    let numbered = rows.iter().flatten().enumerate();
+    let by_id = numbered.map(|(number, row)| (row.id.clone(), number)).collect();
+    let mut roles =
+        Roles { rows: rows.as_deref(), by_id: &by_id, known: &known, keys: Unique::default(), ids };
+    let roles = top
+        .required("role", "add a `[[role]]` with its `rows`")
+        .and_then(|node| all(node.tables(ROLE, usize::MAX)?.iter().map(|table| roles.role(table))));
+    Some(Catalogue {
+        edition: edition?,
+        roles: roles?,
+        rows: rows?,
+        by_id,
+        groups: groups?,
+        documents: documents?,
+    })
 }
 
 /// The names that rows and roles may refer to.
 struct Known {
-    by_id: HashMap<RowId, usize>,
-    keys: BTreeSet<String>,
-    raw_groups: BTreeMap<String, String>,
+    documents: Names,
+    tables: Names,
+    groups: Names,
+    roles: Names,
+    rows: Names,
 }
 
-fn one(port: u16) -> PortRange {
-    PortRange::one(port)
+struct Names {
+    what: &'static str,
+    /// The fix for an unknown name that is like no known one.
+    fix: &'static str,
+    /// `None` if a mistake may have hidden some: then references are not checked.
+    all: Option<BTreeSet<String>>,
+}
+
+impl Names {
+    fn has(&self, name: &str) -> bool {
+        self.all.as_ref().is_none_or(|all| all.contains(name))
+    }
+
+    /// The name `named`, written at or in `node`; reports an unknown one.
+    fn check(&self, node: &Node<'_>, named: Named) -> Option<String> {
+        let Named { name, place } = named;
+        if self.has(&name) {
+            return Some(name);
+        }
+        let all = self.all.iter().flatten().map(String::as_str);
+        let fix = did_you_mean(&name, all, || self.fix.to_owned());
+        node.problem_at(&place, format!("unknown {} `{name}`", self.what), fix);
+        None
+    }
+
+    fn one(&self, node: &Node<'_>) -> Option<String> {
+        self.check(node, node.named()?)
+    }
+}
+
+fn document(node: &Node<'_>) -> Option<Document> {
+    let table = node.table(DOCUMENT)?;
+    let [language, title, asset] = ["language", "title", "asset"].map(|key| required_text(&table, key));
+    Some(Document { language: language?, title: title?, asset: asset? })
+}
+
+fn row(table: &Table<'_>, titles: &BTreeMap<String, String>, known: &Known, ids: &mut Unique) -> Option<Row> {
+    let id = table.required("id", "name its table and its number there, as \"server.03\"").and_then(|node| {
+        let id = node.string()?;
+        let (title, number) = id.split_once('.').unwrap_or((id, ""));
+        if !known.tables.has(title) {
+            let message = format!("the row `{id}` does not name a table");
+            node.problem(message, "begin the id with a key of [tables] and a dot");
+        }
+        ids.take("row", id, &node).then(|| (id, titles.get(title).cloned(), number.parse().ok()))
+    });
+    let [role, application, note] = ["role", "application", "note"].map(|key| required_text(table, key));
+    let [service, label, source, destination] = ["service", "label", "source", "destination"]
+        .map(|key| table.get_or(key, None, |node| text(node).map(Some)));
+    let transport = table.required("transport", TRANSPORT).and_then(|node| node.transports());
+    let ports = table.required("ports", PORTS).and_then(|node| ports(&node));
+    let direction = table
+        .required("direction", "add `direction = \"inbound\"`, \"outbound\" or \"both\"")
+        .and_then(|node| node.choice(&DIRECTIONS.map(|word| (word.as_str(), word))));
+    let optional = table.get_or("optional", false, Node::boolean);
+    let lines = table.get_or("printed", BTreeMap::new(), |node| {
+        let lines = node.entries("write it as `printed = { 000 = 90 }`: a document, and the line there")?;
+        let line = |(document, line): (Named, Node<'_>)| {
+            let number = line.integer(1..=u32::MAX, "lines");
+            Some((known.documents.check(&line, document)?, number?))
+        };
+        all(lines.into_iter().map(line)).map(BTreeMap::from_iter)
+    });
+    let strict = match table.get("strict") {
+        Some(node) => node.table(STRICT).and_then(|table| strict(&table, known)),
+        None => Some(Strict {
+            ruling: Ruling::default(),
+            groups: Vec::new(),
+            ports: None,
+            from_port: None,
+            why: String::new(),
+        }),
+    };
+    let (id, title, number) = id?;
+    Some(Row {
+        id: RowId(id.to_owned()),
+        role: role?,
+        service: service?,
+        label: label?,
+        transport: transport?,
+        ports: ports?,
+        application: application?,
+        direction: direction?,
+        source: source?,
+        destination: destination?,
+        optional: optional?,
+        note: note?,
+        printed: Printed { table: title.unwrap_or_default(), row: number, lines: lines? },
+        strict: strict?,
+    })
+}
+
+fn strict(table: &Table<'_>, known: &Known) -> Option<Strict> {
+    let terms = terms(table, known);
+    let ports = table.get_or("ports", None, |node| ports(node).map(Some));
+    let from_port = table.get_or("from-port", None, |node| match node.value() {
+        DeValue::Integer(_) => node.ports().map(|port| Some(port.first())),
+        _ => node.mistyped("a port", "write a number from 1 to 65535"),
+    });
+    let Terms { ruling, groups, why, .. } = terms?;
+    Some(Strict { ruling, groups, ports: ports?, from_port: from_port?, why })
+}
+
+/// The ruling of an entry, its groups and its reason.
+fn terms(table: &Table<'_>, known: &Known) -> Option<Terms> {
+    let ruling = table.choice("ruling", &RULINGS.map(|word| (word.as_str(), word)));
+    let groups = groups(table, known);
+    let why = table.get_or("why", String::new(), text);
+    if ruling == Some(Ruling::NeedsGroup) && groups.as_ref().is_some_and(Vec::is_empty) {
+        table.missing("groups", "this needs a group and names none", "add `groups`");
+    }
+    let closed = matches!(ruling, Some(Ruling::NeedsGroup | Ruling::Optional));
+    if closed && why.as_ref().is_some_and(String::is_empty) {
+        table.missing("why", "this stays closed without a reason", "add `why`");
+    }
+    Some(Terms { ruling: ruling?, groups: groups?, why: why?, ..Terms::default() })
+}
+
+fn groups(table: &Table<'_>, known: &Known) -> Option<Vec<String>> {
+    table.get_or("groups", Vec::new(), |node| node.list(|item| known.groups.one(item)))
+}
+
+/// Reads the roles.
+struct Roles<'a> {
+    /// The rows; `None` if one has a mistake.
+    rows: Option<&'a [Row]>,
+    by_id: &'a HashMap<RowId, usize>,
+    known: &'a Known,
+    keys: Unique,
+    /// The ids of rows, options and overrides.
+    ids: Unique,
+}
+
+impl Roles<'_> {
+    fn role(&mut self, table: &Table<'_>) -> Option<Role> {
+        let key = table.required("key", "give the role a name for configurations").and_then(|node| {
+            let key = node.string()?;
+            self.keys.take("role", key, &node).then(|| key.to_owned())
+        });
+        let kind = table.required("kind", "add `kind`, as `kind = \"server\"`");
+        let kind = kind.and_then(|node| node.choice(&KINDS));
+        let [printed, summary] = ["printed", "summary"].map(|key| required_text(table, key));
+        let extends = table.get_or("extends", None, |node| self.known.roles.one(node).map(Some));
+        if kind.is_some_and(|kind| (kind == Kind::AddOn) != table.get("extends").is_some()) {
+            let message = "a role needs both `extends` and the kind `add-on`, or neither";
+            table.problem_at("key", message, "give `extends` to add-ons, and to no other role");
+        }
+        let [rows, literal] =
+            ["rows", "literal"].map(|key| table.get_or(key, Vec::new(), |node| self.rows(node)));
+        let required = table.get_or("required-override", None, |node| {
+            node.table(REQUIRED).and_then(|table| self.required(&table)).map(Some)
+        });
+        let also = table.get_or("also", Vec::new(), |node| {
+            all(node.tables(ALSO, usize::MAX)?.iter().map(|table| self.also(table)))
+        });
+
+        let (all, rows, also) = (self.rows?, rows?, also?);
+        let strict_of_rows = rows.iter().flat_map(|&row| strict_entries(&all[row], row));
+        let derived = also.iter().flat_map(|(_, entries)| entries).cloned();
+        let strict: Vec<Entry> = strict_of_rows.chain(derived).collect();
+        let mut used: BTreeSet<usize> = strict.iter().map(|entry| entry.row).collect();
+        let printed_rows = rows.into_iter().chain(literal?).inspect(|row| {
+            used.insert(*row);
+        });
+        let mut literal: Vec<Entry> = printed_rows.flat_map(|row| literal_entries(&all[row], row)).collect();
+        let derived = also.into_iter().filter(|(in_both, _)| *in_both).flat_map(|(_, entries)| entries);
+        literal.extend(derived.map(Entry::open_to_all));
+        Some(Role {
+            key: key?,
+            kind: kind?,
+            printed: printed?,
+            summary: summary?,
+            extends: extends?,
+            required_override: required?,
+            rows: used.into_iter().map(|row| all[row].id.clone()).collect(),
+            strict,
+            literal,
+        })
+    }
+
+    fn required(&mut self, table: &Table<'_>) -> Option<RequiredOverride> {
+        let id = table.required("id", "add the name to override it by").and_then(|node| self.own_id(&node));
+        let what = required_text(table, "what");
+        let rows = table.required("rows", ROWS).and_then(|node| self.rows(&node));
+        let transport = table.required("transport", TRANSPORT).and_then(|node| node.transports());
+        let groups = groups(table, self.known);
+        let (all, rows, transport, id) = (self.rows?, rows?, transport?, id?);
+        let terms = Terms { id: id.clone(), groups: groups?, ..Terms::default() };
+        let entries = rows.into_iter().flat_map(|row| spread(row, transport, &all[row].ports, &terms));
+        Some(RequiredOverride { id, what: what?, entries: entries.collect() })
+    }
+
+    /// The entries of a derived row, and whether they are in both readings.
+    fn also(&mut self, table: &Table<'_>) -> Option<(bool, Vec<Entry>)> {
+        let terms = terms(table, self.known);
+        let id = table.get_or("id", String::new(), |node| self.own_id(node));
+        if terms.as_ref().is_some_and(|terms| terms.ruling == Ruling::Optional) && table.get("id").is_none() {
+            table.missing("id", "an option needs an `id`", "add the name to enable it by");
+        }
+        let rows = table.required("rows", ROWS).and_then(|node| {
+            if node.value().as_array().is_some_and(|list| list.is_empty()) {
+                node.problem("this entry names no row that it follows from", "name the rows");
+            }
+            self.rows(&node)
+        });
+        let transport = table.get_or("transport", None, |node| node.transports().map(Some));
+        let ports = table.get_or("ports", None, |node| ports(node).map(Some));
+        let both = "`ports` and `transport` need each other";
+        match (table.get("ports"), table.get("transport")) {
+            (Some(_), None) => table.missing("transport", both, TRANSPORT),
+            (None, Some(_)) => table.missing("ports", both, PORTS),
+            (Some(_), Some(_)) | (None, None) => {}
+        }
+        let unless = table.get_or("unless", None, |node| self.known.roles.one(node).map(Some));
+        let in_both = table.get_or("literal", false, Node::boolean);
+        let terms = Terms { id: id?, unless: unless?, ..terms? };
+        let (all, ports, transport) = (self.rows?, ports?, transport?);
+        let entries = rows?.into_iter().flat_map(|row| {
+            let printed = &all[row];
+            let ports = ports.as_ref().unwrap_or(&printed.ports);
+            spread(row, transport.unwrap_or(printed.transport), ports, &terms)
+        });
+        Some((in_both?, entries.collect()))
+    }
+
+    fn own_id(&mut self, node: &Node<'_>) -> Option<String> {
+        let id = node.string()?;
+        self.ids.take("row", id, node).then(|| id.to_owned())
+    }
+
+    /// The numbers of the rows that a list names, each once; `None` as well if a row has a mistake.
+    fn rows(&self, node: &Node<'_>) -> Option<Vec<usize>> {
+        let mut seen = Unique::default();
+        node.list(|item| {
+            let id = self.known.rows.one(item)?;
+            seen.take("row", &id, item).then(|| self.by_id.get(&*id).copied())?
+        })
+    }
+}
+
+const TRANSPORT: &str = "add `transport = \"tcp\"`, \"udp\" or \"both\"";
+const PORTS: &str = "add `ports`, as in `ports = 5061`, `ports = [80, 443]` or `ports = \"49152-65535\"`";
+const ROWS: &str = "name the rows, as in `rows = [\"server.03\"]`";
+
+/// Ports, at least one; a single port or range needs no list.
+fn ports(node: &Node<'_>) -> Option<Vec<PortRange>> {
+    let items = node.one_or_more()?;
+    if items.is_empty() {
+        node.problem("the list has no port", "name at least one");
+    }
+    all(items.iter().map(Node::ports))
+}
+
+fn text(node: &Node<'_>) -> Option<String> {
+    node.string().map(str::to_owned)
+}
+
+fn required_text(table: &Table<'_>, key: &str) -> Option<String> {
+    table.required(key, &format!("add `{key} = \"…\"`")).and_then(|node| text(&node))
+}
+
+/// The entries of a table with free keys, each value by `read`.
+fn map<T>(
+    entries: Option<Vec<(Named, Node<'_>)>>,
+    read: impl Fn(&Node<'_>) -> Option<T>,
+) -> Option<BTreeMap<String, T>> {
+    let read = entries?.into_iter().map(|(named, node)| Some((named.name, read(&node)?)));
+    all(read).map(BTreeMap::from_iter)
 }
 
 pub(super) fn strict_entries(row: &Row, index: usize) -> Vec<Entry> {

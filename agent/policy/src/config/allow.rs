@@ -1,21 +1,18 @@
 //! The `[[allow]]` rules.
 
-use crate::net::Transports;
 use toml::de::DeValue;
 
 use super::lists;
-use super::reader::{Keys, Node, Table, Unique, nearest};
 use super::{Allow, AllowWhat, Name, Named};
+use crate::problem::did_you_mean;
+use crate::reader::{Keys, Node, Table, Unique, all};
 
 /// The most rules in a file.
 const RULES: usize = 64;
 /// The most bytes in the name of a rule.
 const NAME: usize = 64;
 
-const KEYS: Keys = Keys {
-    known: &["name", "transport", "ports", "protocol", "from", "groups", "target"],
-    later: &[("limit", "rate limits"), ("zone", "rules for one zone")],
-};
+const KEYS: Keys = &["name", "transport", "ports", "protocol", "from", "groups", "target"];
 
 /// Protocols by their names in the IANA registry, in lower case, without those that the program judges
 /// otherwise.
@@ -40,20 +37,18 @@ const PROTOCOLS: &[(&str, u8)] = &[
 /// error may have hidden some.
 pub(super) fn rules(
     top: &Table<'_>,
-    targets: &Option<Vec<String>>,
+    targets: Option<&[&str]>,
     groups: Option<&[&str]>,
 ) -> Option<Vec<Allow>> {
     let Some(node) = top.get("allow") else { return Some(Vec::new()) };
     let mut names = Unique::default();
     let tables = node.tables(KEYS, RULES)?;
-    let read: Vec<Option<Allow>> =
-        tables.iter().map(|table| rule(table, targets.as_deref(), groups, &mut names)).collect();
-    read.into_iter().collect()
+    all(tables.iter().map(|table| rule(table, targets, groups, &mut names)))
 }
 
 fn rule(
     table: &Table<'_>,
-    targets: Option<&[String]>,
+    targets: Option<&[&str]>,
     groups: Option<&[&str]>,
     names: &mut Unique,
 ) -> Option<Allow> {
@@ -61,9 +56,9 @@ fn rule(
     let name = name.and_then(|node| rule_name(&node, names));
     let what = what(table);
     let anywhere = "leave `from` out to allow from anywhere, or list the prefixes";
-    let from = table.get("from").map_or(Some(Vec::new()), |node| lists::prefixes(&node, anywhere));
-    let groups = table.get("groups").map_or(Some(Vec::new()), |node| groups_of(&node, groups));
-    let target = table.get("target").map_or(Some(None), |node| target(&node, targets).map(Some));
+    let from = table.get_or("from", Vec::new(), |node| lists::prefixes(node, anywhere));
+    let groups = table.get_or("groups", Vec::new(), |node| groups_of(node, groups));
+    let target = table.get_or("target", None, |node| target(node, targets).map(Some));
     Some(Allow { name: name?, what: what?, from: from?, groups: groups?, target: target? })
 }
 
@@ -73,10 +68,8 @@ fn groups_of(node: &Node<'_>, bound: Option<&[&str]>) -> Option<Vec<Named>> {
     let Some(bound) = bound else { return Some(named) };
     let unbound: Vec<&Named> = named.iter().filter(|group| !bound.contains(&&*group.name)).collect();
     for group in &unbound {
-        let fix = match nearest(&group.name, bound) {
-            Some(name) => format!("did you mean `{name}`?"),
-            None => format!("give it prefixes, as `{} = [\"192.0.2.0/24\"]` under [groups]", group.name),
-        };
+        let bind = || format!("give it prefixes, as `{} = [\"192.0.2.0/24\"]` under [groups]", group.name);
+        let fix = did_you_mean(&group.name, bound.iter().copied(), bind);
         node.problem_at(&group.place, format!("the group `{}` has no prefixes", group.name), fix);
     }
     unbound.is_empty().then_some(named)
@@ -117,9 +110,7 @@ fn what(table: &Table<'_>) -> Option<AllowWhat> {
     let transport = transport.or_else(|| {
         table.required("transport", "add `transport = \"tcp\"`, \"udp\" or \"both\" beside `ports`")
     });
-    let transport = transport.and_then(|node| {
-        node.choice(&[("tcp", Transports::Tcp), ("udp", Transports::Udp), ("both", Transports::Both)])
-    });
+    let transport = transport.and_then(|node| node.transports());
     let ports =
         ports.or_else(|| table.required("ports", "add `ports`, as in `ports = [9100, \"9200-9210\"]`"));
     let ports = ports.and_then(|node| lists::listed_ports(&node));
@@ -164,11 +155,10 @@ fn by_name(text: &str, node: &Node<'_>) -> Option<u8> {
     let number = numbered(text);
     if number.is_none() {
         let names: Vec<&str> = PROTOCOLS.iter().map(|&(name, _)| name).collect();
-        let fix = match nearest(text, &names) {
-            Some(name) => format!("did you mean `{name}`?"),
-            None if text.parse::<u8>().is_ok() => format!("write {text} without quotes"),
-            None => format!("write its number, or one of {}", names.join(", ")),
-        };
+        let fix = did_you_mean(text, names.iter().copied(), || match text.parse::<u8>() {
+            Ok(_) => format!("write {text} without quotes"),
+            Err(_) => format!("write its number, or one of {}", names.join(", ")),
+        });
         node.problem(format!("`{text}` is not a known protocol"), fix);
     }
     number
@@ -191,21 +181,17 @@ fn judged_otherwise(number: u8) -> Option<(&'static str, &'static str)> {
     }
 }
 
-fn target(node: &Node<'_>, targets: Option<&[String]>) -> Option<Name> {
+fn target(node: &Node<'_>, targets: Option<&[&str]>) -> Option<Name> {
     let text = node.string()?;
     let Some(targets) = targets else { return Name::new(text).ok() };
-    if targets.iter().any(|name| name == text) {
+    if targets.contains(&text) {
         // A target with a malformed name has its own problem already.
         return Name::new(text).ok();
     }
-    let names: Vec<&str> = targets.iter().map(String::as_str).collect();
-    let fix = match nearest(text, &names) {
-        Some(name) => format!("did you mean `{name}`?"),
-        None if names.is_empty() => {
-            "give the targets names, or leave the key out for any destination".to_owned()
-        }
-        None => format!("write one of {}, or leave the key out for any destination", names.join(", ")),
-    };
+    let fix = did_you_mean(text, targets.iter().copied(), || match targets {
+        [] => "give the targets names, or leave the key out for any destination".to_owned(),
+        _ => format!("write one of {}, or leave the key out for any destination", targets.join(", ")),
+    });
     node.problem(format!("unknown target `{text}`"), fix);
     None
 }

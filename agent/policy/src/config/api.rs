@@ -2,11 +2,11 @@
 
 use std::net::SocketAddr;
 
-use super::reader::{Keys, Node, Table, Unique};
 use super::{Api, Listen, Named};
+use crate::reader::{Keys, Node, Table, Unique, all};
 
-const API: Keys = Keys { known: &["readers", "group"], later: &[] };
-const METRICS: Keys = Keys { known: &["listen"], later: &[] };
+const API: Keys = &["readers", "group"];
+const METRICS: Keys = &["listen"];
 
 /// The most metrics addresses in a file.
 const LISTEN: usize = 8;
@@ -15,18 +15,18 @@ const LISTEN: usize = 8;
 pub(super) fn api(top: &Table<'_>) -> Option<Api> {
     let Some(node) = top.get("api") else { return Some(Api::default()) };
     let table = node.table(API)?;
-    let group = |name: &str| table.get(name).map_or(Some(None), |node| group(&node).map(Some));
+    let group = |name: &str| table.get_or(name, None, |node| group(node).map(Some));
     let (readers, group) = (group("readers"), group("group"));
     Some(Api { readers: readers?, group: group? })
 }
 
 fn group(node: &Node<'_>) -> Option<Named> {
-    let name = node.string()?;
-    if name.is_empty() {
+    let named = node.named()?;
+    if named.name.is_empty() {
         node.problem("the group has no name", "name a group of this box, or leave the key out");
         return None;
     }
-    Some(Named { name: name.to_owned(), place: node.place() })
+    Some(named)
 }
 
 /// The addresses of `[metrics]`; empty without the table.
@@ -44,15 +44,11 @@ pub(super) fn metrics(top: &Table<'_>) -> Option<Vec<Listen>> {
         return None;
     }
     let mut seen = Unique::default();
-    let read: Vec<Option<Listen>> = items
-        .iter()
-        .map(|item| {
-            let address = address(item)?;
-            let listen = Listen { address, place: item.place() };
-            seen.take("address", &address.to_string(), item).then_some(listen)
-        })
-        .collect();
-    read.into_iter().collect()
+    all(items.iter().map(|item| {
+        let address = address(item)?;
+        let listen = Listen { address, place: item.place() };
+        seen.take("address", &address.to_string(), item).then_some(listen)
+    }))
 }
 
 fn address(node: &Node<'_>) -> Option<SocketAddr> {

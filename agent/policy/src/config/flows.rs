@@ -6,9 +6,9 @@ use std::time::Duration;
 use lyncwall_common::abi::{FLOWS, FlowTimes, LONGEST_FLOW};
 
 use super::Flows;
-use super::reader::{Keys, Table};
+use crate::reader::{Keys, Table};
 
-const SECTION: Keys = Keys { known: &["learn", "tcp-established", "udp", "size"], later: &[] };
+const SECTION: Keys = &["learn", "tcp-established", "udp", "size"];
 
 /// Seconds; 0 does not wait.
 const LEARN: RangeInclusive<u32> = 0..=60;
@@ -31,10 +31,8 @@ pub(super) fn flows(top: &Table<'_>) -> Option<Flows> {
     let default = Flows::default();
     let Some(node) = top.get("flows") else { return Some(default) };
     let table = node.table(SECTION)?;
-    let number = |name: &str, range, what, default| match table.get(name) {
-        Some(node) => node.integer(range, what),
-        None => Some(default),
-    };
+    let number =
+        |name: &str, range, what, default| table.get_or(name, default, |node| node.integer(range, what));
     let learn = number("learn", LEARN, "seconds", 2);
     let tcp_established = number("tcp-established", SILENCE, "seconds", default.times.tcp_established);
     let udp = number("udp", SILENCE, "seconds", default.times.udp);

@@ -3,14 +3,14 @@
 use toml::de::DeValue;
 
 use super::lists;
-use super::reader::{Keys, Node, Table};
 use super::zones::Zones;
 use super::{Group, Name, Named};
+use crate::reader::{Keys, Node, Table, all};
 
 /// The most groups in a file.
 const GROUPS: usize = 32;
 
-const GROUP: Keys = Keys { known: &["zone"], later: &[] };
+const GROUP: Keys = &["zone"];
 
 /// The groups of a file, valid or not.
 pub(super) struct Groups {
@@ -34,14 +34,14 @@ impl Groups {
             let message = format!("{count} groups: this version handles at most {GROUPS}");
             node.problem(message, "remove groups that no role or rule uses");
         }
-        let read: Vec<Option<Group>> = entries.iter().map(|(name, node)| group(name, node, zones)).collect();
+        let read = all(entries.iter().map(|(name, node)| group(name, node, zones)));
         let names = entries.into_iter().map(|(name, _)| name).collect();
-        Self { names: known(names), read: read.into_iter().collect() }
+        Self { names: known(names), read }
     }
 }
 
 fn group(named: &Named, node: &Node<'_>, zones: &Zones<'_>) -> Option<Group> {
-    let name = group_name(node, named);
+    let name = Name::read(node, named);
     let sources = match node.value() {
         DeValue::Table(_) => zone_of(node, zones).map(|zone| (Vec::new(), Some(zone))),
         DeValue::String(text) => {
@@ -68,11 +68,4 @@ fn zone_of(node: &Node<'_>, zones: &Zones<'_>) -> Option<usize> {
         return None;
     }
     zones.of(&table)
-}
-
-/// Checks the name of a group, at `named` in `node`.
-pub(super) fn group_name(node: &Node<'_>, named: &Named) -> Option<Name> {
-    let shape = "use 1 to 32 of a-z, 0-9 and `-`";
-    let wrong = |why| node.problem_at(&named.place, format!("`{}`: {why}", named.name), shape);
-    Name::new(&named.name).map_err(wrong).ok()
 }

@@ -5,9 +5,9 @@ use std::ops::RangeInclusive;
 use lyncwall_common::abi::Limit;
 
 use super::Openings;
-use super::reader::{Keys, Table};
+use crate::reader::{Keys, Table};
 
-const LIMIT: Keys = Keys { known: &["openings-per-second", "burst"], later: &[] };
+const LIMIT: Keys = &["openings-per-second", "burst"];
 
 const RANGE: RangeInclusive<u32> = 1..=Limit::MOST;
 

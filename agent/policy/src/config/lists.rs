@@ -6,19 +6,19 @@ use std::net::IpAddr;
 use toml::de::DeValue;
 
 use super::Named;
-use super::reader::{Node, Unique};
-use crate::net::{PortRange, PortRangeError, Prefix, PrefixError, Span, overlaps};
+use crate::net::{PortRange, Prefix, PrefixError, Span, overlaps};
+use crate::reader::{Node, Unique};
 
 /// Ports: numbers and `"first-last"` without overlap. The list may be empty.
 pub(super) fn ports(node: &Node<'_>) -> Option<Vec<PortRange>> {
-    list(node, port_range)
+    list(node, Node::ports)
 }
 
 /// Like [`ports`], but at least one; a single port needs no list.
 pub(super) fn some_ports(node: &Node<'_>) -> Option<Vec<PortRange>> {
     match node.value() {
         DeValue::Array(_) => listed_ports(node),
-        _ => port_range(node).map(|range| vec![range]),
+        _ => node.ports().map(|range| vec![range]),
     }
 }
 
@@ -47,14 +47,8 @@ pub(super) fn groups(node: &Node<'_>, when_empty: &str) -> Option<Vec<Named>> {
 
 /// Names without duplicates.
 pub(super) fn names(node: &Node<'_>, what: &str) -> Option<Vec<Named>> {
-    let items = node.items()?;
     let mut seen = Unique::default();
-    let name = |item: &Node<'_>| {
-        let name = item.string()?;
-        seen.take(what, name, item).then(|| Named { name: name.to_owned(), place: item.place() })
-    };
-    let read: Vec<Option<Named>> = items.iter().map(name).collect();
-    read.into_iter().collect()
+    node.list(|item| item.named().filter(|named| seen.take(what, &named.name, item)))
 }
 
 /// Prefixes without overlap. An empty list is a mistake: it would read like "from nowhere".
@@ -104,7 +98,7 @@ pub(super) fn address(node: &Node<'_>) -> Option<IpAddr> {
 }
 
 /// Reads the items of a list with `read` and rejects overlaps.
-fn list<T: Span + Display>(node: &Node<'_>, read: impl Fn(&Node<'_>) -> Option<T>) -> Option<Vec<T>> {
+fn list<'t, T: Span + Display>(node: &Node<'t>, read: impl Fn(&Node<'t>) -> Option<T>) -> Option<Vec<T>> {
     let items = node.items()?;
     let (nodes, values): (Vec<&Node<'_>>, Vec<T>) =
         items.iter().filter_map(|item| Some((item, read(item)?))).unzip();
@@ -121,53 +115,6 @@ fn list<T: Span + Display>(node: &Node<'_>, read: impl Fn(&Node<'_>) -> Option<T
         }
     }
     (pairs.is_empty() && values.len() == items.len()).then_some(values)
-}
-
-fn port_range(node: &Node<'_>) -> Option<PortRange> {
-    let range = match node.value() {
-        DeValue::Integer(number) => {
-            let port = u16::from_str_radix(number.as_str(), number.radix()).unwrap_or(0);
-            PortRange::new(port, port).map_err(|_| (number.to_string(), PortRangeError::Bounds))
-        }
-        DeValue::String(text) if text.contains('-') => {
-            text.parse().map_err(|error| (format!("`{text}`"), error))
-        }
-        DeValue::String(text) => {
-            let fix = match text.parse::<PortRange>() {
-                Ok(port) => format!("write {port} without quotes"),
-                Err(_) => "write a port as a number and a range as \"first-last\"".to_owned(),
-            };
-            node.problem(format!("`{text}` in quotes is not a port range"), fix);
-            return None;
-        }
-        DeValue::Float(_)
-        | DeValue::Boolean(_)
-        | DeValue::Datetime(_)
-        | DeValue::Array(_)
-        | DeValue::Table(_) => {
-            return node.mistyped("a port", "write a number, or a range in quotes, as \"49152-65535\"");
-        }
-    };
-    range
-        .map_err(|(text, error)| match error {
-            PortRangeError::Bounds => {
-                node.problem(format!("{text} is out of range"), "a port is a number from 1 to 65535");
-            }
-            PortRangeError::Backwards => {
-                let (first, last) = text.trim_matches('`').split_once('-').unwrap_or_default();
-                node.problem(
-                    format!("the range {text} ends before it starts"),
-                    format!("write \"{last}-{first}\""),
-                );
-            }
-            PortRangeError::Syntax => {
-                node.problem(
-                    format!("{text} is not a port range"),
-                    "write it as \"49152-65535\", without spaces",
-                );
-            }
-        })
-        .ok()
 }
 
 fn prefix(node: &Node<'_>) -> Option<Prefix> {

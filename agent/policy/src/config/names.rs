@@ -5,7 +5,10 @@ use std::ops::Deref;
 
 use serde::Serialize;
 
-/// The name of a target or zone: 1 to 32 of `a-z`, `0-9` and `-`.
+use crate::problem::Named;
+use crate::reader::Node;
+
+/// The name of a target, a zone, a group or a role: 1 to 32 of `a-z`, `0-9` and `-`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 #[serde(transparent)]
 pub struct Name(String);
@@ -25,6 +28,13 @@ impl Name {
         } else {
             Err("a name may contain only a-z, 0-9 and `-`")
         }
+    }
+
+    /// The name `named`, written at or in `node`; reports a wrong shape.
+    pub(super) fn read(node: &Node<'_>, named: &Named) -> Option<Self> {
+        let shape = "use 1 to 32 of a-z, 0-9 and `-`";
+        let wrong = |why| node.problem_at(&named.place, format!("`{}`: {why}", named.name), shape);
+        Self::new(&named.name).map_err(wrong).ok()
     }
 }
 

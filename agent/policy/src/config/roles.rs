@@ -1,22 +1,17 @@
 //! `[[role]]`: the user's own roles.
 
-use super::groups::group_name;
 use super::lists;
-use super::reader::{Keys, Node, Table, Unique};
 use super::{Name, Named, OwnRole, OwnRow};
 use crate::catalogue::Direction;
-use crate::net::Transports;
+use crate::reader::{Keys, Table, Unique, all};
 
 /// The most own roles in a file.
 const ROLES: usize = 32;
 /// The most rows in a role.
 const ROWS: usize = 128;
 
-const ROLE: Keys = Keys { known: &["name", "note", "row"], later: &[] };
-const ROW: Keys = Keys {
-    known: &["name", "transport", "ports", "groups", "note", "direction"],
-    later: &[("limit", "rate limits")],
-};
+const ROLE: Keys = &["name", "note", "row"];
+const ROW: Keys = &["name", "transport", "ports", "groups", "note", "direction"];
 
 /// The own roles of a file.
 pub(super) struct Roles {
@@ -51,8 +46,8 @@ impl Roles {
 fn role(table: &Table<'_>, names: &mut Unique) -> (Option<OwnRole>, bool) {
     let node = table.required("name", "give the role a name for targets to use");
     let name = node.as_ref().and_then(|node| {
-        let named = Named { name: node.string()?.to_owned(), place: node.place() };
-        let shaped = group_name(node, &named).is_some();
+        let named = node.named()?;
+        let shaped = Name::read(node, &named).is_some();
         Some((shaped && names.take("role", &named.name, node), named))
     });
     let note = text(table, "note");
@@ -78,27 +73,22 @@ fn role(table: &Table<'_>, names: &mut Unique) -> (Option<OwnRole>, bool) {
 fn row(table: &Table<'_>, number: usize, ids: &mut Unique) -> Option<OwnRow> {
     let name = match table.get("name") {
         None => Some(number.to_string()),
-        Some(node) => node.string().and_then(|text| {
-            let named = Named { name: text.to_owned(), place: node.place() };
-            group_name(&node, &named)?;
-            ids.take("row", text, &node).then(|| text.to_owned())
+        Some(node) => node.named().and_then(|named| {
+            Name::read(&node, &named)?;
+            ids.take("row", &named.name, &node).then_some(named.name)
         }),
     };
     let transport = table.required("transport", "add `transport = \"tcp\"`, \"udp\" or \"both\"");
-    let transport = transport.and_then(|node| {
-        node.choice(&[("tcp", Transports::Tcp), ("udp", Transports::Udp), ("both", Transports::Both)])
-    });
+    let transport = transport.and_then(|node| node.transports());
     let ports = table.required("ports", "add `ports`, as in `ports = [8443, \"9200-9210\"]`");
     let ports = ports.and_then(|node| lists::some_ports(&node));
     let anybody = "leave `groups` out to open it to anybody, or name groups";
-    let groups = table.get("groups").map_or(Some(Vec::new()), |node| {
-        let named = lists::groups(&node, anybody)?;
-        let shaped: Vec<Option<Name>> = named.iter().map(|named| group_name(&node, named)).collect();
-        shaped.iter().all(Option::is_some).then_some(named)
+    let groups = table.get_or("groups", Vec::new(), |node| {
+        let named = lists::groups(node, anybody)?;
+        all(named.iter().map(|named| Name::read(node, named))).and(Some(named))
     });
     let directions = [("inbound", Direction::Inbound), ("outbound", Direction::Outbound)];
-    let direction =
-        table.get("direction").map_or(Some(Direction::Inbound), |node: Node<'_>| node.choice(&directions));
+    let direction = table.get_or("direction", Direction::Inbound, |node| node.choice(&directions));
     let note = text(table, "note");
     Some(OwnRow {
         name: name?,

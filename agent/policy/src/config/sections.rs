@@ -7,7 +7,6 @@ use std::path::Path;
 use toml::de::DeValue;
 
 use super::groups::Groups;
-use super::reader::{self, Keys, Node, Table, Unique};
 use super::roles::Roles;
 use super::zones::Zones;
 use super::{
@@ -16,14 +15,15 @@ use super::{
 };
 use crate::net::PortRange;
 use crate::problem::Problems;
+use crate::reader::{self, Format, Keys, Node, Table, Unique, all};
 
 /// The most targets in a file.
 const TARGETS: usize = 16;
 /// The most addresses in all targets of a file.
 const ADDRESSES: usize = 256;
 
-const TOP: Keys = Keys {
-    known: &[
+const FORMAT: Format = Format {
+    top: &[
         "catalogue",
         "reading",
         "mode",
@@ -40,21 +40,24 @@ const TOP: Keys = Keys {
         "api",
         "metrics",
     ],
-    later: &[],
+    whole_file: &["catalogue", "reading", "mode", "on-exit", "management"],
+    later: &[
+        ("allow.limit", "rate limits"),
+        ("allow.zone", "rules for one zone"),
+        ("role.row.limit", "rate limits"),
+    ],
 };
 /// Values of `mode`.
 const MODES: [(&str, Mode); 2] = [("enforce", Mode::Enforce), ("audit", Mode::Audit)];
 
-const MANAGEMENT: Keys = Keys { known: &["from", "tcp", "udp"], later: &[] };
-const TARGET: Keys = Keys {
-    known: &["name", "address", "zone", "roles", "overrides", "optional", "limit", "mode", "takeover"],
-    later: &[],
-};
+const MANAGEMENT: Keys = &["from", "tcp", "udp"];
+const TARGET: Keys =
+    &["name", "address", "zone", "roles", "overrides", "optional", "limit", "mode", "takeover"];
 
 /// The configuration in `text`, or all its mistakes.
 pub(super) fn config(text: &str, file: &Path) -> (Option<Declared>, Result<Config, Problems>) {
     let mut declared = None;
-    let config = reader::read(text, file, TOP, |top| {
+    let config = reader::read(text, file, FORMAT, |top| {
         let catalogue = catalogue(top);
         let reading = top.choice("reading", &[("strict", Reading::Strict), ("literal", Reading::Literal)]);
         let mode = top.choice("mode", &MODES);
@@ -67,7 +70,7 @@ pub(super) fn config(text: &str, file: &Path) -> (Option<Declared>, Result<Confi
         let roles = Roles::read(top);
         let names = groups.names.as_ref();
         let names: Option<Vec<&str>> = names.map(|names| names.iter().map(|named| &*named.name).collect());
-        let allow = allow::rules(top, &declared_targets(top), names.as_deref());
+        let allow = allow::rules(top, declared_targets(top).as_deref(), names.as_deref());
         let flows = flows::flows(top);
         let limit = limit::limit(top);
         let (api, metrics) = (api::api(top), api::metrics(top));
@@ -109,12 +112,12 @@ fn catalogue(top: &Table<'_>) -> Option<CatalogueName> {
     let Some(node) = top.get("catalogue") else {
         return Some(CatalogueName { name: "lync-2013".to_owned(), place: top.place("catalogue") });
     };
-    let name = node.string()?;
+    let Named { name, place } = node.named()?;
     if name.is_empty() {
         node.problem("the catalogue has no name", "write \"lync-2013\", or leave the key out");
         return None;
     }
-    Some(CatalogueName { name: name.to_owned(), place: node.place() })
+    Some(CatalogueName { name, place })
 }
 
 fn management(top: &Table<'_>) -> Option<Option<Management>> {
@@ -145,8 +148,8 @@ fn management(top: &Table<'_>) -> Option<Option<Management>> {
     let from = from.and_then(|from| {
         lists::prefixes(&from, &format!("list the prefixes that you manage this box from, or {outright}"))
     });
-    let tcp = table.get("tcp").map_or(Some(Vec::new()), |node| lists::ports(&node));
-    let udp = table.get("udp").map_or(Some(Vec::new()), |node| lists::ports(&node));
+    let tcp = table.get_or("tcp", Vec::new(), lists::ports);
+    let udp = table.get_or("udp", Vec::new(), lists::ports);
     let none = |ports: &Option<Vec<PortRange>>| ports.as_ref().is_some_and(Vec::is_empty);
     if none(&tcp) && none(&udp) {
         table.missing("tcp", "`[management]` has no port, so nobody gets in", "add `tcp = [22]`");
@@ -191,9 +194,7 @@ fn read_targets(top: &Table<'_>, zones: &Zones, checked: &mut Vec<Target>) -> Op
         count: 0,
         several: tables.len() > 1,
     };
-    let read: Vec<Option<Target>> =
-        tables.iter().map(|table| target(table, zones, &mut seen, checked)).collect();
-    read.into_iter().collect()
+    all(tables.iter().map(|table| target(table, zones, &mut seen, checked)))
 }
 
 fn target(
@@ -217,10 +218,10 @@ fn target(
     let address = address(table, zone.unwrap_or(usize::MAX - seen.count), seen);
     let roles = table.required("roles", "list the roles; `roles = []` opens nothing");
     let roles = roles.and_then(|node| roles_of(&node));
-    let overrides = table.get("overrides").map_or(Some(Vec::new()), |node| overrides_of(&node));
-    let optional = table.get("optional").map_or(Some(Vec::new()), |node| lists::names(&node, "row"));
+    let overrides = table.get_or("overrides", Vec::new(), overrides_of);
+    let optional = table.get_or("optional", Vec::new(), |node| lists::names(node, "row"));
     let limit = limit::limit(table);
-    let mode = table.get("mode").map_or(Some(None), |node| node.choice(&MODES).map(Some));
+    let mode = table.get_or("mode", None, |node| node.choice(&MODES).map(Some));
     let takeover = takeover(table, address.as_ref());
     // Missing or wrong parts are reported already, and checking references needs none of them.
     let any = Name::new("host").ok();
@@ -261,7 +262,7 @@ fn takeover(table: &Table<'_>, address: Option<&Address>) -> Option<bool> {
 }
 
 fn name_once(node: &Node<'_>, names: &mut Unique) -> Option<Name> {
-    let name = node.name()?;
+    let name = Name::read(node, &node.named()?)?;
     names.take("target", &name, node).then_some(name)
 }
 
@@ -340,41 +341,33 @@ fn the_host(table: &Table<'_>, zone: usize, seen: &mut TargetsSeen) -> bool {
 }
 
 fn roles_of(node: &Node<'_>) -> Option<Vec<Role>> {
-    let items = node.items()?;
     let mut names = Unique::default();
-    let role = |item: &Node<'_>| {
-        let key = item.string()?;
+    node.list(|item| {
+        let Named { name: key, place } = item.named()?;
         if key.is_empty() {
             item.problem("a role has no name", "write the key of a role; `lyncwall roles` lists them");
             return None;
         }
-        names.take("role", key, item).then(|| Role { key: key.to_owned(), place: item.place() })
-    };
-    let read: Vec<Option<Role>> = items.iter().map(role).collect();
-    read.into_iter().collect()
+        names.take("role", &key, item).then_some(Role { key, place })
+    })
 }
 
 fn overrides_of(node: &Node<'_>) -> Option<Vec<Override>> {
     let entries = node.entries("write it as `overrides = { \"server.29\" = \"50000-59999\" }`")?;
-    let read: Vec<Option<Override>> = entries
-        .into_iter()
-        .map(|(row, node): (Named, Node<'_>)| Some(Override { row, ports: lists::some_ports(&node)? }))
-        .collect();
-    read.into_iter().collect()
+    all(entries.into_iter().map(|(row, node)| Some(Override { row, ports: lists::some_ports(&node)? })))
 }
 
 /// The names that targets have or seem to have, to check references to targets; reports nothing. `None` if a
-/// syntax error may have hidden some.
-fn declared_targets(top: &Table<'_>) -> Option<Vec<String>> {
+/// mistake may have hidden some.
+fn declared_targets<'t>(top: &Table<'t>) -> Option<Vec<&'t str>> {
     let tables = top.get("target")?.value().as_array()?;
     if top.is_partial() {
         return None;
     }
-    let name =
-        |table: &DeValue<'_>| table.get("name").and_then(|name| name.get_ref().as_str()).map(str::to_owned);
-    let mut names: Vec<String> = tables.iter().filter_map(|table| name(table.get_ref())).collect();
+    let mut names: Vec<&str> =
+        tables.iter().filter_map(|table| table.get_ref().get("name")?.get_ref().as_str()).collect();
     if names.is_empty() && tables.len() == 1 {
-        names.push("host".to_owned());
+        names.push("host");
     }
     Some(names)
 }

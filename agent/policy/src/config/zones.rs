@@ -4,17 +4,17 @@ use std::collections::HashMap;
 
 use toml::de::DeValue;
 
-use super::reader::{Keys, Node, Table, Unique};
-use super::{Attach, Interface, InterfaceName, Outbound, Target, Unmatched, Zone};
+use super::{Attach, Interface, InterfaceName, Name, Outbound, Target, Unmatched, Zone};
 use crate::problem::Place;
+use crate::reader::{Keys, Node, Table, Unique, all};
 
 /// The most zones in a file.
 const ZONES: usize = lyncwall_common::abi::ZONES;
 /// The most interfaces in a file.
 const INTERFACES: usize = 32;
 
-const ZONE: Keys = Keys { known: &["name", "unmatched", "outbound"], later: &[] };
-const INTERFACE: Keys = Keys { known: &["name", "attach", "dhcp-client", "zone", "vlans"], later: &[] };
+const ZONE: Keys = &["name", "unmatched", "outbound"];
+const INTERFACE: Keys = &["name", "attach", "dhcp-client", "zone", "vlans"];
 
 /// The zones of a file.
 pub(super) struct Zones<'t> {
@@ -121,7 +121,7 @@ impl<'t> Zones<'t> {
 
 fn zone(table: &Table<'_>, names: &mut Unique) -> Option<Zone> {
     let name = table.required("name", "give the zone a name").and_then(|node| {
-        let name = node.name()?;
+        let name = Name::read(&node, &node.named()?)?;
         names.take("zone", &name, &node).then(|| name.to_string())
     });
     let unmatched = table.choice("unmatched", &[("drop", Unmatched::Drop), ("pass", Unmatched::Pass)]);
@@ -160,9 +160,7 @@ pub(super) fn interfaces(top: &Table<'_>, zones: &Zones<'_>) -> Option<Vec<Inter
         node.problem("no interface, so nothing would be protected", fix);
     }
     let mut names = Unique::default();
-    let read: Vec<Option<Interface>> =
-        tables.iter().map(|table| interface(table, zones, &mut names)).collect();
-    read.into_iter().collect()
+    all(tables.iter().map(|table| interface(table, zones, &mut names)))
 }
 
 fn interface(table: &Table<'_>, zones: &Zones<'_>, names: &mut Unique) -> Option<Interface> {
@@ -178,7 +176,7 @@ fn interface(table: &Table<'_>, zones: &Zones<'_>, names: &mut Unique) -> Option
         "attach",
         &[("auto", Attach::Auto), ("native", Attach::Native), ("generic", Attach::Generic)],
     );
-    let dhcp_client = table.get("dhcp-client").map_or(Some(false), |node| node.boolean());
+    let dhcp_client = table.get_or("dhcp-client", false, Node::boolean);
     let zone = zones.of(table);
     let vlans = vlans(table, zones);
     let (vlans, vlans_place) = vlans?;
@@ -232,10 +230,7 @@ fn vlans(table: &Table<'_>, zones: &Zones<'_>) -> Option<Vlans> {
 
 /// VLAN identifiers with their places: a number, a `"first-last"` range, or a list of both.
 fn identifiers<'t>(node: &Node<'t>, shape: &str) -> Option<Vec<(Node<'t>, u16, u16)>> {
-    let items = match node.value() {
-        DeValue::Array(_) => node.items()?,
-        _ => vec![node.clone()],
-    };
+    let items = node.one_or_more()?;
     if items.is_empty() {
         node.problem("the list is empty, so nothing could match", "list the VLANs, or remove the zone here");
     }
@@ -262,6 +257,5 @@ fn identifiers<'t>(node: &Node<'t>, shape: &str) -> Option<Vec<(Node<'t>, u16, u
             }
         }
     };
-    let read: Vec<Option<(Node<'t>, u16, u16)>> = items.iter().map(range).collect();
-    read.into_iter().collect::<Option<Vec<_>>>().filter(|read| !read.is_empty())
+    all(items.iter().map(range)).filter(|read| !read.is_empty())
 }

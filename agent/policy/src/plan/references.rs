@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use crate::catalogue::Catalogue;
 use crate::config::{self, Declared};
-use crate::problem::{Problem, Problems};
+use crate::problem::{Problem, Problems, did_you_mean};
 
 /// Adds the file's own roles to the catalogue, and checks all references.
 pub(super) fn check(catalogue: &mut Catalogue, declared: &Declared) -> Problems {
@@ -34,11 +34,9 @@ fn groups(catalogue: &Catalogue, declared: &Declared, wrong: &mut Vec<Problem>) 
         let bound_names: BTreeSet<&str> = bound.iter().map(|group| group.name.as_str()).collect();
         for group in &own {
             if !printed.contains(&*group.name) && !bound_names.contains(&*group.name) {
-                let known = printed.union(&bound_names).copied().collect();
-                let fix = nearest(&group.name, &known).map_or_else(
-                    || format!("give it prefixes, as `{} = [\"192.0.2.0/24\"]` under [groups]", group.name),
-                    |name| format!("did you mean `{name}`?"),
-                );
+                let fix = did_you_mean(&group.name, printed.union(&bound_names).copied(), || {
+                    format!("give it prefixes, as `{} = [\"192.0.2.0/24\"]` under [groups]", group.name)
+                });
                 let message = format!("unknown group `{}`", group.name);
                 wrong.push(Problem::at(group.place.clone(), message, fix));
             }
@@ -49,16 +47,10 @@ fn groups(catalogue: &Catalogue, declared: &Declared, wrong: &mut Vec<Problem>) 
         own.iter().map(|group| group.name.as_str()).chain(allowed.iter().map(String::as_str)).collect();
     for group in declared.groups.iter().flatten() {
         if !printed.contains(&*group.name) && !used.contains(&*group.name) {
-            let known: BTreeSet<&str> = printed.union(&used).copied().collect();
-            let fix = nearest(&group.name, &known).map_or_else(
-                || {
-                    format!(
-                        "the groups of the catalogue are {}",
-                        printed.iter().copied().collect::<Vec<_>>().join(", ")
-                    )
-                },
-                |name| format!("did you mean `{name}`?"),
-            );
+            let fix = did_you_mean(&group.name, printed.union(&used).copied(), || {
+                let all: Vec<&str> = printed.iter().copied().collect();
+                format!("the groups of the catalogue are {}", all.join(", "))
+            });
             let message = format!("no role or rule uses the group `{}`", group.name);
             wrong.push(Problem::at(group.place.clone(), message, fix));
         }
@@ -93,12 +85,6 @@ fn references_of(
             wrong.push(Problem::at(row.place.clone(), message, fix));
         }
     }
-}
-
-fn nearest<'a>(name: &str, known: &BTreeSet<&'a str>) -> Option<&'a str> {
-    let distance = |word: &str| strsim::damerau_levenshtein(name, word);
-    let word = known.iter().copied().min_by_key(|word| distance(word))?;
-    (distance(word) <= (word.len() / 3).max(1)).then_some(word)
 }
 
 #[cfg(test)]
