@@ -19,8 +19,8 @@ pub(crate) mod switch;
 pub(crate) mod usage;
 pub(crate) mod watch;
 
-use lyncwall::api::Mode;
-use lyncwall::api::TargetState;
+use lyncwall_api::Mode;
+use lyncwall_api::TargetState;
 
 /// The mode of packets without a target, and the targets whose mode differs.
 fn mode<'a>(mode: Mode, targets: impl IntoIterator<Item = (&'a str, Mode)>) -> String {

@@ -12,10 +12,10 @@ use lyncwall_common::packet::{Copied, Ipv4Options, Packet, Wire};
 use lyncwall_common::parse::{Family, Headers, TAGGED, parse, walk_options};
 use lyncwall_common::reason::{Action, Reason};
 
-use crate::api::Event;
-use crate::frame::TCP_FLAGS;
-use crate::policy::{Located, Locator};
-use crate::services::Services;
+use lyncwall_api::Event;
+use lyncwall_policy::frame::TCP_FLAGS;
+use lyncwall_policy::locate::{Located, Locator};
+use lyncwall_policy::services::Services;
 
 pub use filter::{Filter, FilterScope};
 

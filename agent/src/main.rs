@@ -8,7 +8,7 @@ mod values;
 use std::process::ExitCode;
 
 use clap::Parser;
-use lyncwall::client::Client;
+use lyncwall_api::client::Client;
 
 use crate::cli::{Cli, Command};
 use crate::commands::{

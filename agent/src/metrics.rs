@@ -14,8 +14,8 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
-use crate::api::{Counters, InterfaceCount, Mode, RuleCount, Status};
 use crate::firewall::{ChangeCounts, ChangeKind, ChangeResult};
+use lyncwall_api::{Counters, InterfaceCount, Mode, RuleCount, Status};
 
 /// The content type of [`text`].
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";

@@ -1,6 +1,6 @@
 //! The embedded BPF object.
 
-use crate::problem::Problem;
+use lyncwall_policy::problem::Problem;
 
 /// The embedded BPF object (an ELF file, aligned to 8 bytes); `None` in a build without one.
 #[must_use]
@@ -18,7 +18,7 @@ pub fn require() -> Result<&'static [u8], Problem> {
 
 #[cfg(bpf_object)]
 const OBJECT: Option<&[u8]> =
-    Some(crate::datapath::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/lyncwall-ebpf")));
+    Some(lyncwall_datapath::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/lyncwall-ebpf")));
 #[cfg(not(bpf_object))]
 const OBJECT: Option<&[u8]> = None;
 
@@ -38,7 +38,7 @@ mod tests {
     #[cfg(bpf_object)]
     #[test]
     fn the_map_types_are_those_of_the_object() {
-        use crate::datapath::MAP_TYPES;
+        use lyncwall_datapath::MAP_TYPES;
 
         let object = aya_obj::Object::parse(require().expect("an object")).expect("it parses");
         let mut wanted: Vec<u32> = MAP_TYPES.iter().map(|kind| *kind as u32).collect();

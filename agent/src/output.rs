@@ -7,9 +7,9 @@ use std::fmt;
 use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
 
-use lyncwall::api::Refusal;
-use lyncwall::client;
-use lyncwall::problem::Error;
+use lyncwall_api::Refusal;
+use lyncwall_api::client;
+use lyncwall_policy::problem::Error;
 use serde::Serialize;
 
 /// Prints the error, if any, and returns the exit code: 0 for success, 1 for the user's mistakes, 2 for other

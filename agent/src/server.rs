@@ -1,4 +1,4 @@
-//! The running agent: the firewall and its clients. Its sockets speak HTTP and JSON, see [`crate::api`].
+//! The running agent: the firewall and its clients. Its sockets speak HTTP and JSON, see [`lyncwall_api`].
 
 mod capture;
 mod listen;
@@ -14,14 +14,14 @@ use anyhow::{Context as _, Result};
 use tokio::sync::{Semaphore, broadcast, watch};
 use tokio_stream::StreamExt as _;
 
-use crate::api;
-use crate::config::Listen;
-use crate::datapath::host::interfaces;
-use crate::datapath::{Detached, NetlinkWatch};
 use crate::events::{EventNames, Filter, FilterScope, describe};
 use crate::firewall::{ChangeKind, Firewall};
 use crate::metrics::{self, Exposed, Figures};
 use listen::Bound;
+use lyncwall_api as api;
+use lyncwall_datapath::host::interfaces;
+use lyncwall_datapath::{Detached, NetlinkWatch};
+use lyncwall_policy::config::Listen;
 use peer::Access;
 
 pub use listen::Socket;

@@ -1,9 +1,9 @@
 //! What the command line calls the values of other crates' types. These crates know no command line.
 
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
-use lyncwall::api::{Existing, Mode};
-use lyncwall::catalogue::Reading;
-use lyncwall::datapath::LogLevel;
+use lyncwall_api::{Existing, Mode};
+use lyncwall_datapath::LogLevel;
+use lyncwall_policy::catalogue::Reading;
 
 /// Whether packets are dropped.
 pub(crate) fn mode() -> impl TypedValueParser<Value = Mode> {

@@ -1,9 +1,10 @@
 //! How the agent's own types are written on the wire, and the other way round.
 
-use crate::datapath::{Answer, Features};
-use crate::plan::Settings;
-use crate::problem::{Problem, Problems};
-use crate::{api, catalogue, config};
+use lyncwall_api as api;
+use lyncwall_datapath::{Answer, Features};
+use lyncwall_policy::plan::Settings;
+use lyncwall_policy::problem::{Problem, Problems};
+use lyncwall_policy::{catalogue, config};
 
 /// A mode, for an answer.
 #[must_use]

@@ -105,10 +105,11 @@ impl Built {
 }
 
 /// The agent.
-pub(crate) const AGENT: &str = "lyncwall";
+const AGENT: &str = "lyncwall";
 
-/// A small integration test of the agent. Cargo resolves features for tests as soon as one test is asked for.
-const A_TEST: &str = "openapi";
+/// A small integration test of the agent. As soon as one test is asked for, cargo resolves features for tests; and it builds the
+/// agent itself for it.
+pub(crate) const A_TEST: &str = "openapi";
 
 /// Builds the BPF object, the agent with the object inside, and `more` programs.
 ///

@@ -61,9 +61,9 @@ pub(crate) fn build(toolchain: &toolchain::Selection, only: &[String]) -> Result
             name => command.args(["--test", name]),
         };
     }
-    // Cargo builds a package's programs for the sake of its own integration tests alone.
+    // Cargo builds a package's programs for the sake of its own integration tests alone, and takes `--bin` for their unit tests.
     if !only.is_empty() {
-        command.args(["--bin", build::AGENT]);
+        command.args(["--test", build::A_TEST]);
     }
     let child = command
         .stdin(Stdio::null())

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use clap::Args;
-use lyncwall::api::{Block, BlockEdit, BlockList, Blocked, Unblock};
-use lyncwall::client::Client;
+use lyncwall_api::client::Client;
+use lyncwall_api::{Block, BlockEdit, BlockList, Blocked, Unblock};
 
 use super::switch::seconds;
 use crate::output::{Output, Table};

@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use clap::Args;
-use lyncwall::api::{Capture, Counters};
-use lyncwall::client::Client;
-use lyncwall::problem::Problem;
+use lyncwall_api::client::Client;
+use lyncwall_api::{Capture, Counters};
+use lyncwall_policy::problem::Problem;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::events::FilterOptions;
@@ -91,7 +91,7 @@ fn asked(options: &Options) -> Result<Capture, Problem> {
         }
         time => time.map(|time| time.as_secs()),
     };
-    let lyncwall::api::Wanted { reason, from, port, rule, target, interface } = options.filter.wanted();
+    let lyncwall_api::Wanted { reason, from, port, rule, target, interface } = options.filter.wanted();
     let (snap, count) = (options.snap, options.count);
     Ok(Capture { snap, count, seconds, reason, from, port, rule, target, interface })
 }

@@ -3,10 +3,10 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use lyncwall::catalogue::{BUILT_IN, Catalogue, Row};
-use lyncwall::net::PortRange;
-use lyncwall::plan::Plan;
-use lyncwall::problem::{Problem, Problems};
+use lyncwall_policy::catalogue::{BUILT_IN, Catalogue, Row};
+use lyncwall_policy::net::PortRange;
+use lyncwall_policy::plan::Plan;
+use lyncwall_policy::problem::{Problem, Problems};
 
 use super::check::DEFAULT_CONFIG;
 use crate::output::{Output, Table};

@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use lyncwall::datapath::{exposure, host};
-use lyncwall::plan::Plan;
+use lyncwall_datapath::{exposure, host};
+use lyncwall_policy::plan::Plan;
 use serde::Serialize;
 
 use crate::output::{Output, Table};

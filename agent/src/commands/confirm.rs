@@ -1,7 +1,7 @@
 //! `lyncwall confirm` and `lyncwall rollback`.
 
-use lyncwall::api::Confirmed;
-use lyncwall::client::Client;
+use lyncwall_api::Confirmed;
+use lyncwall_api::client::Client;
 
 use super::switch;
 use crate::output::Output;

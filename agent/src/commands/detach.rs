@@ -2,10 +2,10 @@
 
 use std::path::Path;
 
-use lyncwall::api::Detached;
-use lyncwall::client::{self, Client};
-use lyncwall::datapath::Datapath;
 use lyncwall::firewall::Firewall;
+use lyncwall_api::Detached;
+use lyncwall_api::client::{self, Client};
+use lyncwall_datapath::Datapath;
 
 use crate::output::Output;
 

@@ -6,13 +6,13 @@ use std::path::Path;
 
 use anyhow::Result;
 use clap::Args;
-use lyncwall::api::{self, Kernel, Refusal, Status};
-use lyncwall::client::{self, Client};
-use lyncwall::datapath::{Datapath, Examined, HostCheck, MemoryLimit};
 use lyncwall::object;
-use lyncwall::plan::Plan;
-use lyncwall::problem::Problems;
 use lyncwall::wire;
+use lyncwall_api::client::{self, Client};
+use lyncwall_api::{self as api, Kernel, Refusal, Status};
+use lyncwall_datapath::{Datapath, Examined, HostCheck, MemoryLimit};
+use lyncwall_policy::plan::Plan;
+use lyncwall_policy::problem::Problems;
 use serde::Serialize;
 
 use super::check::{ConfigOption, DEFAULT_CONFIG};

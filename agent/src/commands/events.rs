@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use clap::Args;
-use lyncwall::api::{Counters, Event, Line, Wanted};
-use lyncwall::client::Client;
+use lyncwall_api::client::Client;
+use lyncwall_api::{Counters, Event, Line, Wanted};
 use tokio::time::{Instant, MissedTickBehavior};
 
 use crate::output::Output;

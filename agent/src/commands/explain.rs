@@ -7,9 +7,9 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::Args;
-use lyncwall::api::{Event, Explain, Explained, ExplainedGroup, ExplainedRow, Explanation, Status};
-use lyncwall::client::Client;
-use lyncwall::problem::Problem;
+use lyncwall_api::client::Client;
+use lyncwall_api::{Event, Explain, Explained, ExplainedGroup, ExplainedRow, Explanation, Status};
+use lyncwall_policy::problem::Problem;
 use serde::Serialize;
 
 use super::events::{action, summary};

@@ -1,8 +1,8 @@
 //! `lyncwall mode`.
 
 use clap::Args;
-use lyncwall::api::{Mode, SetMode};
-use lyncwall::client::Client;
+use lyncwall_api::client::Client;
+use lyncwall_api::{Mode, SetMode};
 
 use super::switch::{How, tell};
 use crate::output::Output;

@@ -1,8 +1,8 @@
 //! `lyncwall preview`.
 
 use clap::Args;
-use lyncwall::api::{Connections, Listener, Mode, Preview, Previewed};
-use lyncwall::client::Client;
+use lyncwall_api::client::Client;
+use lyncwall_api::{Connections, Listener, Mode, Preview, Previewed};
 
 use super::switch::{changes, connections, ports};
 use crate::output::{Output, Table};
@@ -79,7 +79,7 @@ fn unreached(listeners: &[Listener]) -> Table {
     table
 }
 
-fn cut(count: u64, first: &[lyncwall::api::Connection]) -> Table {
+fn cut(count: u64, first: &[lyncwall_api::Connection]) -> Table {
     let mut table = Table::new(["", "from", "to"]);
     for connection in first {
         table.row([connection.transport.clone(), connection.remote.clone(), connection.local.clone()]);

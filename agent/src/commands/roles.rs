@@ -1,7 +1,7 @@
 //! `lyncwall roles`.
 
 use clap::Args;
-use lyncwall::catalogue::{Kind, RowId};
+use lyncwall_policy::catalogue::{Kind, RowId};
 use serde::Serialize;
 
 use super::catalogue::RolesOption;

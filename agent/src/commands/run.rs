@@ -4,13 +4,13 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result};
 use clap::Args;
-use lyncwall::api::Existing;
-use lyncwall::config::OnExit;
 use lyncwall::firewall::{Firewall, Store};
 use lyncwall::object;
-use lyncwall::plan::Plan;
-use lyncwall::problem::Error;
 use lyncwall::server::{Daemon, Socket, serve};
+use lyncwall_api::Existing;
+use lyncwall_policy::config::OnExit;
+use lyncwall_policy::plan::Plan;
+use lyncwall_policy::problem::Error;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::check::ConfigOption;

@@ -1,9 +1,9 @@
 //! `lyncwall show`.
 
 use clap::Args;
-use lyncwall::catalogue::{Catalogue, Choices, Reading, Rule};
-use lyncwall::net::PortRange;
 use lyncwall_common::abi::PortTransport;
+use lyncwall_policy::catalogue::{Catalogue, Choices, Reading, Rule};
+use lyncwall_policy::net::PortRange;
 
 use super::catalogue::{RoleSource, RolesOption};
 use crate::output::{Output, Table};

@@ -1,7 +1,7 @@
 //! `lyncwall status`.
 
-use lyncwall::api::{Kernel, Management, Mode, OnExit, Status, Waiting};
-use lyncwall::client::Client;
+use lyncwall_api::client::Client;
+use lyncwall_api::{Kernel, Management, Mode, OnExit, Status, Waiting};
 
 use crate::output::{Output, Table};
 

@@ -1,8 +1,8 @@
 //! `lyncwall switch` and `lyncwall reload`.
 
 use clap::Args;
-use lyncwall::api::{Existing, PortChange, Reload, Settled, Switch, Switched};
-use lyncwall::client::Client;
+use lyncwall_api::client::Client;
+use lyncwall_api::{Existing, PortChange, Reload, Settled, Switch, Switched};
 
 use crate::output::{Output, Table};
 use crate::values;

@@ -6,11 +6,11 @@ use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::Result;
 use clap::Args;
-use lyncwall::api::{Counters, RuleCount, Status};
-use lyncwall::catalogue::{BUILT_IN, Catalogue};
-use lyncwall::client::Client;
-use lyncwall::plan::Plan;
-use lyncwall::problem::Problem;
+use lyncwall_api::client::Client;
+use lyncwall_api::{Counters, RuleCount, Status};
+use lyncwall_policy::catalogue::{BUILT_IN, Catalogue};
+use lyncwall_policy::plan::Plan;
+use lyncwall_policy::problem::Problem;
 use serde::Serialize;
 
 use super::switch::seconds;
@@ -270,8 +270,8 @@ mod tests {
     use std::path::Path;
     use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-    use lyncwall::api::RuleCount;
-    use lyncwall::catalogue::{BUILT_IN, Catalogue};
+    use lyncwall_api::RuleCount;
+    use lyncwall_policy::catalogue::{BUILT_IN, Catalogue};
 
     use super::{Unused, ago, usages};
 

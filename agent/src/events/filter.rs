@@ -6,10 +6,10 @@ use std::sync::Arc;
 use lyncwall_common::abi::ReasonSet;
 use lyncwall_common::reason::{Action, Reason};
 
-use crate::api::{Event, Wanted};
-use crate::net::{PortRange, Prefix};
-use crate::policy::Locator;
-use crate::problem::{Problem, Problems};
+use lyncwall_api::{Event, Wanted};
+use lyncwall_policy::locate::Locator;
+use lyncwall_policy::net::{PortRange, Prefix};
+use lyncwall_policy::problem::{Problem, Problems};
 
 /// The most entries in a list: each is compared with every event.
 const MOST: usize = 64;
@@ -210,7 +210,7 @@ fn nearest(name: &str, what: &str, known: &[String]) -> String {
 #[cfg(test)]
 mod tests {
     use super::{Filter, FilterScope, MOST};
-    use crate::api::{Event, Wanted};
+    use lyncwall_api::{Event, Wanted};
 
     fn event() -> Event {
         serde_json::from_str(

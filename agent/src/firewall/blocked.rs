@@ -12,10 +12,10 @@ use serde::{Deserialize, Serialize};
 
 use super::Firewall;
 use super::store::replace;
-use crate::api;
-use crate::datapath::Counters;
-use crate::net::Prefix;
-use crate::problem::{Problem, Problems};
+use lyncwall_api as api;
+use lyncwall_datapath::Counters;
+use lyncwall_policy::net::Prefix;
+use lyncwall_policy::problem::{Problem, Problems};
 
 /// The longest time to block for, besides for good.
 const LONGEST: Duration = Duration::from_secs(365 * 24 * 60 * 60);

@@ -6,7 +6,7 @@ use anyhow::Result;
 use lyncwall_common::abi::ReasonSet;
 
 use super::Firewall;
-use crate::datapath::Captures;
+use lyncwall_datapath::Captures;
 
 /// How long the program hands out packets without a renewal: the capture of a killed agent ends by itself.
 const TERM: Duration = Duration::from_secs(30);

@@ -8,13 +8,13 @@ use anyhow::Result;
 use super::report::port_changes;
 use super::trial::{Origin, Step};
 use super::{ChangeKind, Firewall, confirm, under};
-use crate::api::{self, Existing};
-use crate::config;
-use crate::datapath::host;
-use crate::plan::{Machine, Plan, Settings};
-use crate::policy::Comparison;
-use crate::problem::{Error, Problem, Problems};
 use crate::wire;
+use lyncwall_api::{self as api, Existing};
+use lyncwall_datapath::host;
+use lyncwall_policy::compare::Comparison;
+use lyncwall_policy::config;
+use lyncwall_policy::plan::{Machine, Plan, Settings};
+use lyncwall_policy::problem::{Error, Problem, Problems};
 
 /// A prepared change.
 struct Change<'a> {

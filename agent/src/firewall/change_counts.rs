@@ -6,8 +6,8 @@ use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
 use super::{Firewall, remember};
-use crate::api;
-use crate::problem::Error;
+use lyncwall_api as api;
+use lyncwall_policy::problem::Error;
 
 /// The kind of a change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]

@@ -8,14 +8,15 @@ use anyhow::{Context as _, Result};
 use super::report::port_changes;
 use super::trial::Origin;
 use super::{ChangeResult, Firewall, remember};
-use crate::api;
-use crate::datapath::connections;
-use crate::datapath::host;
-use crate::plan::Plan;
-use crate::policy::{Comparison, TargetInput, compile};
-use crate::problem::{Error, Problem, Problems};
 use crate::wire;
+use lyncwall_api as api;
+use lyncwall_datapath::connections;
+use lyncwall_datapath::host;
+use lyncwall_policy::compare::Comparison;
+use lyncwall_policy::compile::{TargetInput, compile};
 use lyncwall_policy::connection::Connection;
+use lyncwall_policy::plan::Plan;
+use lyncwall_policy::problem::{Error, Problem, Problems};
 
 /// The longest time to wait for a confirmation.
 const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);

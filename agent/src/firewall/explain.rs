@@ -9,14 +9,15 @@ use anyhow::Result;
 use lyncwall_common::reason::Reason;
 
 use super::Firewall;
-use crate::api;
-use crate::catalogue::Row;
-use crate::config::Mode;
-use crate::datapath::Explanation;
 use crate::events::{self, EventNames, Observed};
-use crate::net::PortRange;
-use crate::policy::{Identity, Located};
-use crate::problem::{Problem, Problems};
+use lyncwall_api as api;
+use lyncwall_datapath::Explanation;
+use lyncwall_policy::catalogue::Row;
+use lyncwall_policy::compile::Identity;
+use lyncwall_policy::config::Mode;
+use lyncwall_policy::locate::Located;
+use lyncwall_policy::net::PortRange;
+use lyncwall_policy::problem::{Problem, Problems};
 use question::frame_of;
 
 /// The most prefixes of a group to list.

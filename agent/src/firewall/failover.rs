@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 
 use super::Firewall;
-use crate::config::{Address, Target};
-use crate::datapath::KnownFlows;
-use crate::plan::{Machine, Plan};
+use lyncwall_datapath::KnownFlows;
+use lyncwall_policy::config::{Address, Target};
+use lyncwall_policy::plan::{Machine, Plan};
 
 /// How long to pick up connections midway after an address came over: twice the longest silence of a SIP
 /// client between two keep-alives. The program ends it by itself.

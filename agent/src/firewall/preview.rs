@@ -4,16 +4,17 @@ use anyhow::{Context as _, Result};
 
 use super::Firewall;
 use super::report::{port_change, port_changes};
-use crate::api;
-use crate::config::Mode;
-use crate::datapath::connections;
-use crate::datapath::host;
-use crate::datapath::host::interfaces;
-use crate::plan::{Machine, Plan, Settings};
-use crate::policy::{Comparison, Input, Ways};
-use crate::problem::{Problem, Problems};
 use crate::wire;
+use lyncwall_api as api;
+use lyncwall_datapath::connections;
+use lyncwall_datapath::host;
+use lyncwall_datapath::host::interfaces;
+use lyncwall_policy::compare::{Comparison, Ways};
+use lyncwall_policy::compile::Input;
+use lyncwall_policy::config::Mode;
 use lyncwall_policy::connection::{Connection, Listener, Protocol};
+use lyncwall_policy::plan::{Machine, Plan, Settings};
+use lyncwall_policy::problem::{Problem, Problems};
 
 /// The most connections to list.
 const LISTED: usize = 20;

@@ -6,15 +6,16 @@ use anyhow::Result;
 use lyncwall_common::reason::Action;
 
 use super::Firewall;
-use crate::api;
-use crate::config::{Address, Config};
-use crate::datapath::exposure;
-use crate::datapath::host;
-use crate::datapath::{Attached, Counters};
-use crate::net::{PortRange, Prefix};
-use crate::plan::{Plan, Settings};
-use crate::policy::{Identity, OpenPorts, TargetInput};
 use crate::wire;
+use lyncwall_api as api;
+use lyncwall_datapath::exposure;
+use lyncwall_datapath::host;
+use lyncwall_datapath::{Attached, Counters};
+use lyncwall_policy::compile::{Identity, TargetInput};
+use lyncwall_policy::config::{Address, Config};
+use lyncwall_policy::net::{PortRange, Prefix};
+use lyncwall_policy::open::OpenPorts;
+use lyncwall_policy::plan::{Plan, Settings};
 
 impl Firewall {
     /// The status.

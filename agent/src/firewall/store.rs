@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Memory;
 use super::trial::Origin;
-use crate::plan::{Plan, Settings};
+use lyncwall_policy::plan::{Plan, Settings};
 
 const FILE: &str = "confirmed.json";
 
@@ -149,7 +149,7 @@ mod tests {
     use super::Store;
     use crate::firewall::Memory;
     use crate::firewall::trial::Origin;
-    use crate::plan::Plan;
+    use lyncwall_policy::plan::Plan;
 
     const GOOD: &str = "management = \"none\"\n[[interface]]\nname = \"eth0\"\n[[target]]\nroles = []\n";
 

@@ -8,12 +8,12 @@ use std::time::Duration;
 use anyhow::Result;
 
 use super::{Firewall, attach_modes};
-use crate::datapath::KnownFlows;
-use crate::datapath::connections;
-use crate::datapath::host;
-use crate::datapath::host::interfaces;
-use crate::plan::Plan;
-use crate::problem::Error;
+use lyncwall_datapath::KnownFlows;
+use lyncwall_datapath::connections;
+use lyncwall_datapath::host;
+use lyncwall_datapath::host::interfaces;
+use lyncwall_policy::plan::Plan;
+use lyncwall_policy::problem::Error;
 
 /// Enough for seeding and attaching on a slow machine. The program stops learning after it, even without an
 /// agent.

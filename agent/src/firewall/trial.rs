@@ -11,8 +11,8 @@ use serde::{Deserialize, Serialize};
 
 use super::store::Store;
 use super::{ChangeResult, Memory};
-use crate::datapath::{Datapath, Hold};
-use crate::plan::{Plan, Settings};
+use lyncwall_datapath::{Datapath, Hold};
+use lyncwall_policy::plan::{Plan, Settings};
 
 /// Whether a change is on trial.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -233,10 +233,10 @@ mod tests {
     use std::time::Duration;
 
     use super::{Fate, Origin, Record, Step, Trial};
-    use crate::config::Mode;
-    use crate::datapath::Hold;
     use crate::firewall::Memory;
-    use crate::plan::Plan;
+    use lyncwall_datapath::Hold;
+    use lyncwall_policy::config::Mode;
+    use lyncwall_policy::plan::Plan;
 
     const FILE: &str = "management = \"none\"\n[[interface]]\nname = \"eth0\"\n[[target]]\nroles = []\n";
 

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Firewall;
 use super::store::replace;
-use crate::policy::Identity;
+use lyncwall_policy::compile::Identity;
 
 const FILE: &str = "usage.json";
 /// The most rules that are no longer live to remember; the oldest are forgotten first.
@@ -190,7 +190,7 @@ mod tests {
     use lyncwall_common::abi::PortTransport;
 
     use super::Usage;
-    use crate::policy::Identity;
+    use lyncwall_policy::compile::Identity;
 
     fn rule(port: u16) -> Identity {
         let (target, rows) = ("host".to_owned(), vec!["server.01".to_owned()]);

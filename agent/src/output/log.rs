@@ -5,7 +5,7 @@ use std::io;
 use std::os::linux::fs::MetadataExt as _;
 
 use clap::{Args, ValueEnum};
-use lyncwall::datapath::{LOG_TARGET, LogLevel};
+use lyncwall_datapath::{LOG_TARGET, LogLevel};
 use tracing_journald::{Priority, PriorityMappings};
 use tracing_subscriber::filter::{Directive, LevelFilter};
 use tracing_subscriber::layer::SubscriberExt as _;

@@ -14,12 +14,12 @@ use tokio_stream::StreamExt as _;
 use tokio_stream::wrappers::ReceiverStream;
 
 use super::Daemon;
-use crate::api;
-use crate::datapath::{CapturedPacket, Captures, SHORTEST};
 use crate::events::{Filter, Observed};
 use crate::firewall::Firewall;
 use crate::pcapng::Pcapng;
-use crate::problem::{Error, Problem, Problems};
+use lyncwall_api as api;
+use lyncwall_datapath::{CapturedPacket, Captures, SHORTEST};
+use lyncwall_policy::problem::{Error, Problem, Problems};
 
 /// Packets to queue for a slow client. Further packets wait in the kernel's buffers, and count as lost if
 /// those are full.

@@ -25,9 +25,9 @@ use tokio_io_timeout::TimeoutStream;
 
 use super::peer::{Access, Peer, Right};
 use super::{Daemon, routes};
-use crate::api;
-use crate::config::Listen;
-use crate::problem::{Problem, Problems};
+use lyncwall_api as api;
+use lyncwall_policy::config::Listen;
+use lyncwall_policy::problem::{Problem, Problems};
 
 /// The time for the head of a request, once it may come.
 const HEAD: Duration = Duration::from_secs(10);

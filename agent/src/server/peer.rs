@@ -6,8 +6,8 @@ use anyhow::{Context as _, Result};
 use axum::http::Method;
 use nix::unistd::{Gid, Group, Uid, User, getgrouplist};
 
-use crate::config::{Api, Named};
-use crate::problem::Problem;
+use lyncwall_policy::config::{Api, Named};
+use lyncwall_policy::problem::Problem;
 
 /// The right that a request needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

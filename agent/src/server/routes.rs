@@ -23,11 +23,11 @@ use utoipa_axum::routes;
 
 use super::Daemon;
 use super::peer::{Peer, Right};
-use crate::api;
 use crate::firewall::{ChangeKind, Firewall};
 use crate::metrics;
-use crate::problem::{Error, Problem, Problems};
 use crate::wire;
+use lyncwall_api as api;
+use lyncwall_policy::problem::{Error, Problem, Problems};
 
 /// The longest body of a request, in bytes.
 const BODY: usize = 64 * 1024;

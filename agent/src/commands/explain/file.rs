@@ -4,8 +4,8 @@ use std::fs::File;
 use std::io::{self, BufReader, Read};
 use std::path::Path;
 
-use lyncwall::datapath::LONGEST;
-use lyncwall::problem::{Problem, Problems};
+use lyncwall_datapath::LONGEST;
+use lyncwall_policy::problem::{Problem, Problems};
 use pcap_file::pcap::PcapReader;
 use pcap_file::pcapng::{Block, PcapNgReader};
 use pcap_file::{DataLink, PcapError};

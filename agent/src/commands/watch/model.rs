@@ -5,8 +5,8 @@ mod rows;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::time::Instant;
 
-use lyncwall::api::Mode;
-use lyncwall::api::{Counters, Event, Explain, Explanation, RuleCount, Status};
+use lyncwall_api::Mode;
+use lyncwall_api::{Counters, Event, Explain, Explanation, RuleCount, Status};
 use lyncwall_common::reason::{Action, Reason};
 
 use super::keys::Action as Key;

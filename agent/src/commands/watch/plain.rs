@@ -3,9 +3,9 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant, SystemTime};
 
-use lyncwall::api::Mode;
-use lyncwall::api::{BlockList, Counters, Flows, Interface, RuleCount, Status, TargetState, Waiting};
-use lyncwall::client::Client;
+use lyncwall_api::Mode;
+use lyncwall_api::client::Client;
+use lyncwall_api::{BlockList, Counters, Flows, Interface, RuleCount, Status, TargetState, Waiting};
 use serde::Serialize;
 
 use super::Options;
@@ -72,7 +72,7 @@ pub(super) async fn run(options: &Options, client: &Client, output: &Output) -> 
 
 impl<'a> Line<'a> {
     fn of(status: &'a Status, counters: &'a Counters) -> Self {
-        let target = |target: &lyncwall::api::Target| TargetState {
+        let target = |target: &lyncwall_api::Target| TargetState {
             target: target.name.clone(),
             roles: target.roles.clone(),
             mode: target.mode,

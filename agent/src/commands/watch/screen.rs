@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use lyncwall::api::Status;
+use lyncwall_api::Status;
 use lyncwall_common::reason::Action;
 use ratatui::Frame;
 use ratatui::layout::{Constraint, Layout, Rect};
@@ -126,7 +126,7 @@ fn header(model: &Model, look: Look) -> Vec<Line<'static>> {
 
 /// The live roles of each target.
 fn roles(status: &Status) -> String {
-    let target = |target: &lyncwall::api::Target| {
+    let target = |target: &lyncwall_api::Target| {
         let roles = if target.roles.is_empty() { "no role".to_owned() } else { target.roles.join(" ") };
         let set = if target.roles == target.file_roles { "" } else { " (switched)" };
         format!("{}: {roles}{set}", target.name)

@@ -2,11 +2,11 @@
 
 use lyncwall_common::reason::Reason;
 
-use crate::api::Event;
-use crate::config::{self, Allow, Outbound};
 use crate::firewall::Firewall;
-use crate::net::Transports;
-use crate::policy::Located;
+use lyncwall_api::Event;
+use lyncwall_policy::config::{self, Allow, Outbound};
+use lyncwall_policy::locate::Located;
+use lyncwall_policy::net::Transports;
 
 /// The first port of those that Linux gives to sockets without a chosen port, by default.
 const EPHEMERAL: u16 = 32_768;

@@ -2,10 +2,10 @@
 
 use std::net::IpAddr;
 
-use crate::api;
-use crate::config;
-use crate::frame::{self, Payload};
-use crate::problem::{Problem, Problems};
+use lyncwall_api as api;
+use lyncwall_policy::config;
+use lyncwall_policy::frame::{self, Payload};
+use lyncwall_policy::problem::{Problem, Problems};
 
 /// The default source port.
 const SOURCE_PORT: u16 = 40_000;

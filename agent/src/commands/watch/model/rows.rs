@@ -2,7 +2,7 @@
 
 use std::cmp::Ordering;
 
-use lyncwall::api::{Event, Explanation, RuleCount};
+use lyncwall_api::{Event, Explanation, RuleCount};
 use lyncwall_common::reason::Reason;
 use ratatui::layout::Constraint;
 

@@ -2,11 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use lyncwall::api::{
+use lyncwall_api::{
     BlockList, Counters, Event, Flows, Interface, Kernel, PortCount, Program, ReasonCount, RuleCount, Status,
     Target,
 };
-use lyncwall::api::{Mode, OnExit, Reading};
+use lyncwall_api::{Mode, OnExit, Reading};
 use lyncwall_common::reason::Action;
 
 use super::super::keys::Action as Key;

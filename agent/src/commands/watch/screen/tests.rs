@@ -2,8 +2,8 @@
 
 use std::time::Instant;
 
-use lyncwall::api::Mode;
-use lyncwall::api::Waiting;
+use lyncwall_api::Mode;
+use lyncwall_api::Waiting;
 use ratatui::Terminal;
 use ratatui::backend::TestBackend;
 use ratatui::style::Color;
@@ -108,7 +108,7 @@ fn a_selected_row_is_seen_however_far_down() {
     let rule = counts.rules[0].clone();
     counts.rules.extend((1000..1100).map(|port| {
         let ports = port.to_string();
-        lyncwall::api::RuleCount { rows: vec![ports.clone()], ports, ..rule.clone() }
+        lyncwall_api::RuleCount { rows: vec![ports.clone()], ports, ..rule.clone() }
     }));
     model.take(News::Look(Box::new(status(Mode::Enforce)), Box::new(counts)), Instant::now());
     model.press(Key::Pane(1));
