@@ -501,3 +501,6 @@ pub enum Kind {
     /// A role that the configuration adds.
     Own,
 }
+
+#[cfg(test)]
+mod tests;

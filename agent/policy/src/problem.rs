@@ -228,7 +228,30 @@ impl From<Error> for anyhow::Error {
 mod tests {
     use anyhow::{Context as _, anyhow};
 
-    use super::{Error, Problem, Problems};
+    use super::{Error, Problem, Problems, did_you_mean, nearest};
+
+    #[test]
+    fn the_nearest_word_differs_in_at_most_a_third_of_its_letters() {
+        let words = ["on-exit", "mode", "management", "tcp"];
+        for (text, word) in [
+            ("On_Exit", Some("on-exit")),
+            ("oneexti", Some("on-exit")),
+            ("onexti-", None),
+            ("mdoe", Some("mode")),
+            ("made", Some("mode")),
+            ("maed", None),
+            ("managment", Some("management")),
+            ("mangmnt", Some("management")),
+            ("mangmt", None),
+            ("tc", Some("tcp")),
+            ("", None),
+        ] {
+            assert_eq!(nearest(text, words), word, "{text}");
+        }
+        assert_eq!(nearest("mode", []), None);
+        assert_eq!(did_you_mean("mdoe", words, || "no".to_owned()), "did you mean `mode`?");
+        assert_eq!(did_you_mean("x", words, || "no".to_owned()), "no");
+    }
 
     #[test]
     fn mistakes_are_told_from_what_is_unexpected_also_under_a_context() {

@@ -86,9 +86,16 @@ pub(crate) fn read<T>(
     format: Format,
     walk: impl FnOnce(&Table<'_>) -> Option<T>,
 ) -> Result<T, Problems> {
-    let (sound, errors) = syntax::without_errors(text);
-    // If the rest does not parse either, an empty table replaces it.
-    let root = DeTable::parse(&sound).map_or_else(|_| DeTable::new(), Spanned::into_inner);
+    let sound: String;
+    let (root, errors) = match DeTable::parse(text) {
+        Ok(root) => (root.into_inner(), Vec::new()),
+        Err(_) => {
+            let errors;
+            (sound, errors) = syntax::without_errors(text);
+            // If the rest does not parse either, an empty table replaces it.
+            (DeTable::parse(&sound).map_or_else(|_| DeTable::new(), Spanned::into_inner), errors)
+        }
+    };
     let reader = Reader {
         text: Text::of(file, text),
         format,
@@ -175,14 +182,15 @@ impl<'t> Node<'t> {
 
     /// One of the words of `choices`.
     pub(crate) fn choice<T: Copy>(&self, choices: &[(&str, T)]) -> Option<T> {
+        let text = self.value.as_str();
+        if let Some(&(_, value)) = choices.iter().find(|(word, _)| text == Some(word)) {
+            return Some(value);
+        }
         let words: Vec<String> = choices.iter().map(|(word, _)| format!("\"{word}\"")).collect();
         let fix = format!("write {}", words.join(" or "));
-        let Some(text) = self.value.as_str() else { return self.mistyped("a string", &fix) };
-        let found = choices.iter().find(|(word, _)| *word == text);
-        if found.is_none() {
-            self.problem(format!("`{text}` is not a valid value"), fix);
-        }
-        found.map(|&(_, value)| value)
+        let Some(text) = text else { return self.mistyped("a string", &fix) };
+        self.problem(format!("`{text}` is not a valid value"), fix);
+        None
     }
 
     /// A transport, or both.
@@ -197,12 +205,12 @@ impl<'t> Node<'t> {
 
     /// An integer of `range`, in `unit`.
     pub(crate) fn integer(&self, range: RangeInclusive<u32>, unit: &str) -> Option<u32> {
-        let bounds = format!("write a number from {} to {}, in {unit}", range.start(), range.end());
-        let DeValue::Integer(number) = self.value else { return self.mistyped("a number", &bounds) };
+        let bounds = || format!("write a number from {} to {}, in {unit}", range.start(), range.end());
+        let DeValue::Integer(number) = self.value else { return self.mistyped("a number", &bounds()) };
         let value = u32::from_str_radix(number.as_str(), number.radix()).ok();
         let found = value.filter(|value| range.contains(value));
         if found.is_none() {
-            self.problem(format!("{number} is out of range"), bounds);
+            self.problem(format!("{number} is out of range"), bounds());
         }
         found
     }

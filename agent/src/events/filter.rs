@@ -9,7 +9,7 @@ use lyncwall_common::reason::{Action, Reason};
 use lyncwall_api::{Event, Wanted};
 use lyncwall_policy::locate::Locator;
 use lyncwall_policy::net::{PortRange, Prefix};
-use lyncwall_policy::problem::{Problem, Problems};
+use lyncwall_policy::problem::{Problem, Problems, did_you_mean};
 
 /// The most entries in a list: each is compared with every event.
 const MOST: usize = 64;
@@ -74,7 +74,7 @@ impl Filter {
                     wrong(name, "a reason of a drop", "packets with this reason pass: they are counted only");
                 }
                 Some(reason) => filter.reasons.push(*reason),
-                None => wrong(name, "reason", &nearest(name, "reason", &reasons)),
+                None => wrong(name, "reason", &suggestion(name, "reason", &reasons)),
             }
         }
         for text in list(from.as_deref()) {
@@ -112,7 +112,7 @@ impl Filter {
     /// Reports unknown names.
     fn look_up(&self, there: &FilterScope, problems: &mut Problems) {
         let mut unknown = |what: &str, name: &str, known: &[String]| {
-            problems.push(Problem::new(format!("unknown {what} `{name}`"), nearest(name, what, known)));
+            problems.push(Problem::new(format!("unknown {what} `{name}`"), suggestion(name, what, known)));
         };
         let interfaces: Vec<String> = there
             .interfaces
@@ -194,17 +194,15 @@ fn list(text: Option<&str>) -> impl Iterator<Item = &str> {
 }
 
 /// A suggestion for an unknown name.
-fn nearest(name: &str, what: &str, known: &[String]) -> String {
-    let likeness = known.iter().map(|known| (strsim::jaro_winkler(name, known), known));
-    match likeness.max_by(|(one, _), (other, _)| one.total_cmp(other)) {
-        None => format!("there is no {what}"),
-        Some((likeness, best)) if likeness > 0.75 => format!("did you mean `{best}`?"),
-        Some(_) => {
+fn suggestion(name: &str, what: &str, known: &[String]) -> String {
+    did_you_mean(name, known.iter().map(String::as_str), || match known {
+        [] => format!("there is no {what}"),
+        _ => {
             let listed: Vec<&str> = known.iter().take(LISTED).map(String::as_str).collect();
             let more = if known.len() > LISTED { ", and more" } else { "" };
             format!("known: {}{more}", listed.join(", "))
         }
-    }
+    })
 }
 
 #[cfg(test)]

@@ -363,7 +363,7 @@ fn text(node: &Node<'_>) -> Option<String> {
 }
 
 fn required_text(table: &Table<'_>, key: &str) -> Option<String> {
-    table.required(key, &format!("add `{key} = \"…\"`")).and_then(|node| text(&node))
+    table.required(key, "add it, with a text in quotes").and_then(|node| text(&node))
 }
 
 /// The entries of a table with free keys, each value by `read`.
