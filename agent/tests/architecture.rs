@@ -144,3 +144,52 @@ fn the_files_of_the_code_map_exist() {
     assert!(seen > 40, "{seen} paths");
     assert!(missing.is_empty(), "{}", missing.join("\n"));
 }
+
+/// The dependencies in the manifest of a crate, by name; those of its tests do not count.
+fn dependencies(folder: &str) -> Vec<String> {
+    let manifest = page(&format!("{folder}/Cargo.toml"));
+    let lines = manifest.lines().skip_while(|line| *line != "[dependencies]").skip(1);
+    let names = lines.take_while(|line| !line.starts_with('[')).filter_map(|line| {
+        let name = line.split(['.', ' ', '=']).next()?;
+        (!name.is_empty() && !name.starts_with('#')).then(|| name.to_owned())
+    });
+    names.collect()
+}
+
+#[test]
+fn each_crate_depends_on_those_of_ours_that_the_table_names() {
+    let folder = |name: &str| match name {
+        "lyncwall" => "agent".to_owned(),
+        "lyncwall-api" | "lyncwall-datapath" | "lyncwall-policy" => name.replace("lyncwall-", "agent/"),
+        name => name.trim_start_matches("lyncwall-").to_owned(),
+    };
+    let text = page("ARCHITECTURE.md");
+    let table = rows(&text[text.find("| crate | uses |").expect("the table of crates")..]);
+    let table: Vec<_> = table.iter().skip(1).take_while(|row| row.len() == 2).collect();
+    let crates: BTreeSet<&str> = table.iter().flat_map(|row| code(&row[0])).collect();
+    assert_eq!(crates.len(), 8, "{crates:?}");
+    for row in table {
+        let [name] = code(&row[0])[..] else { panic!("{row:?}") };
+        let ours = dependencies(name).into_iter().filter(|name| name.starts_with("lyncwall"));
+        let ours: BTreeSet<String> = ours.map(|name| folder(&name)).collect();
+        let said: BTreeSet<String> = match row[1].split_once("all of them but") {
+            Some((_, but)) => {
+                let without = [&code(but)[..], &[name, "xtask"]].concat();
+                crates.iter().filter(|name| !without.contains(name)).map(|&name| name.to_owned()).collect()
+            }
+            None => {
+                code(row[1].split(';').next().unwrap_or_default()).into_iter().map(str::to_owned).collect()
+            }
+        };
+        assert_eq!(ours, said, "{name}");
+    }
+}
+
+#[test]
+fn policy_needs_no_kernel_and_no_runtime() {
+    let policy = dependencies("agent/policy");
+    assert!(policy.contains(&"lyncwall-common".to_owned()), "{policy:?}");
+    for name in ["aya", "axum", "clap", "hyper", "nix", "rtnetlink", "tokio", "tracing", "utoipa"] {
+        assert!(!policy.contains(&name.to_owned()), "{name}");
+    }
+}

@@ -24,7 +24,7 @@ pub(crate) mod kernels;
 mod modules;
 mod output;
 pub(crate) mod requirements;
-mod steps;
+pub(crate) mod steps;
 
 use guest::{Boot, Guest, Hardware};
 use kernels::{KERNELS, Kernel, Unpacked};
@@ -45,17 +45,17 @@ pub(crate) struct Options {
     /// Run everything, not only what a kernel can make different
     #[arg(long, conflicts_with_all = ["filter", "broken"])]
     full: bool,
-    /// Run these tests only
-    #[arg(long = "test", value_name = "NAME", value_parser = PossibleValuesParser::new(steps::names()))]
-    tests: Vec<String>,
+    /// Run the tests of this module only; may be given several times
+    #[arg(long = "module", value_name = "NAME", value_parser = PossibleValuesParser::new(steps::names()))]
+    modules: Vec<String>,
     /// Run only tests with this text in their names
     #[arg(long, value_name = "PART")]
     filter: Option<String>,
     /// Store the figures in docs/kernels.md
-    #[arg(long, conflicts_with_all = ["kernels", "tests", "filter"])]
+    #[arg(long, conflicts_with_all = ["kernels", "modules", "filter"])]
     table: bool,
     /// Prove instead that the tests detect a broken BPF program [default kernels: 5.10 and 6.1]
-    #[arg(long, conflicts_with_all = ["tests", "filter", "table"])]
+    #[arg(long, conflicts_with_all = ["modules", "filter", "table"])]
     broken: bool,
 }
 
@@ -80,7 +80,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     }
     let kernels = if options.kernels.is_empty() { &KERNELS[..] } else { &options.kernels };
     let extent = if options.full { Extent::All } else { Extent::ByKernel };
-    let steps = steps::tests(extent, &options.tests, options.filter.as_deref());
+    let steps = steps::tests(extent, &options.modules, options.filter.as_deref());
     let tables = test(&options.toolchain, kernels, steps, options.update)?;
     if options.table {
         figures::keep(&tables.context("no figures")?)?;

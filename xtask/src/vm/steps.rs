@@ -153,6 +153,11 @@ impl Step {
     }
 }
 
+/// The modules of the program `kernel`, all of which guests run.
+pub(crate) fn kernel_modules() -> impl Iterator<Item = &'static str> {
+    MODULES.iter().filter(|module| module.program == KERNEL).map(|module| module.name)
+}
+
 /// The test programs that guests need.
 pub(crate) fn programs() -> Vec<String> {
     [KERNEL, AGENT].map(str::to_owned).to_vec()
@@ -166,11 +171,16 @@ pub(crate) fn names() -> Vec<&'static str> {
 /// The steps of a kernel's tests: those in `only`, or all where that is empty; `filter` is a part of the names of
 /// the tests in them.
 pub(crate) fn tests(extent: Extent, only: &[String], filter: Option<&str>) -> Vec<Step> {
-    let chosen = |name: &str| only.is_empty() || only.iter().any(|only| only == name);
+    let named = |name: &str| only.iter().any(|only| only == name);
+    let chosen = |name: &str| only.is_empty() || named(name);
+    // With a filter, the program `agent` would run the tests of its other modules once for each of those here.
+    let again = |module: &Module| {
+        filter.is_some() && module.program == AGENT && module.name != AGENT && !named(module.name)
+    };
     let variants = if extent == Extent::All { "all" } else { "none" };
     let mut steps: Vec<Step> = MODULES
         .iter()
-        .filter(|module| chosen(module.name))
+        .filter(|module| chosen(module.name) && !again(module))
         .map(|module| {
             let arguments = module.arguments(extent, filter);
             let step = test_program(module.name, module.program, arguments, OBJECT, variants);
@@ -266,7 +276,10 @@ fn quoted(word: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
+    use crate::workspace;
 
     #[test]
     fn all_programs_run_and_the_figures_come_last() {
@@ -290,6 +303,18 @@ mod tests {
         let start = "step 'devices' /lib/lyncwall.o all '/tests/kernel' '--test-threads=3' '--include-ignored' 'it'\\''s'";
         assert!(line.starts_with(start), "{line}");
         assert!(line.contains("'--skip' 'verdicts::'") && !line.contains("'devices::'"), "{line}");
+    }
+
+    #[test]
+    fn guests_run_every_module_of_the_program_kernel() {
+        let program = workspace::root().join("tests/tests/kernel/main.rs");
+        let text = fs::read_to_string(&program).expect("the program");
+        let mut written: Vec<&str> =
+            text.lines().filter_map(|line| line.strip_prefix("mod ")?.strip_suffix(';')).collect();
+        let mut run: Vec<&str> = kernel_modules().collect();
+        written.sort_unstable();
+        run.sort_unstable();
+        assert_eq!(run, written);
     }
 
     #[test]
