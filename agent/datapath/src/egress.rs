@@ -14,7 +14,7 @@ use aya::programs::tc::{
 use aya::programs::{Link as _, LinkOrder, SchedClassifier};
 use nix::errno::Errno;
 
-use super::pinned::{Pinned, entries, links, pin_name, unpin};
+use super::pinned_links::{Pinned, entries, links, pin_name, unpin};
 use super::sys::{self, LinkKind};
 use super::xdp::{self, Interface};
 

@@ -21,7 +21,7 @@ mod load;
 mod log;
 mod netlink;
 mod netlink_watch;
-mod pinned;
+mod pinned_links;
 mod pins;
 mod prefixes;
 mod probe;

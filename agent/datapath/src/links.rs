@@ -12,7 +12,7 @@ use aya::programs::Xdp;
 use aya::programs::links::{FdLink, PinnedLink};
 use aya::programs::xdp::XdpLink;
 
-use super::pinned::{self, Pinned, pin_name, unpin};
+use super::pinned_links::{self, Pinned, pin_name, unpin};
 use super::sys::LinkKind;
 use super::xdp::{self, Interface, Mode};
 pub use examine::Examined;
@@ -255,7 +255,7 @@ pub(super) struct PinnedLinks(Vec<Pinned>);
 impl PinnedLinks {
     /// Reads the directory; empty without one.
     pub(super) fn read(links: &Path) -> Result<Self> {
-        pinned::links(links, LinkKind::Xdp).map(Self)
+        pinned_links::links(links, LinkKind::Xdp).map(Self)
     }
 
     pub(super) fn is_empty(&self) -> bool {

@@ -9,7 +9,7 @@ use crate::connection::{Connection, Leg, Listener, Moment};
 use crate::judge::judge;
 use crate::media_ranges::is_media_range;
 use crate::net::{PortRange, joined, without};
-use crate::open::OpenPorts;
+use crate::open_ports::OpenPorts;
 use crate::problem::Problems;
 use crate::reach::{is_here, reached_as};
 

@@ -16,7 +16,7 @@ pub mod judge;
 pub mod locate;
 pub mod media_ranges;
 pub mod net;
-pub mod open;
+pub mod open_ports;
 pub mod plan;
 pub mod problem;
 mod reach;

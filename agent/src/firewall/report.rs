@@ -14,7 +14,7 @@ use lyncwall_datapath::{Attached, Counters};
 use lyncwall_policy::compile::{Identity, TargetInput};
 use lyncwall_policy::config::{Address, Config};
 use lyncwall_policy::net::{PortRange, Prefix};
-use lyncwall_policy::open::OpenPorts;
+use lyncwall_policy::open_ports::OpenPorts;
 use lyncwall_policy::plan::{Plan, Settings};
 
 impl Firewall {

@@ -1,111 +1,86 @@
-//! Takes over interfaces without cutting existing connections: first learns flows from outgoing packets, then
-//! adds flows for existing connections, then judges incoming packets.
+//! Addresses that come over from another box: their connections existed before this box forwards them.
 
-use std::sync::Arc;
-use std::thread;
-use std::time::Duration;
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
-use super::{Firewall, attach_modes};
+use super::Firewall;
 use lyncwall_datapath::KnownFlows;
-use lyncwall_datapath::connections;
-use lyncwall_datapath::host;
-use lyncwall_datapath::host::interfaces;
-use lyncwall_policy::plan::Plan;
-use lyncwall_policy::problem::Error;
+use lyncwall_policy::config::{Address, Target};
+use lyncwall_policy::plan::{Machine, Plan};
 
-/// Enough for seeding and attaching on a slow machine. The program stops learning after it, even without an
-/// agent.
-const ENOUGH: Duration = Duration::from_secs(30);
+/// How long to pick up connections midway after an address came over: twice the longest silence of a SIP
+/// client between two keep-alives. The program ends it by itself.
+const WINDOW: Duration = Duration::from_secs(60);
+
+/// An open window.
+pub(super) struct Takeover {
+    until: Instant,
+    /// The flows from before it.
+    known: KnownFlows,
+}
 
 impl Firewall {
-    /// Attaches to all interfaces of a plan. On interfaces that were not guarded before, existing connections
-    /// continue; `learn` is how long to learn flows from outgoing packets first.
-    ///
-    /// A generation must be live: it decides which connections need a flow.
-    pub(super) fn take_over(&mut self, plan: &Plan, learn: Duration) -> Result<(), Error> {
-        let wanted = attach_modes(plan);
-        self.datapath.check_interfaces(&wanted)?;
-        let names: Vec<&str> = wanted.iter().map(|(name, _)| *name).collect();
-        if self.datapath.watches(&names)? {
-            // An earlier agent may have left learning on.
-            self.end_learning()?;
-            self.datapath.attach_egress(&names)?;
-            return Ok(self.attach(plan)?);
-        }
-        let known = self.datapath.known_flows()?;
-        // Before attaching, so that no outgoing packet is missed.
-        self.datapath.set_learning(Some(learn + ENOUGH))?;
-        let attached = self.watch_and_seed(plan, &names, learn, &known).and_then(|()| self.attach(plan));
-        self.end_learning()?;
-        attached?;
-        // Connections that began between the first look and now.
-        Ok(self.forget_accepted(&known)?)
-    }
-
-    fn watch_and_seed(
-        &mut self,
-        plan: &Plan,
-        names: &[&str],
-        learn: Duration,
-        known: &KnownFlows,
-    ) -> Result<()> {
-        let new = self.datapath.attach_egress(names)?;
-        if new.is_empty() {
+    /// When an address of a target with `takeover` comes to this box, makes the program pick up outgoing TCP
+    /// connections midway for a while.
+    pub(super) fn take_connections_over(&mut self, machine: &Machine) -> Result<()> {
+        let came = came_over(&self.plan, &self.addresses, &machine.addresses);
+        if came.is_empty() {
+            self.addresses.clone_from(&machine.addresses);
             return Ok(());
         }
-        if !learn.is_zero() {
-            tracing::info!(
-                interfaces = new.join(" "),
-                seconds = learn.as_secs(),
-                "learning flows from outgoing packets before enforcing"
-            );
-            thread::sleep(learn);
-        }
-        self.seed(plan, known)
-    }
-
-    /// After a change of zones, the flows belong to the zones of `before`: looks at existing connections
-    /// again, and learns from outgoing packets for a while. Failures are logged, as the new policy judges
-    /// already.
-    pub(super) fn follow_zones(&mut self, before: &Plan) {
-        let plan = Arc::clone(&self.plan);
-        if plan.moves_zones(before)
-            && let Err(error) = self.seed_again(&plan, before)
-        {
-            tracing::warn!("connections from before the change of zones may be cut: {error:#}");
-        }
-    }
-
-    fn seed_again(&mut self, plan: &Plan, before: &Plan) -> Result<()> {
-        let renamed = plan.renamed_zones(before);
-        // Such flows would let replies in from another network than the one asked.
-        self.memory.flows_forgotten += self.datapath.forget_zones(&renamed)?;
-        let known = self.datapath.known_flows()?;
-        let learn = plan.config.flows.learn;
-        self.datapath.set_learning(Some(learn + ENOUGH))?;
-        thread::sleep(learn);
-        let seeded = self.seed(plan, &known);
-        self.end_learning()?;
-        seeded?;
-        self.forget_accepted(&known)
-    }
-
-    fn seed(&mut self, plan: &Plan, known: &KnownFlows) -> Result<()> {
-        let existing = connections::connections()?;
-        self.datapath.seed(&existing, &plan.legs(&host::look_again(&plan.config)?))?;
-        tracing::info!(connections = existing.len(), "examined existing connections");
-        self.forget_accepted(known)
-    }
-
-    /// Keeps flows of inbound connections out: rules judge those, except drained ones.
-    pub(super) fn forget_accepted(&mut self, known: &KnownFlows) -> Result<()> {
-        let (accepting, own) = (connections::accepting()?, interfaces::addresses()?);
-        let forgotten = self
-            .datapath
-            .forget_flows(known, |local, port| accepting.contains(&port) && own.contains(&local))?;
-        self.memory.flows_forgotten += forgotten;
+        let known = match self.takeover.take() {
+            Some(earlier) => earlier.known,
+            None => self.datapath.known_flows()?,
+        };
+        self.datapath.set_learning(Some(WINDOW))?;
+        self.takeover = Some(Takeover { until: Instant::now() + WINDOW, known });
+        self.addresses.clone_from(&machine.addresses);
+        let addresses = came.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
+        tracing::info!(
+            addresses,
+            seconds = WINDOW.as_secs(),
+            "addresses came over: picking up TCP connections midway for a while"
+        );
         Ok(())
     }
+
+    /// After a window: forgets the picked-up connections to this box itself, which its rules judge. Call it
+    /// now and again.
+    ///
+    /// # Errors
+    /// If a map cannot be read or changed.
+    pub fn end_takeover(&mut self) -> Result<()> {
+        match self.takeover.take_if(|takeover| takeover.until <= Instant::now()) {
+            Some(over) => self.forget_accepted(&over.known),
+            None => Ok(()),
+        }
+    }
+
+    /// Ends learning, unless a window is still open.
+    pub(super) fn end_learning(&mut self) -> Result<()> {
+        let left =
+            self.takeover.as_ref().map(|takeover| takeover.until.saturating_duration_since(Instant::now()));
+        self.datapath.set_learning(left.filter(|left| !left.is_zero()))
+    }
+
+    /// Keeps flows that a drain added while a window is open.
+    pub(super) fn keep_drained(&mut self) {
+        let Some(takeover) = &mut self.takeover else { return };
+        match self.datapath.known_flows() {
+            Ok(known) => takeover.known = known,
+            Err(error) => tracing::warn!("drained connections may be cut: {error:#}"),
+        }
+    }
+}
+
+/// The addresses in `now` but not in `before` that a target takes connections over with.
+fn came_over(plan: &Plan, before: &[IpAddr], now: &[IpAddr]) -> Vec<IpAddr> {
+    let listed = |target: &Target| match &target.address {
+        Address::Host => Vec::new(),
+        Address::HostAnd(list) | Address::List(list) => list.clone(),
+    };
+    let taken = plan.config.targets.iter().filter(|target| target.takeover).flat_map(listed);
+    taken.filter(|address| now.contains(address) && !before.contains(address)).collect()
 }
