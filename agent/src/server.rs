@@ -219,13 +219,18 @@ impl Daemon {
         self.firewall.lock().await.take()
     }
 
-    /// Opens the box, even if the client goes meanwhile. The agent ends when the guard is dropped.
-    async fn detach(&self) -> Result<(Detached, EndGuard)> {
+    /// Opens the box, even if the client goes meanwhile. The agent ends when the guard is dropped, also if a pin cannot
+    /// be removed: `lyncwall detach` removes the rest without an agent.
+    async fn detach(&self) -> Result<(Result<Detached>, EndGuard)> {
         let ended = Arc::clone(&self.detached);
         self.blocking(move |firewall| {
-            let detached = firewall.take().context("the box is open already")?.detach()?;
-            tracing::warn!("detached: the box is open");
-            Ok((detached, EndGuard(ended)))
+            let firewall = firewall.take().context("the agent is stopping")?;
+            let end = EndGuard(ended);
+            let detached = firewall.detach().context("detach did not finish, and the agent stops: repeat it");
+            if detached.is_ok() {
+                tracing::warn!("detached: the box is open");
+            }
+            Ok((detached, end))
         })
         .await
     }
@@ -273,7 +278,7 @@ impl Daemon {
     ) -> Result<T> {
         let daemon = self.clone();
         self.blocking(move |firewall| {
-            let firewall = firewall.as_mut().context("the box is open, and the agent is stopping")?;
+            let firewall = firewall.as_mut().context("the agent is stopping")?;
             firewall.follow_deadline()?;
             let called = call(firewall);
             daemon.follow_plan(firewall);

@@ -391,6 +391,7 @@ async fn unblock(
 #[utoipa::path(post, path = "/v1/detach", responses((status = 200, description = "The result", body = api::Detached), Refused))]
 async fn detach(State(daemon): State<Daemon>) -> Answer<api::Detached> {
     let (detached, _end) = daemon.detach().await?;
+    let detached = detached?;
     Ok(Json(api::Detached { interfaces: detached.interfaces, maps: detached.maps.len() }))
 }
 

@@ -9,6 +9,7 @@ use lyncwall_tests::agent::Finished;
 use lyncwall_tests::expect::PATIENT;
 use lyncwall_tests::netns::Pair;
 use lyncwall_tests::scene::{Config, Scene};
+use nix::mount::{MsFlags, mount};
 use nix::sys::signal::Signal;
 
 use super::{Openings, expect_refused};
@@ -153,4 +154,26 @@ fn an_ended_agent_leaves_nothing_beside_its_pins() {
     let state = fs::read_dir(scene.instance.state()).expect("it can be listed").flatten();
     let state: BTreeSet<_> = state.map(|entry| entry.file_name()).collect();
     assert_eq!(state, ["confirmed.json", "usage.json"].map(Into::into).into());
+}
+
+#[test]
+fn an_agent_that_cannot_remove_its_pins_ends_and_detach_goes_on_without_it() {
+    let scene = Scene::new().expect("a scene");
+    let (agent, _api) = scene.start(&Config::roles(&["reverse-proxy"])).expect("an agent");
+    let pins = scene.instance.pins().parent().expect("a BPF file system").to_owned();
+    let remount = |flags: MsFlags| {
+        let nothing = None::<&str>;
+        mount(nothing, &pins, nothing, MsFlags::MS_REMOUNT | MsFlags::MS_BIND | flags, nothing)
+            .expect("a remount");
+    };
+    remount(MsFlags::MS_RDONLY);
+    let finished = scene.instance.cli(["detach"]).expect("it runs");
+    assert_eq!(finished.code, Some(2), "{finished:?}");
+    assert!(finished.stderr.contains("detach did not finish"), "{finished:?}");
+    agent.wait().expect("it ends");
+    assert!(scene.instance.pins().exists(), "pins are left");
+    remount(MsFlags::empty());
+    scene.instance.cli(["detach"]).expect("it runs").success().expect("it opens the box");
+    assert!(!scene.instance.pins().exists(), "pins are left");
+    assert_eq!(Openings::on(&scene.pair).open(&PORTS), PORTS);
 }
