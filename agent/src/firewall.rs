@@ -34,9 +34,10 @@ use lyncwall_policy::locate::Locator;
 use lyncwall_policy::plan::{Machine, Plan, Settings};
 use lyncwall_policy::problem::{Error, Problems};
 use lyncwall_policy::services::Services;
+use store::Origin;
 use takeover::Takeover;
 use traffic::Traffic;
-use trial::{Origin, Resumed, Step, Trial};
+use trial::{Resumed, Step, Trial};
 use usage::Usage;
 
 pub use change_counts::{ChangeCounts, ChangeKind, ChangeResult};

@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 
 use super::report::port_changes;
-use super::trial::{Origin, Step};
+use super::store::Origin;
+use super::trial::Step;
 use super::{ChangeKind, Firewall, confirm, under};
 use crate::wire;
 use lyncwall_api::{self as api, Existing};

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result};
 
 use super::report::port_changes;
-use super::trial::Origin;
+use super::store::Origin;
 use super::{ChangeResult, Firewall, remember};
 use crate::wire;
 use lyncwall_api as api;

@@ -9,7 +9,6 @@ use anyhow::{Context as _, Result};
 use serde::{Deserialize, Serialize};
 
 use super::Memory;
-use super::trial::Origin;
 use lyncwall_policy::plan::{Plan, Settings};
 
 const FILE: &str = "confirmed.json";
@@ -142,13 +141,35 @@ pub(super) fn replace(file: &Path, text: &[u8]) -> io::Result<()> {
     File::open(directory)?.sync_all()
 }
 
+/// Where the live rules come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "bool", into = "bool")]
+pub(super) enum Origin {
+    /// From the configuration file, as it was read last.
+    File,
+    /// From an earlier text of the file, and settings of the run time. The file itself was not read.
+    RunTime,
+}
+
+impl From<bool> for Origin {
+    fn from(reload: bool) -> Self {
+        if reload { Self::File } else { Self::RunTime }
+    }
+}
+
+impl From<Origin> for bool {
+    fn from(origin: Origin) -> Self {
+        origin == Origin::File
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::path::Path;
 
     use super::Store;
     use crate::firewall::Memory;
-    use crate::firewall::trial::Origin;
+    use crate::firewall::store::Origin;
     use lyncwall_policy::plan::Plan;
 
     const GOOD: &str = "management = \"none\"\n[[interface]]\nname = \"eth0\"\n[[target]]\nroles = []\n";

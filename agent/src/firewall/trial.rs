@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
-use super::store::Store;
+use super::store::{Origin, Store};
 use super::{ChangeResult, Memory};
 use lyncwall_datapath::{Datapath, Hold};
 use lyncwall_policy::plan::{Plan, Settings};
@@ -40,16 +40,6 @@ pub(super) struct Record {
     pub(super) settings: Settings,
     /// The settings of the file at that time.
     file: Settings,
-}
-
-/// Where the live rules come from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(from = "bool", into = "bool")]
-pub(super) enum Origin {
-    /// From the configuration file, as it was read last.
-    File,
-    /// From an earlier text of the file, and settings of the run time. The file itself was not read.
-    RunTime,
 }
 
 /// The reason to install a generation.
@@ -214,26 +204,15 @@ impl From<Trial> for Option<Record> {
     }
 }
 
-impl From<bool> for Origin {
-    fn from(reload: bool) -> Self {
-        if reload { Self::File } else { Self::RunTime }
-    }
-}
-
-impl From<Origin> for bool {
-    fn from(origin: Origin) -> Self {
-        origin == Origin::File
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::path::Path;
     use std::sync::Arc;
     use std::time::Duration;
 
-    use super::{Fate, Origin, Record, Step, Trial};
+    use super::{Fate, Record, Step, Trial};
     use crate::firewall::Memory;
+    use crate::firewall::store::Origin;
     use lyncwall_datapath::Hold;
     use lyncwall_policy::config::Mode;
     use lyncwall_policy::plan::Plan;

@@ -99,7 +99,7 @@ fn what_nobody_confirms_goes_back_by_itself_and_the_agent_follows() {
     expect_after(&scene, true);
     let time = Duration::from_secs(short());
     expect_return_between(&scene, asked + time, answered + time);
-    agent.wait_for_log("nobody confirmed in time").expect("it is said");
+    agent.wait_for_log("nobody confirmed in time").expect("the log says so");
     expect_after(&scene, false);
     let status = api.status().expect("a status");
     assert_eq!((status.targets[0].roles.as_slice(), status.waiting), (&[BEFORE.to_owned()][..], None));
@@ -123,7 +123,7 @@ fn the_program_goes_back_without_an_agent() {
     expect_after(&scene, false);
 
     let agent = scene.instance.start().expect("the next agent");
-    agent.wait_for_log("not confirmed").expect("it is said");
+    agent.wait_for_log("not confirmed").expect("the log says so");
     assert_eq!((roles(&api), api.status().expect("a status").waiting), (vec![BEFORE.to_owned()], None));
     expect_after(&scene, false);
     // The slots go round.
@@ -149,7 +149,7 @@ fn the_next_agent_takes_over_what_waits() {
     assert_eq!(roles(&api), [AFTER]);
     expect_after(&scene, true);
     expect_return_between(&scene, asked + time, answered + time);
-    agent.wait_for_log("nobody confirmed in time").expect("it is said");
+    agent.wait_for_log("nobody confirmed in time").expect("the log says so");
     assert_eq!(roles(&api), [BEFORE]);
     expect_after(&scene, false);
 
@@ -195,7 +195,7 @@ fn while_a_change_waits_there_is_no_other_and_no_time_is_no_time() {
         assert!(said.contains("lyncwall confirm") && said.contains("lyncwall rollback"), "{said}");
     }
     agent.reload().expect("a signal");
-    agent.wait_for_log("not reloaded: another change waits").expect("it is said");
+    agent.wait_for_log("not reloaded: another change waits").expect("the log says so");
     expect_after(&scene, true);
     api.confirm().expect("a confirmation");
     api.switch(&[]).expect("a switch");
@@ -264,7 +264,7 @@ fn a_file_that_was_tried_in_vain_is_not_taken_by_the_next_start() {
     assert!(management(&scene)[0]);
 
     let agent = scene.instance.start().expect("the next agent");
-    agent.wait_for_log("refused or not confirmed").expect("it is said");
+    agent.wait_for_log("refused or not confirmed").expect("the log says so");
     assert_eq!(management(&scene), [true, false]);
     expect_after(&scene, false);
     // After a boot, too: without any map.
@@ -396,7 +396,7 @@ fn a_reload_that_shuts_a_standing_session_out_wants_to_be_confirmed() {
     let said = refusal(api.reload());
     assert!(said.contains(&from) && said.contains("192.0.2.2:22") && said.contains("--confirm"), "{said}");
     agent.reload().expect("a signal");
-    agent.wait_for_log("would cut the management session").expect("it is said");
+    agent.wait_for_log("would cut the management session").expect("the log says so");
     assert_eq!(api.status().expect("a status").management.expect("a rule").from, ["192.0.2.0/24"]);
     assert!(passes(&scene, 22));
 

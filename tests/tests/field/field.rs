@@ -1,4 +1,4 @@
-//! What stands on and around a box in front of a pool, at work through the firewall: Debian's own programs, with the
+//! Services on and around a box in front of a pool, at work through the firewall: Debian's own programs, with the
 //! agent as its users start it, in namespaces of each test's own.
 
 mod balancer;

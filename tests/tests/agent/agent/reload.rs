@@ -144,7 +144,7 @@ fn a_file_that_a_reload_refused_is_not_taken_by_the_next_start() {
     assert!(refusal(api.reload()).contains("would cut the management session"));
     agent.kill().expect("a dead agent");
     let agent = scene.instance.start().expect("the next agent");
-    agent.wait_for_log("refused or not confirmed").expect("it is said");
+    agent.wait_for_log("refused or not confirmed").expect("the log says so");
     assert_eq!(tcp_exchange(&session, PATIENT).expect("a try"), Answered);
     assert_eq!(api.status().expect("a status").targets[0].roles, ["reverse-proxy"]);
     // Once nobody is there, it is taken.

@@ -152,10 +152,10 @@ fn connections_go_on_where_an_address_comes_over_and_its_target_says_so() {
         assert_eq!(tcp_exchange(&standing, BRIEF).expect("a try"), TimedOut);
         gateway.add_address(Pair::HOST_LINK, moving.into(), 24).expect("an address");
         if takes_over {
-            agent.wait_for_log("picking up TCP connections midway").expect("it is said");
+            agent.wait_for_log("picking up TCP connections midway").expect("the log says so");
             assert!(eventually(PATIENT, || tcp_exchange(&standing, BRIEF).expect("a try") == Answered));
         } else {
-            agent.wait_for_log("followed the machine").expect("it is said");
+            agent.wait_for_log("followed the machine").expect("the log says so");
             assert_eq!(tcp_exchange(&standing, 4 * BRIEF).expect("a try"), TimedOut);
         }
     }
