@@ -24,7 +24,7 @@ pub(crate) struct Program {
     /// The executable.
     pub(crate) file: PathBuf,
     /// The folder of the package, where cargo runs its tests.
-    folder: PathBuf,
+    pub(crate) folder: PathBuf,
 }
 
 impl Program {

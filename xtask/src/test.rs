@@ -238,4 +238,24 @@ mod tests {
             assert!(!is_selection(&argument.into()), "{argument}");
         }
     }
+
+    #[test]
+    fn what_measures_time_runs_alone_whatever_is_asked_for() {
+        let program = |name: &str| Program {
+            package: TESTS.to_owned(),
+            name: name.to_owned(),
+            file: "/t/kernel".into(),
+            folder: "/r/tests".into(),
+        };
+        let kernel = program("kernel");
+        let turns_of_kernel = turns(&kernel, &["a_part".into()]);
+        let [most, alone] = &turns_of_kernel[..] else { panic!("{turns_of_kernel:?}") };
+        let words = |turn: &Turn<'_>| turn.arguments.join(" ".as_ref()).into_string().expect("text");
+        assert_eq!(words(most), "--skip streams:: a_part");
+        assert!(most.threads > 1 && alone.threads == 1);
+        let words = words(alone);
+        assert!(words.contains("--skip verdicts::") && words.ends_with(" a_part"), "{words}");
+        assert!(!words.contains("streams"), "{words}");
+        assert_eq!(turns(&program("agent"), &[]).len(), 1);
+    }
 }
