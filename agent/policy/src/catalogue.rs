@@ -19,7 +19,7 @@ use crate::problem::{Problem, Problems, nearest};
 use crate::reader;
 pub use own::{OwnRole, OwnRow};
 use resolve::Entry;
-pub use resolve::{Choices, Closed, Reading, Resolved, Rule};
+pub use resolve::{Choices, Closed, Open, Reading, Resolved};
 
 /// The name of the built-in catalogue.
 pub const BUILT_IN: &str = "lync-2013";

@@ -292,10 +292,10 @@ fn added_and_removed(differences: &mut Vec<String>, what: &str, old: &[String], 
         .extend(old.iter().filter(|name| !new.contains(name)).map(|name| format!("{what} removed: {name}")));
 }
 
-impl From<catalogue::Rule> for Rule {
-    fn from(rule: catalogue::Rule) -> Self {
-        let groups = rule.scope().to_vec();
-        Self { transport: rule.transport, first: rule.first, last: rule.last, groups, rows: rule.rows }
+impl From<catalogue::Open> for Rule {
+    fn from(open: catalogue::Open) -> Self {
+        let groups = open.scope().to_vec();
+        Self { transport: open.transport, first: open.first, last: open.last, groups, rows: open.rows }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use clap::Args;
 use lyncwall_common::abi::PortTransport;
-use lyncwall_policy::catalogue::{Catalogue, Choices, Reading, Rule};
+use lyncwall_policy::catalogue::{Catalogue, Choices, Open, Reading};
 use lyncwall_policy::net::PortRange;
 
 use super::catalogue::{RoleSource, RolesOption};
@@ -90,7 +90,7 @@ fn stretch(transport: PortTransport, first: u16, last: u16) -> [String; 2] {
     [PortRange::between(first, last).to_string(), transport.name().to_owned()]
 }
 
-fn from(rule: &Rule) -> String {
+fn from(rule: &Open) -> String {
     if rule.sources.is_empty() {
         "anywhere".to_owned()
     } else if rule.unbound.is_empty() {

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use lyncwall_common::abi::PortTransport as Transport;
-use lyncwall_policy::catalogue::{Catalogue, Direction, Kind, Reading, Resolved, Row, Rule};
+use lyncwall_policy::catalogue::{Catalogue, Direction, Kind, Open, Reading, Resolved, Row};
 use lyncwall_policy::net::Transports;
 
 const FACTS: &str = include_str!("../../facts/lync-2013-rows.tsv");
@@ -342,7 +342,7 @@ fn the_literal_reading_opens_each_printed_row_on_each_printed_role_from_anywhere
     }
 }
 
-fn at(rules: &[Rule], transport: Transport, port: u16) -> Option<&Rule> {
+fn at(rules: &[Open], transport: Transport, port: u16) -> Option<&Open> {
     rules.iter().find(|rule| rule.transport == transport && (rule.first..=rule.last).contains(&port))
 }
 

@@ -38,17 +38,18 @@ pub struct Resolved {
     /// The reading.
     pub reading: Reading,
     /// The open ports.
-    pub inbound: Vec<Rule>,
+    pub inbound: Vec<Open>,
     /// The ports of peers that the box calls.
-    pub outbound: Vec<Rule>,
+    pub outbound: Vec<Open>,
     /// Known ports that stay closed. Another row may open a port of this list, which is then in `inbound`
     /// too.
     pub closed: Vec<Closed>,
 }
 
-/// A range of ports with one set of rows.
+/// A range of open ports with one set of rows: a [`Rule`](crate::compile::Rule) before the groups without
+/// prefixes are left out.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Rule {
+pub struct Open {
     /// TCP or UDP.
     #[serde(with = "transport_name")]
     pub transport: PortTransport,
@@ -66,7 +67,7 @@ pub struct Rule {
     pub rows: Vec<String>,
 }
 
-impl Rule {
+impl Open {
     /// The groups that may use it; empty for anybody.
     pub fn scope(&self) -> &[String] {
         if self.unbound.is_empty() { &self.sources } else { &[] }
@@ -222,7 +223,7 @@ pub(super) fn resolve<'a>(
         }
     }
     let ids = |rows: BTreeSet<usize>| rows.into_iter().map(&id).collect();
-    let rule = |(Span { transport, first, last }, cover): (Span, Cover<'_>)| Rule {
+    let rule = |(Span { transport, first, last }, cover): (Span, Cover<'_>)| Open {
         transport,
         first,
         last,

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::{Plan, Settings};
-use crate::catalogue::{Resolved, Rule};
+use crate::catalogue::{Open, Resolved};
 use crate::config::Target;
 use crate::net::PortRange;
 
@@ -66,7 +66,7 @@ fn unbound(target: &Target, resolved: &Resolved) -> Vec<String> {
     warnings.collect()
 }
 
-fn stretch(rule: &Rule) -> String {
+fn stretch(rule: &Open) -> String {
     let transport = rule.transport.name();
     let ports = PortRange::between(rule.first, rule.last);
     format!("{transport} {ports}")

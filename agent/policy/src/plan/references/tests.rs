@@ -3,7 +3,7 @@
 use lyncwall_common::abi::PortTransport;
 use std::path::Path;
 
-use crate::catalogue::{Resolved, Rule};
+use crate::catalogue::{Open, Resolved};
 use crate::net::PortRange;
 use crate::plan::Plan;
 
@@ -23,8 +23,8 @@ fn resolved(plan: &Plan) -> Resolved {
     plan.resolve("host", &plan.settings().roles["host"]).expect("roles that go together")
 }
 
-fn rules(resolved: &Resolved, transport: PortTransport, port: u16) -> Vec<&Rule> {
-    let holds = |rule: &&Rule| rule.transport == transport && (rule.first..=rule.last).contains(&port);
+fn rules(resolved: &Resolved, transport: PortTransport, port: u16) -> Vec<&Open> {
+    let holds = |rule: &&Open| rule.transport == transport && (rule.first..=rule.last).contains(&port);
     resolved.inbound.iter().filter(holds).collect()
 }
 
