@@ -2,7 +2,8 @@
 #![expect(unsafe_code, reason = "types that any bytes make are read from bytes")]
 
 use crate::wire::{
-    EthernetHeader, ExtensionHeader, IcmpHeader, Ipv4Header, Ipv6Header, TcpHeader, UdpHeader, VlanTag,
+    EthernetHeader, ExtensionHeader, IcmpHeader, Ipv4Header, Ipv6Header, LlcHeader, TcpHeader, UdpHeader,
+    VlanTag,
 };
 
 /// A type that any bytes make a valid value of, aligned to 16 bits at most.
@@ -23,6 +24,7 @@ wire!(
     u16,
     EthernetHeader,
     VlanTag,
+    LlcHeader,
     Ipv4Header,
     Ipv6Header,
     ExtensionHeader,

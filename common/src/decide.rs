@@ -92,7 +92,7 @@ pub(crate) fn decide_port<P: Packet, T: Subprograms, S: Settle<P, T>>(
         Err(reason) => {
             let port = Some((ports.transport, ports.destination));
             let dropped = Verdict { port, ..Verdict::of(reason) };
-            judging.settle::<P, T, S>(packet, tables, Some(ports.at), dropped)
+            judging.settle::<P, T, S>(packet, tables, ports.at, dropped)
         }
     }
 }
@@ -181,7 +181,7 @@ fn pass<P: Packet, T: Subprograms, S: Settle<P, T>>(
     judging: Judging,
     verdict: Verdict,
 ) -> Result<S::Output, Reason> {
-    Ok(judging.settle::<P, T, S>(packet, tables, None, verdict))
+    Ok(judging.settle::<P, T, S>(packet, tables, IpAt::NOWHERE, verdict))
 }
 
 /// True where the answer to an outgoing packet passes without a flow: the rows of [`pass_or_drop`] that let in by a

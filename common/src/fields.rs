@@ -18,9 +18,45 @@ use crate::{
 pub struct IpAt(u32);
 
 impl IpAt {
-    /// Bits 0-4 offset of the IP header, 5-18 offset of the IPv6 fragment header, 19 IPv6, 20-23 the zone.
-    const IPV6: u32 = 1 << 19;
-    const ZONE_SHIFT: u32 = 20;
+    /// Bits 0-6 offset of the IP header, 7-20 offset of the IPv6 fragment header, 21 IPv6, 22-25 the zone, 26 no target
+    /// can be told, 27 no IP header was read.
+    const NETWORK: u32 = 0x7f;
+    const FRAGMENT_SHIFT: u32 = 7;
+    const IPV6: u32 = 1 << 21;
+    const ZONE_SHIFT: u32 = 22;
+    const WITHOUT_TARGET: u32 = 1 << 26;
+    const UNREAD: u32 = 1 << 27;
+
+    /// No IP header, in zone 0.
+    pub const NOWHERE: Self = Self(Self::UNREAD | Self::WITHOUT_TARGET);
+
+    /// No header, in the zone of this one.
+    #[must_use]
+    #[inline(always)]
+    pub const fn unread(self) -> Self {
+        Self(self.0 | Self::UNREAD | Self::WITHOUT_TARGET)
+    }
+
+    /// This header, of a packet whose destination does not tell for which target it is.
+    #[must_use]
+    #[inline(always)]
+    pub const fn without_target(self) -> Self {
+        Self(self.0 | Self::WITHOUT_TARGET)
+    }
+
+    /// True where an IP header was read: then addresses can be.
+    #[must_use]
+    #[inline(always)]
+    pub const fn is_read(self) -> bool {
+        self.0 & Self::UNREAD == 0
+    }
+
+    /// True where the destination tells the target.
+    #[must_use]
+    #[inline(always)]
+    pub const fn has_target(self) -> bool {
+        self.0 & Self::WITHOUT_TARGET == 0
+    }
 
     /// This header, judged in a zone: a number below 16.
     #[must_use]
@@ -44,7 +80,7 @@ impl IpAt {
             Some(Family::V6) => Self::IPV6,
             Some(Family::V4) | None => 0,
         };
-        Self(version | (headers.fragment_header as u32) << 5 | headers.network as u32)
+        Self(version | (headers.fragment_header as u32) << Self::FRAGMENT_SHIFT | headers.network as u32)
     }
 
     /// The word, for [`IpAt::from_bits`].
@@ -70,12 +106,12 @@ impl IpAt {
 
     #[inline(always)]
     const fn network(self) -> usize {
-        self.0 as usize & 0x1f
+        (self.0 & Self::NETWORK) as usize
     }
 
     #[inline(always)]
     const fn fragment_header(self) -> usize {
-        (self.0 >> 5) as usize & 0x3fff
+        (self.0 >> Self::FRAGMENT_SHIFT) as usize & 0x3fff
     }
 }
 

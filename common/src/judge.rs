@@ -65,5 +65,5 @@ fn judge_other<P: Packet, T: Subprograms, S: Settle<P, T>>(packet: P, tables: &T
     };
     let summary = Summary { first, second }.in_zone(zone::of(packet, tables, judging));
     let verdict = decide(packet, tables, summary, judging);
-    judging.settle::<P, T, S>(packet, tables, summary.ip_if_any(), verdict)
+    judging.settle::<P, T, S>(packet, tables, summary.place(), verdict)
 }

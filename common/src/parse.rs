@@ -5,19 +5,24 @@
 mod headers;
 mod ipv4;
 mod ipv6;
+mod link;
 
-use network_types::{eth::EtherType, ip::IpProto};
+use network_types::ip::IpProto;
 
 use crate::{
     abi::{NetPort, PortTransport},
     packet::Packet,
-    wire::{EthernetHeader, IcmpHeader, Ipv4Header, TcpHeader, UdpHeader, VlanTag},
+    wire::{EthernetHeader, IcmpHeader, Ipv4Header, TcpHeader, UdpHeader},
 };
 use ipv4::{IPV4_WITHOUT_OPTIONS, ipv4, ipv4_header, is_fragment, is_to_many};
 use ipv6::{ipv6, ipv6_header, is_extension};
+use link::{ip_inside, usual_tags};
 
-pub use headers::{Family, Fragment, Headers, Kind, MAX_EXTENSIONS, MAX_TAGS, ParseError, TAGGED};
+pub use headers::{
+    Family, Fragment, Headers, Kind, MAX_EXTENSIONS, MAX_TAGS, ParseError, TAGGED, USUAL_TAGS,
+};
 pub use ipv4::{OPTIONS_MASK, walk_options};
+pub(crate) use link::{is_vlan, tag_behind};
 
 /// Reads the headers of a frame into `headers`, up to the first one that is not sound.
 ///
@@ -25,8 +30,9 @@ pub use ipv4::{OPTIONS_MASK, walk_options};
 /// The form that cannot be judged; `headers` then has the headers before it.
 #[inline(always)]
 pub fn parse<P: Packet>(packet: P, headers: &mut Headers) -> Result<Kind, ParseError> {
-    let Some(family) = link(packet, headers)? else { return Ok(Kind::NonIp) };
-    // Three VLAN depths would be three programs to the verifier.
+    usual_tags(packet, headers)?;
+    let Some(family) = ip_inside(packet, headers)? else { return Ok(Kind::NonIp) };
+    // Each VLAN depth would be a program to the verifier.
     let [network, _] = packet.forget([headers.network as u64, 0]);
     headers.network = network as usize & NETWORK_MASK;
     match family {
@@ -49,8 +55,8 @@ pub fn parse_plain<P: Packet>(packet: P, headers: &mut Headers) -> Option<PortTr
     if packet.header::<EthernetHeader>(0)?.destination[0] == 0xffff {
         return None;
     }
-    let family = link(packet, headers).ok()??;
-    let kind = match family {
+    usual_tags(packet, headers).ok()?;
+    let kind = match link::family(headers.ether_type)? {
         Family::V4 => {
             let ip = packet.header::<Ipv4Header>(headers.network)?;
             if ip.version_and_length != IPV4_WITHOUT_OPTIONS || is_fragment(&ip) || is_to_many(&ip) {
@@ -75,66 +81,8 @@ pub fn parse_plain<P: Packet>(packet: P, headers: &mut Headers) -> Option<PortTr
     }
 }
 
-/// Reads the Ethernet header and VLAN tags. `None` where there is no IP inside.
-#[inline(always)]
-fn link<P: Packet>(packet: P, headers: &mut Headers) -> Result<Option<Family>, ParseError> {
-    let ethernet = packet.header::<EthernetHeader>(0).ok_or(ParseError::Ethernet)?;
-    let [a, b, c] = ethernet.destination;
-    headers.broadcast = a & b & c == 0xffff;
-    headers.ether_type = ethernet.ether_type;
-    headers.network = size_of::<EthernetHeader>();
-    for tag in 0..MAX_TAGS {
-        if !is_vlan(headers.ether_type) {
-            break;
-        }
-        let vlan = packet.header::<VlanTag>(headers.network).ok_or(ParseError::Ethernet)?;
-        headers.vlan[tag] = TAGGED | (u16::from_be(vlan.control) & 0xfff);
-        headers.ether_type = vlan.ether_type;
-        headers.network += size_of::<VlanTag>();
-    }
-    let ether_type = headers.ether_type;
-    if ether_type == EtherType::Ipv4 as u16 {
-        Ok(Some(Family::V4))
-    } else if ether_type == EtherType::Ipv6 as u16 {
-        Ok(Some(Family::V6))
-    } else if is_vlan(ether_type) {
-        Err(ParseError::VlanDepth)
-    } else if hides_ip(ether_type) {
-        Err(ParseError::Encapsulated)
-    } else {
-        Ok(None)
-    }
-}
-
-/// The end of an Ethernet header with two tags is below this.
-const NETWORK_MASK: usize = 0x1f;
-
-#[inline(always)]
-pub(crate) const fn is_vlan(ether_type: u16) -> bool {
-    ether_type == EtherType::Ieee8021q as u16 || ether_type == EtherType::Ieee8021ad as u16
-}
-
-/// EtherTypes (IEEE registry) that carry, or may carry, an IP packet or a whole frame that this program cannot judge.
-#[inline(always)]
-const fn hides_ip(ether_type: u16) -> bool {
-    matches!(
-        u16::from_be(ether_type),
-        0x8847 | 0x8848          // MPLS, unicast and multicast
-            | 0x8864             // PPPoE session
-            | 0x88e5             // MACsec (802.1AE)
-            | 0x88e7             // provider backbone bridges (802.1ah)
-            | 0x9100 | 0x9200 | 0x9300 // stacked tags from before 802.1ad
-            | 0x893f             // E-TAG (802.1BR)
-            | 0xf1c1             // R-TAG (802.1CB)
-            | 0x892f             // HSR
-            | 0x880b             // PPP
-            | 0x22f3 | 0x893b    // TRILL
-            | 0x894f             // NSH
-            | 0x6558             // transparent Ethernet bridging
-            | 0x4305             // B.A.T.M.A.N. advanced
-            | 0x88be | 0x22eb // ERSPAN
-    )
-}
+/// The end of an Ethernet header with eight tags is below this.
+const NETWORK_MASK: usize = 0x3f;
 
 /// Reads the header behind the IP header.
 #[inline(always)]

@@ -67,9 +67,9 @@ macro_rules! reasons {
 reasons! {
     /// No IP inside: ARP, LLDP, LACP, STP, EAPOL and the like.
     NonIp = 0, "non-ip", Pass;
-    /// IP that cannot be judged: PPPoE session, MPLS, MACsec and other tunnelling EtherTypes.
+    /// IP that cannot be judged: PPPoE session, MPLS, MACsec and other tunnelling EtherTypes, or IP behind an LLC header.
     Encapsulated = 1, "encapsulated", Drop;
-    /// More than two VLAN tags.
+    /// More than eight VLAN tags.
     VlanDepth = 2, "vlan-depth", Drop;
     /// The frame ends inside its Ethernet header or a VLAN tag.
     MalformedEthernet = 3, "malformed-ethernet", Drop;

@@ -22,7 +22,7 @@ pub trait Subprograms: Tables + Tracking + Sized {
 
     /// True where the target of a packet is in audit mode; see [`target::in_audit`].
     #[inline(always)]
-    fn in_audit<P: Packet>(&self, packet: P, judging: Judging, at: Option<IpAt>) -> bool {
+    fn in_audit<P: Packet>(&self, packet: P, judging: Judging, at: IpAt) -> bool {
         target::in_audit(packet, self, judging, at)
     }
 

@@ -126,11 +126,11 @@ impl Summary {
         IpAt::from_bits((self.second >> 32) as u32)
     }
 
-    /// The IP header; `None` where the parser read none.
+    /// The IP header, and whether the parser read one.
     #[inline(always)]
     #[must_use]
-    pub const fn ip_if_any(self) -> Option<IpAt> {
-        if self.first & HAS_IP == 0 { None } else { Some(self.ip()) }
+    pub const fn place(self) -> IpAt {
+        if self.first & HAS_IP == 0 { self.ip().unread() } else { self.ip() }
     }
 
     /// This summary, judged in a zone: a number below 16.

@@ -41,6 +41,9 @@ pub trait Rules {
     /// True where targets of this policy are in audit mode; with [`NO_POLICY`](crate::abi::NO_POLICY), packets without a
     /// target. Asked only with [`Features::MODES`](crate::abi::Features::MODES).
     fn audits(&self, slot: u32, policy: u32) -> bool;
+    /// True where all targets of a zone, and packets without a target, are in audit mode; false for
+    /// [`NO_ZONE`](crate::abi::NO_ZONE). Asked only with [`Features::MODES`](crate::abi::Features::MODES).
+    fn audits_zone(&self, slot: u32, zone: u32) -> bool;
     /// True where destinations in no target of a zone pass.
     fn unmatched_pass(&self, slot: u32, zone: u32) -> bool;
 }

@@ -1,7 +1,7 @@
 //! The target of a packet, and the mode of that target.
 
 use crate::{
-    abi::{Features, NO_POLICY, Target},
+    abi::{Features, Target},
     fields::{IpAt, destination},
     judging::Judging,
     packet::Packet,
@@ -20,10 +20,13 @@ pub fn of<P: Packet, T: Rules>(packet: P, tables: &T, at: IpAt, judging: Judging
     }
 }
 
-/// True where the target of a packet is in audit mode. Packets without a target have a mode of their own, and so have
-/// packets without an IP header (`at` is `None`). Asked only with [`Features::MODES`].
+/// True where the target of a packet is in audit mode. Packets without a target have a mode of their own. A packet that
+/// does not tell its target may be for any target of its zone, so all of these must be in audit mode. Asked only with
+/// [`Features::MODES`].
 #[inline(always)]
-pub fn in_audit<P: Packet, T: Rules>(packet: P, tables: &T, judging: Judging, at: Option<IpAt>) -> bool {
-    let policy = at.map_or(NO_POLICY, |at| of(packet, tables, at, judging).policy);
-    tables.audits(judging.slot, policy)
+pub fn in_audit<P: Packet, T: Rules>(packet: P, tables: &T, judging: Judging, at: IpAt) -> bool {
+    if !at.has_target() {
+        return tables.audits_zone(judging.slot, at.zone());
+    }
+    tables.audits(judging.slot, of(packet, tables, at, judging).policy)
 }

@@ -27,6 +27,20 @@ pub struct VlanTag {
     pub ether_type: u16,
 }
 
+/// An LLC header (IEEE 802.2) with the SNAP header behind it.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct LlcHeader {
+    /// Service access points: of the destination in the first byte in memory, of the source in the second.
+    pub points: u16,
+    /// Control in the first byte in memory, the first byte of the organization in the second.
+    pub control: u16,
+    /// The rest of the organization.
+    pub organization: u16,
+    /// Type, as the organization numbers it.
+    pub ether_type: u16,
+}
+
 /// An IPv4 header without options (RFC 791).
 #[derive(Clone, Copy)]
 #[repr(C)]
@@ -148,6 +162,7 @@ const _: () = assert!(size_of::<TcpHeader>() == tcp::TcpHdr::LEN);
 const _: () = assert!(size_of::<UdpHeader>() == udp::UdpHdr::LEN);
 const _: () = assert!(size_of::<IcmpHeader>() == icmp::Icmpv4Hdr::LEN);
 const _: () = assert!(size_of::<ExtensionHeader>() == 8);
+const _: () = assert!(size_of::<LlcHeader>() == 8);
 const _: () = {
     use core::mem::offset_of;
     assert!(offset_of!(Ipv4Header, source) == offset_of!(ip::Ipv4Hdr, src_addr));

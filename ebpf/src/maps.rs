@@ -179,6 +179,11 @@ impl<C: Interface> Rules for Kernel<C> {
     }
 
     #[inline(always)]
+    fn audits_zone(&self, slot: u32, zone: u32) -> bool {
+        generations::get(slot).is_some_and(|generation| generation.audits_zone(zone))
+    }
+
+    #[inline(always)]
     fn unmatched_pass(&self, slot: u32, zone: u32) -> bool {
         generations::get(slot).is_some_and(|generation| generation.passes_unmatched(zone))
     }

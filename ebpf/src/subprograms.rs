@@ -31,7 +31,7 @@ impl Subprograms for Kernel<Context<'_>> {
     }
 
     #[inline(always)]
-    fn in_audit<P: Packet>(&self, _: P, judging: Judging, at: Option<IpAt>) -> bool {
+    fn in_audit<P: Packet>(&self, _: P, judging: Judging, at: IpAt) -> bool {
         in_audit(self.context(), judging, at)
     }
 
@@ -170,17 +170,14 @@ pub(crate) fn is_reply(context: Context<'_>, slot: u32, ends: Ends) -> bool {
 extern "C" fn subprogram_in_audit(context: *mut xdp_md, at: u32, judging: u32) -> u32 {
     let context = Context::of_kernel(context);
     let Some(kernel) = Kernel::new(context) else { return 0 };
-    let at = (at != NOWHERE).then_some(IpAt::from_bits(at));
+    let at = IpAt::from_bits(at);
     let judging = Judging { slot: judging >> 8, features: Features(judging as u8) };
     u32::from(target::in_audit(Frame::<false>::of(context), &kernel, judging, at))
 }
 
-/// Stands for a packet without an IP header: no [`IpAt`] has all bits set.
-const NOWHERE: u32 = u32::MAX;
-
 /// See [`target::in_audit`].
 #[inline(always)]
-pub(crate) fn in_audit(context: Context<'_>, judging: Judging, at: Option<IpAt>) -> bool {
-    let at = at.map_or(NOWHERE, IpAt::to_bits);
-    subprogram_in_audit(context.to_kernel(), at, judging.slot << 8 | u32::from(judging.features.0)) != 0
+pub(crate) fn in_audit(context: Context<'_>, judging: Judging, at: IpAt) -> bool {
+    subprogram_in_audit(context.to_kernel(), at.to_bits(), judging.slot << 8 | u32::from(judging.features.0))
+        != 0
 }

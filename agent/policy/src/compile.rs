@@ -98,6 +98,7 @@ pub fn compile(input: &Input, counters: &mut CounterBook) -> Result<Compiled, Pr
 
     let mut features = Features::default();
     let (modes, audit) = modes(input, owners.len());
+    let audit_zones = zones::audited(input);
     features = features.with(modes);
     if targets.is_some() {
         features = features.with(Features::TARGETS);
@@ -124,6 +125,7 @@ pub fn compile(input: &Input, counters: &mut CounterBook) -> Result<Compiled, Pr
         flow_times: input.flow_times,
         unmatched_pass: zones::unmatched_pass(&input.zones),
         audit,
+        audit_zones,
         limits: std::array::from_fn(|policy| input.limits.get(policy).copied().unwrap_or(Limit::NONE)),
         zone_sources: sources::of_zones(&input.groups, &input.allow),
         ..interfaces

@@ -157,6 +157,10 @@ impl Rules for HostTables<'_> {
         self.compiled.generation.audits(policy)
     }
 
+    fn audits_zone(&self, _slot: u32, zone: u32) -> bool {
+        self.compiled.generation.audits_zone(zone)
+    }
+
     fn unmatched_pass(&self, _slot: u32, zone: u32) -> bool {
         self.compiled.generation.passes_unmatched(zone)
     }

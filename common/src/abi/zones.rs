@@ -84,8 +84,9 @@ pub struct Generation {
     /// The policies whose targets are in audit mode, as bits; bit [`REST`] is for packets without a target. Read with
     /// [`Features::MODES`](super::Features::MODES) only.
     pub audit: u32,
-    /// Keeps the size a multiple of 8.
-    pub reserved: u32,
+    /// The zones where everything is in audit mode, as bits: all targets of the zone, and packets without a target. For
+    /// packets that do not tell their target. Read with [`Features::MODES`](super::Features::MODES) only.
+    pub audit_zones: u32,
     /// Makes [`Generation::bucket`] free of collisions; odd.
     pub interface_seed: u64,
     /// The interfaces, by bucket: one look-up finds an interface.
@@ -110,7 +111,7 @@ impl Generation {
         unmatched_pass: 0,
         sources: 0,
         audit: 0,
-        reserved: 0,
+        audit_zones: 0,
         interface_seed: 1,
         interfaces: [Interface { ifindex: 0, flags: 0, zone: 0, vlans: 0 }; INTERFACE_BUCKETS],
         limits: [Limit::NONE; MAX_POLICIES as usize],
@@ -144,6 +145,13 @@ impl Generation {
     #[inline(always)]
     pub const fn audits(&self, policy: u32) -> bool {
         self.audit >> (policy & REST) & 1 != 0
+    }
+
+    /// True where all targets of a zone, and packets without a target, are in audit mode.
+    #[must_use]
+    #[inline(always)]
+    pub const fn audits_zone(&self, zone: u32) -> bool {
+        self.audit_zones >> (zone & 31) & 1 != 0
     }
 
     /// The groups and `[[allow]]` rules of everybody behind a zone.

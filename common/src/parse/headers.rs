@@ -5,8 +5,11 @@ use crate::{
     reason::Reason,
 };
 
-/// VLAN tags that the parser reads; a frame with more is dropped.
-pub const MAX_TAGS: usize = 2;
+/// VLAN tags that the parser reads; a frame with more is dropped. Linux takes any number of priority tags (VLAN 0) away.
+pub const MAX_TAGS: usize = 8;
+
+/// VLAN tags of a frame of the usual form, and those that [`Headers`] has room for.
+pub const USUAL_TAGS: usize = 2;
 
 /// IPv6 extension headers that the parser reads; a packet with more is dropped.
 pub const MAX_EXTENSIONS: usize = 6;
@@ -18,8 +21,8 @@ pub const TAGGED: u16 = 0x8000;
 /// cost 25 ns a packet, offsets 4.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Headers {
-    /// VLAN identifiers, outer first, with [`TAGGED`] set; 0 where there is no tag.
-    pub vlan: [u16; MAX_TAGS],
+    /// The first VLAN identifiers, outer first, with [`TAGGED`] set; 0 where there is no tag.
+    pub vlan: [u16; USUAL_TAGS],
     /// EtherType after the tags, in network byte order.
     pub ether_type: u16,
     /// True where the frame goes to ff:ff:ff:ff:ff:ff, as a broadcast to a subnet does, or the packet to
@@ -60,7 +63,7 @@ pub struct Headers {
 impl Headers {
     /// Nothing read.
     pub const UNREAD: Self = Self {
-        vlan: [0; MAX_TAGS],
+        vlan: [0; USUAL_TAGS],
         ether_type: 0,
         broadcast: false,
         family: None,

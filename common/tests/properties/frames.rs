@@ -8,7 +8,7 @@ use proptest::sample::select;
 /// A frame that is sound as far as this program looks.
 #[derive(Debug, Clone)]
 pub(crate) struct Spec {
-    /// (802.1ad rather than 802.1Q, VLAN identifier), outer first; up to two.
+    /// (802.1ad rather than 802.1Q, VLAN identifier), outer first; up to two, or many of which most are of priority.
     pub(crate) tags: Vec<(bool, u16)>,
     /// Sent to ff:ff:ff:ff:ff:ff.
     pub(crate) link_broadcast: bool,
@@ -395,7 +395,11 @@ fn payload() -> impl Strategy<Value = Payload> {
 
 pub(crate) fn spec() -> impl Strategy<Value = Spec> {
     let id = prop_oneof![4 => 0..6u16, 1 => 0..4096u16];
-    let tags = prop::collection::vec((any::<bool>(), id), 0..=2);
+    let deep = prop_oneof![9 => Just(0), 1 => 0..6u16];
+    let tags = prop_oneof![
+        20 => prop::collection::vec((any::<bool>(), id), 0..=2),
+        1 => prop::collection::vec((any::<bool>(), deep), 3..=10),
+    ];
     let rare = prop::bool::weighted(0.1);
     (tags, rare, ip(), payload(), 0..50usize).prop_map(|(tags, link_broadcast, ip, payload, padding)| Spec {
         tags,

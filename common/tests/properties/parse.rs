@@ -4,13 +4,18 @@ use std::net::IpAddr;
 
 use lyncwall_common::abi::PortTransport;
 use lyncwall_common::fields::{IpAt, part};
-use lyncwall_common::parse::{Family, Fragment, Headers, Kind, ParseError, TAGGED, parse, parse_plain};
+use lyncwall_common::parse::{
+    Family, Fragment, Headers, Kind, MAX_TAGS, ParseError, TAGGED, USUAL_TAGS, parse, parse_plain,
+};
 use proptest::prelude::*;
 
 use crate::frames::{Built, Extension, Ip, Opt, Payload, Spec, spec};
 
 /// What there is to read in a frame that is sound.
 fn expected(spec: &Spec) -> Result<Kind, ParseError> {
+    if spec.tags.len() > MAX_TAGS {
+        return Err(ParseError::VlanDepth);
+    }
     match &spec.ip {
         Ip::V4 { options, .. } => {
             let upto_end = options.iter().take_while(|option| **option != Opt::End);
@@ -77,6 +82,12 @@ fn check_sound(spec: &Spec, built: &Built) {
     assert_eq!(result, expected(spec), "{built:?}");
     check_offsets(&built.bytes, result, &headers);
 
+    let vlan: Vec<u16> = spec.tags.iter().map(|(_, vid)| vid | TAGGED).chain([0, 0]).take(2).collect();
+    assert_eq!(headers.vlan.to_vec(), vlan);
+    if result == Err(ParseError::VlanDepth) {
+        assert_eq!(headers.family, None);
+        return;
+    }
     assert_eq!(headers.network, built.network);
     assert_eq!(headers.end, built.end);
     let destination = match spec.ip {
@@ -87,8 +98,6 @@ fn check_sound(spec: &Spec, built: &Built) {
     if result.is_ok() {
         assert_eq!((headers.broadcast, headers.group), (broadcast, destination.is_multicast()));
     }
-    let vlan: Vec<u16> = spec.tags.iter().map(|(_, vid)| vid | TAGGED).chain([0, 0]).take(2).collect();
-    assert_eq!(headers.vlan.to_vec(), vlan);
     let family = if matches!(spec.ip, Ip::V4 { .. }) { Family::V4 } else { Family::V6 };
     assert_eq!(headers.family, Some(family));
     let Ok(kind) = result else { return };
@@ -202,6 +211,7 @@ proptest! {
         let result = parse(&built.bytes[..], &mut headers);
         let length = if headers.family == Some(Family::V6) { 40 } else { 20 };
         let usual = matches!(result, Ok(Kind::Ports(_)))
+            && spec.tags.len() <= USUAL_TAGS
             && headers.fragment == Fragment::Whole
             && headers.transport == headers.network + length
             && built.bytes[..2] != [0xff; 2]
@@ -217,7 +227,8 @@ proptest! {
         let built = spec.build();
         let bytes = &built.bytes[..cut.index(built.end)];
         let error = parse(bytes, &mut Headers::UNREAD.clone()).expect_err("the IP packet is not whole");
-        prop_assert!(matches!(error, ParseError::Ethernet | ParseError::Ipv4 | ParseError::Ipv6), "{:?}", error);
+        let early = [ParseError::Ethernet, ParseError::VlanDepth, ParseError::Ipv4, ParseError::Ipv6];
+        prop_assert!(early.contains(&error), "{:?}", error);
     }
 
     #[test]

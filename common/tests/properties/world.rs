@@ -99,6 +99,13 @@ impl World {
         self.audit[policy.map_or(3, |policy| policy as usize)]
     }
 
+    /// True where nothing of a zone is dropped but what is blocked, whatever its target.
+    pub(crate) fn audits_zone(&self, zone: Option<u32>) -> bool {
+        let listed = self.targets.iter().filter(|(of, ..)| Some(*of) == zone).map(|(.., policy)| *policy);
+        let mut all = listed.map(Some).chain([self.rest(zone), None]);
+        zone.is_some() && all.all(|policy| self.audits(policy))
+    }
+
     /// True where one of the entries says so.
     pub(crate) fn is_blocked(&self, source: IpAddr, now: u64) -> bool {
         let lasts = |until: Option<u64>| until.is_none_or(|until| now < START + until * HZ);
@@ -112,7 +119,10 @@ impl World {
 
     /// The zone of a frame with these VLAN identifiers, the outer one first; `None` where it is in none.
     pub(crate) fn zone(&self, tags: &[(bool, u16)]) -> Option<u32> {
-        // One of priority counts as none.
+        // A tag of priority counts as none. Where too many of them come first, nobody knows the VLAN.
+        if !self.vlans.is_empty() && tags.len() > 8 && tags[..8].iter().all(|(_, id)| *id == 0) {
+            return None;
+        }
         let outer = tags.iter().map(|(_, id)| *id).find(|id| *id != 0).unwrap_or(0);
         self.vlans.iter().find(|(id, _)| *id == outer).map_or(Some(0), |(_, zone)| *zone)
     }
@@ -268,6 +278,12 @@ impl Rules for State<'_> {
         assert_eq!(slot, 1);
         assert!(self.world.has_modes(), "asked for nothing");
         self.world.audits((policy != NO_POLICY).then_some(policy))
+    }
+
+    fn audits_zone(&self, slot: u32, zone: u32) -> bool {
+        assert_eq!(slot, 1);
+        assert!(self.world.has_modes(), "asked for nothing");
+        self.world.audits_zone(Some(zone).filter(|zone| *zone != NO_ZONE))
     }
 
     fn unmatched_pass(&self, _: u32, zone: u32) -> bool {

@@ -1,7 +1,7 @@
 //! Audit mode for the whole box and for one target, by the file and at run time; and enforcement that is turned on while people
 //! work.
 
-use std::net::{IpAddr, Ipv6Addr, TcpStream};
+use std::net::{IpAddr, Ipv6Addr, TcpStream, UdpSocket};
 use std::time::{Duration, Instant};
 
 use lyncwall_api::Mode::{self, Audit, Enforce};
@@ -10,9 +10,10 @@ use lyncwall_tests::agent::{Agent, Api};
 use lyncwall_tests::expect::{BRIEF, PATIENT, refusal};
 use lyncwall_tests::kernel::is_emulated;
 use lyncwall_tests::netns::Pair;
+use lyncwall_tests::packet::{Udp, Vlan, ip};
 use lyncwall_tests::scene::{Config, Scene};
 use lyncwall_tests::traffic::Outcome::{Answered, TimedOut};
-use lyncwall_tests::traffic::{TcpEcho, eventually, tcp_connect, tcp_exchange, tcp_open};
+use lyncwall_tests::traffic::{FrameSocket, TcpEcho, eventually, tcp_connect, tcp_exchange, tcp_open};
 
 /// What the role opens, and a server's port that it does not.
 const ROLE: &str = "reverse-proxy";
@@ -118,6 +119,48 @@ fn a_target_in_audit_mode_lets_all_in_and_its_neighbour_does_not() {
     let warnings = own.status().warnings.join("\n");
     assert!(warnings.contains("does not drop packets to target six"), "{warnings}");
     assert!(own.said(&["status"]).contains("enforcing, but AUDIT for six"));
+}
+
+#[test]
+fn priority_tags_carry_nothing_past_an_enforced_target_or_the_block_list() {
+    const ASKED: u16 = 5000;
+    const SHUT: u16 = 9999;
+    let rule = format!("[[allow]]\nname = \"asked\"\ntransport = \"udp\"\nports = [{ASKED}]\n");
+    let enforced = "mode = \"enforce\"";
+    let own = Guarded::with(&(two_targets("mode = \"audit\"", enforced, enforced) + &rule));
+    let sockets = [ASKED, SHUT].map(|port| {
+        let bind = || UdpSocket::bind((Ipv6Addr::UNSPECIFIED, port)).expect("a socket");
+        let socket = own.scene.pair.host.run(bind);
+        socket.set_read_timeout(Some(BRIEF)).expect("a time-out");
+        (port, socket)
+    });
+    let sender = FrameSocket::open(&own.scene.pair.client, Pair::CLIENT_LINK).expect("a socket");
+    // Which of the two ports a datagram in so many tags reaches.
+    let reached = |tags: usize| {
+        sockets.each_ref().map(|(port, socket)| {
+            let tagged = (0..tags).fold(Pair::frame(), |frame, _| frame.with(Vlan::new(0)));
+            let (from, to) = (Pair::CLIENT_V4.into(), Pair::HOST_V4.into());
+            let datagram = tagged.with(ip(from, to)).with(Udp::new(4000, *port)).with(&[tags as u8; 4]);
+            sender.send(&datagram.build()).expect("a frame");
+            let mut bytes = [0; 8];
+            let length = socket.recv(&mut bytes);
+            length.is_ok_and(|length| bytes[..length] == [tags as u8; 4])
+        })
+    };
+    for tags in [0, 1, 2, 3, 8] {
+        assert_eq!(reached(tags), [true, false], "{tags} tags");
+    }
+    assert_eq!(reached(9), [false, false], "nobody knows the target");
+    for target in ["four", "six"] {
+        own.said(&["mode", "audit", "--target", target]);
+    }
+    for tags in [0, 3, 9] {
+        assert_eq!(reached(tags), [true, true], "{tags} tags, and nothing is enforced");
+    }
+    own.said(&["block", &Pair::CLIENT_V4.to_string()]);
+    for tags in [0, 2, 3, 8, 9] {
+        assert_eq!(reached(tags), [false, false], "{tags} tags, from a blocked source");
+    }
 }
 
 #[test]

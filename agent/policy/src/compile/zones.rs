@@ -8,7 +8,7 @@ use lyncwall_common::abi::{
 
 use super::input::{Input, InterfaceInput, TargetInput, ZoneInput};
 use super::seed;
-use crate::config::{Address, Unmatched};
+use crate::config::{Address, Mode, Unmatched};
 use crate::problem::{Problem, Problems};
 
 /// All owners of a policy, by its number: the targets, then the zones with outbound limits. No target can
@@ -39,6 +39,21 @@ pub(super) fn outbound_policies(input: &Input) -> Vec<Option<u32>> {
 pub(super) fn unmatched_pass(zones: &[ZoneInput]) -> u32 {
     let passes = |zone: &ZoneInput| zone.unmatched == Unmatched::Pass && zone.outbound.is_none();
     zones.iter().take(ZONES).rev().fold(0, |bits, zone| bits << 1 | u32::from(passes(zone)))
+}
+
+/// The zones where every target, and every packet without a target, is in audit mode, as bits.
+pub(super) fn audited(input: &Input) -> u32 {
+    let enforces = |zone: usize| {
+        let here = |(_, target): &(usize, &TargetInput)| target.zone == zone;
+        input
+            .targets
+            .iter()
+            .enumerate()
+            .filter(here)
+            .any(|(policy, _)| input.mode_of(policy) == Mode::Enforce)
+    };
+    let zones = (0..input.zones.len().min(ZONES)).filter(|zone| !enforces(*zone));
+    if input.mode == Mode::Audit { zones.fold(0, |bits, zone| bits | 1 << zone) } else { 0 }
 }
 
 /// The table of interfaces, in an otherwise empty generation, and the zones of their VLANs.

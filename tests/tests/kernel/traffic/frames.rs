@@ -38,8 +38,13 @@ fn tagged_frames_are_judged_by_what_is_in_them(attach: &'static str) {
     let config = Config::roles(&["reverse-proxy"]).attach(attach);
     let (_agent, api) = scene.start(&config).expect("an agent");
     let tap = Tap::on(&scene.pair);
-    let tags: [&[Vlan]; 4] =
-        [&[], &[Vlan::new(7)], &[Vlan::service(9), Vlan::new(7)], &[Vlan::new(9), Vlan::new(7)]];
+    let tags: [&[Vlan]; 5] = [
+        &[],
+        &[Vlan::new(7)],
+        &[Vlan::service(9), Vlan::new(7)],
+        &[Vlan::new(9), Vlan::new(7)],
+        &[Vlan::new(0), Vlan::new(0), Vlan::service(0), Vlan::new(7)],
+    ];
     let tagged = |tags: &[Vlan]| tags.iter().fold(Pair::frame(), |frame, tag| frame.with(tag.clone()));
     for tags in tags {
         for (client, host) in Scene::CLIENT.into_iter().zip(Scene::HOST) {
@@ -48,12 +53,12 @@ fn tagged_frames_are_judged_by_what_is_in_them(attach: &'static str) {
             tap.expect(&frame().with(Tcp::syn(40_000, 444)), false);
         }
     }
-    expect_count(&api, "allowed", "pass", 8);
-    expect_count(&api, "closed", "drop", 8);
-    assert_eq!(api.counters().expect("counters").rule("tcp", "443"), 8);
-    assert_eq!(api.counters().expect("counters").port("tcp", 444), 8);
+    expect_count(&api, "allowed", "pass", 10);
+    expect_count(&api, "closed", "drop", 10);
+    assert_eq!(api.counters().expect("counters").rule("tcp", "443"), 10);
+    assert_eq!(api.counters().expect("counters").port("tcp", 444), 10);
 
-    let deep = tagged(&[Vlan::service(1), Vlan::new(2), Vlan::new(3)]);
+    let deep = tagged(&vec![Vlan::new(0); 9]);
     tap.expect(&deep.with(ip(Scene::CLIENT[0], Scene::HOST[0])).with(Tcp::syn(40_000, 443)), false);
     expect_count(&api, "vlan-depth", "drop", 1);
 }

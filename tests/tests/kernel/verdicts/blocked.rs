@@ -8,7 +8,7 @@ use lyncwall_policy::config::Mode;
 use lyncwall_tests::bpffs::Bpffs;
 use lyncwall_tests::expect::PATIENT;
 use lyncwall_tests::netns::Pair;
-use lyncwall_tests::packet::{Extension, Icmp4, Icmp6, Igmp, Ipv6, Payload, Tcp, Udp, protocol};
+use lyncwall_tests::packet::{Extension, Icmp4, Icmp6, Igmp, Ipv6, Packet, Payload, Tcp, Udp, protocol};
 use lyncwall_tests::prerequisites::require_root;
 
 use crate::verdicts::firewall::{Entry, Firewall};
@@ -221,18 +221,38 @@ fn the_program_keeps_to_the_ends_and_the_longest_prefix_hides_none() {
             let source = || between(CLIENT[side], HOST[side]);
             let null = source().with(Tcp { flags: 0, ..Tcp::new(40_000, 443) });
             let empty = source().with(Udp { length: Some(0), ..Udp::new(4000, 161) });
-            for packet in [null, empty] {
+            let tagged = |count| in_priority_tags(count, &source().with(Tcp::syn(1, 444)));
+            let dropped = [
+                (null.build(), Reason::Blocked),
+                (empty.build(), Reason::Blocked),
+                // Linux takes all of these tags away.
+                (tagged(3), Reason::Blocked),
+                (tagged(8), Reason::Blocked),
+                // So many hide the source, which may be any.
+                (tagged(9), Reason::VlanDepth),
+            ];
+            for (frame, reason) in dropped {
                 let before = firewall.counts();
-                assert_eq!(firewall.judge(&packet.build()), Action::Drop, "in audit mode as well");
+                assert_eq!(firewall.judge(&frame), Action::Drop, "in audit mode as well: {reason}");
                 let counted = firewall.counts().since(&before);
-                assert_eq!(counted, [(Some(Reason::Blocked), Action::Drop, 1)]);
+                assert_eq!(counted, [(Some(reason), Action::Drop, 1)]);
             }
+            firewall.datapath.unblock(&[narrow]).expect("a list");
+            assert_eq!(firewall.judge(&tagged(9)), Action::Pass, "nobody is blocked");
+            firewall.datapath.block(&[(narrow, None)]).expect("a list");
             firewall.install(&policy.compiled);
             assert_eq!(firewall.judge(&frame), Action::Drop);
             firewall.datapath.unblock(&[narrow]).expect("a list");
             assert_eq!(firewall.judge(&frame), Action::Pass);
         }
     }
+}
+
+/// The frame with so many priority tags.
+fn in_priority_tags(count: usize, packet: &Packet) -> Vec<u8> {
+    let frame = packet.build();
+    let (addresses, rest) = frame.split_at(12);
+    [addresses, &[0x81, 0, 0xe0, 0].repeat(count), rest].concat()
 }
 
 #[test]

@@ -31,7 +31,7 @@ pub(crate) const HIDING: [(u16, &str); 19] = [
 ];
 
 pub(crate) fn fixtures() -> Vec<Fixture> {
-    [without_ip(), hidden(), tags(), cut_in_a_tag()].concat()
+    [without_ip(), llc(), hidden(), tags(), cut_in_a_tag()].concat()
 }
 
 fn without_ip() -> Vec<Fixture> {
@@ -63,8 +63,48 @@ fn without_ip() -> Vec<Fixture> {
     let stp = [0x01, 0x80, 0xc2, 0, 0, 0];
     let bpdu = Packet::ethernet(Ethernet::new(Pair::CLIENT_MAC, stp));
     list.add("spanning tree", &bpdu.with(Llc::SPANNING_TREE).with(vec![0; 35]).padded(), Reason::NonIp);
-    let snap = Pair::frame().with(Llc::SNAP).with(&[0, 0, 0, 0x08, 0x00, 0x45, 0, 0, 20]);
-    list.add("802.3 with a SNAP header", &snap, Reason::NonIp);
+    list.fixtures
+}
+
+/// IEEE 802.3 with LLC: other systems than Linux read IP there.
+fn llc() -> Vec<Fixture> {
+    let mut list = List::new(World::Host);
+    let inner = Pair::frame_v4().with(Tcp::syn(40_000, 443)).build()[14..].to_vec();
+    let snap = |organization: [u8; 3], kind: u16| {
+        let header = [&organization[..], &kind.to_be_bytes(), &inner].concat();
+        Pair::frame().with(Llc::SNAP).with(header)
+    };
+    for (organization, name) in [([0, 0, 0], "RFC 1042"), ([0, 0, 0xf8], "a bridge")] {
+        for (kind, inside) in [(0x0800, "IPv4"), (0x86dd, "IPv6"), (0x8100, "a tag"), (0x8847, "MPLS")] {
+            let packet = snap(organization, kind);
+            list.add(format!("{inside} in SNAP of {name}"), &packet, Reason::Encapsulated);
+            list.add(format!("{inside} in SNAP of {name}, padded"), &packet.padded(), Reason::Encapsulated);
+        }
+        for (kind, inside) in [(0x0806, "ARP"), (0x809b, "AppleTalk"), (0x8137, "IPX")] {
+            list.add(format!("{inside} in SNAP of {name}"), &snap(organization, kind), Reason::NonIp);
+        }
+    }
+    list.add("a bridged frame in SNAP", &snap([0, 0x80, 0xc2], 7), Reason::Encapsulated);
+    list.add("CDP", &snap([0, 0, 0x0c], 0x2000), Reason::NonIp);
+    list.add("a number of Cisco's that is IPv4 elsewhere", &snap([0, 0, 0x0c], 0x0800), Reason::NonIp);
+    let bytes = |kind: u16, llc: &[u8]| {
+        let body = [llc, &[0, 0, 0, 8, 0][..], &inner].concat();
+        Pair::frame().with(Payload::of_ether_type(kind, body))
+    };
+    list.add("IP without SNAP", &bytes(60, &[0x06, 0x06, 0x03]), Reason::Encapsulated);
+    list.add("a response", &bytes(60, &[0xaa, 0xab, 0x03]), Reason::Encapsulated);
+    list.add("SNAP with another control field", &bytes(60, &[0xaa, 0xaa, 0x13]), Reason::Encapsulated);
+    list.add("the greatest length", &bytes(0x5ff, &[0xaa, 0xaa, 0x03]), Reason::Encapsulated);
+    list.add("a length of 0", &bytes(0, &[0xaa, 0xaa, 0x03]), Reason::Encapsulated);
+    list.add("a long frame with LLC", &bytes(0x8870, &[0xaa, 0xaa, 0x03]), Reason::Encapsulated);
+    list.add("no length, but a type", &bytes(0x600, &[0xaa, 0xaa, 0x03]), Reason::NonIp);
+    list.add("IS-IS", &bytes(60, &[0xfe, 0xfe, 0x03]), Reason::NonIp);
+    list.add("IPX", &bytes(60, &[0xff, 0xff, 0x00]), Reason::NonIp);
+    let whole = snap([0, 0, 0], 0x0800);
+    for length in 14..22 {
+        list.add(format!("SNAP cut at {length}"), &whole.clone().truncated(length), Reason::NonIp);
+    }
+    list.add("SNAP cut behind its header", &whole.truncated(22), Reason::Encapsulated);
     list.fixtures
 }
 
@@ -85,16 +125,22 @@ fn hidden() -> Vec<Fixture> {
 
 fn tags() -> Vec<Fixture> {
     let mut list = List::untagged(World::Host);
-    let stacks: [(&str, Vec<Vlan>, bool); 9] = [
+    let priority = |count: usize| vec![Vlan::new(0); count];
+    let stacks: [(&str, Vec<Vlan>, bool); 14] = [
         ("a priority tag", vec![Vlan { priority: 7, ..Vlan::new(0) }], true),
         ("the last VLAN", vec![Vlan::new(4095)], true),
         ("a service tag alone", vec![Vlan::service(5)], true),
         ("802.1Q twice", vec![Vlan::new(1), Vlan::new(2)], true),
         ("802.1ad twice", vec![Vlan::service(1), Vlan::service(2)], true),
         ("802.1Q around 802.1ad", vec![Vlan::new(1), Vlan::service(2)], true),
-        ("802.1Q three times", vec![Vlan::new(1), Vlan::new(2), Vlan::new(3)], false),
-        ("802.1ad around two", vec![Vlan::service(1), Vlan::new(2), Vlan::new(3)], false),
-        ("four tags", vec![Vlan::service(1), Vlan::service(2), Vlan::new(3), Vlan::new(4)], false),
+        ("802.1Q three times", vec![Vlan::new(1), Vlan::new(2), Vlan::new(3)], true),
+        ("802.1ad around two", vec![Vlan::service(1), Vlan::new(2), Vlan::new(3)], true),
+        ("four tags", vec![Vlan::service(1), Vlan::service(2), Vlan::new(3), Vlan::new(4)], true),
+        ("three priority tags", priority(3), true),
+        ("priority tags of both kinds", vec![Vlan::service(0), Vlan::new(0), Vlan::service(0)], true),
+        ("eight priority tags", priority(8), true),
+        ("nine priority tags", priority(9), false),
+        ("nine VLANs", (1..10).map(Vlan::new).collect(), false),
     ];
     for (name, stack, judged) in stacks {
         let link = stack.into_iter().fold(Pair::frame(), Packet::with);
@@ -117,9 +163,16 @@ fn tags() -> Vec<Fixture> {
         let arp = link.clone().with(Payload::of_ether_type(ether_type::ARP, [0; 28]));
         list.add(format!("ARP in {name}"), &arp, if judged { Reason::NonIp } else { Reason::VlanDepth });
     }
-    // The third tag need not be there whole: its EtherType says enough.
-    let third = Pair::frame().with(Vlan::new(1)).with(Vlan { ether_type: Some(0x8100), ..Vlan::new(2) });
-    list.add("nothing but the type of a third tag", &third, Reason::VlanDepth);
+    // The ninth tag need not be there whole: its EtherType says enough.
+    let eighth = Vlan { ether_type: Some(0x8100), ..Vlan::new(8) };
+    let ninth = priority(7).into_iter().fold(Pair::frame(), Packet::with).with(eighth);
+    list.add("nothing but the type of a ninth tag", &ninth, Reason::VlanDepth);
+    // Linux takes the priority tags away, and the broadcast stays one.
+    let to_all = Packet::ethernet(Ethernet::new(Pair::CLIENT_MAC, [0xff; 6]));
+    let inner = Pair::frame_v4().with(Tcp::syn(40_000, 443)).build()[14..].to_vec();
+    let packet = priority(3).into_iter().fold(to_all, Packet::with);
+    let packet = packet.with(Payload::of_ether_type(ether_type::IPV4, inner));
+    list.add("a broadcast in three priority tags", &packet, at_tcp(Reason::Multicast, 443));
     list.fixtures
 }
 
@@ -140,6 +193,13 @@ fn cut_in_a_tag() -> Vec<Fixture> {
         for length in 18..22 {
             let cut = two.clone().truncated(length);
             list.add(format!("a tag in {kind:#06x} cut at {length}"), &cut, Reason::MalformedEthernet);
+        }
+        let tags = (0..8).fold(Pair::frame(), |frame, _| frame.with(Vlan::new(0)));
+        let eight = tags.with(Payload::of_ether_type(ether_type::ARP, [0; 28]));
+        for length in 22..46 {
+            // Cut between two tags, a type says that another one follows.
+            let cut = eight.clone().truncated(length);
+            list.add(format!("eight tags cut at {length}"), &cut, Reason::MalformedEthernet);
         }
     }
     list.fixtures

@@ -1,11 +1,14 @@
 //! Audit mode here and enforcement there: a frame goes by the mode of its target, and one without a target by that of the box.
 
+use std::net::IpAddr;
+
 use lyncwall_common::reason::{Action, Reason};
 use lyncwall_policy::compile::Input;
 use lyncwall_policy::config::Mode::{self, Audit, Enforce};
 use lyncwall_policy::judge::HostTables;
 use lyncwall_tests::bpffs::Bpffs;
-use lyncwall_tests::packet::{Ethernet, Packet, Payload, Tcp, Udp, protocol};
+use lyncwall_tests::netns::Pair;
+use lyncwall_tests::packet::{Ethernet, Extension, Ipv4, Packet, Payload, Tcp, Udp, protocol};
 use lyncwall_tests::prerequisites::require_root;
 
 use crate::verdicts::firewall::{Entry, Firewall};
@@ -69,8 +72,66 @@ fn frames(both: &Both<'_>, side: usize, [rest, server, own, within]: [Mode; 4]) 
         let empty = between(far, to).with(Udp { length: Some(0), ..Udp::new(4000, 161) });
         expect(both, &[], empty, Reason::MalformedUdp, mode);
     }
-    let hidden = Packet::ethernet(Ethernet::default()).with(Payload::of_ether_type(0x8847, vec![0; 46]));
-    expect(both, &[], hidden, Reason::Encapsulated, rest);
+    // Nobody knows the target of these: they may be for any of the zone.
+    let strictest = |modes: &[Mode]| if modes.contains(&Enforce) { Enforce } else { Audit };
+    let zones = [
+        (&[][..], &[rest, server, own][..]),
+        (&[INSIDE], &[rest]),
+        (&[OPEN], &[rest, within]),
+        (&[7], &[rest, server, own]),
+    ];
+    for (tags, modes) in zones {
+        let mode = strictest(modes);
+        expect(both, tags, hidden(), Reason::Encapsulated, mode);
+        for to in [to_server, to_box, elsewhere] {
+            let deep = [tags, &[30; 9]].concat();
+            expect(both, &deep[..9], syn(far, to, 5081), Reason::VlanDepth, mode);
+            expect(both, tags, sent_on(far, to), Reason::IpSourceRoute, mode);
+            if side == 1 {
+                expect(both, tags, sent_on_by_type_0(far, to), Reason::Ipv6Rh0, mode);
+                expect(both, tags, with_a_chain(far, to), Reason::Ipv6Chain, mode);
+            }
+        }
+    }
+    // Nine priority tags: nobody knows the zone.
+    let everywhere = strictest(&[rest, server, own, within]);
+    expect(both, &[0; 9], syn(far, to_server, 5081), Reason::VlanDepth, everywhere);
+    // Linux takes priority tags away: the packet inside has a target.
+    for tags in [&[0, 0, 0][..], &[0; 8]] {
+        expect(both, tags, syn(far, to_server, 5081), Reason::Closed, server);
+        expect(both, tags, syn(far, to_box, 5081), Reason::Closed, own);
+        expect(both, tags, syn(far, elsewhere, 443), Reason::Unmatched, rest);
+        both.expect(tags, syn(far, to_server, 5068), Reason::Allowed, Some("sip"));
+    }
+    expect(both, &[0, 0, 0, OPEN], syn(far, to_server, 5068), Reason::Closed, within);
+}
+
+fn hidden() -> Packet {
+    Packet::ethernet(Ethernet::default()).with(Payload::of_ether_type(0x8847, vec![0; 46]))
+}
+
+/// A packet that goes on to another host than its destination.
+fn sent_on(from: &str, to: &str) -> Packet {
+    match (from.parse().expect("an address"), to.parse().expect("an address")) {
+        (IpAddr::V4(from), IpAddr::V4(to)) => {
+            let options = vec![131, 7, 4, 10, 0, 0, 5, 0];
+            Pair::frame().with(Ipv4 { options, ..Ipv4::new(from, to) }).with(Tcp::syn(40_000, 5081))
+        }
+        _ => between(from, to)
+            .with(Extension::routing(2, 1, &[SERVER[1].parse().expect("an address")]))
+            .with(Tcp::syn(40_000, 5081)),
+    }
+}
+
+fn sent_on_by_type_0(from: &str, to: &str) -> Packet {
+    between(from, to)
+        .with(Extension::routing(0, 1, &[SERVER[1].parse().expect("an address")]))
+        .with(Tcp::syn(40_000, 5081))
+}
+
+fn with_a_chain(from: &str, to: &str) -> Packet {
+    let options = |packet: Packet, _| packet.with(Extension::destination_options(&[]));
+    (0..7).fold(between(from, to), options).with(Tcp::syn(40_000, 5081))
 }
 
 #[test]
@@ -95,9 +156,10 @@ fn a_box_that_is_the_only_target_has_its_mode_and_what_has_none_another() {
             expect(both, &[], null(far, own), Reason::TcpFlags, target);
             let tiny = syn(far, own, 443).fragments(8, 8).remove(0);
             expect(both, &[], tiny, Reason::FragmentTiny, target);
-            let hidden =
-                Packet::ethernet(Ethernet::default()).with(Payload::of_ether_type(0x8847, vec![0; 46]));
-            expect(both, &[], hidden, Reason::Encapsulated, rest);
+            // What is enforced is one of the two, and nobody knows which one these are for.
+            expect(both, &[], hidden(), Reason::Encapsulated, Enforce);
+            expect(both, &[0; 9], syn(far, own, 5081), Reason::VlanDepth, Enforce);
+            expect(both, &[0; 3], syn(far, own, 5081), Reason::Closed, target);
         });
     }
 }

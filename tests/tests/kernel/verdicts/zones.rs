@@ -225,6 +225,8 @@ fn what_may_be_called(both: &Both<'_>, side: usize) {
     both.expect(inside, syn(server, far, 5081), Reason::Allowed, Some("gateway-call"));
     // The kernel takes a priority tag away and looks at the next one.
     both.expect(&[0, INSIDE], syn(server, far, 5081), Reason::Allowed, Some("gateway-call"));
+    both.expect(&[0, 0, 0, INSIDE], syn(server, far, 5081), Reason::Allowed, Some("gateway-call"));
+    both.expect(&[0, 0, INSIDE, OPEN], syn(server, far, 5080), Reason::Unmatched, None);
     both.expect(inside, syn(server, far, 5080), Reason::Unmatched, None);
     both.expect(inside, syn(server, far, 5068), Reason::Unmatched, None);
     // A row for a group: it is the destination that has to be in it.
