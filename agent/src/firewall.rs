@@ -9,6 +9,7 @@ mod explain;
 mod guard;
 mod preview;
 mod report;
+mod sessions;
 mod store;
 mod takeover;
 mod traffic;
@@ -189,15 +190,17 @@ impl Firewall {
         let plan = Arc::clone(&self.plan);
         if self.datapath.status()?.interfaces.is_empty() {
             let comparison = self.standing_in_the_way(&plan, settings, machine)?;
-            for warning in self.shuts_out(&plan, &comparison) {
-                tracing::warn!("{warning}");
-            }
             self.install(&plan, settings, machine)?;
+            self.keep_sessions(&plan, &plan, &comparison);
             self.take_over(&plan, plan.config.flows.learn)?;
         } else {
+            let since = self.since_the_earlier_agent(&plan, settings, machine);
             // The old policy judges until all interfaces accept the program.
             self.take_over(&plan, Duration::ZERO)?;
             self.install(&plan, settings, machine)?;
+            if let Some((before, comparison)) = since {
+                self.keep_sessions(&before, &plan, &comparison);
+            }
         }
         // Interfaces that a rollback would need stay guarded.
         let back = self.memory.trial.running().map(|(_, plan)| plan);

@@ -31,7 +31,7 @@ pub struct Previewed {
     pub opened: Vec<PortChange>,
     /// Open ports that would close.
     pub closed: Vec<PortChange>,
-    /// Sockets of this box whose port would close.
+    /// Sockets of this box whose port would close. `still` names the rules that keep a socket within reach.
     pub unreached: Vec<Listener>,
     /// Ports of this box that would open without a listening socket. Leaves out wide ranges, such as media.
     pub unheard: Vec<PortChange>,
@@ -112,9 +112,10 @@ pub struct Switch {
     /// Seconds to confirm the switch in, from 1 to a day; else it rolls back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub confirm: Option<u64>,
-    /// What to do with inbound connections to ports that close.
-    #[serde(default)]
-    pub existing: Existing,
+    /// What to do with inbound connections to ports that close. Without it they are cut, and a change that
+    /// would cut a session from a management source needs `confirm`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub existing: Option<Existing>,
 }
 
 /// A mode to set.
@@ -129,9 +130,10 @@ pub struct SetMode {
     /// Seconds to confirm the mode in, from 1 to a day; else it rolls back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub confirm: Option<u64>,
-    /// What to do with inbound connections to ports that are not open.
-    #[serde(default)]
-    pub existing: Existing,
+    /// What to do with inbound connections to ports that are not open. Without it they are cut, and a change
+    /// that would cut a session from a management source needs `confirm`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub existing: Option<Existing>,
 }
 
 /// Options of a reload.
@@ -141,9 +143,10 @@ pub struct Reload {
     /// Seconds to confirm the reload in, from 1 to a day; else it rolls back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub confirm: Option<u64>,
-    /// What to do with inbound connections to ports that close.
-    #[serde(default)]
-    pub existing: Existing,
+    /// What to do with inbound connections to ports that close. Without it they are cut, and a change that
+    /// would cut a session from a management source needs `confirm`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub existing: Option<Existing>,
 }
 
 /// The effect of a change.

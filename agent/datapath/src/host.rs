@@ -6,10 +6,13 @@ pub mod interfaces;
 mod ports;
 mod tags;
 
+use std::time::Duration;
+
 use anyhow::Result;
 use lyncwall_policy::config::Config;
 use lyncwall_policy::plan::Machine;
 use lyncwall_policy::problem::{Problem, Problems};
+use nix::time::{ClockId, clock_gettime};
 
 use forwarding::forwards;
 use tags::{has_vlan_zones, stripped};
@@ -65,6 +68,12 @@ pub fn look_again(config: &Config) -> Result<Machine> {
         }
     }
     machine(interfaces)
+}
+
+/// The time since the boot, sleep included; the longest one if the clock cannot be read.
+#[must_use]
+pub fn since_boot() -> Duration {
+    clock_gettime(ClockId::CLOCK_BOOTTIME).map_or(Duration::MAX, Duration::from)
 }
 
 fn machine(interfaces: Vec<u32>) -> Result<Machine> {

@@ -13,6 +13,7 @@ mod egress;
 mod events;
 mod explain;
 pub mod exposure;
+pub mod listening;
 mod flows;
 pub mod host;
 mod install;

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use lyncwall_datapath::{exposure, host};
+use lyncwall_datapath::{exposure, host, listening};
 use lyncwall_policy::plan::Plan;
 use serde::Serialize;
 
@@ -76,7 +76,13 @@ pub(crate) fn run(options: &Options, output: &Output) -> anyhow::Result<()> {
             })
             .collect(),
         allow: plan.config.allow.iter().map(|rule| rule.name.clone()).collect(),
-        warnings: [plan.warnings(&settings), exposure::warnings(&plan, &settings), groups(&plan)].concat(),
+        warnings: [
+            plan.warnings(&settings),
+            exposure::warnings(&plan, &settings),
+            listening::warning(plan.config.management.as_ref()).into_iter().collect(),
+            groups(&plan),
+        ]
+        .concat(),
     };
     if output.json() {
         return output.value(&checked);

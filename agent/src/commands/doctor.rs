@@ -10,7 +10,7 @@ use lyncwall::object;
 use lyncwall::wire;
 use lyncwall_api::client::{self, Client};
 use lyncwall_api::{self as api, Kernel, Refusal, Status};
-use lyncwall_datapath::{Datapath, Examined, HostCheck, MemoryLimit};
+use lyncwall_datapath::{Datapath, Examined, HostCheck, MemoryLimit, listening};
 use lyncwall_policy::plan::Plan;
 use lyncwall_policy::problem::Problems;
 use serde::Serialize;
@@ -37,6 +37,8 @@ struct Report {
     configuration: Finding,
     interfaces: Vec<Interface>,
     agent: Agent,
+    /// What does not keep lyncwall from running, but may be a mistake.
+    warnings: Vec<String>,
 }
 
 /// The state of a part; `good` is `None` if lyncwall could not check it, or had nothing to check.
@@ -68,9 +70,12 @@ pub(crate) async fn run(options: &Options, client: &Client, pin_dir: &Path, outp
         problems.push(problem);
     }
     let (configuration, plan) = configuration(&options.config.config, &mut problems);
-    let interfaces = match plan {
-        Some(plan) => interfaces(&plan, pin_dir, &mut problems)?,
-        None => Vec::new(),
+    let (interfaces, warning) = match plan {
+        Some(plan) => (
+            interfaces(&plan, pin_dir, &mut problems)?,
+            listening::warning(plan.config.management.as_ref()),
+        ),
+        None => (Vec::new(), None),
     };
     let report = Report {
         runs_here: problems.is_empty(),
@@ -82,6 +87,7 @@ pub(crate) async fn run(options: &Options, client: &Client, pin_dir: &Path, outp
         configuration,
         interfaces,
         agent: agent(client).await?,
+        warnings: warning.into_iter().collect(),
     };
     if output.json() {
         output.value(&report)?;
@@ -210,6 +216,9 @@ fn text(report: &Report, problems: &Problems, output: &Output) -> Result<()> {
     }
     output.section("Interfaces", &interfaces)?;
 
+    for warning in &report.warnings {
+        output.warn(warning);
+    }
     output.line("")?;
     if report.runs_here {
         return output.line("lyncwall can run here");

@@ -45,7 +45,10 @@ fn tell(previewed: &Previewed, output: &Output) -> anyhow::Result<()> {
     }
     output.section("Opens", &changes(&previewed.opened))?;
     output.section("Closes", &changes(&previewed.closed))?;
-    output.section("Would become unreachable", &unreached(&previewed.unreached))?;
+    let (narrowed, unreachable): (Vec<&Listener>, Vec<&Listener>) =
+        previewed.unreached.iter().partition(|listener| !listener.still.is_empty());
+    output.section("Would become unreachable", &listeners(&unreachable))?;
+    output.section("Would be reached by these rules only", &narrower(&narrowed))?;
     output.section("Would open, but nothing listens", &changes(&previewed.unheard))?;
     let Connections { count, first } = &previewed.cut;
     let title = format!("Would be cut (unless drained): {}", connections(*count));
@@ -65,18 +68,31 @@ fn flows(count: u64) -> String {
     format!("{count} flow{}", if count == 1 { "" } else { "s" })
 }
 
-fn unreached(listeners: &[Listener]) -> Table {
-    let mut table = Table::new(["target", "port", "bound to", "process", "still reached by"]);
+fn listeners(listeners: &[&Listener]) -> Table {
+    let mut table = Table::new(["target", "port", "bound to", "process"]);
     for listener in listeners {
-        table.row([
-            listener.target.clone(),
-            ports(&listener.transport, listener.port, listener.port),
-            listener.address.clone(),
-            listener.process.clone().unwrap_or_default(),
-            listener.still.join(", "),
-        ]);
+        table.row(cells(listener));
     }
     table
+}
+
+/// Listeners that some rules still let packets to.
+fn narrower(listeners: &[&Listener]) -> Table {
+    let mut table = Table::new(["target", "port", "bound to", "process", "still reached by"]);
+    for listener in listeners {
+        let [target, port, address, process] = cells(listener);
+        table.row([target, port, address, process, listener.still.join(", ")]);
+    }
+    table
+}
+
+fn cells(listener: &Listener) -> [String; 4] {
+    [
+        listener.target.clone(),
+        ports(&listener.transport, listener.port, listener.port),
+        listener.address.clone(),
+        listener.process.clone().unwrap_or_default(),
+    ]
 }
 
 fn cut(count: u64, first: &[lyncwall_api::Connection]) -> Table {

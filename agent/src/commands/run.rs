@@ -1,20 +1,24 @@
 //! `lyncwall run`: the agent.
 
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use clap::Args;
 use lyncwall::firewall::{Firewall, Store};
 use lyncwall::object;
 use lyncwall::server::{Daemon, Socket, serve};
-use lyncwall_api::Existing;
-use lyncwall_policy::config::OnExit;
+use lyncwall_datapath::{host, listening};
+use lyncwall_policy::config::{Management, OnExit};
 use lyncwall_policy::plan::Plan;
 use lyncwall_policy::problem::Error;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::check::ConfigOption;
 use crate::output::log;
+
+/// From then on after a boot, each service has started.
+const BOOT: Duration = Duration::from_secs(300);
 
 #[derive(Debug, Args)]
 pub(crate) struct Options {
@@ -38,6 +42,7 @@ pub(crate) async fn run(options: &Options, socket: &Path, pin_dir: &Path, state_
     }
     let store = Store::open(state_dir);
     let metrics = plan.config.metrics.clone();
+    let management = plan.config.management.clone();
     let (firewall, bound) =
         Firewall::start(plan, object::require()?, pin_dir, store, options.log.program(), || {
             Socket::bind(socket, &metrics)
@@ -60,6 +65,7 @@ pub(crate) async fn run(options: &Options, socket: &Path, pin_dir: &Path, state_
         served = serving => served?,
         () = reload_on(&mut hangup, &daemon) => {}
         followed = daemon.follow_machine() => followed?,
+        () = warn_of_silence(management) => {}
         _ = terminate.recv() => tracing::info!("stopping: SIGTERM"),
         _ = interrupt.recv() => tracing::info!("stopping: SIGINT"),
         () = daemon.detached() => {}
@@ -67,10 +73,20 @@ pub(crate) async fn run(options: &Options, socket: &Path, pin_dir: &Path, state_
     end(daemon).await
 }
 
+/// Warns once if nothing listens at the management ports, then waits for ever. At a boot, the services get
+/// some time to start.
+async fn warn_of_silence(management: Option<Management>) {
+    tokio::time::sleep(BOOT.saturating_sub(host::since_boot())).await;
+    if let Some(warning) = listening::warning(management.as_ref()) {
+        tracing::warn!("{warning}");
+    }
+    std::future::pending().await
+}
+
 /// Reloads the configuration at each SIGHUP, for ever.
 async fn reload_on(hangup: &mut Signal, daemon: &Daemon) {
     while hangup.recv().await.is_some() {
-        match daemon.reload(None, Existing::Cut).await {
+        match daemon.reload(None, None).await {
             Ok(switched) => {
                 for change in &switched.changes {
                     tracing::info!("{change}");

@@ -38,9 +38,10 @@ struct Wanted {
 /// How to make the change.
 #[derive(Debug, Args)]
 pub(super) struct How {
-    /// What to do with existing connections to ports that close.
-    #[arg(long, value_name = "WHAT", value_parser = values::existing(), default_value = "cut")]
-    pub(super) existing: Existing,
+    /// What to do with existing connections to ports that close [default: cut, but refuse to cut a session
+    /// from a management source]
+    #[arg(long, value_name = "WHAT", value_parser = values::existing())]
+    pub(super) existing: Option<Existing>,
     /// Roll back after this time, from 1s to 24h, unless `lyncwall confirm` follows; needs no agent.
     #[arg(long = "confirm", value_name = "TIME", value_parser = seconds)]
     pub(super) time: Option<u64>,

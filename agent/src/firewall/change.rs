@@ -36,24 +36,26 @@ struct How {
     start: Instant,
     /// The time to confirm it in.
     confirm: Option<Duration>,
-    /// What to do with inbound connections to ports that close.
-    existing: Existing,
+    /// What to do with inbound connections to ports that close, if the request says it.
+    existing: Option<Existing>,
 }
 
 impl Firewall {
     /// Gives a target other roles. `target` is needed if there are several. With a time to `confirm`, from a
     /// second to a day, the roles hold for good only if [`Firewall::confirm`] follows within it. `existing`
-    /// decides about inbound connections to ports that close.
+    /// decides about inbound connections to ports that close; without it they are cut, and sessions from a
+    /// management source count as management sessions at any port.
     ///
     /// # Errors
     /// [`Problems`] for an unknown target or role, for a bad time, and while another change waits for
-    /// confirmation. The old policy stays live then.
+    /// confirmation; and if the change would cut an existing management session and needs no confirmation. The
+    /// old policy stays live then.
     pub fn switch(
         &mut self,
         target: Option<&str>,
         roles: &[String],
         confirm: Option<Duration>,
-        existing: Existing,
+        existing: Option<Existing>,
     ) -> Result<api::Switched> {
         self.counted(ChangeKind::Switch, confirm.is_some(), |firewall| {
             firewall.set(confirm, existing, |firewall, problems| firewall.with_roles(target, roles, problems))
@@ -64,14 +66,13 @@ impl Firewall {
     /// [`Firewall::switch`]; a port that audit mode lets in counts as open.
     ///
     /// # Errors
-    /// As [`Firewall::switch`], and [`Problems`] if the change would cut an existing management session and
-    /// needs no confirmation.
+    /// As [`Firewall::switch`].
     pub fn set_mode(
         &mut self,
         target: Option<&str>,
         mode: config::Mode,
         confirm: Option<Duration>,
-        existing: Existing,
+        existing: Option<Existing>,
     ) -> Result<api::Switched> {
         self.counted(ChangeKind::Mode, confirm.is_some(), |firewall| {
             firewall.set(confirm, existing, |firewall, problems| firewall.with_mode(target, mode, problems))
@@ -82,7 +83,7 @@ impl Firewall {
     fn set(
         &mut self,
         confirm: Option<Duration>,
-        existing: Existing,
+        existing: Option<Existing>,
         wanted: impl FnOnce(&Self, Problems) -> Result<Settings, Problems>,
     ) -> Result<api::Switched> {
         let how = How { start: Instant::now(), confirm, existing };
@@ -94,8 +95,8 @@ impl Firewall {
         let machine = &host::look_again(&plan.config)?;
         let comparison = self.standing_in_the_way(&plan, settings, machine)?;
         let shut_out = match how.confirm {
-            Some(_) => self.shuts_out(&plan, &comparison),
-            None => self.shuts_nobody_out(&plan, &comparison).map(|()| Vec::new())?,
+            Some(_) => self.shuts_out(&plan, &comparison, existing),
+            None => self.shuts_nobody_out(&plan, &comparison, existing).map(|()| Vec::new())?,
         };
         let change = Change { plan: &plan, settings, machine, comparison, origin: Origin::RunTime, how };
         let mut switched = self.change(&change)?;
@@ -111,9 +112,8 @@ impl Firewall {
     /// confirmation, the managers of both configurations get in.
     ///
     /// # Errors
-    /// [`Problems`] for a bad file, for one that would cut an existing management session and needs no
-    /// confirmation, and as [`Firewall::switch`]. The old policy stays live then.
-    pub fn reload(&mut self, confirm: Option<Duration>, existing: Existing) -> Result<api::Switched> {
+    /// [`Problems`] for a bad file, and as [`Firewall::switch`]. The old policy stays live then.
+    pub fn reload(&mut self, confirm: Option<Duration>, existing: Option<Existing>) -> Result<api::Switched> {
         self.reload_where(confirm, existing, |_| Ok(()))
     }
 
@@ -124,7 +124,7 @@ impl Firewall {
     pub fn reload_where(
         &mut self,
         confirm: Option<Duration>,
-        existing: Existing,
+        existing: Option<Existing>,
         ready: impl FnOnce(&Plan) -> Result<()>,
     ) -> Result<api::Switched> {
         self.counted(ChangeKind::Reload, confirm.is_some(), |firewall| {
@@ -135,7 +135,7 @@ impl Firewall {
     fn read_again(
         &mut self,
         confirm: Option<Duration>,
-        existing: Existing,
+        existing: Option<Existing>,
         ready: impl FnOnce(&Plan) -> Result<()>,
     ) -> Result<api::Switched> {
         let how = How { start: Instant::now(), confirm, existing };
@@ -156,7 +156,7 @@ impl Firewall {
         let tried_before = match confirm {
             Some(_) => self.about_to_try(&plan)?,
             None => {
-                if let Err(refused) = self.shuts_nobody_out(&plan, &comparison) {
+                if let Err(refused) = self.shuts_nobody_out(&plan, &comparison, existing) {
                     // The next start must not use a refused file.
                     let refuses = matches!(refused, Error::Mistakes(_)) && plan.text != self.plan.text;
                     if refuses && let Err(error) = self.about_to_try(&plan) {
@@ -167,7 +167,8 @@ impl Firewall {
                 None
             }
         };
-        let shut_out = if confirm.is_some() { self.shuts_out(&plan, &comparison) } else { Vec::new() };
+        let shut_out =
+            if confirm.is_some() { self.shuts_out(&plan, &comparison, existing) } else { Vec::new() };
         let before = Arc::clone(&self.plan);
         let (settings, machine) = (&settings, &machine);
         let change = Change { plan: &plan, settings, machine, comparison, origin: Origin::File, how };
@@ -225,6 +226,7 @@ impl Firewall {
     fn change(&mut self, change: &Change<'_>) -> Result<api::Switched> {
         let Change { plan, settings, machine, comparison, origin, how: How { start, confirm, existing } } =
             change;
+        let existing = existing.unwrap_or_default();
         let step = match confirm {
             None => Step::Change,
             Some(time) => Step::Begin(self.datapath.deadline_in(*time)?, *origin),
@@ -255,7 +257,7 @@ impl Firewall {
         let settled = settled.unwrap_or_else(|| self.count_cut(plan, comparison));
         let mut warnings = self.warnings_after(plan, settings);
         let settled = match settled {
-            Ok(more) => Some(api::Settled { existing: *existing, connections: drained.len() as u64 + more }),
+            Ok(more) => Some(api::Settled { existing, connections: drained.len() as u64 + more }),
             Err(error) => {
                 warnings.push(format!("cannot tell what happened to existing connections: {error:#}"));
                 None

@@ -10,13 +10,10 @@ use super::store::Origin;
 use super::{ChangeResult, Firewall, remember};
 use crate::wire;
 use lyncwall_api as api;
-use lyncwall_datapath::connections;
 use lyncwall_datapath::host;
-use lyncwall_policy::compare::Comparison;
 use lyncwall_policy::compile::{TargetInput, compile};
-use lyncwall_policy::connection::Connection;
 use lyncwall_policy::plan::Plan;
-use lyncwall_policy::problem::{Error, Problem, Problems};
+use lyncwall_policy::problem::Problem;
 
 /// The longest time to wait for a confirmation.
 const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
@@ -149,47 +146,6 @@ impl Firewall {
     pub(super) fn not_tried(&mut self, before: Option<String>) {
         if let Err(error) = self.store.try_out(&self.plan, &self.memory, before) {
             tracing::warn!("the next start may ignore the file: {error:#}");
-        }
-    }
-
-    /// The management sessions that a change cuts: TCP to a port of `[management]`, before or after it.
-    ///
-    /// # Errors
-    /// If the kernel cannot list its sockets.
-    pub(super) fn sessions_shut_out(&self, plan: &Plan, comparison: &Comparison) -> Result<Vec<Connection>> {
-        let management: Vec<_> =
-            [&self.plan, plan].into_iter().filter_map(|plan| plan.config.management.as_ref()).collect();
-        let ports = || management.iter().flat_map(|management| &management.tcp);
-        let mut sessions = connections::sessions().context("looking for management sessions")?;
-        sessions.retain(|session| ports().any(|ports| ports.contains(session.local.port())));
-        self.shut_out_of(plan, comparison, sessions)
-    }
-
-    /// Refuses a change that cuts such a session.
-    ///
-    /// # Errors
-    /// [`Problems`] that name the sessions.
-    pub(super) fn shuts_nobody_out(&self, plan: &Plan, comparison: &Comparison) -> Result<(), Error> {
-        let mut problems = Problems::default();
-        for Connection { local, remote, .. } in self.sessions_shut_out(plan, comparison)? {
-            problems.push(Problem::new(
-                format!("the change would cut the management session from {remote} to {local}"),
-                "keep its source and port in [management]; or add `--confirm 60s`, and confirm in another session",
-            ));
-        }
-        Ok(problems.or(())?)
-    }
-
-    /// Those sessions as warnings, for a change that is made anyway.
-    pub(super) fn shuts_out(&self, plan: &Plan, comparison: &Comparison) -> Vec<String> {
-        match self.sessions_shut_out(plan, comparison) {
-            Ok(sessions) => sessions
-                .iter()
-                .map(|Connection { local, remote, .. }| {
-                    format!("the change cuts the management session from {remote} to {local}")
-                })
-                .collect(),
-            Err(error) => vec![format!("{error:#}")],
         }
     }
 

@@ -49,7 +49,7 @@ impl Firewall {
         let cut = self.shut_out(&self.plan, &comparison)?;
         let fill = self.datapath.flow_fill()?;
         let mut warnings = self.warnings(&self.plan, &all)?;
-        warnings.extend(self.shuts_out(&self.plan, &comparison));
+        warnings.extend(self.shuts_out(&self.plan, &comparison, None));
         if self.memory.trial.runs() {
             warnings.push(
                 "a change waits for confirmation: confirm it or roll it back before another one".to_owned(),
@@ -160,6 +160,33 @@ impl Firewall {
             self.plan.input(&self.memory.settings, &host::look_again(&self.plan.config)?)?
         };
         Ok(Comparison::new(before, after, &self.memory.counters, ways)?)
+    }
+
+    /// What a new agent changes on a guarded box: `None` if nothing, and if nobody knows the earlier
+    /// configuration.
+    pub(super) fn since_the_earlier_agent(
+        &self,
+        plan: &Plan,
+        settings: &Settings,
+        machine: &Machine,
+    ) -> Option<(Plan, Comparison)> {
+        let before = self.store.plan(plan)?;
+        if before.text == plan.text && *settings == self.memory.settings {
+            return None;
+        }
+        let compared = || -> Result<Comparison> {
+            let of = host::look_again(&before.config)?;
+            let [was, is] = [before.input(&self.memory.settings, &of)?, plan.input(settings, machine)?];
+            let ways = Ways { guarded: plan.legs(machine), open: Vec::new() };
+            Ok(Comparison::new(was, is, &self.memory.counters, ways)?)
+        };
+        match compared() {
+            Ok(comparison) => Some((before, comparison)),
+            Err(error) => {
+                tracing::warn!("cannot tell which management sessions this start cuts: {error:#}");
+                None
+            }
+        }
     }
 
     /// Before the new generation judges: adds flows for the TCP connections that it would cut. For UDP, the

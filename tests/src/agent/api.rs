@@ -65,7 +65,7 @@ impl Api {
     /// # Errors
     /// As [`Api::status`].
     pub fn switch_within(&self, roles: &[&str], seconds: impl Into<Option<u64>>) -> Result<Switched> {
-        self.switch_with(roles, seconds, Existing::Cut)
+        self.switch_with(roles, seconds, None)
     }
 
     /// The same with a word on connections that stand.
@@ -76,10 +76,10 @@ impl Api {
         &self,
         roles: &[&str],
         seconds: impl Into<Option<u64>>,
-        existing: Existing,
+        existing: impl Into<Option<Existing>>,
     ) -> Result<Switched> {
         let roles = roles.iter().map(ToString::to_string).collect();
-        let switch = Switch { target: None, roles, confirm: seconds.into(), existing };
+        let switch = Switch { target: None, roles, confirm: seconds.into(), existing: existing.into() };
         self.runtime.block_on(self.client.switch(&switch))
     }
 
@@ -106,7 +106,7 @@ impl Api {
     /// # Errors
     /// As [`Api::status`].
     pub fn set_mode(&self, target: Option<&str>, mode: Mode) -> Result<Switched> {
-        self.set_mode_with(target, mode, None, Existing::Cut)
+        self.set_mode_with(target, mode, None, None)
     }
 
     /// The same to be confirmed within some seconds, and with a word on connections that stand.
@@ -118,10 +118,10 @@ impl Api {
         target: Option<&str>,
         mode: Mode,
         seconds: impl Into<Option<u64>>,
-        existing: Existing,
+        existing: impl Into<Option<Existing>>,
     ) -> Result<Switched> {
         let target = target.map(str::to_owned);
-        let wanted = SetMode { target, mode, confirm: seconds.into(), existing };
+        let wanted = SetMode { target, mode, confirm: seconds.into(), existing: existing.into() };
         self.runtime.block_on(self.client.post("/v1/mode", &wanted))
     }
 

@@ -412,7 +412,7 @@ fn the_command_line_tells_a_preview() {
         "host: reverse-proxy",
         "Closes",
         "tcp 50001-50003",
-        "Would become unreachable",
+        "Would be reached by these rules only",
         "allow rule peers",
         &own_name().expect("a name"),
         "Would be cut (unless drained): 25 connections",
@@ -421,6 +421,7 @@ fn the_command_line_tells_a_preview() {
     ] {
         assert!(said.contains(text), "no {text:?} in:\n{said}");
     }
+    assert!(!said.contains("Would become unreachable"), "an allow rule still lets packets in:\n{said}");
     let said = cli(&["preview", DIRECTOR]).success().expect("a preview");
     for text in ["no port would open or close", "no existing connection would be cut"] {
         assert!(said.contains(text), "no {text:?} in:\n{said}");

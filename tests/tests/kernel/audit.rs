@@ -1,7 +1,7 @@
 //! Audit mode for the whole box and for one target, by the file and at run time; and enforcement that is turned on while people
 //! work.
 
-use std::net::{IpAddr, Ipv6Addr, TcpStream, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpStream, UdpSocket};
 use std::time::{Duration, Instant};
 
 use lyncwall_api::Mode::{self, Audit, Enforce};
@@ -294,4 +294,106 @@ fn enforcement_that_shuts_a_management_session_out_wants_to_be_confirmed() {
     assert!(is_cut(&session));
     own.api.rollback().expect("a way back");
     assert!(goes_on(&session));
+}
+
+/// The port of an SSH server that no rule opens, while `[management]` names 22.
+const SSH: u16 = 2222;
+
+/// Managed from the client's network.
+fn managed() -> Config {
+    Config::roles(&[ROLE]).management(&["192.0.2.0/24"])
+}
+
+/// A box in audit mode, with a session to [`SSH`].
+fn managed_at_another_port() -> (Guarded, TcpEcho, TcpStream) {
+    let own = Guarded::with(&managed().top("mode = \"audit\"").toml());
+    let sshd = TcpEcho::start(&own.scene.pair.host, (Ipv6Addr::UNSPECIFIED, SSH)).expect("a server");
+    let session = own.connected(SSH);
+    (own, sshd, session)
+}
+
+#[test]
+fn a_session_from_a_management_source_to_any_port_is_not_cut_unasked() {
+    let (own, _sshd, session) = managed_at_another_port();
+    let from = session.local_addr().expect("an address").to_string();
+    let refused = refusal(own.api.set_mode(None, Enforce));
+    for text in
+        [&*from, "would cut the management session", "add 2222 to `tcp`", "--confirm", "--existing cut"]
+    {
+        assert!(refused.contains(text), "no {text:?} in {refused}");
+    }
+    assert!(goes_on(&session), "nothing has changed");
+    let finished = own.scene.instance.cli(["mode", "enforce"]).expect("it runs");
+    assert_eq!(finished.code, Some(1), "{finished:?}");
+    // By the file likewise.
+    own.scene.instance.configure(&managed().toml()).expect("a file");
+    assert!(refusal(own.api.reload()).contains(&from));
+    assert!(goes_on(&session) && own.status().mode == Audit);
+    // On trial, and told.
+    let switched = own.api.set_mode_with(None, Enforce, 600, None).expect("a trial");
+    assert!(switched.warnings.iter().any(|warning| warning.contains(&from)), "{switched:?}");
+    assert!(is_cut(&session));
+    own.api.rollback().expect("a way back");
+    assert!(goes_on(&session));
+    // Kept, and nobody new gets in.
+    own.api.set_mode_with(None, Enforce, None, Existing::Drain).expect("a mode");
+    assert!(goes_on(&session) && !own.is_open(Pair::HOST_V4, SSH));
+}
+
+#[test]
+fn an_explicit_cut_cuts_a_session_from_a_management_source() {
+    let (own, _sshd, session) = managed_at_another_port();
+    let finished = own.scene.instance.cli(["mode", "enforce", "--existing", "cut"]).expect("it runs");
+    assert_eq!(finished.code, Some(0), "{finished:?}");
+    assert!(is_cut(&session));
+}
+
+const KEPT: &str = "management sessions to tcp 2222 continue until they end";
+
+#[test]
+fn a_first_start_keeps_the_sessions_of_management_sources_and_lets_nobody_new_in() {
+    let scene = Scene::new().expect("a scene");
+    let host = &scene.pair.host;
+    let _servers = [SSH, CLOSED]
+        .map(|port| TcpEcho::start(host, (Ipv6Addr::UNSPECIFIED, port)).expect("a server"));
+    let session = tcp_open(&scene.pair.client, (Pair::HOST_V4, SSH).into(), PATIENT).expect("a session");
+    let stranger = tcp_open(&scene.pair.client, (Pair::HOST_V6, CLOSED).into(), PATIENT).expect("a session");
+    let (agent, _api) = scene.start(&managed()).expect("an agent");
+    agent.wait_for_log(KEPT).expect("the log says so");
+    assert!(goes_on(&session));
+    assert!(is_cut(&stranger), "its source is not in [management]");
+    let new = tcp_connect(&scene.pair.client, (Pair::HOST_V4, SSH).into(), BRIEF).expect("a try");
+    assert_eq!(new, TimedOut);
+}
+
+#[test]
+fn a_restart_with_another_file_keeps_the_sessions_of_management_sources() {
+    let (mut own, _sshd, session) = managed_at_another_port();
+    own.scene.instance.configure(&managed().toml()).expect("a file");
+    drop(own.agent.take());
+    let agent = own.scene.instance.start().expect("the next agent");
+    agent.wait_for_log(KEPT).expect("the log says so");
+    assert!(goes_on(&session) && own.status().mode == Enforce);
+    assert!(!own.is_open(Pair::HOST_V4, SSH));
+}
+
+#[test]
+fn nothing_that_listens_at_the_management_ports_is_told() {
+    let scene = Scene::new().expect("a scene");
+    let (agent, _api) = scene.start(&managed()).expect("an agent");
+    let silent = "nothing listens at a port of [management] now (tcp 22)";
+    agent.wait_for_log(silent).expect("the log says so");
+    let config = scene.instance.config().display().to_string();
+    let told = || {
+        ["check", "doctor"].map(|command| {
+            let finished = scene.instance.cli([command, "--config", &config]).expect("it runs");
+            finished.stderr.contains(silent)
+        })
+    };
+    assert_eq!(told(), [true, true]);
+    let loopback = TcpEcho::start(&scene.pair.host, (Ipv4Addr::LOCALHOST, 22)).expect("a server");
+    assert_eq!(told(), [true, true], "nobody reaches it from outside");
+    drop(loopback);
+    let _sshd = TcpEcho::start(&scene.pair.host, (Pair::HOST_V4, 22)).expect("a server");
+    assert_eq!(told(), [false, false]);
 }
