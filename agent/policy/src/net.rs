@@ -2,16 +2,39 @@
 
 use std::fmt;
 use std::iter;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 
 use ipnet::IpNet;
 use lyncwall_common::abi::PortTransport;
 use serde::{Serialize, Serializer};
 
+/// Parses an address as people write it. An IPv4-mapped address (`::ffff:192.0.2.1`; RFC 4291, 2.5.5.2) is the
+/// IPv4 address that it stands for: programs with one socket for both families print that form, and no packet
+/// carries it.
+///
+/// # Errors
+/// [`PrefixError::Syntax`], and [`PrefixError::Compatible`] for the deprecated form `::192.0.2.1`.
+pub fn address(text: &str) -> Result<IpAddr, PrefixError> {
+    let address: IpAddr = text.parse().map_err(|_| PrefixError::Syntax)?;
+    match compatible(address) {
+        Some(meant) => Err(PrefixError::Compatible { meant }),
+        None => Ok(address.to_canonical()),
+    }
+}
+
+/// The IPv4 address in an IPv4-compatible one (RFC 4291, 2.5.5.1); `::` and `::1` are none.
+fn compatible(address: IpAddr) -> Option<Ipv4Addr> {
+    let IpAddr::V6(address) = address else { return None };
+    let bits = u32::try_from(address.to_bits()).ok()?;
+    (bits > 1).then(|| Ipv4Addr::from_bits(bits))
+}
+
 /// An IPv4 or IPv6 prefix. No bit after its length is set.
 ///
-/// Displays as `10.0.0.0/8`; parses that form, or a bare address as a prefix of one address.
+/// Displays as `10.0.0.0/8`; parses that form, or a bare address as a prefix of one address. Both may have the
+/// forms of [`address`]: `::ffff:10.0.0.0/104` is `10.0.0.0/8`. The whole space of such a form, as
+/// `::ffff:0:0/96`, is an IPv6 prefix: lists of forged sources name it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Prefix(IpNet);
 
@@ -56,6 +79,37 @@ impl Prefix {
         self.0.broadcast()
     }
 
+    /// The prefix that people mean who write this one: see [`address`].
+    fn meant(self) -> Result<Self, PrefixError> {
+        const FORM: u8 = 96;
+        if self.length() <= FORM {
+            return Ok(self);
+        }
+        match (self.addr(), self.addr().to_canonical()) {
+            (IpAddr::V6(_), IpAddr::V4(meant)) => Self::new(meant.into(), self.length() - FORM),
+            (addr, _) => match compatible(addr) {
+                Some(meant) => Err(PrefixError::Compatible { meant }),
+                None => Ok(self),
+            },
+        }
+    }
+
+    /// The number of bits after the length: 0 for a prefix of one address.
+    #[must_use]
+    pub fn host_bits(&self) -> u8 {
+        self.0.max_prefix_len() - self.0.prefix_len()
+    }
+
+    /// Its addresses, ascending.
+    pub fn addresses(&self) -> impl Iterator<Item = IpAddr> {
+        let (_, first, last) = self.span();
+        let is_ipv4 = self.addr().is_ipv4();
+        (first..=last).map(move |bits| match u32::try_from(bits) {
+            Ok(bits) if is_ipv4 => Ipv4Addr::from_bits(bits).into(),
+            Ok(_) | Err(_) => Ipv6Addr::from_bits(bits).into(),
+        })
+    }
+
     /// True if the prefix contains `addr`; never across address families.
     #[must_use]
     pub fn contains(&self, addr: IpAddr) -> bool {
@@ -78,6 +132,11 @@ pub enum PrefixError {
         /// The prefix of that length that contains the address.
         corrected: Prefix,
     },
+    /// An IPv4-compatible address (RFC 4291, 2.5.5.1), which no packet carries.
+    Compatible {
+        /// The IPv4 address in it.
+        meant: Ipv4Addr,
+    },
 }
 
 impl fmt::Display for PrefixError {
@@ -87,6 +146,9 @@ impl fmt::Display for PrefixError {
             Self::Length { longest } => write!(f, "the prefix length is over {longest}"),
             Self::HostBits { corrected } => {
                 write!(f, "the address has bits set behind the prefix length; the prefix is {corrected}")
+            }
+            Self::Compatible { meant } => {
+                write!(f, "no packet carries an IPv4 address in this IPv6 form; the IPv4 address is {meant}")
             }
         }
     }
@@ -103,13 +165,20 @@ impl FromStr for Prefix {
             Some((addr, length)) => (addr, Some(length)),
         };
         let addr: IpAddr = addr.parse().map_err(|_| PrefixError::Syntax)?;
-        match length {
+        let written = match length {
             None => Ok(Self::host(addr)),
             Some(length) => {
                 let length = decimal(length).ok_or(PrefixError::Syntax)?;
                 // What fits no u8 is over the longest prefix, too.
                 Self::new(addr, u8::try_from(length).unwrap_or(u8::MAX))
             }
+        };
+        match written {
+            Ok(prefix) => prefix.meant(),
+            Err(PrefixError::HostBits { corrected }) => {
+                Err(PrefixError::HostBits { corrected: corrected.meant()? })
+            }
+            Err(error) => Err(error),
         }
     }
 }
@@ -123,6 +192,30 @@ impl fmt::Display for Prefix {
 impl Serialize for Prefix {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(self)
+    }
+}
+
+/// The destinations that the kernel of a box delivers to the box itself.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct OwnAddresses {
+    /// Its unicast addresses, loopback ones included; sorted.
+    pub addresses: Vec<IpAddr>,
+    /// The others: prefixes of local routes, the broadcast addresses of its networks, and anycast addresses. Those with
+    /// the fewest addresses come first.
+    pub further: Vec<Prefix>,
+}
+
+impl OwnAddresses {
+    /// True if the kernel delivers packets for `address` to the box.
+    #[must_use]
+    pub fn contains(&self, address: IpAddr) -> bool {
+        self.addresses.contains(&address) || self.further.iter().any(|prefix| prefix.contains(address))
+    }
+}
+
+impl FromIterator<IpAddr> for OwnAddresses {
+    fn from_iter<I: IntoIterator<Item = IpAddr>>(addresses: I) -> Self {
+        Self { addresses: addresses.into_iter().collect(), further: Vec::new() }
     }
 }
 

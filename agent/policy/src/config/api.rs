@@ -54,7 +54,9 @@ pub(super) fn metrics(top: &Table<'_>) -> Option<Vec<Listen>> {
 fn address(node: &Node<'_>) -> Option<SocketAddr> {
     let text = node.string()?;
     match text.parse::<SocketAddr>() {
-        Ok(address) if address.port() != 0 => Some(address),
+        Ok(address) if address.port() != 0 => {
+            Some(SocketAddr::new(address.ip().to_canonical(), address.port()))
+        }
         Ok(_) => {
             node.problem(format!("`{text}` has port 0, which is not a port"), "name the port, as 9464");
             None

@@ -1,12 +1,12 @@
 //! Lists of ports, prefixes and addresses.
 
 use std::fmt::Display;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use toml::de::DeValue;
 
 use super::Named;
-use crate::net::{PortRange, Prefix, PrefixError, Span, overlaps};
+use crate::net::{self, PortRange, Prefix, PrefixError, Span, overlaps};
 use crate::reader::{Node, Unique};
 
 /// Ports: numbers and `"first-last"` without overlap. The list may be empty.
@@ -64,26 +64,30 @@ pub(super) fn prefixes(node: &Node<'_>, when_empty: &str) -> Option<Vec<Prefix>>
 /// One unicast address.
 pub(super) fn address(node: &Node<'_>) -> Option<IpAddr> {
     let text = node.string()?;
-    let Ok(addr) = text.parse::<IpAddr>() else {
-        match text.parse::<Prefix>() {
-            Ok(_) | Err(PrefixError::HostBits { .. } | PrefixError::Length { .. }) => {
-                node.problem(
+    let addr = match net::address(text) {
+        Ok(addr) => addr,
+        Err(PrefixError::Compatible { meant }) => {
+            compatible(node, text, meant);
+            return None;
+        }
+        Err(_) => {
+            match text.parse::<Prefix>() {
+                Err(PrefixError::Syntax) => node.problem(
+                    format!("`{text}` is not an address"),
+                    "write an IPv4 or IPv6 address, as `192.0.2.10` or `2001:db8::10`",
+                ),
+                Ok(_) | Err(_) => node.problem(
                     format!("`{text}` is a prefix, but a target has single addresses"),
                     "remove the `/…`",
-                );
+                ),
             }
-            Err(PrefixError::Syntax) => node.problem(
-                format!("`{text}` is not an address"),
-                "write an IPv4 or IPv6 address, as `192.0.2.10` or `2001:db8::10`",
-            ),
+            return None;
         }
-        return None;
     };
     let not_unicast = match addr {
         IpAddr::V4(v4) if v4.octets()[0] == 0 => Some("is not the address of a host"),
         IpAddr::V4(v4) if v4.is_broadcast() => Some("is the broadcast address"),
         IpAddr::V6(v6) if v6.is_unspecified() => Some("is not the address of a host"),
-        IpAddr::V6(v6) if v6.to_ipv4_mapped().is_some() => Some("is an IPv4 address in IPv6 form"),
         _ if addr.is_multicast() => Some("is a multicast address"),
         _ if addr.is_loopback() => Some("is a loopback address, which no packet on an interface carries"),
         IpAddr::V4(_) | IpAddr::V6(_) => None,
@@ -137,6 +141,7 @@ fn prefix(node: &Node<'_>) -> Option<Prefix> {
             format!("`{text}` has a prefix length over {longest}"),
             format!("the length is a number from 0 to {longest}"),
         ),
+        PrefixError::Compatible { meant } => compatible(node, text, meant),
         PrefixError::Syntax => node.problem(
             format!("`{text}` is not an address or prefix"),
             "write it as \"192.0.2.10\", \"10.0.0.0/8\" or \"2001:db8::/32\"",
@@ -145,9 +150,17 @@ fn prefix(node: &Node<'_>) -> Option<Prefix> {
     None
 }
 
+fn compatible(node: &Node<'_>, text: &str, meant: Ipv4Addr) {
+    node.problem(
+        format!("`{text}` is an IPv4 address in an IPv6 form that no packet carries"),
+        format!("write {meant}"),
+    );
+}
+
+/// True for the space of all IPv4 addresses in IPv6 form. Shorter parts of it are IPv4 prefixes: see [`Prefix`].
 fn is_mapped(prefix: &Prefix) -> bool {
     match prefix.addr() {
         IpAddr::V4(_) => false,
-        IpAddr::V6(addr) => prefix.length() >= 96 && addr.to_ipv4_mapped().is_some(),
+        IpAddr::V6(addr) => prefix.length() == 96 && addr.to_ipv4_mapped().is_some(),
     }
 }

@@ -13,7 +13,7 @@ use super::{
     Address, Allow, CatalogueName, Config, Declared, Management, Mode, Name, Named, OnExit, Override,
     Reading, Role, Target, allow, api, flows, limit, lists, zones,
 };
-use crate::net::PortRange;
+use crate::net::{self, PortRange};
 use crate::problem::Problems;
 use crate::reader::{self, Format, Keys, Node, Table, Unique, all};
 
@@ -275,7 +275,7 @@ fn address(table: &Table<'_>, zone: usize, seen: &mut TargetsSeen) -> Option<Add
         Some(node) => match node.value() {
             DeValue::String(text) if text == "host" => None,
             DeValue::String(text) => {
-                let fix = match text.parse::<IpAddr>() {
+                let fix = match net::address(text) {
                     Ok(addr) => format!("write it in a list, as [\"{addr}\"]"),
                     Err(_) => fix.to_owned(),
                 };

@@ -2,7 +2,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use proptest::prelude::*;
 
-use super::{PortRange, PortRangeError, Prefix, PrefixError, overlaps};
+use super::{PortRange, PortRangeError, Prefix, PrefixError, address, overlaps};
 
 fn prefix(text: &str) -> Result<Prefix, PrefixError> {
     text.parse()
@@ -30,6 +30,35 @@ fn a_prefix_length_has_the_bounds_of_its_family() {
     assert_eq!(prefix("10.0.0.0/33"), Err(PrefixError::Length { longest: 32 }));
     assert_eq!(prefix("::/129"), Err(PrefixError::Length { longest: 128 }));
     assert_eq!(prefix("::/99999999999999999999"), Err(PrefixError::Length { longest: 128 }));
+}
+
+#[test]
+fn an_ipv4_address_in_ipv6_form_is_that_address_or_refused() {
+    let text = |text: &str| prefix(text).map(|prefix| prefix.to_string());
+    for (written, meant) in [
+        ("::ffff:192.0.2.1", "192.0.2.1/32"),
+        ("::FFFF:c000:201", "192.0.2.1/32"),
+        ("::ffff:192.0.2.0/120", "192.0.2.0/24"),
+        ("::ffff:0:0/97", "0.0.0.0/1"),
+    ] {
+        assert_eq!(text(written), Ok(meant.to_owned()), "{written}");
+    }
+    // These are addresses of IPv6, which packets carry: 6to4, NAT64, and what lists of forged sources name.
+    for own in
+        ["2002:c000:201::/48", "64:ff9b::c000:201/128", "::ffff:0.0.0.0/96", "::/96", "::/0", "::1/128"]
+    {
+        assert_eq!(text(own), Ok(own.to_owned()));
+    }
+    let corrected = Prefix::new(IpAddr::V4(Ipv4Addr::new(10, 0, 0, 0)), 8).expect("a prefix");
+    assert_eq!(prefix("::ffff:10.1.0.0/104"), Err(PrefixError::HostBits { corrected }));
+    let meant = Ipv4Addr::new(192, 0, 2, 1);
+    for written in ["::192.0.2.1", "::c000:201/128"] {
+        assert_eq!(prefix(written), Err(PrefixError::Compatible { meant }), "{written}");
+    }
+    assert_eq!(address("::ffff:192.0.2.1"), Ok(meant.into()));
+    assert_eq!(address("::192.0.2.1"), Err(PrefixError::Compatible { meant }));
+    assert_eq!(address("::1"), Ok(Ipv6Addr::LOCALHOST.into()));
+    assert_eq!(address("192.0.2.0/24"), Err(PrefixError::Syntax));
 }
 
 #[test]
@@ -118,7 +147,7 @@ proptest! {
             Ok(p) | Err(PrefixError::HostBits { corrected: p }) => p,
             Err(_) => Prefix::host(addr),
         };
-        prop_assert_eq!(p.to_string().parse(), Ok(p));
+        prop_assert_eq!(p.to_string().parse(), p.meant());
         prop_assert!(p.contains(p.addr()) && p.contains(p.last()));
     }
 

@@ -1,10 +1,9 @@
 //! Builds the frame of the packet in question.
 
-use std::net::IpAddr;
-
 use lyncwall_api as api;
 use lyncwall_policy::config;
 use lyncwall_policy::frame::{self, Payload};
+use lyncwall_policy::net::{self, PrefixError};
 use lyncwall_policy::problem::{Problem, Problems};
 
 /// The default source port.
@@ -28,24 +27,22 @@ pub(super) fn frame_of(wanted: &api::Explain) -> Result<Vec<u8>, Problems> {
         let frame = bytes(hexadecimal).map_err(|problem| problems.push(problem)).unwrap_or_default();
         return problems.or(frame);
     }
-    let mut address = |what: &str, text: &Option<String>| {
-        let parsed = text.as_deref().map(str::parse::<IpAddr>);
-        match parsed {
-            Some(Ok(address)) => Some(address.to_canonical()),
-            Some(Err(_)) => {
-                let text = text.as_deref().unwrap_or_default();
-                problems.push(Problem::new(
-                    format!("{what}: `{text}` is not an address"),
-                    "write it as 192.0.2.1 or 2001:db8::1",
-                ));
+    let mut address =
+        |what: &str, text: &Option<String>| match text.as_deref().map(|text| (text, net::address(text))) {
+            Some((_, Ok(address))) => Some(address),
+            Some((text, Err(error))) => {
+                let message = match error {
+                    PrefixError::Compatible { .. } => format!("{what}: `{text}`: {error}"),
+                    _ => format!("{what}: `{text}` is not an address"),
+                };
+                problems.push(Problem::new(message, "write it as 192.0.2.1 or 2001:db8::1"));
                 None
             }
             None => {
                 problems.push(Problem::new(format!("{what} is missing"), "name an address"));
                 None
             }
-        }
-    };
+        };
     let (from, to) = (address("from", &wanted.from), address("to", &wanted.to));
     if let (Some(from), Some(to)) = (from, to)
         && from.is_ipv4() != to.is_ipv4()

@@ -72,6 +72,25 @@ fn audit_mode_drops_what_is_blocked_and_nothing_else() {
     expect_tcp(client, Scene::v4(444), Answered);
 }
 
+/// A server with one socket for both families logs its clients in this form.
+#[test]
+fn an_ipv4_address_in_ipv6_form_is_blocked_as_the_address_that_is_meant() {
+    let scene = Scene::new().expect("a scene");
+    let (_agent, _api) = scene.start(&Config::roles(&["reverse-proxy"])).expect("an agent");
+    let client = &scene.pair.client;
+    let _servers = tcp_servers(&scene.pair.host, &[443]);
+    let text = said(&scene, &["block", "::ffff:192.0.2.1"]);
+    assert!(text.contains("192.0.2.1/32 is blocked"), "{text}");
+    expect_tcp(client, Scene::v4(443), TimedOut);
+    expect_tcp(client, Scene::v6(443), Answered);
+    said(&scene, &["unblock", "::ffff:c000:201"]);
+    expect_tcp(client, Scene::v4(443), Answered);
+    // No packet carries this one.
+    let refused = scene.instance.cli(["block", "::192.0.2.1"]).expect("it runs");
+    assert_eq!(refused.code, Some(1), "{refused:?}");
+    assert!(refused.stderr.contains("the IPv4 address is 192.0.2.1"), "{refused:?}");
+}
+
 #[test]
 fn a_block_ends_in_time_without_an_agent() {
     let scene = Scene::new().expect("a scene");
