@@ -164,9 +164,9 @@ pub struct Flows {
     pub learn: Duration,
     /// How long a flow outlives its last packet.
     pub times: FlowTimes,
-    /// The capacity of each of the two flow tables. They are created once: a new size needs a reboot or a
-    /// detach.
-    pub size: u32,
+    /// The capacity of each of the two flow tables; `None` for one that suits the memory of the machine. They
+    /// are created once: a new size needs a reboot or a detach.
+    pub size: Option<u32>,
 }
 
 /// The catalogue of a configuration: the key of a built-in one, or a path. The parser does not know whether

@@ -167,8 +167,10 @@ impl Plan {
             differences.push(format!("flows: {} to {}", times(old), times(new)));
         }
         if new.flows.size != old.flows.size {
-            differences
-                .push(format!("flows: size {} to {}, from the next boot on", old.flows.size, new.flows.size));
+            let size = |config: &Config| {
+                config.flows.size.map_or("by the memory".to_owned(), |size| size.to_string())
+            };
+            differences.push(format!("flows: size {} to {}, from the next boot on", size(old), size(new)));
         }
         differences.extend(changed_limits(old, new));
         differences.extend(zones::differences(old, new));

@@ -6,6 +6,7 @@ mod gateway;
 mod groups;
 mod large;
 mod limit;
+mod lives;
 mod reachable;
 mod replies;
 mod standing;

@@ -3,7 +3,7 @@
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use lyncwall_common::abi::{FLOWS, FlowTimes, LONGEST_FLOW};
+use lyncwall_common::abi::{FlowTimes, LONGEST_FLOW};
 
 use super::Flows;
 use crate::reader::{Keys, Table};
@@ -22,7 +22,7 @@ const SILENCE: RangeInclusive<u32> = 60..=LONGEST_FLOW;
 
 impl Default for Flows {
     fn default() -> Self {
-        Self { learn: Duration::from_secs(2), times: FlowTimes::DEFAULT, size: FLOWS }
+        Self { learn: Duration::from_secs(2), times: FlowTimes::DEFAULT, size: None }
     }
 }
 
@@ -36,7 +36,10 @@ pub(super) fn flows(top: &Table<'_>) -> Option<Flows> {
     let learn = number("learn", LEARN, "seconds", 2);
     let tcp_established = number("tcp-established", SILENCE, "seconds", default.times.tcp_established);
     let udp = number("udp", SILENCE, "seconds", default.times.udp);
-    let size = number("size", SIZE, "flows", default.size);
+    let size = match table.get("size") {
+        Some(node) => node.integer(SIZE, "flows").map(Some),
+        None => Some(None),
+    };
     Some(Flows {
         learn: Duration::from_secs(learn?.into()),
         times: FlowTimes { tcp_established: tcp_established?, udp: udp? },
