@@ -122,6 +122,7 @@ pub fn compile(input: &Input, counters: &mut CounterBook) -> Result<Compiled, Pr
     });
     let generation = Generation {
         flow_times: input.flow_times,
+        early_fragments: input.early_fragments,
         unmatched_pass: zones::unmatched_pass(&input.zones),
         audit,
         limits: std::array::from_fn(|policy| input.limits.get(policy).copied().unwrap_or(Limit::NONE)),

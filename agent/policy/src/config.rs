@@ -121,6 +121,8 @@ pub struct Config {
     pub allow: Vec<Allow>,
     /// The settings of flow tracking.
     pub flows: Flows,
+    /// Later fragments that each CPU lets in before their first one, per second: 0 for none, up to 1,000.
+    pub early_fragments: u32,
     /// The limit on openings for each source on the whole box, for all targets without their own limit.
     pub limit: Option<Openings>,
     /// The users of the agent's socket besides root.

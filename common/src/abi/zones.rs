@@ -84,8 +84,8 @@ pub struct Generation {
     /// The policies whose targets are in audit mode, as bits; bit [`REST`] is for packets without a target. Read with
     /// [`Features::MODES`](super::Features::MODES) only.
     pub audit: u32,
-    /// Keeps the size a multiple of 8.
-    pub reserved: u32,
+    /// Later fragments that each CPU lets in before their first one, per second; 0 for none.
+    pub early_fragments: u32,
     /// Makes [`Generation::bucket`] free of collisions; odd.
     pub interface_seed: u64,
     /// The interfaces, by bucket: one look-up finds an interface.
@@ -110,7 +110,7 @@ impl Generation {
         unmatched_pass: 0,
         sources: 0,
         audit: 0,
-        reserved: 0,
+        early_fragments: 0,
         interface_seed: 1,
         interfaces: [Interface { ifindex: 0, flags: 0, zone: 0, vlans: 0 }; INTERFACE_BUCKETS],
         limits: [Limit::NONE; MAX_POLICIES as usize],

@@ -8,6 +8,7 @@ mod large;
 mod limit;
 mod lives;
 mod reachable;
+mod reordered;
 mod replies;
 mod standing;
 mod targets;

@@ -1,4 +1,4 @@
-//! `[flows]`: the life of flows, and the learning time at the start.
+//! `[flows]`: the life of flows, and the learning time at the start. `[fragments]`: those that come out of order.
 
 use std::ops::RangeInclusive;
 use std::time::Duration;
@@ -9,6 +9,11 @@ use super::Flows;
 use crate::reader::{Keys, Table};
 
 const SECTION: Keys = &["learn", "tcp-established", "udp", "size"];
+
+const FRAGMENTS: Keys = &["early"];
+
+/// Fragments a second for each CPU. The kernel keeps each for up to 30 s in 4 MiB (`net.ipv4.ipfrag_high_thresh`).
+const EARLY: RangeInclusive<u32> = 0..=1_000;
 
 /// Seconds; 0 does not wait.
 const LEARN: RangeInclusive<u32> = 0..=60;
@@ -45,4 +50,11 @@ pub(super) fn flows(top: &Table<'_>) -> Option<Flows> {
         times: FlowTimes { tcp_established: tcp_established?, udp: udp? },
         size: size?,
     })
+}
+
+/// Later fragments that each CPU lets in before their first one, per second.
+pub(super) fn early_fragments(top: &Table<'_>) -> Option<u32> {
+    let Some(node) = top.get("fragments") else { return Some(0) };
+    let early = "set how many later fragments a second may come before their first one, as 10";
+    node.table(FRAGMENTS)?.required("early", early)?.integer(EARLY, "fragments per second")
 }
