@@ -127,8 +127,9 @@ impl Firewall {
         ready: impl FnOnce() -> Result<T>,
     ) -> Result<(Self, T)> {
         let looked = host::look(&plan.config);
+        let flow_size = plan.config.flows.size.unwrap_or_else(host::flows_for_memory);
         let (machine, ready, mut datapath) =
-            match (looked, Datapath::open_with(object, pin_dir, plan.config.flows.size, log)) {
+            match (looked, Datapath::open_with(object, pin_dir, flow_size, log)) {
                 (Ok(machine), Ok(datapath)) => match ready() {
                     Ok(ready) => (machine, ready, datapath),
                     Err(error) => return Err(given_up(datapath, error)),
@@ -261,6 +262,20 @@ impl Firewall {
             Some(error) => Err(error),
             None => Ok(problems.or(())?),
         }
+    }
+
+    /// Frees flows that are over, for a moment. Call it every second.
+    ///
+    /// # Errors
+    /// If a map cannot be read or changed.
+    pub fn free_flows(&mut self) -> Result<()> {
+        let mut times = self.plan.config.flows.times;
+        // What a rollback would bring back must not be gone.
+        if let Some((_, back)) = self.memory.trial.running() {
+            times = times.longer(back.config.flows.times);
+        }
+        self.datapath.free_flows(times)?;
+        Ok(())
     }
 
     /// Waits until the previous generation has judged its last packet. Call it after answering a switch.

@@ -142,7 +142,7 @@ impl Snapshot {
         let flows = &self.exposed.status.flows;
         families.gauge(
             "lyncwall_flow_table_entries",
-            "Tracked flows, including those that have timed out",
+            "Tracked flows that live",
             by_family(flows.v4, flows.v6),
         )?;
         families.gauge(
@@ -150,7 +150,13 @@ impl Snapshot {
             "Capacity for flows",
             by_family(flows.size, flows.size),
         )?;
+        families.gauge(
+            "lyncwall_flows_over",
+            "Flows that are over and not freed yet",
+            one(flows.over.into()),
+        )?;
         families.counter("lyncwall_flows_added", "Flows added", one(flows.added))?;
+        families.counter("lyncwall_flows_freed", "Flows that were over and were freed", one(flows.freed))?;
         families.counter(
             "lyncwall_flows_evicted",
             "Flows evicted by new ones, longest silent first",

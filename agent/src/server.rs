@@ -32,6 +32,8 @@ const BACKLOG: usize = 1024;
 
 /// How often to remove expired blocks and takeovers, and to note the usage of rules.
 const SWEEP: Duration = Duration::from_secs(60);
+/// How often to free flows that are over.
+const FREE: Duration = Duration::from_secs(1);
 /// How long to collect further changes of the machine after following one.
 const SETTLE: Duration = Duration::from_millis(50);
 
@@ -139,6 +141,7 @@ impl Daemon {
         let reader = daemon.clone();
         daemon.follow_deadline();
         daemon.sweep();
+        daemon.free_flows();
         tokio::spawn(async move {
             while let Some(event) = stream.next().await {
                 match event {
@@ -267,6 +270,28 @@ impl Daemon {
                 if let Err(error) = swept.await {
                     tracing::debug!("{error:#}");
                 }
+            }
+        });
+    }
+
+    /// Frees flows that are over, a part of them every second.
+    fn free_flows(&self) {
+        let daemon = self.clone();
+        tokio::spawn(async move {
+            let mut failed = false;
+            loop {
+                tokio::time::sleep(FREE).await;
+                if *daemon.detached.borrow() {
+                    return;
+                }
+                let freed = daemon.with(Firewall::free_flows).await;
+                // A failure of every second is worth one line.
+                if let Err(error) = freed.as_ref()
+                    && !failed
+                {
+                    tracing::warn!("flows that are over stay in their tables: {error:#}");
+                }
+                failed = freed.is_err();
             }
         });
     }

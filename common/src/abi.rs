@@ -23,7 +23,9 @@ pub use counters::{
     RULE_BLOCKS, WARNINGS, interface_cell, port_drop_cell,
 };
 pub use events::{Captured, Event, Explained, FragmentKey, FragmentRecord, LONGEST_CAPTURE, SNAP_LENGTH};
-pub use flows::{FLOWS, Flow, FlowKeyV4, FlowKeyV6, FlowPorts, FlowState, FlowTimes, LONGEST_FLOW};
+pub use flows::{
+    FLOW_GRACE, FLOWS, Flow, FlowKeyV4, FlowKeyV6, FlowPorts, FlowState, FlowTimes, LONGEST_FLOW,
+};
 pub use limit::{Limit, OPENING_SOURCES, OpeningKey};
 pub use live::{Capture, Control, Features, Live, PortSet, ReasonSet};
 pub use map::{STATE_BYTES, STATE_ELEMENTS};
@@ -41,7 +43,7 @@ pub use zones::{
 };
 
 /// The version of everything in this module.
-pub const ABI_VERSION: u32 = 6;
+pub const ABI_VERSION: u32 = 7;
 
 /// The target of the program's log lines, on both sides.
 pub const LOG_TARGET: &str = "bpf";

@@ -7,7 +7,7 @@ use crate::{
     abi::{AllowKey, Class, Features, NO_COUNTER, NO_POLICY, NO_ZONE, NetPort, PortTransport, Target},
     ends::{Ends, Ports},
     fields::{Address, IpAt, addresses, destination_address, source},
-    fragment::{First, later_fragment},
+    fragment::{First, Known, later_fragment},
     icmp,
     judging::Judging,
     limit::may_open,
@@ -40,7 +40,8 @@ pub(crate) fn decide<P: Packet, T: Subprograms>(
     let verdict = match summary.form() {
         SETTLED => return Verdict::of(Reason::from_value(summary.code()).unwrap_or(Reason::Internal)),
         LATER_FRAGMENT => {
-            return Verdict::of(later_fragment(packet, tables, at, judging.blocks(packet, tables, at)));
+            let known = Known::new(judging, judging.blocks(packet, tables, at));
+            return Verdict::of(later_fragment(packet, tables, at, known));
         }
         ICMP if !icmp::is_neighbour_discovery(summary) && judging.blocks(packet, tables, at) => {
             Verdict::of(Reason::Blocked)

@@ -1,14 +1,15 @@
 //! Tracked flows: what keeps a flow alive, and whether a packet is its reply. [`outgoing`](crate::outgoing) makes them.
 
 use crate::{
-    abi::{Flow, FlowKeyV4, FlowKeyV6, FlowPorts, FlowState, FlowTimes, PortTransport},
+    abi::{FLOW_GRACE, Flow, FlowKeyV4, FlowKeyV6, FlowPorts, FlowState, FlowTimes, PortTransport},
     ends::{Carried, Ends},
     fields::{Address, addresses},
     packet::Packet,
     tables::Tracking,
 };
 
-/// True where an incoming packet is the reply of a flow, which then lives on.
+/// True where an incoming packet is the reply of a flow, which then lives on. A keepalive's probe shortly after the life
+/// of a flow passes as well, but only the answer of this side prolongs it: the stack knows whether there is a connection.
 #[inline(always)]
 pub fn is_reply<P: Packet, T: Tracking>(packet: P, tables: &T, slot: u32, ends: Ends) -> bool {
     let Some(times) = tables.flow_times(slot) else { return false };
@@ -17,17 +18,29 @@ pub fn is_reply<P: Packet, T: Tracking>(packet: P, tables: &T, slot: u32, ends: 
     }
     let clock = Clock { now: tables.jiffies(), hz: tables.hz(), times };
     let found = with_flow(packet, tables, ends, Way::In, |flow| {
-        let lives = clock.lives(*flow);
-        if lives {
+        if clock.lives(*flow) {
             clock.touch(flow);
+            return Found::Live;
         }
-        lives
+        if ends.probes && clock.may_go_on(*flow) { Found::Probed } else { Found::Over }
     });
-    if found != Some(true) {
-        return false;
+    match found {
+        Some(Found::Live) => {
+            stamp(tables, ends);
+            true
+        }
+        Some(Found::Probed) => true,
+        Some(Found::Over) | None => false,
     }
-    stamp(tables, ends);
-    true
+}
+
+/// How a packet that comes in finds a flow.
+#[derive(Clone, Copy)]
+enum Found {
+    Live,
+    /// The flow is over, and the packet may ask whether its connection goes on.
+    Probed,
+    Over,
 }
 
 /// The direction of a packet.
@@ -49,6 +62,11 @@ impl Clock {
     #[inline(always)]
     pub(crate) fn lives(self, flow: Flow) -> bool {
         self.times.lives(flow, self.now, self.hz)
+    }
+
+    #[inline(always)]
+    fn may_go_on(self, flow: Flow) -> bool {
+        self.times.may_go_on(flow, self.now, self.hz)
     }
 
     /// Notes that a flow carried a packet. Once a second is enough, and keeps a busy flow's memory from moving between
@@ -73,11 +91,11 @@ pub(crate) fn may_live<T: Tracking>(tables: &T, times: FlowTimes, ends: Ends) ->
     }
 }
 
-/// The longest time that a port's flows may be silent, in seconds.
+/// How long the flows of a port may be silent and still be of use, in seconds.
 #[inline(always)]
 const fn longest(times: FlowTimes, transport: PortTransport) -> u32 {
     match transport {
-        PortTransport::Tcp => times.of(FlowState::Established as u8),
+        PortTransport::Tcp => times.of(FlowState::Established as u8) + FLOW_GRACE,
         PortTransport::Udp => times.of(FlowState::Udp as u8),
     }
 }

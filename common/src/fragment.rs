@@ -1,17 +1,23 @@
 //! Fragments: the record of a first fragment, and the rows of later ones.
 
 use crate::{
-    abi::FragmentRecord,
+    abi::{Features, FragmentRecord, NO_POLICY},
     fields::{IpAt, part},
+    judging::Judging,
     packet::Packet,
     reason::{Action, Reason},
-    tables::Tables,
+    tables::{Rules, Tables},
+    target,
     verdict::Verdict,
 };
 
 /// How long the record of a first fragment holds, in seconds: as long as Linux waits for the rest
 /// (`net.ipv4.ipfrag_time`).
 pub const FRAGMENT_SECONDS: u64 = 30;
+
+/// Where a later fragment may begin that comes before its first one, in bytes: behind every transport header, so that it
+/// overwrites none. No network that is in use makes smaller fragments (RFC 791: 576 bytes with the header).
+pub const EARLIEST_EARLY: u32 = 512;
 
 /// What happened to a first fragment: the later ones follow it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,20 +42,55 @@ impl First {
     }
 }
 
-/// The rows of a later fragment. The caller looks up whether the source is `blocked`: a deeper chain of calls would cost
-/// stack. Out of line: fragments are rare.
+/// What the caller of [`later_fragment`] knows, in one word: a function of the program has five arguments at most.
+#[derive(Clone, Copy)]
+pub(crate) struct Known(u32);
+
+impl Known {
+    /// What judges, and whether it blocks the source. The caller looks that up: a deeper chain of calls would cost stack.
+    #[inline(always)]
+    pub(crate) const fn new(judging: Judging, blocked: bool) -> Self {
+        Self(judging.slot << 9 | (judging.features.0 as u32) << 1 | blocked as u32)
+    }
+
+    #[inline(always)]
+    const fn judging(self) -> Judging {
+        Judging { slot: self.0 >> 9, features: Features((self.0 >> 1) as u8) }
+    }
+
+    #[inline(always)]
+    const fn blocked(self) -> bool {
+        self.0 & 1 != 0
+    }
+}
+
+/// The rows of a later fragment. Out of line: fragments are rare.
 #[inline(never)]
-pub(crate) fn later_fragment<P: Packet, T: Tables>(packet: P, tables: &T, at: IpAt, blocked: bool) -> Reason {
+pub(crate) fn later_fragment<P: Packet, T: Tables>(packet: P, tables: &T, at: IpAt, known: Known) -> Reason {
     let Some(part) = part(packet, at) else { return Reason::Internal };
     let record = tables.fragment(&part.key).filter(|record| tables.jiffies() < record.expires);
-    if blocked && record.is_none_or(|record| record.management == 0) {
+    if known.blocked() && record.is_none_or(|record| record.management == 0) {
         return Reason::Blocked;
     }
     match record {
         Some(record) if part.start < record.end => Reason::FragmentOverlap,
         Some(_) => Reason::Fragment,
+        None if part.start >= EARLIEST_EARLY
+            && is_for_the_box(packet, tables, at, known.judging())
+            && tables.may_come_early(known.judging().slot) =>
+        {
+            Reason::FragmentEarly
+        }
         None => Reason::FragmentOrphan,
     }
+}
+
+/// True where the destination is this box, and a target. The stack of the box keeps a fragment until its first one comes,
+/// which is judged. Another host's stack is not to keep what nobody judged.
+#[inline(always)]
+fn is_for_the_box<P: Packet, T: Rules>(packet: P, tables: &T, at: IpAt, judging: Judging) -> bool {
+    let target = target::of(packet, tables, at, judging);
+    target.host && target.policy != NO_POLICY && !target.outbound
 }
 
 /// Stores the record of a first fragment that passed. One that was dropped removes an earlier record of its key.

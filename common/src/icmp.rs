@@ -90,8 +90,13 @@ fn is_echo_reply<P: Packet, T: Subprograms>(
     summary: Summary,
     judging: Judging,
 ) -> bool {
-    let ends =
-        Ends { at: summary.ip(), carried: Carried::Echo, local: summary.identifier(), remote: NetPort(0) };
+    let ends = Ends {
+        at: summary.ip(),
+        carried: Carried::Echo,
+        local: summary.identifier(),
+        remote: NetPort(0),
+        probes: false,
+    };
     tables.is_reply(packet, judging.slot, ends)
 }
 

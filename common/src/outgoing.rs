@@ -47,6 +47,7 @@ pub fn track<P: Packet, T: Tracking>(packet: P, tables: &T) {
         carried,
         local: summary.source_port(),
         remote: summary.destination_port(),
+        probes: false,
     };
     match summary.form() {
         TCP => tracker.tcp(ends(Carried::Ports(PortTransport::Tcp)), summary.flags()),
@@ -92,8 +93,9 @@ impl<P: Packet, T: Tracking> Tracker<'_, P, T> {
         if tcp::opens(flags) {
             return self.open(ends, FlowState::Opening);
         }
+        let ends_it = flags & (tcp::FIN | tcp::RST) != 0;
         // A host in front of the box may forge a forwarded packet, and nobody here knows the sequence numbers.
-        let ends_it = flags & (tcp::FIN | tcp::RST) != 0 && !self.packet.is_forwarded();
+        let is_sure = !self.packet.is_forwarded();
         // A reset in answer to a forged reply ends that reply, and not the connection.
         let resets = flags & tcp::RST != 0;
         if may_live(self.tables, self.clock.times, ends)
@@ -102,17 +104,22 @@ impl<P: Packet, T: Tracking> Tracker<'_, P, T> {
                 if opening && resets {
                     return;
                 }
-                if ends_it {
-                    *flow = Flow::new(FlowState::Closing, self.clock.now);
-                } else if opening {
-                    *flow = Flow::new(FlowState::Established, self.clock.now);
-                }
+                let next = match (ends_it, is_sure) {
+                    (true, true) => FlowState::Closing,
+                    (true, false) if flow.state() == FlowState::Established as u8 => FlowState::Ending,
+                    _ if opening => FlowState::Established,
+                    // What sends data did not end. The last segment of one that did is a plain ACK.
+                    (false, _) if flags & tcp::PSH != 0 && flow.state() == FlowState::Ending as u8 => {
+                        FlowState::Established
+                    }
+                    _ => return,
+                };
+                *flow = Flow::new(next, self.clock.now);
             })
         {
             return;
         }
         // A packet with SYN that is no opening has ACK, and answers an opening of the far side.
-        let ends_it = flags & (tcp::FIN | tcp::RST) != 0;
         if self.tables.learning() && !ends_it && flags & tcp::SYN == 0 && !self.passes_without(ends) {
             self.open(ends, FlowState::Established);
         }
@@ -172,7 +179,7 @@ impl<P: Packet, T: Tracking> Tracker<'_, P, T> {
 fn open<K, T: Flows<K>>(tables: &T, key: &K, flow: Flow, clock: Clock) {
     let renew = |old: &mut Flow| {
         // A SYN in the middle of a connection is forged, or opens another connection in its place, which ends this one.
-        if old.state() == FlowState::Established as u8 && clock.lives(*old) {
+        if old.stands() && clock.lives(*old) {
             clock.touch(old);
         } else {
             *old = flow;

@@ -141,6 +141,8 @@ reasons! {
     Internal = 36, "internal", Drop;
     /// An opening to a port of a role, beyond what its source may open.
     Limit = 37, "limit", Drop;
+    /// A later fragment that came before its first one, within the rate of `early` under `[fragments]`.
+    FragmentEarly = 38, "fragment-early", Pass;
 }
 
 impl Reason {

@@ -62,6 +62,9 @@ pub trait Tables: Rules {
     fn add_bucket(&self, key: &OpeningKey, bucket: Bucket);
     /// Takes one packet from a rate; false where the rate is exhausted.
     fn within(&self, rate: Rate) -> bool;
+    /// Takes one from the rate of later fragments that may come before their first one; false where it is exhausted, or
+    /// the generation has none.
+    fn may_come_early(&self, slot: u32) -> bool;
     /// The record of a first fragment.
     fn fragment(&self, key: &FragmentKey) -> Option<FragmentRecord>;
     /// Stores the record of a first fragment.

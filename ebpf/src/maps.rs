@@ -222,6 +222,11 @@ impl Tables for Kernel<Context<'_>> {
     }
 
     #[inline(always)]
+    fn may_come_early(&self, slot: u32) -> bool {
+        self.take_early(generations::early_fragments(slot))
+    }
+
+    #[inline(always)]
     fn fragment(&self, key: &FragmentKey) -> Option<FragmentRecord> {
         fragments::get(key)
     }

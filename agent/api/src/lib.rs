@@ -182,14 +182,18 @@ pub struct Program {
 /// The tables of tracked flows.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Flows {
-    /// IPv4 flows, including those that have timed out.
+    /// IPv4 flows that live.
     pub v4: u32,
-    /// IPv6 flows, including those that have timed out.
+    /// IPv6 flows that live.
     pub v6: u32,
+    /// Flows of both families that are over, and take room until they are freed.
+    pub over: u32,
     /// The capacity of each table.
     pub size: u32,
     /// Flows added since the tables were created.
     pub added: u64,
+    /// Flows that were over and were freed since then.
+    pub freed: u64,
     /// Flows evicted by new ones, longest silent first.
     pub evicted: u64,
     /// Flows that could not be added.

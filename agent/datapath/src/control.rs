@@ -59,6 +59,16 @@ impl Control {
         self.page.learning.store(until, Ordering::Release);
     }
 
+    /// Counts flows that the agent freed.
+    pub(super) fn add_freed(&self, flows: u64) {
+        self.page.flows_freed.fetch_add(flows, Ordering::AcqRel);
+    }
+
+    /// Flows that agents freed since the maps were made.
+    pub(super) fn freed(&self) -> u64 {
+        self.page.flows_freed.load(Ordering::Acquire)
+    }
+
     /// Adds these sources and ports. A failure removes none.
     pub(super) fn add_management(&mut self, tables: &ManagementTables) -> Result<()> {
         let current = self.management_sources()?;

@@ -1,6 +1,7 @@
 //! The flow tables: listing flows, and forgetting some.
 
 mod existing;
+mod sweep;
 
 use std::collections::HashSet;
 use std::hash::Hash;
@@ -16,6 +17,7 @@ use lyncwall_common::fields::Address;
 
 use super::{Datapath, clock, load, sys};
 use lyncwall_policy::connection::{Connection, Protocol};
+use sweep::{Listed, Sweep};
 
 impl Datapath {
     /// All flows.
@@ -56,8 +58,7 @@ impl Datapath {
     pub fn forwarded(&self, own: &[IpAddr], times: FlowTimes) -> Result<Vec<Connection>> {
         let now = clock::jiffies(&self.ebpf)?;
         let wanted = |told: &FlowEnds, flow: Flow| {
-            let goes_on =
-                flow.state() == FlowState::Established as u8 || flow.state() == FlowState::Udp as u8;
+            let goes_on = flow.stands() || flow.state() == FlowState::Udp as u8;
             goes_on && !own.contains(&told.local.ip()) && times.lives(flow, now, self.hz)
         };
         let mut found = self.flows.v4.forwarded(wanted)?;
@@ -65,22 +66,41 @@ impl Datapath {
         Ok(found)
     }
 
-    /// The fill level of the flow tables. Takes some milliseconds for full ones.
+    /// The fill level of the flow tables; `times` is the life of flows. Takes some milliseconds for full ones.
     ///
     /// # Errors
-    /// If a map cannot be read.
-    pub fn flow_fill(&self) -> Result<FlowFill> {
-        Ok(FlowFill { v4: self.flows.v4.fill()?, v6: self.flows.v6.fill()?, size: self.flows.size })
+    /// If a map or the kernel's clock cannot be read.
+    pub fn flow_fill(&self, times: FlowTimes) -> Result<FlowFill> {
+        let now = clock::jiffies(&self.ebpf)?;
+        let lives = |flow: Flow| times.lives(flow, now, self.hz);
+        let (v4, v6) = (self.flows.v4.fill(lives)?, self.flows.v6.fill(lives)?);
+        Ok(FlowFill {
+            v4: v4.live,
+            v6: v6.live,
+            over: v4.over + v6.over,
+            freed: self.control.freed(),
+            size: self.flows.size,
+        })
+    }
+
+    /// The capacity of each flow table.
+    #[must_use]
+    pub fn flow_size(&self) -> u32 {
+        self.flows.size
     }
 }
 
 /// The fill level of the flow tables.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FlowFill {
-    /// IPv4 flows, including those that have timed out.
+    /// IPv4 flows that live.
     pub v4: u32,
-    /// IPv6 flows, including those that have timed out.
+    /// IPv6 flows that live.
     pub v6: u32,
+    /// Flows of both families that are over, and in the tables yet.
+    pub over: u32,
+    /// Flows that were over and were freed, since the tables were made.
+    pub freed: u64,
     /// The capacity of each table.
     pub size: u32,
 }
@@ -89,6 +109,7 @@ pub struct FlowFill {
 pub(super) struct FlowMaps {
     v4: FlowTable<FlowKeyV4>,
     v6: FlowTable<FlowKeyV6>,
+    standing: Listed,
     /// The capacity of each table.
     size: u32,
 }
@@ -96,7 +117,7 @@ pub(super) struct FlowMaps {
 impl FlowMaps {
     pub(super) fn take(ebpf: &mut Ebpf) -> Result<Self> {
         let v4 = FlowTable::take(ebpf)?;
-        Ok(Self { size: v4.size()?, v4, v6: FlowTable::take(ebpf)? })
+        Ok(Self { size: v4.size()?, v4, v6: FlowTable::take(ebpf)?, standing: Listed::default() })
     }
 
     /// The flow that lets a connection's packets in from a zone, live or not; `None` for echo.
@@ -121,26 +142,43 @@ pub struct KnownFlows {
 }
 
 /// The flows of one family.
-struct FlowTable<K>(HashMap<MapData, K, Flow>);
+struct FlowTable<K> {
+    map: HashMap<MapData, K, Flow>,
+    sweep: Sweep,
+}
+
+/// The fill level of one table.
+#[derive(Default)]
+struct Fill {
+    live: u32,
+    over: u32,
+}
 
 impl<K: Key> FlowTable<K> {
     fn take(ebpf: &mut Ebpf) -> Result<Self> {
-        load::take(ebpf, K::MAP).map(Self)
+        Ok(Self { map: load::take(ebpf, K::MAP)?, sweep: Sweep::default() })
     }
 
     fn size(&self) -> Result<u32> {
-        let info = self.0.map().info().with_context(|| format!("asking for the size of {}", K::MAP))?;
+        let info = self.map.map().info().with_context(|| format!("asking for the size of {}", K::MAP))?;
         Ok(info.max_entries())
     }
 
-    fn fill(&self) -> Result<u32> {
-        let mut count = 0;
-        self.each(|_, _| count += 1).with_context(|| format!("counting the flows in {}", K::MAP))?;
-        Ok(count)
+    fn fill(&self, lives: impl Fn(Flow) -> bool) -> Result<Fill> {
+        let mut fill = Fill::default();
+        let counted = self.each(|_, flow| {
+            if lives(*flow) {
+                fill.live += 1;
+            } else {
+                fill.over += 1;
+            }
+        });
+        counted.with_context(|| format!("counting the flows in {}", K::MAP))?;
+        Ok(fill)
     }
 
     fn each(&self, look: impl FnMut(&K, &Flow)) -> std::io::Result<()> {
-        sys::each_element(self.0.map().fd().as_fd(), look)
+        sys::each_element(self.map.map().fd().as_fd(), look)
     }
 
     /// The connections of `wanted` flows, each described by the incoming packets for its far side: for
@@ -165,7 +203,7 @@ impl<K: Key> FlowTable<K> {
     /// `None` also for a connection of the other family.
     fn find(&self, connection: &Connection, zone: u16) -> Result<Option<Flow>> {
         let Some(key) = K::of(connection, zone) else { return Ok(None) };
-        match self.0.get(&key, 0) {
+        match self.map.get(&key, 0) {
             Ok(flow) => Ok(Some(flow)),
             Err(MapError::KeyNotFound) => Ok(None),
             Err(error) => Err(error).context("looking for a flow"),
@@ -173,7 +211,7 @@ impl<K: Key> FlowTable<K> {
     }
 
     fn keys<C: FromIterator<K>>(&self, wanted: impl Fn(&K) -> bool) -> Result<C> {
-        let keys = self.0.keys().filter(|key| key.as_ref().map_or(true, &wanted));
+        let keys = self.map.keys().filter(|key| key.as_ref().map_or(true, &wanted));
         keys.collect::<Result<_, _>>().with_context(|| format!("listing the flows in {}", K::MAP))
     }
 
@@ -181,7 +219,7 @@ impl<K: Key> FlowTable<K> {
         let mut forgotten = 0;
         let keys: Vec<K> = self.keys(|key| unwanted(key.told()) && !known.contains(key))?;
         for key in keys {
-            match self.0.remove(&key) {
+            match self.map.remove(&key) {
                 Ok(()) => forgotten += 1,
                 // Evicted meanwhile, or listed twice.
                 Err(MapError::SyscallError(error)) if error.io_error.kind() == ErrorKind::NotFound => {}

@@ -3,6 +3,7 @@
 mod forwarding;
 mod groups;
 pub mod interfaces;
+mod memory;
 mod ports;
 mod tags;
 
@@ -18,6 +19,7 @@ use forwarding::forwards;
 use tags::{has_vlan_zones, stripped};
 
 pub use groups::unknown_groups;
+pub use memory::flows as flows_for_memory;
 pub use ports::ephemeral;
 
 /// Looks up the names of a configuration on this box: interfaces, in this thread's network namespace, and

@@ -39,6 +39,8 @@ pub(super) struct SharedControl {
     pub(super) learning: AtomicU64,
     /// A [`ReasonSet`](lyncwall_common::abi::ReasonSet).
     pub(super) captured: AtomicU64,
+    /// Flows that the agent freed because they were over.
+    pub(super) flows_freed: AtomicU64,
 }
 
 const _: () = assert!(size_of::<SharedControl>() == size_of::<Control>());
@@ -51,6 +53,8 @@ const _: () =
     assert!(std::mem::offset_of!(SharedControl, captured) == std::mem::offset_of!(Control, captured));
 const _: () =
     assert!(std::mem::offset_of!(SharedControl, learning) == std::mem::offset_of!(Control, learning));
+const _: () =
+    assert!(std::mem::offset_of!(SharedControl, flows_freed) == std::mem::offset_of!(Control, flows_freed));
 
 /// The value of `CONTROL`, mapped into this process.
 pub(super) struct ControlPage(NonNull<SharedControl>);
@@ -148,39 +152,50 @@ pub(super) fn each_element<K: Pod, V: Pod>(
     map: BorrowedFd<'_>,
     mut look: impl FnMut(&K, &V),
 ) -> io::Result<()> {
+    let mut position = None;
+    loop {
+        position = some_elements(map, position, &mut look)?;
+        if position.is_none() {
+            return Ok(());
+        }
+    }
+}
+
+/// Calls `look` with one batch of the elements of a hash map: the first without a `position`. Returns the
+/// position of the next batch, `None` after the last.
+///
+/// # Errors
+/// Those of bpf(2).
+pub(super) fn some_elements<K: Pod, V: Pod>(
+    map: BorrowedFd<'_>,
+    position: Option<u32>,
+    mut look: impl FnMut(&K, &V),
+) -> io::Result<Option<u32>> {
     const BATCH: usize = 4096;
     let mut keys = Vec::<K>::with_capacity(BATCH);
     let mut values = Vec::<V>::with_capacity(BATCH);
-    let (mut position, mut first) = (0, true);
-    loop {
-        let mut next = 0u32;
-        keys.clear();
-        values.clear();
-        let mut attr = no_attributes();
-        attr.batch.in_batch = if first { 0 } else { (&raw const position) as u64 };
-        attr.batch.out_batch = (&raw mut next) as u64;
-        attr.batch.keys = keys.as_mut_ptr() as u64;
-        attr.batch.values = values.as_mut_ptr() as u64;
-        attr.batch.count = BATCH as u32;
-        attr.batch.map_fd = map.as_raw_fd().cast_unsigned();
-        let is_last = match bpf(bpf_cmd::BPF_MAP_LOOKUP_BATCH, &mut attr) {
-            Ok(_) => false,
-            // The end: the elements found are the last batch.
-            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => true,
-            Err(error) => return Err(error),
-        };
-        // SAFETY: the member that the call was made with; a plain integer.
-        let found = unsafe { attr.batch.count as usize }.min(BATCH);
-        // SAFETY: the kernel filled so many, which any bytes make valid, and there is room for a batch.
-        unsafe { keys.set_len(found) };
-        // SAFETY: as above.
-        unsafe { values.set_len(found) };
-        keys.iter().zip(&values).for_each(|(key, value)| look(key, value));
-        if is_last {
-            return Ok(());
-        }
-        (position, first) = (next, false);
-    }
+    let mut next = 0u32;
+    let mut attr = no_attributes();
+    attr.batch.in_batch = position.as_ref().map_or(0, |position| std::ptr::from_ref(position) as u64);
+    attr.batch.out_batch = (&raw mut next) as u64;
+    attr.batch.keys = keys.as_mut_ptr() as u64;
+    attr.batch.values = values.as_mut_ptr() as u64;
+    attr.batch.count = BATCH as u32;
+    attr.batch.map_fd = map.as_raw_fd().cast_unsigned();
+    let is_last = match bpf(bpf_cmd::BPF_MAP_LOOKUP_BATCH, &mut attr) {
+        Ok(_) => false,
+        // The end: the elements found are the last batch.
+        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => true,
+        Err(error) => return Err(error),
+    };
+    // SAFETY: the member that the call was made with; a plain integer.
+    let found = unsafe { attr.batch.count as usize }.min(BATCH);
+    // SAFETY: the kernel filled so many, which any bytes make valid, and there is room for a batch.
+    unsafe { keys.set_len(found) };
+    // SAFETY: as above.
+    unsafe { values.set_len(found) };
+    keys.iter().zip(&values).for_each(|(key, value)| look(key, value));
+    Ok((!is_last).then_some(next))
 }
 
 /// The ids of the tcx egress programs on an interface of this thread's network namespace, up to 64: the

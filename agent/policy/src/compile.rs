@@ -123,6 +123,7 @@ pub fn compile(input: &Input, counters: &mut CounterBook) -> Result<Compiled, Pr
     });
     let generation = Generation {
         flow_times: input.flow_times,
+        early_fragments: input.early_fragments,
         unmatched_pass: zones::unmatched_pass(&input.zones),
         audit,
         audit_zones,

@@ -121,6 +121,8 @@ pub struct Config {
     pub allow: Vec<Allow>,
     /// The settings of flow tracking.
     pub flows: Flows,
+    /// Later fragments that each CPU lets in before their first one, per second: 0 for none, up to 1,000.
+    pub early_fragments: u32,
     /// The limit on openings for each source on the whole box, for all targets without their own limit.
     pub limit: Option<Openings>,
     /// The users of the agent's socket besides root.
@@ -164,9 +166,9 @@ pub struct Flows {
     pub learn: Duration,
     /// How long a flow outlives its last packet.
     pub times: FlowTimes,
-    /// The capacity of each of the two flow tables. They are created once: a new size needs a reboot or a
-    /// detach.
-    pub size: u32,
+    /// The capacity of each of the two flow tables; `None` for one that suits the memory of the machine. They
+    /// are created once: a new size needs a reboot or a detach.
+    pub size: Option<u32>,
 }
 
 /// The catalogue of a configuration: the key of a built-in one, or a path. The parser does not know whether

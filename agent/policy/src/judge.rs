@@ -46,6 +46,7 @@ pub struct HostTables<'a> {
     flow_ports: RefCell<HashMap<(PortTransport, u16), u8>>,
     icmp_errors: Cell<Bucket>,
     icmp_echo: Cell<Bucket>,
+    early_fragments: Cell<Bucket>,
     openings: RefCell<HashMap<OpeningKey, Bucket>>,
 }
 
@@ -67,6 +68,7 @@ impl<'a> HostTables<'a> {
             flow_ports: RefCell::default(),
             icmp_errors: Cell::default(),
             icmp_echo: Cell::default(),
+            early_fragments: Cell::default(),
             openings: RefCell::default(),
         }
     }
@@ -195,6 +197,14 @@ impl Tables for HostTables<'_> {
         let mut bucket = cell.get();
         let within = bucket.take(self.jiffies(), self.hz, rate);
         cell.set(bucket);
+        within
+    }
+
+    fn may_come_early(&self, _slot: u32) -> bool {
+        let rate = self.compiled.generation.early_fragments;
+        let mut bucket = self.early_fragments.get();
+        let within = rate != 0 && bucket.take(self.jiffies(), self.hz, rate.into());
+        self.early_fragments.set(bucket);
         within
     }
 

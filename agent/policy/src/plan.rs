@@ -147,6 +147,7 @@ impl Plan {
             local: machine.addresses.clone(),
             forwards: machine.forwards,
             flow_times: config.flows.times,
+            early_fragments: config.early_fragments,
             limits: limits(config),
         })
     }
@@ -167,8 +168,14 @@ impl Plan {
             differences.push(format!("flows: {} to {}", times(old), times(new)));
         }
         if new.flows.size != old.flows.size {
-            differences
-                .push(format!("flows: size {} to {}, from the next boot on", old.flows.size, new.flows.size));
+            let size = |config: &Config| {
+                config.flows.size.map_or("by the memory".to_owned(), |size| size.to_string())
+            };
+            differences.push(format!("flows: size {} to {}, from the next boot on", size(old), size(new)));
+        }
+        if new.early_fragments != old.early_fragments {
+            let (from, to) = (old.early_fragments, new.early_fragments);
+            differences.push(format!("fragments: early {from} to {to}"));
         }
         differences.extend(changed_limits(old, new));
         differences.extend(zones::differences(old, new));

@@ -47,7 +47,7 @@ impl Firewall {
         let comparison = Comparison::new(before, after, &self.memory.counters, ways)?;
         let listeners = connections::listeners()?;
         let cut = self.shut_out(&self.plan, &comparison)?;
-        let fill = self.datapath.flow_fill()?;
+        let fill = self.datapath.flow_fill(self.plan.config.flows.times)?;
         let mut warnings = self.warnings(&self.plan, &all)?;
         warnings.extend(self.shuts_out(&self.plan, &comparison, None));
         if self.memory.trial.runs() {

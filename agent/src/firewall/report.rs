@@ -34,7 +34,7 @@ impl Firewall {
         let ports =
             |target: &str, transport| open.get(target, transport).iter().map(PortRange::to_string).collect();
         let mut warnings = self.warnings(&self.plan, settings)?;
-        warnings.extend(self.other_size()?);
+        warnings.extend(self.other_size());
         if !self.memory.trial.runs() && self.store.tried().is_some() {
             warnings.push(format!(
                 "the last reload was refused or not confirmed: the live rules differ from {}",
@@ -91,25 +91,27 @@ impl Firewall {
     }
 
     /// Warns if the capacity of the flow tables differs from the file.
-    fn other_size(&self) -> Result<Option<String>> {
-        let (wanted, size) = (self.plan.config.flows.size, self.datapath.flow_fill()?.size);
-        Ok((wanted != size).then(|| {
-            format!(
-                "flows.size is {wanted} in the file, but the tables hold {size}; to resize them, reboot, or use \
-                 `lyncwall detach` and start again"
-            )
-        }))
+    fn other_size(&self) -> Option<String> {
+        let size = self.datapath.flow_size();
+        let wanted = self.plan.config.flows.size.filter(|wanted| *wanted != size)?;
+        Some(format!(
+            "flows.size is {wanted} in the file, but the tables hold {size}; to resize them, reboot, or use \
+             `lyncwall detach` and start again"
+        ))
     }
 
     fn flows(&self, counters: &Counters) -> Result<api::Flows> {
-        let fill = self.datapath.flow_fill()?;
-        let (added, there) = (counters.flows_added, u64::from(fill.v4 + fill.v6));
-        let evicted = added.saturating_sub(there + self.memory.flows_forgotten);
+        let fill = self.datapath.flow_fill(self.plan.config.flows.times)?;
+        let (added, there) =
+            (counters.flows_added, u64::from(fill.v4) + u64::from(fill.v6) + u64::from(fill.over));
+        let evicted = added.saturating_sub(there + fill.freed + self.memory.flows_forgotten);
         Ok(api::Flows {
             v4: fill.v4,
             v6: fill.v6,
+            over: fill.over,
             size: fill.size,
             added,
+            freed: fill.freed,
             evicted,
             lost: counters.flows_lost,
         })

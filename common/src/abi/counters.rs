@@ -131,9 +131,11 @@ pub struct CpuRecord {
     pub icmp_errors: Bucket,
     /// For echo requests.
     pub icmp_echo: Bucket,
+    /// For later fragments that come before their first one.
+    pub early_fragments: Bucket,
 }
 
-const _: () = assert!(size_of::<CpuRecord>() == 40 * REASONS + 16 * INTERFACE_CELLS + 5 * 8 + 3 * 16);
+const _: () = assert!(size_of::<CpuRecord>() == 40 * REASONS + 16 * INTERFACE_CELLS + 5 * 8 + 4 * 16);
 
 #[cfg(test)]
 mod tests {

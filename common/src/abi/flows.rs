@@ -2,7 +2,8 @@
 
 use super::{NetPort, PortTransport};
 
-/// Entries of each of `FLOWS_V4` and `FLOWS_V6`, unless the loader sets another number.
+/// Entries of each of `FLOWS_V4` and `FLOWS_V6` in the object. The agent sets another number: that of the
+/// configuration, or one that suits the memory of the machine.
 pub const FLOWS: u32 = 131_072;
 
 /// The key of an IPv4 flow, from the view of an outgoing packet.
@@ -62,6 +63,9 @@ pub enum FlowState {
     Udp = 3,
     /// An echo request.
     Echo = 4,
+    /// TCP: established, and this side forwarded FIN or RST, which may be forged, and no data after it. It lives as an
+    /// established one; where room is short, the agent frees it early.
+    Ending = 5,
 }
 
 /// The value of a flow, one word: when it carried a packet last, and its state.
@@ -93,6 +97,13 @@ impl Flow {
         self.0 >> 8
     }
 
+    /// True for an established TCP flow, ending or not.
+    #[must_use]
+    #[inline(always)]
+    pub const fn stands(self) -> bool {
+        self.state() == FlowState::Established as u8 || self.state() == FlowState::Ending as u8
+    }
+
     /// This flow, after a packet at `now` (jiffies).
     #[must_use]
     #[inline(always)]
@@ -112,21 +123,32 @@ pub struct FlowTimes {
 }
 
 impl FlowTimes {
-    /// Web idle time-outs in front of Lync are 1,800 s, so a flow outlives that by far; UDP as long as conntrack holds
-    /// a stream of it (`nf_conntrack_udp_timeout_stream` was 180 s until kernel 5.1).
-    pub const DEFAULT: Self = Self { tcp_established: 7200, udp: 180 };
+    /// TCP: the least that RFC 5382 (REQ-5) grants is 2 h 4 min, so that a keepalive after the usual 2 h finds the flow
+    /// (RFC 9293, 3.8.4); and a minute for a late timer. UDP: five minutes, as RFC 4787 (REQ-5) recommends; a SIP proxy
+    /// may wait more than three for an answer (RFC 3261, timer C).
+    pub const DEFAULT: Self = Self { tcp_established: 7500, udp: 300 };
+
+    /// The longer ones of both.
+    #[must_use]
+    pub fn longer(self, other: Self) -> Self {
+        Self {
+            tcp_established: self.tcp_established.max(other.tcp_established),
+            udp: self.udp.max(other.udp),
+        }
+    }
 
     /// The time-out for the value of a [`FlowState`], in seconds.
     #[must_use]
     #[inline(always)]
     pub const fn of(self, state: u8) -> u32 {
-        /// SYN is repeated for two minutes (`tcp_syn_retries` 6: 127 s).
+        /// Each SYN begins it anew. Linux waits at most two minutes for the answer to one (`TCP_RTO_MAX`).
         const OPENING: u32 = 130;
-        /// As conntrack waits after FIN (`nf_conntrack_tcp_timeout_fin_wait`).
-        const CLOSING: u32 = 120;
-        /// As conntrack waits for an echo reply (`nf_conntrack_icmp_timeout`).
-        const ECHO: u32 = 30;
-        if state == FlowState::Established as u8 {
+        /// The least for a connection that closes: RFC 5382 (REQ-5), RFC 7857 (2.1). One side may be done and the other
+        /// may not; its segments may be two minutes apart (`TCP_RTO_MAX`).
+        const CLOSING: u32 = 240;
+        /// The least for a query session: RFC 5508 (REQ-1).
+        const ECHO: u32 = 60;
+        if state == FlowState::Established as u8 || state == FlowState::Ending as u8 {
             self.tcp_established
         } else if state == FlowState::Udp as u8 {
             self.udp
@@ -146,9 +168,24 @@ impl FlowTimes {
     pub const fn lives(self, flow: Flow, now: u64, hz: u64) -> bool {
         now <= flow.last().wrapping_add(self.of(flow.state()) as u64 * hz)
     }
+
+    /// True where an established TCP flow lives at `now`, or its life ended at most [`FLOW_GRACE`] before. Arguments as in
+    /// [`FlowTimes::lives`].
+    #[must_use]
+    #[inline(always)]
+    pub const fn may_go_on(self, flow: Flow, now: u64, hz: u64) -> bool {
+        let seconds = self.tcp_established as u64 + FLOW_GRACE as u64;
+        flow.stands() && now <= flow.last().wrapping_add(seconds * hz)
+    }
 }
 
-/// The longest time-out that may be configured, in seconds: what a [`FlowPorts`] byte can tell apart, with room.
+/// How long an established TCP flow is kept after the end of its life, in seconds: longer than the nine probes of a
+/// keepalive take (`tcp_keepalive_probes` and `tcp_keepalive_intvl`: 675 s). A probe gets in meanwhile and does not
+/// prolong the flow; a packet of this side does.
+pub const FLOW_GRACE: u32 = 900;
+
+/// The longest time-out that may be configured, in seconds: what a [`FlowPorts`] byte can tell apart, with
+/// [`FLOW_GRACE`] and room.
 pub const LONGEST_FLOW: u32 = 86_400;
 
 /// When a flow last used a local port, as a [`FlowPorts::stamp`], by [`PortTransport`] and [`NetPort::index`]. It rules
@@ -186,7 +223,7 @@ impl FlowPorts {
 
 #[cfg(test)]
 mod tests {
-    use super::{Flow, FlowPorts, FlowState, FlowTimes, LONGEST_FLOW};
+    use super::{FLOW_GRACE, Flow, FlowPorts, FlowState, FlowTimes, LONGEST_FLOW};
 
     #[test]
     fn a_flow_keeps_its_state_when_it_is_touched() {
@@ -198,7 +235,7 @@ mod tests {
     #[test]
     fn a_port_may_live_at_least_as_long_as_its_flows() {
         for hz in [100, 250, 1000] {
-            for timeout in [1, 180, 512, 7200, LONGEST_FLOW] {
+            for timeout in [1, 180, 512, 7200, LONGEST_FLOW + FLOW_GRACE] {
                 for used in [0, 1, 511, 512, 70_000, 131_071, 131_072, 1_000_000] {
                     let stamp = FlowPorts::stamp(used * hz, hz);
                     let at = |seconds: u64| FlowPorts::stamp((used + seconds) * hz, hz);
@@ -224,10 +261,46 @@ mod tests {
     }
 
     #[test]
+    fn only_an_established_flow_may_go_on_after_its_life() {
+        let times = FlowTimes { tcp_established: 60, udp: 180 };
+        let at =
+            |state, seconds| times.may_go_on(Flow::new(state, 5_000_000), 5_000_000 + seconds * 250, 250);
+        let end = 60 + u64::from(FLOW_GRACE);
+        assert_eq!(
+            [0, 61, end, end + 1].map(|age| at(FlowState::Established, age)),
+            [true, true, true, false]
+        );
+        for other in [FlowState::Opening, FlowState::Closing, FlowState::Udp, FlowState::Echo] {
+            assert!(!at(other, 0), "{other:?}");
+        }
+    }
+
+    /// What each default has to outlive, in seconds.
+    #[test]
+    fn the_defaults_outlive_what_they_must() {
+        let times = FlowTimes::DEFAULT;
+        // RFC 5382 REQ-5; `tcp_keepalive_time` of Linux, and a keepalive's nine probes 75 s apart.
+        assert!(times.tcp_established > 7440 && times.tcp_established + FLOW_GRACE > 7200 + 9 * 75);
+        // RFC 4787 REQ-5; timer C of RFC 3261.
+        assert!(times.udp >= 300 && times.udp > 180);
+        // `TCP_RTO_MAX` of Linux; RFC 5382 REQ-5; RFC 5508 REQ-1.
+        assert!(times.of(FlowState::Opening as u8) > 120);
+        assert!(times.of(FlowState::Closing as u8) >= 240);
+        assert!(times.of(FlowState::Echo as u8) >= 60);
+    }
+
+    #[test]
     fn every_state_has_a_time_out() {
         let times = FlowTimes { tcp_established: 1, udp: 2 };
-        let states =
-            [FlowState::Opening, FlowState::Established, FlowState::Closing, FlowState::Udp, FlowState::Echo];
-        assert_eq!(states.map(|state| times.of(state as u8)), [130, 1, 120, 2, 30]);
+        for (state, seconds) in [
+            (FlowState::Opening, 130),
+            (FlowState::Established, 1),
+            (FlowState::Closing, 240),
+            (FlowState::Udp, 2),
+            (FlowState::Echo, 60),
+            (FlowState::Ending, 1),
+        ] {
+            assert_eq!(times.of(state as u8), seconds, "{state:?}");
+        }
     }
 }

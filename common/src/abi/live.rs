@@ -218,12 +218,14 @@ pub struct Control {
     pub learning: u64,
     /// The reasons whose packets are captured: a [`ReasonSet`].
     pub captured: u64,
+    /// Flows that the agent freed because they were over. The program does not read it.
+    pub flows_freed: u64,
 }
 
 const _: () = assert!(core::mem::offset_of!(Control, live) == 0);
 const _: () = assert!(core::mem::offset_of!(Control, capture) == 8);
 const _: () = assert!(core::mem::offset_of!(Control, management) == 16);
-const _: () = assert!(size_of::<Control>() == 16 + 2 * 8192 + 16);
+const _: () = assert!(size_of::<Control>() == 16 + 2 * 8192 + 24);
 
 #[cfg(test)]
 mod tests {

@@ -87,6 +87,10 @@ pub struct Generation {
     /// The zones where everything is in audit mode, as bits: all targets of the zone, and packets without a target. For
     /// packets that do not tell their target. Read with [`Features::MODES`](super::Features::MODES) only.
     pub audit_zones: u32,
+    /// Later fragments that each CPU lets in before their first one, per second; 0 for none.
+    pub early_fragments: u32,
+    /// Keeps the size a multiple of 8.
+    pub reserved: u32,
     /// Makes [`Generation::bucket`] free of collisions; odd.
     pub interface_seed: u64,
     /// The interfaces, by bucket: one look-up finds an interface.
@@ -112,6 +116,8 @@ impl Generation {
         sources: 0,
         audit: 0,
         audit_zones: 0,
+        early_fragments: 0,
+        reserved: 0,
         interface_seed: 1,
         interfaces: [Interface { ifindex: 0, flags: 0, zone: 0, vlans: 0 }; INTERFACE_BUCKETS],
         limits: [Limit::NONE; MAX_POLICIES as usize],

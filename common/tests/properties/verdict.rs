@@ -45,6 +45,15 @@ pub(crate) fn expected(
             _ if world.is_blocked(source, now) => Reason::Blocked,
             Some((_, end, false)) if usize::from(part.start) * 8 < *end => Reason::FragmentOverlap,
             Some((.., false)) => Reason::Fragment,
+            // For the box itself, and behind all that a transport header may be.
+            None if world.early_within
+                && usize::from(part.start) * 8 >= 512
+                && world.listed(zone, destination).is_none()
+                && world.rest(zone).is_some()
+                && !world.limits(zone) =>
+            {
+                Reason::FragmentEarly
+            }
             None => Reason::FragmentOrphan,
         };
         return (reason, None);
@@ -199,6 +208,7 @@ fn passes(world: &World, zone: Option<u32>, reason: Reason) -> bool {
         Reason::Unmatched => world.passes_unmatched(zone),
         Reason::NonIp
         | Reason::Fragment
+        | Reason::FragmentEarly
         | Reason::Management
         | Reason::IcmpError
         | Reason::Neighbour

@@ -47,6 +47,7 @@ pub(crate) struct World {
     pub(crate) unmatched_pass: Vec<bool>,
     pub(crate) errors_within: bool,
     pub(crate) echo_within: bool,
+    pub(crate) early_within: bool,
 }
 
 /// An open port of a policy.
@@ -327,6 +328,11 @@ impl Tables for State<'_> {
         }
     }
 
+    fn may_come_early(&self, slot: u32) -> bool {
+        assert_eq!(slot, 1);
+        self.world.early_within
+    }
+
     fn fragment(&self, key: &FragmentKey) -> Option<FragmentRecord> {
         self.fragments.borrow().get(key).copied()
     }
@@ -462,7 +468,7 @@ pub(crate) fn world() -> impl Strategy<Value = World> {
             prop::collection::vec((prop::sample::select(vec![0u32, 7, 31]), 0..3u32), 0..2),
         ),
         prop::collection::vec(rule, 0..8),
-        (prop::collection::vec(any::<bool>(), 7), any::<[bool; 4]>()),
+        (prop::collection::vec(any::<bool>(), 8), any::<[bool; 4]>()),
     )
         .prop_map(
             |(management_ports, sources, zones, (open, members, zone_groups), allow, (flags, modes))| World {
@@ -483,6 +489,7 @@ pub(crate) fn world() -> impl Strategy<Value = World> {
                 unmatched_pass: vec![flags[2], flags[5], flags[6]],
                 errors_within: flags[3],
                 echo_within: flags[4],
+                early_within: flags[7],
             },
         )
 }

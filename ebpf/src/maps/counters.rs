@@ -113,6 +113,21 @@ impl<C: Interface> Kernel<C> {
             within
         })
     }
+
+    /// Takes one from the rate of later fragments that may come early, in fragments per second; a made-up frame takes
+    /// none.
+    #[inline(always)]
+    pub(super) fn take_early(&self, rate: u32) -> bool {
+        rate != 0
+            && self.cpu.with(|cpu| {
+                let mut after = cpu.early_fragments;
+                let within = after.take(now(), hz(), rate.into());
+                if !is_explaining() {
+                    cpu.early_fragments = after;
+                }
+                within
+            })
+    }
 }
 
 /// The record of this CPU.

@@ -17,6 +17,12 @@ pub(super) fn get(slot: u32) -> Option<&'static Generation> {
     GENERATIONS.get(slot)
 }
 
+/// Later fragments that each CPU lets in before their first one, per second.
+#[inline(always)]
+pub(super) fn early_fragments(slot: u32) -> u32 {
+    get(slot).map_or(0, |generation| generation.early_fragments)
+}
+
 #[inline(always)]
 pub(super) fn zone(slot: u32, ifindex: u32, vlan: u16) -> Option<u32> {
     let interface = get(slot)?.interface(ifindex)?;

@@ -35,6 +35,8 @@ pub struct Input {
     pub forwards: bool,
     /// How long flows live.
     pub flow_times: FlowTimes,
+    /// Later fragments that each CPU lets in before their first one, per second; 0 for none.
+    pub early_fragments: u32,
     /// The limit on openings for each source, by target; targets beyond the list have no limit.
     pub limits: Vec<Limit>,
 }

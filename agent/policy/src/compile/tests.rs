@@ -24,6 +24,7 @@ pub(crate) fn input(targets: Vec<TargetInput>) -> Input {
         local: Vec::new(),
         forwards: false,
         flow_times: FlowTimes { tcp_established: 3600, udp: 60 },
+        early_fragments: 7,
         limits: Vec::new(),
     }
 }
@@ -183,6 +184,7 @@ fn mode_unmatched_interfaces_and_ports_are_carried_over() {
     assert_eq!(compiled.features, Features::AUDIT);
     let generation = compiled.generation;
     assert_eq!(generation.flow_times, FlowTimes { tcp_established: 3600, udp: 60 });
+    assert_eq!(generation.early_fragments, 7);
     assert!(generation.passes_unmatched(0));
     assert_eq!([3, 4, 5].map(|ifindex| generation.is_dhcp_client(ifindex)), [true, false, false]);
 }

@@ -1,14 +1,19 @@
-//! `[flows]`: the life of flows, and the learning time at the start.
+//! `[flows]`: the life of flows, and the learning time at the start. `[fragments]`: those that come out of order.
 
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use lyncwall_common::abi::{FLOWS, FlowTimes, LONGEST_FLOW};
+use lyncwall_common::abi::{FlowTimes, LONGEST_FLOW};
 
 use super::Flows;
 use crate::reader::{Keys, Table};
 
 const SECTION: Keys = &["learn", "tcp-established", "udp", "size"];
+
+const FRAGMENTS: Keys = &["early"];
+
+/// Fragments a second for each CPU. The kernel keeps each for up to 30 s in 4 MiB (`net.ipv4.ipfrag_high_thresh`).
+const EARLY: RangeInclusive<u32> = 0..=1_000;
 
 /// Seconds; 0 does not wait.
 const LEARN: RangeInclusive<u32> = 0..=60;
@@ -22,7 +27,7 @@ const SILENCE: RangeInclusive<u32> = 60..=LONGEST_FLOW;
 
 impl Default for Flows {
     fn default() -> Self {
-        Self { learn: Duration::from_secs(2), times: FlowTimes::DEFAULT, size: FLOWS }
+        Self { learn: Duration::from_secs(2), times: FlowTimes::DEFAULT, size: None }
     }
 }
 
@@ -36,10 +41,20 @@ pub(super) fn flows(top: &Table<'_>) -> Option<Flows> {
     let learn = number("learn", LEARN, "seconds", 2);
     let tcp_established = number("tcp-established", SILENCE, "seconds", default.times.tcp_established);
     let udp = number("udp", SILENCE, "seconds", default.times.udp);
-    let size = number("size", SIZE, "flows", default.size);
+    let size = match table.get("size") {
+        Some(node) => node.integer(SIZE, "flows").map(Some),
+        None => Some(None),
+    };
     Some(Flows {
         learn: Duration::from_secs(learn?.into()),
         times: FlowTimes { tcp_established: tcp_established?, udp: udp? },
         size: size?,
     })
+}
+
+/// Later fragments that each CPU lets in before their first one, per second.
+pub(super) fn early_fragments(top: &Table<'_>) -> Option<u32> {
+    let Some(node) = top.get("fragments") else { return Some(0) };
+    let early = "set how many later fragments a second may come before their first one, as 10";
+    node.table(FRAGMENTS)?.required("early", early)?.integer(EARLY, "fragments per second")
 }

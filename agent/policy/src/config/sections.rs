@@ -36,6 +36,7 @@ const FORMAT: Format = Format {
         "role",
         "allow",
         "flows",
+        "fragments",
         "limit",
         "api",
         "metrics",
@@ -72,6 +73,7 @@ pub(super) fn config(text: &str, file: &Path) -> (Option<Declared>, Result<Confi
         let names: Option<Vec<&str>> = names.map(|names| names.iter().map(|named| &*named.name).collect());
         let allow = allow::rules(top, declared_targets(top).as_deref(), names.as_deref());
         let flows = flows::flows(top);
+        let early_fragments = flows::early_fragments(top);
         let limit = limit::limit(top);
         let (api, metrics) = (api::api(top), api::metrics(top));
         let zones = zones.checked(interfaces.as_deref(), targets.as_deref());
@@ -96,6 +98,7 @@ pub(super) fn config(text: &str, file: &Path) -> (Option<Declared>, Result<Confi
             targets: targets?,
             allow: allow?,
             flows: flows?,
+            early_fragments: early_fragments?,
             limit: limit?,
             api: api?,
             metrics: metrics?,

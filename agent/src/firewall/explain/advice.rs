@@ -42,6 +42,10 @@ impl Firewall {
                 in (`lyncwall preview` tells); explain an opening packet instead"
                     .to_owned(),
             ],
+            Reason::FragmentOrphan => vec![format!(
+                "its first fragment did not pass, or comes later: if the path to this box reorders, `early` under [fragments] in {file} lets some \
+                 come first"
+            )],
             Reason::Blocked => {
                 vec![format!("`lyncwall blocked` shows the prefix and the time left; `lyncwall unblock` ends the block ({source})")]
             }

@@ -266,6 +266,7 @@ fn compiled_targets(targets: Vec<TargetInput>, allow: &[Allow], mode: Mode) -> R
         local: Vec::new(),
         forwards: false,
         flow_times: FlowTimes::DEFAULT,
+        early_fragments: 0,
         limits: Vec::new(),
     };
     Ok(compile(&input, &mut CounterBook::default())?)

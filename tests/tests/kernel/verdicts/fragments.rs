@@ -7,6 +7,7 @@ use lyncwall_tests::packet::{
 };
 
 use crate::verdicts::fixture::{Expected, Fixture, List, allowed, at_tcp, at_udp, both, by_rule};
+use crate::verdicts::policy::{CLIENT, HOST, VIP, between};
 use crate::verdicts::world::World;
 
 pub(crate) fn fixtures() -> Vec<Fixture> {
@@ -21,6 +22,7 @@ pub(crate) fn fixtures() -> Vec<Fixture> {
         other_rows(),
         ipv6_chains(),
         atomic(),
+        early(),
     ]
     .concat()
 }
@@ -28,6 +30,34 @@ pub(crate) fn fixtures() -> Vec<Fixture> {
 /// What a later fragment meets when its first one was or was not let in.
 const AFTER_PASS: Reason = Reason::Fragment;
 const AFTER_DROP: Reason = Reason::FragmentOrphan;
+
+/// Later fragments before their first one, where the configuration lets them come.
+fn early() -> Vec<Fixture> {
+    let mut list = List::untagged(World::Early);
+    for side in 0..2 {
+        let to = |address: &str, port: u16| {
+            between(CLIENT[side], address).with(Udp::new(40_000, port)).with(&[1; 1500])
+        };
+        let family = ["IPv4", "IPv6"][side];
+        // The sender's last fragment comes first.
+        let parts = to(HOST[side], 3478).fragments(600, 70);
+        list.add(format!("the last of an open port, early, {family}"), &parts[2], Reason::FragmentEarly);
+        list.add(format!("the middle of it, {family}"), &parts[1], Reason::FragmentEarly);
+        list.add(format!("the first of it, {family}"), &parts[0], allowed("stun"));
+        list.add(format!("the middle of it once more, {family}"), &parts[1], Reason::Fragment);
+        let parts = to(HOST[side], 3479).fragments(600, 71);
+        list.add(format!("the last of a closed port, early, {family}"), &parts[2], Reason::FragmentEarly);
+        list.add(format!("the first of it, {family}"), &parts[0], at_udp(Reason::Closed, 3479));
+        // It may overwrite a header.
+        let parts = to(HOST[side], 3478).fragments(504, 72);
+        list.add(format!("one that begins too early, {family}"), &parts[1], Reason::FragmentOrphan);
+        list.add(format!("the next one of it, {family}"), &parts[2], Reason::FragmentEarly);
+        // Another host's stack would keep it.
+        let parts = to(VIP[side], 3478).fragments(600, 73);
+        list.add(format!("one for a target elsewhere, {family}"), &parts[1], Reason::FragmentOrphan);
+    }
+    list.fixtures
+}
 
 /// A part of a datagram of `protocol` between client and host; `place` in units of 8 bytes.
 fn part(family: &str, protocol: u8, id: u32, place: u16, more: bool, bytes: &[u8]) -> Packet {

@@ -261,7 +261,8 @@ fn multicast() -> Vec<Fixture> {
                 | World::Dhcp
                 | World::Groups
                 | World::Blocked
-                | World::Limited => at_tcp(Reason::Closed, 444),
+                | World::Limited
+                | World::Early => at_tcp(Reason::Closed, 444),
                 World::VipDrop => at_tcp(Reason::Unmatched, 444),
                 World::VipPass => Expected { judged: Action::Pass, ..Reason::Unmatched.into() },
             };

@@ -28,10 +28,12 @@ pub(crate) enum World {
     Blocked,
     /// The box and a virtual address, with a limit on openings each.
     Limited,
+    /// The box and a virtual address; later fragments may come before their first one.
+    Early,
 }
 
 impl World {
-    pub(crate) const ALL: [Self; 8] = [
+    pub(crate) const ALL: [Self; 9] = [
         Self::Host,
         Self::Targets,
         Self::VipDrop,
@@ -40,6 +42,7 @@ impl World {
         Self::Groups,
         Self::Blocked,
         Self::Limited,
+        Self::Early,
     ];
 
     /// What is blocked for good; administrators are among it.
@@ -85,7 +88,9 @@ impl Policy {
 pub(crate) fn input(world: World, mode: Mode) -> Input {
     let text = match world {
         World::Host | World::Dhcp | World::Blocked => format!("{HEAD}{HOST}{ALLOW}"),
-        World::Targets | World::Limited => format!("{HEAD}{HOST}{VIP}{ALLOW_BY_TARGET}{ALLOW_FOR_BOX}"),
+        World::Targets | World::Limited | World::Early => {
+            format!("{HEAD}{HOST}{VIP}{ALLOW_BY_TARGET}{ALLOW_FOR_BOX}")
+        }
         World::VipDrop => format!("{HEAD}{VIP}{ALLOW_BY_TARGET}"),
         World::VipPass => format!("{HEAD}{UNMATCHED_PASS}{VIP}{ALLOW_BY_TARGET}"),
         World::Groups => format!("{HEAD}{GROUPS}{GROUPED}{VIP}{ALLOW_FOR_GROUPS}"),
@@ -129,6 +134,8 @@ pub(crate) fn input(world: World, mode: Mode) -> Input {
         local: Vec::new(),
         forwards: false,
         flow_times: FlowTimes::DEFAULT,
+        // The fixtures have fewer.
+        early_fragments: if world == World::Early { 1_000 } else { 0 },
         limits: match world {
             World::Limited => vec![Limit::of_box(1, 1), Limit { scope: 1, ..Limit::of_box(1, 2) }],
             _ => Vec::new(),

@@ -104,6 +104,7 @@ pub(crate) fn input(others: &[(u32, usize)]) -> Input {
         local: OWN.iter().map(|text| text.parse().expect("an address")).collect(),
         forwards: true,
         flow_times: FlowTimes::DEFAULT,
+        early_fragments: 0,
         limits: Vec::new(),
     }
 }
