@@ -104,7 +104,7 @@ pub struct Generation {
 const _: () = assert!(size_of::<Interface>() == 8);
 const _: () = assert!(size_of::<VlanTable>() == 4096);
 const _: () = assert!(
-    size_of::<Generation>() == 40 + 8 * INTERFACE_BUCKETS + 16 * (MAX_POLICIES as usize + ZONE_NUMBERS)
+    size_of::<Generation>() == 48 + 8 * INTERFACE_BUCKETS + 16 * (MAX_POLICIES as usize + ZONE_NUMBERS)
 );
 
 impl Generation {
