@@ -409,7 +409,7 @@ mod tests {
                 "map_bytes": 4096,
             },
             "kernel": { "release": "6.1.0", "features": [] },
-            "flows": { "v4": 3, "v6": 4, "size": 1024, "added": 20, "evicted": 13, "lost": 0 },
+            "flows": { "v4": 3, "v6": 4, "over": 2, "size": 1024, "added": 27, "freed": 5, "evicted": 13, "lost": 0 },
             "blocked": { "v4": 1, "v6": 0, "size": 65536, "dropped": 0 },
             "passed": 0, "dropped": 0, "warnings": [],
         });

@@ -187,12 +187,14 @@ pub struct Flows {
     /// IPv6 flows that live.
     pub v6: u32,
     /// Flows of both families that are over, and take room until they are freed.
+    #[serde(default)]
     pub over: u32,
     /// The capacity of each table.
     pub size: u32,
     /// Flows added since the tables were created.
     pub added: u64,
     /// Flows that were over and were freed since then.
+    #[serde(default)]
     pub freed: u64,
     /// Flows evicted by new ones, longest silent first.
     pub evicted: u64,

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use aya::maps::{HashMap, MapData};
 use lyncwall_common::abi::{Flow, FlowKeyV4, map};
+use lyncwall_datapath::connections::sessions;
 use lyncwall_tests::expect::{PATIENT, expect_tcp};
 use lyncwall_tests::kernel::ticks_per_second;
 use lyncwall_tests::netns::{Netns, Pair};
@@ -62,10 +63,17 @@ fn closed_connections_make_room(scene: &Scene, from: &Netns, silence: u64) {
     let _servers = tcp_servers(&scene.pair.client, &[8443, 8444]);
     let open = || tcp_open(from, (Pair::CLIENT_V4, 8443).into(), PATIENT).expect("a connection");
     let idle: Vec<TcpStream> = (0..IDLE).map(|_| open()).collect();
-    let many = || (0..SHORT).for_each(|_| expect_tcp(from, (Pair::CLIENT_V4, 8444), Answered));
+    let short = (Pair::CLIENT_V4, 8444).into();
+    let connect = || drop(TcpStream::connect_timeout(&short, PATIENT).expect("a connection"));
+    // All of them by one thread: to enter a namespace takes longer than a connection.
+    let many = || from.run(|| (0..SHORT).for_each(|_| connect()));
     let flows = || api.status().expect("a status").flows;
 
     many();
+    // The last segments of a connection would make its flow young again.
+    let client = &scene.pair.client;
+    let over = |at: &Netns| at.run(|| sessions().expect("the sockets").len()) == IDLE;
+    assert!(eventually(PATIENT, || over(from) && over(client)));
     // More than half of the table is in use, and the ended connections are at an age at which little of them is left.
     // The agent stands still meanwhile: between two of them it would see a table that is not crowded.
     agent.signal(Signal::SIGSTOP).expect("a signal");

@@ -32,3 +32,16 @@ fn mistakes_in_limits_are_told_with_their_places() {
     let target = format!("{LEAST}limit = 5\n[limit]\nburst = 3\n");
     assert_eq!(places(&problems(&target)), ["10:9 target[0].limit", "11:1 limit.openings-per-second"]);
 }
+
+#[test]
+fn the_size_of_the_tables_and_early_fragments_are_read() {
+    let config = good(LEAST);
+    // By the memory of the machine, and none.
+    assert_eq!((config.flows.size, config.early_fragments), (None, 0));
+    let config = good(&format!("{LEAST}[flows]\nsize = 1024\n[fragments]\nearly = 1000\n"));
+    assert_eq!((config.flows.size, config.early_fragments), (Some(1024), 1000));
+    let fragments = |text: &str| format!("{LEAST}[fragments]\n{text}\n");
+    one_problem(&fragments("early = 1001"), "11:9 fragments.early", "1001 is out of range", "from 0 to 1000");
+    one_problem(&fragments(""), "10:1 fragments.early", "missing", "as 10");
+    one_problem(&fragments("early = 1\nlate = 2"), "12:1 fragments.late", "not a key", "the keys are early");
+}
