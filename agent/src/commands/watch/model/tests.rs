@@ -28,6 +28,7 @@ pub(in super::super) fn status(mode: Mode) -> Status {
         name: name.to_owned(),
         ifindex: 2,
         mode: mode.to_owned(),
+        missing: false,
         native_refused: None,
     };
     Status {
