@@ -17,7 +17,6 @@ mod trial;
 mod usage;
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -29,9 +28,10 @@ use serde::{Deserialize, Serialize};
 use lyncwall_datapath::host;
 use lyncwall_datapath::host::interfaces;
 use lyncwall_datapath::{Attach, Attached, Datapath, Detached, Events, Hold, LogLevel, Mode, ProgramLog};
-use lyncwall_policy::compile::{Compiled, CounterBook, Input, TargetInput, compile};
+use lyncwall_policy::compile::{Compiled, CounterBook, Input, LeftOut, TargetInput, compile};
 use lyncwall_policy::config::{self, OnExit};
 use lyncwall_policy::locate::Locator;
+use lyncwall_policy::net::OwnAddresses;
 use lyncwall_policy::plan::{Machine, Plan, Settings};
 use lyncwall_policy::problem::{Error, Problems};
 use lyncwall_policy::services::Services;
@@ -58,8 +58,8 @@ pub struct Firewall {
     fit: Option<Fit>,
     /// The generation installed last, with names to describe packets.
     locator: Option<Arc<Locator>>,
-    /// The addresses of the box at the last look.
-    addresses: Vec<IpAddr>,
+    /// The destinations that were the box's own at the last look.
+    own: OwnAddresses,
     /// Set while connections are picked up midway after an address came over.
     takeover: Option<Takeover>,
     /// The usage of rules.
@@ -68,13 +68,22 @@ pub struct Firewall {
 
 /// The tables that depend on the machine besides the configuration.
 struct Fit {
+    /// The machine that they were compiled for.
+    machine: Machine,
     generation: Generation,
     targets: Option<Box<TargetTable>>,
+    /// Facts of that machine that they have no room for.
+    left_out: LeftOut,
 }
 
 impl Fit {
-    fn of(compiled: &Compiled) -> Self {
-        Self { generation: compiled.generation, targets: compiled.targets.clone() }
+    fn of(compiled: &Compiled, machine: &Machine) -> Self {
+        Self {
+            machine: machine.clone(),
+            generation: compiled.generation,
+            targets: compiled.targets.clone(),
+            left_out: compiled.left_out.clone(),
+        }
     }
 
     fn is_of(&self, compiled: &Compiled) -> bool {
@@ -166,7 +175,7 @@ impl Firewall {
             store,
             fit: None,
             locator: None,
-            addresses: machine.addresses.clone(),
+            own: machine.own.clone(),
             takeover: None,
             usage,
         };
@@ -193,47 +202,32 @@ impl Firewall {
             let comparison = self.standing_in_the_way(&plan, settings, machine)?;
             self.install(&plan, settings, machine)?;
             self.keep_sessions(&plan, &plan, &comparison);
-            self.take_over(&plan, plan.config.flows.learn)?;
+            self.take_over_most(&plan, plan.config.flows.learn)?;
         } else {
             let since = self.since_the_earlier_agent(&plan, settings, machine);
-            // The old policy judges until all interfaces accept the program.
-            self.take_over(&plan, Duration::ZERO)?;
+            // The old policy judges until the interfaces accept the program.
+            self.take_over_most(&plan, Duration::ZERO)?;
             self.install(&plan, settings, machine)?;
             if let Some((before, comparison)) = since {
                 self.keep_sessions(&before, &plan, &comparison);
             }
         }
         // Interfaces that a rollback would need stay guarded.
-        let back = self.memory.trial.running().map(|(_, plan)| plan);
-        let plans = [Some(&plan), back].into_iter().flatten();
-        let keep: Vec<&str> =
-            plans.flat_map(|plan| &plan.config.interfaces).map(|interface| &*interface.name).collect();
-        for interface in self.datapath.detach_interfaces_except(&keep)? {
-            tracing::info!(interface, "detached: the configuration no longer names it");
-        }
-        Ok(())
+        self.detach_others(&plan)
     }
 
-    /// Detaches from interfaces that the configuration does not name.
-    fn detach_others(&mut self, plan: &Plan) -> Result<()> {
-        let keep: Vec<&str> = plan.config.interfaces.iter().map(|interface| &*interface.name).collect();
-        self.datapath.detach_interfaces_except(&keep)?;
-        Ok(())
-    }
-
-    /// Follows a change of the machine. Attaches to configured interfaces that were created anew. If
-    /// interface numbers, own addresses or forwarding changed the tables, installs them as a new generation.
+    /// Follows a change of the machine. Attaches to configured interfaces that have appeared. If interface
+    /// numbers, own addresses or forwarding changed the tables, installs them as a new generation.
     ///
     /// # Errors
     /// [`Problems`] if an interface refuses the program, or the machine does not fit the tables.
     pub fn machine_changed(&mut self) -> Result<()> {
         let machine = host::look_again(&self.plan.config)?;
-        let attached: Vec<u32> =
-            self.datapath.status()?.interfaces.iter().map(|attached| attached.ifindex).collect();
+        let attached = self.datapath.status()?.interfaces;
         let mut problems = Problems::default();
         let mut unexpected = None;
         for (interface, number) in self.plan.config.interfaces.clone().into_iter().zip(&machine.interfaces) {
-            if *number == 0 || attached.contains(number) {
+            if *number == 0 || attached.iter().any(|attached| attached.ifindex == *number) {
                 continue;
             }
             // One at a time: a refusal by one interface must not leave another open.
@@ -246,8 +240,12 @@ impl Firewall {
             }
         }
         let (plan, settings) = (Arc::clone(&self.plan), self.memory.settings.clone());
-        let compiled = compile(&plan.input(&settings, &machine)?, &mut self.memory.counters.clone())?;
-        if !self.fit.as_ref().is_some_and(|fit| fit.is_of(&compiled)) {
+        if attached.iter().any(|attached| !names(&plan, &attached.interface)) {
+            self.detach_others(&plan)?;
+        }
+        if !self.fit.as_ref().is_some_and(|fit| fit.machine == machine)
+            && !self.fits(&plan.input(&settings, &machine)?, &machine)?
+        {
             let generation = self.install(&plan, &settings, &machine)?;
             tracing::info!(generation, forwards = machine.forwards, "followed the machine");
             let noted = self
@@ -276,6 +274,26 @@ impl Firewall {
         }
         self.datapath.free_flows(times)?;
         Ok(())
+    }
+
+    /// True if the tables in force are those of this input, too.
+    fn fits(&mut self, input: &Input, machine: &Machine) -> Result<bool> {
+        let compiled = compile(input, &mut self.memory.counters.clone())?;
+        let fits = self.fit.as_ref().is_some_and(|fit| fit.is_of(&compiled));
+        if fits {
+            self.note_fit(&compiled, machine);
+        }
+        Ok(fits)
+    }
+
+    /// Notes the tables in force, and says what they have no room for.
+    fn note_fit(&mut self, compiled: &Compiled, machine: &Machine) {
+        let before = self.fit.replace(Fit::of(compiled, machine)).map(|fit| fit.left_out);
+        if before.unwrap_or_default() != compiled.left_out {
+            for warning in self.left_out_warnings() {
+                tracing::error!("{warning}");
+            }
+        }
     }
 
     /// Waits until the previous generation has judged its last packet. Call it after answering a switch.
@@ -418,7 +436,7 @@ impl Firewall {
         };
         self.memory = memory;
         self.adopt(plan);
-        self.fit = Some(Fit::of(&compiled));
+        self.note_fit(&compiled, machine);
         self.targets.clone_from(&input.targets);
         // A rollback must still let in the managers of before.
         if !self.memory.trial.runs()
@@ -492,6 +510,11 @@ impl Firewall {
         }
         Ok(())
     }
+}
+
+/// True if a plan names an interface.
+fn names(plan: &Plan, interface: &str) -> bool {
+    plan.config.interfaces.iter().any(|named| *named.name == *interface)
 }
 
 /// The interfaces of a plan, and how to attach to each.

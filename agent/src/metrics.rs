@@ -222,6 +222,11 @@ impl Snapshot {
             "1 for a configured interface with the program, else 0",
             interfaces.map(|on| (vec![("interface", &*on.name)], u64::from(on.ifindex != 0))),
         )?;
+        families.gauge(
+            "lyncwall_own_addresses_left_out",
+            "Own addresses, or prefixes of them, without room in the tables of a box that forwards",
+            one(status.own_left_out),
+        )?;
         let modes = status.targets.iter().map(|target| (&*target.name, target.mode));
         families.gauge(
             "lyncwall_enforcing",

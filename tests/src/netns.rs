@@ -25,6 +25,7 @@ use rtnetlink::packet_route::address::{AddressAttribute, AddressFlags};
 use rtnetlink::packet_route::link::{
     InfoData, InfoKind, InfoVeth, LinkAttribute, LinkMessage, State, Stats64,
 };
+use rtnetlink::packet_route::route::{RouteMessage, RouteScope, RouteType};
 use rtnetlink::{Handle, LinkMessageBuilder, LinkUnspec, RouteMessageBuilder};
 use tokio_stream::StreamExt as _;
 
@@ -194,6 +195,40 @@ impl Netns {
             .build();
         self.netlink(async |handle| Ok(handle.route().add(message).execute().await?))
             .with_context(|| format!("adding a route to {destination}/{prefix} by {gateway}"))
+    }
+
+    /// Makes this host take packets for a prefix, as the routes do that load balancers of clouds set: no interface
+    /// has these addresses.
+    ///
+    /// # Errors
+    /// Where the route is there already.
+    pub fn add_local_route(&self, destination: IpAddr, prefix: u8) -> Result<()> {
+        let message = self.local_route(destination, prefix)?;
+        self.netlink(async |handle| Ok(handle.route().add(message).execute().await?))
+            .with_context(|| format!("adding a local route to {destination}/{prefix}"))
+    }
+
+    /// Takes such a route away.
+    ///
+    /// # Errors
+    /// Where there is none.
+    pub fn remove_local_route(&self, destination: IpAddr, prefix: u8) -> Result<()> {
+        let message = self.local_route(destination, prefix)?;
+        self.netlink(async |handle| Ok(handle.route().del(message).execute().await?))
+            .with_context(|| format!("removing the local route to {destination}/{prefix}"))
+    }
+
+    fn local_route(&self, destination: IpAddr, prefix: u8) -> Result<RouteMessage> {
+        /// `RT_TABLE_LOCAL` of linux/rtnetlink.h.
+        const LOCAL: u32 = 255;
+        let builder = RouteMessageBuilder::<IpAddr>::new()
+            .kind(RouteType::Local)
+            .table_id(LOCAL)
+            .scope(RouteScope::Host)
+            .output_interface(self.index("lo")?)
+            .destination_prefix(destination, prefix)
+            .with_context(|| format!("a local route to {destination}/{prefix}"))?;
+        Ok(builder.build())
     }
 
     /// Sets an interface up or down.

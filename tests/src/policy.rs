@@ -1,7 +1,7 @@
 //! The smallest policies, for tests of everything but policies.
 
 use lyncwall_common::abi::{Class, Features, Generation, NetPort, PolicyTable, PortSet};
-use lyncwall_policy::compile::{Compiled, ManagementTables};
+use lyncwall_policy::compile::{Compiled, LeftOut, ManagementTables};
 
 /// A policy for every destination that has these TCP ports open, each with a rule counter of its number, and that
 /// nobody manages.
@@ -13,6 +13,7 @@ pub fn open_tcp(ports: &[u16]) -> Compiled {
         tcp.classes[usize::from(class)] = Class { counter: u32::from(class) - 1, groups: 0 };
     }
     Compiled {
+        left_out: LeftOut::default(),
         features: Features::default(),
         generation: Generation::EMPTY,
         vlans: Vec::new(),

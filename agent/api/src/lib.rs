@@ -95,6 +95,10 @@ pub struct Status {
     pub flows: Flows,
     /// The block-list.
     pub blocked: BlockList,
+    /// The number of own addresses, and prefixes of them, for which the tables of a box that forwards have no room:
+    /// packets to them are judged as packets to a host that no target lists.
+    #[serde(default)]
+    pub own_left_out: u64,
     /// Packets passed since the maps were created.
     pub passed: u64,
     /// Packets dropped.
@@ -125,6 +129,9 @@ pub struct Interface {
     pub ifindex: u32,
     /// `native` or `generic`; `UNGUARDED` if the program is not attached.
     pub mode: String,
+    /// True if it does not exist: the agent guards it as soon as it appears.
+    #[serde(default)]
+    pub missing: bool,
     /// Why the driver refused the program, if `attach = "auto"` fell back to generic mode.
     #[serde(default)]
     pub native_refused: Option<String>,

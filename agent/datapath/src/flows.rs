@@ -17,6 +17,7 @@ use lyncwall_common::fields::Address;
 
 use super::{Datapath, clock, load, sys};
 use lyncwall_policy::connection::{Connection, Protocol};
+use lyncwall_policy::net::OwnAddresses;
 use sweep::{Listed, Sweep};
 
 impl Datapath {
@@ -55,11 +56,11 @@ impl Datapath {
     ///
     /// # Errors
     /// If a map or the kernel's clock cannot be read.
-    pub fn forwarded(&self, own: &[IpAddr], times: FlowTimes) -> Result<Vec<Connection>> {
+    pub fn forwarded(&self, own: &OwnAddresses, times: FlowTimes) -> Result<Vec<Connection>> {
         let now = clock::jiffies(&self.ebpf)?;
         let wanted = |told: &FlowEnds, flow: Flow| {
             let goes_on = flow.stands() || flow.state() == FlowState::Udp as u8;
-            goes_on && !own.contains(&told.local.ip()) && times.lives(flow, now, self.hz)
+            goes_on && !own.contains(told.local.ip()) && times.lives(flow, now, self.hz)
         };
         let mut found = self.flows.v4.forwarded(wanted)?;
         found.extend(self.flows.v6.forwarded(wanted)?);

@@ -19,7 +19,27 @@ pub(crate) fn ask<M>(protocol: isize, request: M, flags: u16) -> Result<Vec<M>>
 where
     M: NetlinkSerializable + NetlinkDeserializable,
 {
-    let mut socket = Socket::new(protocol).context("opening a netlink socket")?;
+    answers(Socket::new(protocol).context("opening a netlink socket")?, request, flags)
+}
+
+/// Like [`ask`], and the kernel lists only what fits the fields of the request (`NETLINK_GET_STRICT_CHK`, Linux
+/// 4.20), so that a long table costs nothing that is not wanted.
+///
+/// # Errors
+/// As [`ask`].
+pub(crate) fn list_strictly<M>(protocol: isize, request: M, flags: u16) -> Result<Vec<M>>
+where
+    M: NetlinkSerializable + NetlinkDeserializable,
+{
+    let socket = Socket::new(protocol).context("opening a netlink socket")?;
+    socket.set_netlink_get_strict_chk(true)?;
+    answers(socket, request, flags)
+}
+
+fn answers<M>(mut socket: Socket, request: M, flags: u16) -> Result<Vec<M>>
+where
+    M: NetlinkSerializable + NetlinkDeserializable,
+{
     socket.bind_auto()?;
     socket.connect(&SocketAddr::new(0, 0))?;
     let mut message = NetlinkMessage::new(NetlinkHeader::default(), NetlinkPayload::InnerMessage(request));

@@ -8,16 +8,25 @@ use nix::libc;
 use rtnetlink::sys::protocols::NETLINK_ROUTE;
 use rtnetlink::sys::{AsyncSocket as _, AsyncSocketExt as _, TokioSocket};
 
-/// Groups of linux/rtnetlink.h: interfaces, addresses, and forwarding.
-const GROUPS: [u32; 5] =
-    [RTNLGRP_LINK, RTNLGRP_IPV4_IFADDR, RTNLGRP_IPV6_IFADDR, RTNLGRP_IPV4_NETCONF, RTNLGRP_IPV6_NETCONF];
+/// Groups of linux/rtnetlink.h: interfaces, addresses, routes, and forwarding.
+const GROUPS: [u32; 7] = [
+    RTNLGRP_LINK,
+    RTNLGRP_IPV4_IFADDR,
+    RTNLGRP_IPV4_ROUTE,
+    RTNLGRP_IPV6_IFADDR,
+    RTNLGRP_IPV6_ROUTE,
+    RTNLGRP_IPV4_NETCONF,
+    RTNLGRP_IPV6_NETCONF,
+];
 const RTNLGRP_LINK: u32 = 1;
 const RTNLGRP_IPV4_IFADDR: u32 = 5;
+const RTNLGRP_IPV4_ROUTE: u32 = 7;
 const RTNLGRP_IPV6_IFADDR: u32 = 9;
+const RTNLGRP_IPV6_ROUTE: u32 = 11;
 const RTNLGRP_IPV4_NETCONF: u32 = 24;
 const RTNLGRP_IPV6_NETCONF: u32 = 25;
 
-/// Changes of a network namespace: of interfaces, addresses and forwarding.
+/// Changes of a network namespace: of interfaces, forwarding, and destinations that it takes itself.
 pub struct NetlinkWatch(TokioSocket);
 
 impl NetlinkWatch {
@@ -52,11 +61,30 @@ impl NetlinkWatch {
     }
 
     async fn one(&mut self) -> Result<()> {
-        match self.0.recv_from_full().await {
-            Ok(_) => Ok(()),
-            // The socket's buffer overflowed.
-            Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => Ok(()),
-            Err(error) => Err(error).context("listening to netlink"),
+        loop {
+            match self.0.recv_from_full().await {
+                Ok((datagram, _)) if is_route_elsewhere(&datagram) => {}
+                Ok(_) => return Ok(()),
+                // The socket's buffer overflowed.
+                Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => return Ok(()),
+                Err(error) => return Err(error).context("listening to netlink"),
+            }
         }
     }
+}
+
+/// True for a message about a route that does not end at this box: a router has many, and they change often. A
+/// notification is one message: `struct nlmsghdr`, then `struct rtmsg`.
+fn is_route_elsewhere(message: &[u8]) -> bool {
+    const RTM_NEWROUTE: u16 = 24;
+    const RTM_DELROUTE: u16 = 25;
+    const RTN_LOCAL: u8 = 2;
+    const RTN_ANYCAST: u8 = 4;
+    let (Some(&[low, high]), Some(kind)) =
+        (message.get(4..6).and_then(<[u8]>::as_array), message.get(16 + 7))
+    else {
+        return false;
+    };
+    matches!(u16::from_ne_bytes([low, high]), RTM_NEWROUTE | RTM_DELROUTE)
+        && !(RTN_LOCAL..=RTN_ANYCAST).contains(kind)
 }

@@ -47,6 +47,19 @@ pub struct Compiled {
     pub sources: Vec<(Prefix, SourceRecord)>,
     /// Not part of the generation: edited live, and never by a switch.
     pub management: ManagementTables,
+    /// Facts of the machine that the tables have no room for.
+    pub left_out: LeftOut,
+}
+
+/// Facts of the machine that the tables have no room for. They are no mistakes: no machine may keep a policy from
+/// being enforced.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct LeftOut {
+    /// The box's own addresses, on a box that forwards: packets to them are judged as packets to any destination that no
+    /// target lists.
+    pub own: Vec<Prefix>,
+    /// Members of bonds, by number: a native program on the bond judges their frames in no zone.
+    pub members: Vec<u32>,
 }
 
 /// The management rule. No policy switch touches it.
@@ -69,9 +82,10 @@ pub fn compile(input: &Input, counters: &mut CounterBook) -> Result<Compiled, Pr
     let mut problems = Problems::default();
     let owners = owners(input);
     let rules = sorted_rules(&owners, &mut problems);
-    let (interfaces, vlans) = zones::interfaces(input, &mut problems);
+    let zones::Interfaces { generation: interfaces, vlans, members_left_out } =
+        zones::interfaces(input, &mut problems);
     let management = management(input.management.as_ref(), &mut problems);
-    let targets = targets::table(input, &mut problems);
+    let targets::Targets { table: targets, left_out } = targets::table(input, &mut problems);
     let allow = allow::compile(&input.allow, &owners, &mut problems);
     let sources = sources::table(&input.groups, &input.allow, &mut problems);
     check_groups(&owners, &input.groups, &mut problems);
@@ -131,7 +145,8 @@ pub fn compile(input: &Input, counters: &mut CounterBook) -> Result<Compiled, Pr
         zone_sources: sources::of_zones(&input.groups, &input.allow),
         ..interfaces
     };
-    Ok(Compiled { features, generation, vlans, targets, policies, allow, sources, management })
+    let left_out = LeftOut { own: left_out, members: members_left_out };
+    Ok(Compiled { features, generation, vlans, targets, policies, allow, sources, management, left_out })
 }
 
 /// Which packets are only audited: none, some or all. See [`Generation::audit`]. The policies of zones with

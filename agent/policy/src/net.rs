@@ -1,5 +1,6 @@
 //! Address prefixes, port ranges and transports in their text form.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::iter;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -195,27 +196,47 @@ impl Serialize for Prefix {
     }
 }
 
-/// The destinations that the kernel of a box delivers to the box itself.
+/// The destinations that the kernel of a box delivers to the box itself. A box may have any number of them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct OwnAddresses {
-    /// Its unicast addresses, loopback ones included; sorted.
-    pub addresses: Vec<IpAddr>,
-    /// The others: prefixes of local routes, the broadcast addresses of its networks, and anycast addresses. Those with
-    /// the fewest addresses come first.
-    pub further: Vec<Prefix>,
+    addresses: Vec<IpAddr>,
+    further: Vec<Prefix>,
+    /// All of `addresses`.
+    known: HashSet<IpAddr>,
 }
 
 impl OwnAddresses {
+    /// Unicast addresses, loopback ones included, and further destinations: prefixes of local routes, the broadcast
+    /// addresses of networks, and anycast addresses. In both lists the most important come first, as not all may fit
+    /// into a table.
+    #[must_use]
+    pub fn new(addresses: Vec<IpAddr>, further: Vec<Prefix>) -> Self {
+        let known = addresses.iter().copied().collect();
+        Self { addresses, further, known }
+    }
+
+    /// The unicast addresses, the most important first.
+    #[must_use]
+    pub fn addresses(&self) -> &[IpAddr] {
+        &self.addresses
+    }
+
+    /// The further destinations, the most important first.
+    #[must_use]
+    pub fn further(&self) -> &[Prefix] {
+        &self.further
+    }
+
     /// True if the kernel delivers packets for `address` to the box.
     #[must_use]
     pub fn contains(&self, address: IpAddr) -> bool {
-        self.addresses.contains(&address) || self.further.iter().any(|prefix| prefix.contains(address))
+        self.known.contains(&address) || self.further.iter().any(|prefix| prefix.contains(address))
     }
 }
 
 impl FromIterator<IpAddr> for OwnAddresses {
     fn from_iter<I: IntoIterator<Item = IpAddr>>(addresses: I) -> Self {
-        Self { addresses: addresses.into_iter().collect(), further: Vec::new() }
+        Self::new(addresses.into_iter().collect(), Vec::new())
     }
 }
 

@@ -1,7 +1,6 @@
 //! The plan: a valid configuration together with its catalogue.
 
 use std::collections::BTreeSet;
-use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use lyncwall_common::abi::Limit;
@@ -9,6 +8,7 @@ use lyncwall_common::abi::Limit;
 use crate::catalogue::{self, Catalogue, Choices, Resolved};
 use crate::compile::{GroupInput, Input, Rule, TargetInput};
 use crate::config::{self, CatalogueName, Config, Group, Openings, Target};
+use crate::net::OwnAddresses;
 use crate::problem::{Place, Problem, Problems};
 
 mod references;
@@ -38,8 +38,8 @@ pub struct Machine {
     pub interfaces: Vec<u32>,
     /// The members of bonds: the number of the bond, and that of the member.
     pub members: Vec<(u32, u32)>,
-    /// The addresses in this network namespace.
-    pub addresses: Vec<IpAddr>,
+    /// The destinations that the kernel delivers to this network namespace.
+    pub own: OwnAddresses,
     /// True if the machine forwards IPv4 or IPv6.
     pub forwards: bool,
 }
@@ -144,7 +144,7 @@ impl Plan {
             mode: settings.mode,
             modes: config.targets.iter().map(|target| settings.mode_of(&target.name)).collect(),
             interfaces: zones::interfaces(config, machine),
-            local: machine.addresses.clone(),
+            local: machine.own.clone(),
             forwards: machine.forwards,
             flow_times: config.flows.times,
             early_fragments: config.early_fragments,

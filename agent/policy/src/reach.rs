@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use crate::compile::{Input, TargetInput};
 use crate::config::Address;
 use crate::connection::Listener;
+use crate::net::OwnAddresses;
 
 /// The targets of packets to a listener.
 pub(crate) fn reached_as<'a>(listener: &Listener, input: &'a Input) -> BTreeSet<&'a str> {
@@ -15,7 +16,7 @@ pub(crate) fn reached_as<'a>(listener: &Listener, input: &'a Input) -> BTreeSet<
         let any = bound.is_unspecified() && (bound.is_ipv6() || address.is_ipv4());
         !address.is_loopback() && (any || *address == bound)
     };
-    let addresses = input.local.iter().filter(|address| takes(address));
+    let addresses = input.local.addresses().iter().filter(|address| takes(address));
     addresses.flat_map(|address| targets_of(input, *address)).collect()
 }
 
@@ -35,8 +36,11 @@ fn is_host(target: &TargetInput) -> bool {
 }
 
 /// True for a target of packets to this box.
-pub(crate) fn is_here(target: &TargetInput, own: &[IpAddr]) -> bool {
-    is_host(target) || own.iter().any(|address| names(target, *address))
+pub(crate) fn is_here(target: &TargetInput, own: &OwnAddresses) -> bool {
+    match &target.address {
+        Address::Host | Address::HostAnd(_) => true,
+        Address::List(list) => list.iter().any(|address| own.contains(*address)),
+    }
 }
 
 /// True if a target lists an address.

@@ -67,7 +67,8 @@ pub(crate) async fn run(client: &Client, output: &Output) -> anyhow::Result<()> 
     let unguarded = status.interfaces.is_empty();
     for interface in status.interfaces {
         let refused = interface.native_refused.map(|why| format!("no native mode: {why}"));
-        interfaces.row([interface.name, interface.mode, refused.unwrap_or_default()]);
+        let waiting = interface.missing.then(|| "waiting: it does not exist".to_owned());
+        interfaces.row([interface.name, interface.mode, waiting.or(refused).unwrap_or_default()]);
     }
     output.section("Interfaces", &interfaces)?;
 

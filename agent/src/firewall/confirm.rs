@@ -172,6 +172,8 @@ impl Firewall {
         let (plan, settings) = (Arc::clone(&self.plan), self.memory.settings.clone());
         remember(&mut self.datapath, &self.memory)?;
         let machine = host::look_again(&plan.config)?;
+        // The tables noted last are those of the trial.
+        self.fit = None;
         self.targets = plan.input(&settings, &machine)?.targets;
         self.install(&plan, &settings, &machine)?;
         self.detach_others(&plan)?;

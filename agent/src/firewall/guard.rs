@@ -12,6 +12,7 @@ use lyncwall_datapath::KnownFlows;
 use lyncwall_datapath::connections;
 use lyncwall_datapath::host;
 use lyncwall_datapath::host::interfaces;
+use lyncwall_policy::config::Interface;
 use lyncwall_policy::plan::Plan;
 use lyncwall_policy::problem::Error;
 
@@ -19,12 +20,64 @@ use lyncwall_policy::problem::Error;
 /// agent.
 const ENOUGH: Duration = Duration::from_secs(30);
 
+/// How often to begin again when interfaces go in the middle of it.
+const TRIES: usize = 5;
+
 impl Firewall {
-    /// Attaches to all interfaces of a plan. On interfaces that were not guarded before, existing connections
-    /// continue; `learn` is how long to learn flows from outgoing packets first.
+    /// Attaches to the interfaces of a plan that exist, all or none; the others wait until they appear: see
+    /// [`Firewall::machine_changed`]. On interfaces that were not guarded before, existing connections continue;
+    /// `learn` is how long to learn flows from outgoing packets first.
     ///
     /// A generation must be live: it decides which connections need a flow.
     pub(super) fn take_over(&mut self, plan: &Plan, learn: Duration) -> Result<(), Error> {
+        let mut there = Plan::clone(plan);
+        for gone in keep_existing(&mut there)? {
+            tracing::warn!(interface = gone, "does not exist: lyncwall guards it as soon as it appears");
+        }
+        for _ in 1..TRIES {
+            match self.guard_all(&there, learn) {
+                Err(_) if !keep_existing(&mut there)?.is_empty() => {
+                    tracing::warn!("an interface has just gone: guarding the others");
+                }
+                guarded => return guarded,
+            }
+        }
+        self.guard_all(&there, learn)
+    }
+
+    /// Like [`Firewall::take_over`], for a start: guards as many interfaces as take the program, as a start that
+    /// fails leaves all of them open.
+    ///
+    /// # Errors
+    /// Those of [`Firewall::take_over`], if no interface takes it.
+    pub(super) fn take_over_most(&mut self, plan: &Plan, learn: Duration) -> Result<(), Error> {
+        let Err(error) = self.take_over(plan, learn) else { return Ok(()) };
+        let mut refused = Vec::new();
+        let mut there = Plan::clone(plan);
+        keep_existing(&mut there)?;
+        let all = std::mem::take(&mut there.config.interfaces);
+        let wanted = all.len();
+        if wanted < 2 {
+            return Err(error);
+        }
+        for interface in all {
+            there.config.interfaces = vec![interface.clone()];
+            if let Err(error) = self.take_over(&there, learn) {
+                refused.push((interface.name, error));
+            }
+        }
+        if refused.len() == wanted {
+            return Err(error);
+        }
+        for (interface, error) in refused {
+            let why = anyhow::Error::from(error);
+            tracing::error!(%interface, "UNGUARDED: it does not take the program: {why:#}");
+        }
+        Ok(())
+    }
+
+    /// Attaches to all interfaces of a plan, or to none.
+    fn guard_all(&mut self, plan: &Plan, learn: Duration) -> Result<(), Error> {
         let wanted = attach_modes(plan);
         self.datapath.check_interfaces(&wanted)?;
         let names: Vec<&str> = wanted.iter().map(|(name, _)| *name).collect();
@@ -42,6 +95,24 @@ impl Firewall {
         attached?;
         // Connections that began between the first look and now.
         Ok(self.forget_accepted(&known)?)
+    }
+
+    /// Detaches from interfaces that neither `plan` names nor the plan that a trial goes back to. While an
+    /// interface of theirs is missing, all others stay guarded: its name may be misspelt, and no mistake may open
+    /// the leg that was meant.
+    pub(super) fn detach_others(&mut self, plan: &Plan) -> Result<()> {
+        let back = self.memory.trial.running().map(|(_, plan)| Arc::clone(plan));
+        let plans = [Some(plan), back.as_deref()].into_iter().flatten();
+        let keep: Vec<&str> =
+            plans.flat_map(|plan| &plan.config.interfaces).map(|interface| &*interface.name).collect();
+        let known = interfaces::all()?;
+        if keep.iter().any(|kept| known.iter().all(|(name, _)| name != kept)) {
+            return Ok(());
+        }
+        for interface in self.datapath.detach_interfaces_except(&keep)? {
+            tracing::info!(interface, "detached: the configuration no longer names it");
+        }
+        Ok(())
     }
 
     fn watch_and_seed(
@@ -101,11 +172,19 @@ impl Firewall {
 
     /// Keeps flows of inbound connections out: rules judge those, except drained ones.
     pub(super) fn forget_accepted(&mut self, known: &KnownFlows) -> Result<()> {
-        let (accepting, own) = (connections::accepting()?, interfaces::addresses()?);
+        let (accepting, own) = (connections::accepting()?, host::own(&[])?);
         let forgotten = self
             .datapath
-            .forget_flows(known, |local, port| accepting.contains(&port) && own.contains(&local))?;
+            .forget_flows(known, |local, port| accepting.contains(&port) && own.contains(local))?;
         self.memory.flows_forgotten += forgotten;
         Ok(())
     }
+}
+
+/// Removes interfaces that do not exist from a plan, and returns their names.
+fn keep_existing(plan: &mut Plan) -> Result<Vec<String>> {
+    let known = interfaces::all()?;
+    let exists = |wanted: &Interface| known.iter().any(|(name, _)| *name == *wanted.name);
+    let gone = plan.config.interfaces.extract_if(.., |interface| !exists(interface));
+    Ok(gone.map(|interface| interface.name.to_string()).collect())
 }

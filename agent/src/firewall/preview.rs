@@ -8,7 +8,6 @@ use crate::wire;
 use lyncwall_api as api;
 use lyncwall_datapath::connections;
 use lyncwall_datapath::host;
-use lyncwall_datapath::host::interfaces;
 use lyncwall_policy::compare::{Comparison, Ways};
 use lyncwall_policy::compile::Input;
 use lyncwall_policy::config::Mode;
@@ -118,7 +117,7 @@ impl Firewall {
     fn shut_out(&self, plan: &Plan, comparison: &Comparison) -> Result<Vec<Connection>> {
         let mut existing = connections::inbound().context("listing existing connections")?;
         // Without connection tracking, no other source knows the forwarded connections.
-        existing.extend(self.datapath.forwarded(&interfaces::addresses()?, plan.config.flows.times)?);
+        existing.extend(self.datapath.forwarded(&host::own(&[])?, plan.config.flows.times)?);
         existing.sort_unstable();
         existing.dedup();
         self.shut_out_of(plan, comparison, existing)

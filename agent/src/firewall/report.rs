@@ -1,18 +1,17 @@
 //! Reports of a firewall: its status, its counters, the ports that a change opened and closed.
 
-use std::collections::BTreeMap;
-
 use anyhow::Result;
+use lyncwall_common::abi::{MAX_NUMBERS, MAX_TARGET_ADDRESSES};
 use lyncwall_common::reason::Action;
 
-use super::Firewall;
+use super::{Firewall, names};
 use crate::wire;
 use lyncwall_api as api;
 use lyncwall_datapath::exposure;
-use lyncwall_datapath::host;
+use lyncwall_datapath::host::{self, interfaces};
 use lyncwall_datapath::{Attached, Counters};
 use lyncwall_policy::compile::{Identity, TargetInput};
-use lyncwall_policy::config::{Address, Config};
+use lyncwall_policy::config::{Address, Outbound, Unmatched, Zone};
 use lyncwall_policy::net::{PortRange, Prefix};
 use lyncwall_policy::open_ports::OpenPorts;
 use lyncwall_policy::plan::{Plan, Settings};
@@ -52,7 +51,7 @@ impl Firewall {
             on_exit: wire::on_exit(config.on_exit),
             generation: self.datapath.live()?.number,
             waiting: self.waiting()?,
-            interfaces: interfaces(config, &status.interfaces, &self.memory.native_refused),
+            interfaces: self.interfaces(&status.interfaces)?,
             targets: config
                 .targets
                 .iter()
@@ -84,6 +83,7 @@ impl Firewall {
             kernel: wire::kernel(&status.features),
             flows: self.flows(&counters)?,
             blocked: self.block_list(&counters)?,
+            own_left_out: self.own_left_out().len() as u64,
             passed: total(Action::Pass),
             dropped: total(Action::Drop),
             warnings,
@@ -187,13 +187,15 @@ impl Firewall {
     /// Warnings about the settings, and about their fit to this machine.
     pub(super) fn warnings(&self, plan: &Plan, settings: &Settings) -> Result<Vec<String>> {
         let machine = host::look_again(&plan.config)?;
-        let mut warnings = plan.warnings(settings);
+        let mut warnings = self.unguarded(plan)?;
+        warnings.extend(self.left_out_warnings());
+        warnings.extend(plan.warnings(settings));
         warnings.extend(exposure::warnings(plan, settings));
         for target in &plan.config.targets {
             let Address::List(addresses) = &target.address else { continue };
             let elsewhere: Vec<String> = addresses
                 .iter()
-                .filter(|address| plan.config.management.is_some() && !machine.addresses.contains(address))
+                .filter(|address| plan.config.management.is_some() && !machine.own.contains(**address))
                 .map(ToString::to_string)
                 .collect();
             if !elsewhere.is_empty() {
@@ -205,6 +207,107 @@ impl Firewall {
             }
         }
         Ok(warnings)
+    }
+
+    /// The guarded interfaces, and the configured ones that are missing or refuse the program.
+    fn interfaces(&self, attached: &[Attached]) -> Result<Vec<api::Interface>> {
+        let known = interfaces::all()?;
+        let unguarded = self
+            .plan
+            .config
+            .interfaces
+            .iter()
+            .filter(|interface| attached.iter().all(|attached| attached.interface != *interface.name))
+            .map(|interface| api::Interface {
+                name: interface.name.to_string(),
+                ifindex: 0,
+                mode: "UNGUARDED".to_owned(),
+                missing: known.iter().all(|(name, _)| *name != *interface.name),
+                native_refused: None,
+            });
+        let guarded = attached.iter().map(|attached| api::Interface {
+            name: attached.interface.clone(),
+            ifindex: attached.ifindex,
+            mode: attached.mode.name().to_owned(),
+            missing: false,
+            native_refused: self.memory.native_refused.get(&attached.interface).cloned(),
+        });
+        Ok(guarded.chain(unguarded).collect())
+    }
+
+    /// Interfaces of the plan that are not guarded, and those that stay guarded because one is missing; a sentence
+    /// each.
+    fn unguarded(&self, plan: &Plan) -> Result<Vec<String>> {
+        let known = interfaces::all()?;
+        let attached = self.datapath.status()?.interfaces;
+        let named = plan.config.interfaces.iter().map(|interface| &*interface.name);
+        let open: Vec<&str> =
+            named.filter(|name| attached.iter().all(|attached| attached.interface != *name)).collect();
+        let (refusing, missing): (Vec<&str>, Vec<&str>) =
+            open.into_iter().partition(|name| known.iter().any(|(known, _)| known == name));
+        let there: Vec<&str> = known.iter().map(|(name, _)| &**name).filter(|name| *name != "lo").collect();
+        let refuses = |name: &&str| {
+            format!("interface {name} does not take the program: UNGUARDED; the log of the agent says why")
+        };
+        let is_missing = |name: &&str| {
+            let there = there.join(", ");
+            format!("interface {name} does not exist (this box has {there}): UNGUARDED until it appears")
+        };
+        let mut warnings: Vec<String> =
+            refusing.iter().map(refuses).chain(missing.iter().map(is_missing)).collect();
+        if !missing.is_empty() && !self.memory.trial.runs() {
+            let missing = missing.join(", ");
+            warnings.extend(attached.iter().filter(|kept| !names(plan, &kept.interface)).map(|kept| {
+                format!(
+                    "the file does not name interface {}, which stays guarded until {missing} appears: its name may \
+                     be misspelt",
+                    kept.interface
+                )
+            }));
+        }
+        Ok(warnings)
+    }
+
+    fn own_left_out(&self) -> &[Prefix] {
+        self.fit.as_ref().map_or(&[], |fit| &fit.left_out.own)
+    }
+
+    /// Facts of the machine that the tables have no room for, one sentence each.
+    pub(super) fn left_out_warnings(&self) -> Vec<String> {
+        /// The most to list.
+        const LISTED: usize = 3;
+        let mut warnings = Vec::new();
+        let own = self.own_left_out();
+        if !own.is_empty() {
+            let first: Vec<String> = own.iter().take(LISTED).map(Prefix::to_string).collect();
+            let more = match own.len().saturating_sub(LISTED) {
+                0 => String::new(),
+                more => format!(" and {more} more"),
+            };
+            let passes =
+                |zone: &&Zone| zone.unmatched == Unmatched::Pass || zone.outbound == Outbound::Catalogue;
+            let open: Vec<&str> =
+                self.plan.config.zones.iter().filter(passes).map(|zone| &*zone.name).collect();
+            let open = match open.as_slice() {
+                [] => String::new(),
+                open => {
+                    format!("; LIMITED: what {} lets through to other hosts reaches them", open.join(", "))
+                }
+            };
+            warnings.push(format!(
+                "own addresses without room in the table of {MAX_TARGET_ADDRESSES}: {}{more}: lyncwall judges packets to \
+                 them as packets to a host that no target lists{open}",
+                first.join(", ")
+            ));
+        }
+        let members = self.fit.as_ref().map_or(0, |fit| fit.left_out.members.len());
+        if members > 0 {
+            warnings.push(format!(
+                "{members} members of bonds have no room in the table of {MAX_NUMBERS} interfaces: only management gets \
+                 in by them in native mode on a box with zones"
+            ));
+        }
+        warnings
     }
 
     fn rule(&self, identity: &Identity, packets: u64) -> api::RuleCount {
@@ -245,31 +348,6 @@ impl Firewall {
         };
         self.memory.settings.roles_of(target).iter().filter(has_one).cloned().collect()
     }
-}
-
-/// The guarded interfaces, and the configured ones that are missing or refuse the program.
-fn interfaces(
-    config: &Config,
-    attached: &[Attached],
-    refused: &BTreeMap<String, String>,
-) -> Vec<api::Interface> {
-    let missing = config
-        .interfaces
-        .iter()
-        .filter(|interface| attached.iter().all(|attached| attached.interface != *interface.name))
-        .map(|interface| api::Interface {
-            name: interface.name.to_string(),
-            ifindex: 0,
-            mode: "UNGUARDED".to_owned(),
-            native_refused: None,
-        });
-    let guarded = attached.iter().map(|attached| api::Interface {
-        name: attached.interface.clone(),
-        ifindex: attached.ifindex,
-        mode: attached.mode.name().to_owned(),
-        native_refused: refused.get(&attached.interface).cloned(),
-    });
-    guarded.chain(missing).collect()
 }
 
 fn addresses(address: &Address) -> Vec<String> {

@@ -8,6 +8,7 @@ use anyhow::Result;
 use super::Firewall;
 use lyncwall_datapath::KnownFlows;
 use lyncwall_policy::config::{Address, Target};
+use lyncwall_policy::net::OwnAddresses;
 use lyncwall_policy::plan::{Machine, Plan};
 
 /// How long to pick up connections midway after an address came over: twice the longest silence of a SIP
@@ -25,9 +26,9 @@ impl Firewall {
     /// When an address of a target with `takeover` comes to this box, makes the program pick up outgoing TCP
     /// connections midway for a while.
     pub(super) fn take_connections_over(&mut self, machine: &Machine) -> Result<()> {
-        let came = came_over(&self.plan, &self.addresses, &machine.addresses);
+        let came = came_over(&self.plan, &self.own, &machine.own);
         if came.is_empty() {
-            self.addresses.clone_from(&machine.addresses);
+            self.own.clone_from(&machine.own);
             return Ok(());
         }
         let known = match self.takeover.take() {
@@ -36,7 +37,7 @@ impl Firewall {
         };
         self.datapath.set_learning(Some(WINDOW))?;
         self.takeover = Some(Takeover { until: Instant::now() + WINDOW, known });
-        self.addresses.clone_from(&machine.addresses);
+        self.own.clone_from(&machine.own);
         let addresses = came.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
         tracing::info!(
             addresses,
@@ -76,11 +77,11 @@ impl Firewall {
 }
 
 /// The addresses in `now` but not in `before` that a target takes connections over with.
-fn came_over(plan: &Plan, before: &[IpAddr], now: &[IpAddr]) -> Vec<IpAddr> {
+fn came_over(plan: &Plan, before: &OwnAddresses, now: &OwnAddresses) -> Vec<IpAddr> {
     let listed = |target: &Target| match &target.address {
         Address::Host => Vec::new(),
         Address::HostAnd(list) | Address::List(list) => list.clone(),
     };
     let taken = plan.config.targets.iter().filter(|target| target.takeover).flat_map(listed);
-    taken.filter(|address| now.contains(address) && !before.contains(address)).collect()
+    taken.filter(|address| now.contains(*address) && !before.contains(*address)).collect()
 }

@@ -6,7 +6,9 @@ use anyhow::{Context as _, Result};
 use rtnetlink::packet_route::link::{
     BondMode, InfoBond, InfoData, InfoKind, InfoVlan, LinkAttribute, LinkInfo, VlanProtocol,
 };
-use rtnetlink::{LinkBond, LinkBridge, LinkDummy, LinkGre, LinkMessageBuilder, LinkUnspec, LinkVlan};
+use rtnetlink::{
+    LinkBond, LinkBridge, LinkDummy, LinkGre, LinkMessageBuilder, LinkUnspec, LinkVlan, LinkVrf,
+};
 
 use super::{Netns, wait_for};
 
@@ -98,6 +100,14 @@ impl Netns {
         self.add_link(name, LinkDummy::new(name))
     }
 
+    /// Makes a VRF with a routing table of this number, and sets it up. [`Netns::enslave`] puts interfaces into it.
+    ///
+    /// # Errors
+    /// Where the kernel has no VRFs.
+    pub fn add_vrf(&self, name: &str, table: u32) -> Result<()> {
+        self.add_link(name, LinkVrf::new(name, table))
+    }
+
     /// Makes an end of a tunnel, and sets it up.
     ///
     /// # Errors
@@ -110,7 +120,7 @@ impl Netns {
         self.add_link(name, link.local(local).remote(remote).ttl(64))
     }
 
-    /// Makes `member` a member of a bond or a port of a bridge. It is up afterwards.
+    /// Makes `member` a member of a bond, a port of a bridge, or a part of a VRF. It is up afterwards.
     ///
     /// # Errors
     /// Where the kernel refuses.

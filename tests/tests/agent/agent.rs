@@ -1,6 +1,7 @@
 //! The agent's life: what its starts find, what its end leaves, what a reload changes, and what it refuses.
 
 mod ends;
+mod machine;
 mod refusals;
 mod reload;
 mod restart;

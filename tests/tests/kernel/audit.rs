@@ -354,8 +354,8 @@ const KEPT: &str = "management sessions to tcp 2222 continue until they end";
 fn a_first_start_keeps_the_sessions_of_management_sources_and_lets_nobody_new_in() {
     let scene = Scene::new().expect("a scene");
     let host = &scene.pair.host;
-    let _servers = [SSH, CLOSED]
-        .map(|port| TcpEcho::start(host, (Ipv6Addr::UNSPECIFIED, port)).expect("a server"));
+    let _servers =
+        [SSH, CLOSED].map(|port| TcpEcho::start(host, (Ipv6Addr::UNSPECIFIED, port)).expect("a server"));
     let session = tcp_open(&scene.pair.client, (Pair::HOST_V4, SSH).into(), PATIENT).expect("a session");
     let stranger = tcp_open(&scene.pair.client, (Pair::HOST_V6, CLOSED).into(), PATIENT).expect("a session");
     let (agent, _api) = scene.start(&managed()).expect("an agent");

@@ -6,6 +6,7 @@ mod bridge;
 mod dummy;
 mod tunnel;
 mod vlan;
+mod vrf;
 
 use std::net::{IpAddr, Ipv4Addr};
 

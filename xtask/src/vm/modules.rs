@@ -12,7 +12,7 @@ use crate::process::{Failure, say};
 use crate::workspace;
 
 /// What the tests make interfaces and attach programs with, and what lists sockets.
-const WANTED: [&str; 11] = [
+const WANTED: [&str; 12] = [
     "veth",
     "sch_ingress",
     "cls_bpf",
@@ -22,6 +22,7 @@ const WANTED: [&str; 11] = [
     "bridge",
     "ip_gre",
     "tun",
+    "vrf",
     "tcp_diag",
     "udp_diag",
 ];

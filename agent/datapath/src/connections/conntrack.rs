@@ -15,7 +15,7 @@ use netlink_packet_netfilter::{
 use rtnetlink::packet_core::{DefaultNla, NLM_F_DUMP, Nla as _};
 use rtnetlink::sys::protocols::NETLINK_NETFILTER;
 
-use crate::host::interfaces;
+use crate::host;
 use crate::netlink;
 use lyncwall_policy::connection::{Connection, Protocol};
 
@@ -54,10 +54,10 @@ fn by_ways(ways: fn(Tracked) -> [Option<Way>; 2]) -> Result<Vec<Connection>> {
     );
     let answers = netlink::ask(NETLINK_NETFILTER, request, NLM_F_DUMP)
         .context("listing the connections that conntrack tracks")?;
-    let own = interfaces::addresses()?;
+    let own = host::own(&[])?;
     let ways = answers.into_iter().filter_map(tracked).flat_map(ways).flatten();
     let all = ways.filter_map(|way| Connection::new(way.protocol, way.destination, way.source));
-    Ok(all.filter(|connection| !own.contains(&connection.remote.ip())).collect())
+    Ok(all.filter(|connection| !own.contains(connection.remote.ip())).collect())
 }
 
 /// A connection by its two directions; `None` for a direction that cannot be parsed or needs no flow.

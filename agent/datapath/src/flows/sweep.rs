@@ -3,7 +3,6 @@
 
 use std::collections::HashSet;
 use std::io::ErrorKind;
-use std::net::IpAddr;
 use std::os::fd::AsFd as _;
 use std::time::{Duration, Instant};
 
@@ -13,9 +12,10 @@ use lyncwall_common::abi::{Flow, FlowState, FlowTimes};
 
 use super::{FlowEnds, FlowTable, Key};
 use crate::connections::connections;
-use crate::host::interfaces;
+use crate::host;
 use crate::{Datapath, clock, sys};
 use lyncwall_policy::connection::{Connection, Protocol};
+use lyncwall_policy::net::OwnAddresses;
 
 /// How many times as long as a pass took the next one waits: sweeping takes at most a hundredth of a processor.
 const PAUSE: u32 = 100;
@@ -216,12 +216,12 @@ struct Standing {
     listed: Instant,
     connections: HashSet<Connection>,
     /// The addresses of this machine.
-    own: HashSet<IpAddr>,
+    own: OwnAddresses,
 }
 
 impl Standing {
     fn list() -> Result<Self> {
-        let own = interfaces::addresses()?.into_iter().collect();
+        let own = host::own(&[])?;
         let connections = connections()?.into_iter().collect();
         Ok(Self { listed: Instant::now(), connections, own })
     }
@@ -230,7 +230,7 @@ impl Standing {
     /// no packet of this side showed.
     fn lacks(&self, ends: &FlowEnds) -> bool {
         let FlowEnds { local, remote, .. } = *ends;
-        self.own.contains(&local.ip())
+        self.own.contains(local.ip())
             && !self.connections.contains(&Connection { protocol: Protocol::Tcp, local, remote })
     }
 }
@@ -323,7 +323,7 @@ mod tests {
         let standing = |connections: &[Connection], own: [u8; 4]| Standing {
             listed: Instant::now(),
             connections: connections.iter().copied().collect(),
-            own: [IpAddr::from(own)].into(),
+            own: [IpAddr::from(own)].into_iter().collect(),
         };
         let established = |room, standing: &Standing| over(FlowState::Established, 443, room, Some(standing));
         let gone = standing(&[connection(444)], [192, 0, 2, 1]);

@@ -6,9 +6,14 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result};
 
-/// True if this network namespace forwards packets of either family, on any interface.
+/// The switches of each family and interface. Since Linux 6.17, `force_forwarding` makes an interface forward IPv6
+/// whatever `forwarding` of `all` says.
+const SWITCHES: [(&str, &[&str]); 2] =
+    [("ipv4", &["forwarding"]), ("ipv6", &["forwarding", "force_forwarding"])];
+
+/// True if this network namespace forwards packets of either family that come in by any interface, in a VRF or not.
 pub(super) fn forwards() -> Result<bool> {
-    for family in ["ipv4", "ipv6"] {
+    for (family, switches) in SWITCHES {
         let place = Path::new("/proc/sys/net").join(family).join("conf");
         let interfaces = match fs::read_dir(&place) {
             Ok(interfaces) => interfaces,
@@ -22,12 +27,14 @@ pub(super) fn forwards() -> Result<bool> {
             if name == "default" {
                 continue;
             }
-            match fs::read_to_string(place.join(&name).join("forwarding")) {
-                Ok(value) if value.trim() != "0" => return Ok(true),
-                Ok(_) => {}
-                // It has just gone.
-                Err(error) if error.kind() == ErrorKind::NotFound => {}
-                Err(error) => return Err(error).with_context(|| place.display().to_string()),
+            for switch in switches {
+                match fs::read_to_string(place.join(&name).join(switch)) {
+                    Ok(value) if value.trim() != "0" => return Ok(true),
+                    Ok(_) => {}
+                    // The interface has just gone, or the kernel lacks the switch.
+                    Err(error) if error.kind() == ErrorKind::NotFound => {}
+                    Err(error) => return Err(error).with_context(|| place.display().to_string()),
+                }
             }
         }
     }

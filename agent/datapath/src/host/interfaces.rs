@@ -1,12 +1,7 @@
-//! The interfaces and addresses of this thread's network namespace, from the kernel.
-
-use std::collections::BTreeSet;
-use std::net::IpAddr;
+//! The interfaces of this thread's network namespace, from the kernel.
 
 use anyhow::{Context as _, Result};
-use nix::ifaddrs::getifaddrs;
 use nix::net::if_::{if_indextoname, if_nameindex};
-use nix::sys::socket::SockaddrStorage;
 use rtnetlink::packet_core::NLM_F_DUMP;
 use rtnetlink::packet_route::RouteNetlinkMessage;
 use rtnetlink::packet_route::link::{InfoPortKind, LinkAttribute, LinkInfo, LinkMessage};
@@ -16,10 +11,7 @@ use crate::netlink::ask;
 
 /// The members of bonds: the number of the bond, and that of the member.
 pub fn members() -> Result<Vec<(u32, u32)>> {
-    let request = RouteNetlinkMessage::GetLink(LinkMessage::default());
-    let links = ask(NETLINK_ROUTE, request, NLM_F_DUMP).context("listing the network interfaces")?;
-    let member = |answer: RouteNetlinkMessage| {
-        let RouteNetlinkMessage::NewLink(link) = answer else { return None };
+    let member = |link: LinkMessage| {
         let is_member = link.attributes.iter().any(|attribute| {
             let LinkAttribute::LinkInfo(infos) = attribute else { return false };
             infos.iter().any(|info| matches!(info, LinkInfo::PortKind(InfoPortKind::Bond)))
@@ -30,19 +22,18 @@ pub fn members() -> Result<Vec<(u32, u32)>> {
         });
         Some((bond.filter(|_| is_member)?, link.header.index))
     };
-    Ok(links.into_iter().filter_map(member).collect())
+    Ok(links()?.into_iter().filter_map(member).collect())
 }
 
-/// The addresses of this network namespace.
-pub fn addresses() -> Result<Vec<IpAddr>> {
-    let all = getifaddrs().context("listing the addresses")?;
-    let address = |address: SockaddrStorage| match (address.as_sockaddr_in(), address.as_sockaddr_in6()) {
-        (Some(v4), _) => Some(IpAddr::V4(v4.ip())),
-        (_, Some(v6)) => Some(IpAddr::V6(v6.ip())),
-        (None, None) => None,
+/// All interfaces with their attributes.
+pub(super) fn links() -> Result<Vec<LinkMessage>> {
+    let request = RouteNetlinkMessage::GetLink(LinkMessage::default());
+    let answers = ask(NETLINK_ROUTE, request, NLM_F_DUMP).context("listing the network interfaces")?;
+    let link = |answer| match answer {
+        RouteNetlinkMessage::NewLink(link) => Some(link),
+        _ => None,
     };
-    // Sorted: the kernel's order has no meaning.
-    Ok(all.filter_map(|interface| address(interface.address?)).collect::<BTreeSet<_>>().into_iter().collect())
+    Ok(answers.into_iter().filter_map(link).collect())
 }
 
 /// The name of an interface; `None` for an unknown number.

@@ -17,7 +17,8 @@ fn scene(own: Vec<Rule>, vip: Vec<Rule>, behind: Vec<Rule>) -> Input {
         listed("behind", &["192.0.2.90"], behind),
         host(own),
     ]);
-    input.local = ["127.0.0.1", "::1", "192.0.2.2", "2001:db8::2", "192.0.2.80"].map(ip).to_vec();
+    input.local =
+        ["127.0.0.1", "::1", "192.0.2.2", "2001:db8::2", "192.0.2.80"].map(ip).into_iter().collect();
     input
 }
 
@@ -55,7 +56,7 @@ fn a_connection_is_looked_at_by_every_leg() {
             ["a", "b"].map(|name| ZoneInput { name: name.to_owned(), ..ZoneInput::default() }).into();
         input.interfaces =
             vec![InterfaceInput { ifindex: 3, vlans: vec![(10, 1)], ..InterfaceInput::default() }];
-        input.local = vec![ip("192.0.2.2")];
+        input.local = [ip("192.0.2.2")].into_iter().collect();
         input
     };
     let legs =

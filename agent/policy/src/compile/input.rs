@@ -1,12 +1,10 @@
 //! The input of a generation.
 
-use std::net::IpAddr;
-
 use lyncwall_common::abi::{FlowTimes, Limit, PortTransport};
 
 use super::Identity;
 use crate::config::{Address, Allow, Group, Management, Mode, Unmatched};
-use crate::net::{PortRange, Prefix};
+use crate::net::{OwnAddresses, PortRange, Prefix};
 use crate::problem::{Problem, Problems};
 
 /// The input of a generation.
@@ -30,7 +28,7 @@ pub struct Input {
     /// The interfaces to attach to, up to 32.
     pub interfaces: Vec<InterfaceInput>,
     /// The box's own addresses: management reaches them even if a target lists them.
-    pub local: Vec<IpAddr>,
+    pub local: OwnAddresses,
     /// True if the box forwards: then `host` is its own addresses, not every destination.
     pub forwards: bool,
     /// How long flows live.

@@ -1,7 +1,7 @@
 //! The table of destination addresses.
 
 use std::collections::{BTreeMap, HashMap};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use lyncwall_common::abi::{
     MAX_TARGET_ADDRESSES, NO_POLICY, TARGET_BUCKETS, Target, TargetCode, TargetEntry, TargetTable,
@@ -12,43 +12,57 @@ use super::input::Input;
 use super::seed;
 use super::zones::outbound_policies;
 use crate::config::Address;
+use crate::net::Prefix;
 use crate::problem::{Problem, Problems};
 
-/// The table for these targets; `None` if `host` is every destination, so that no look-up is needed.
-pub(super) fn table(input: &Input, problems: &mut Problems) -> Option<Box<TargetTable>> {
+/// The destination addresses of a generation.
+pub(super) struct Targets {
+    /// `None` if `host` is every destination, so that no look-up is needed, and after a mistake.
+    pub(super) table: Option<Box<TargetTable>>,
+    /// The box's own addresses that did not fit.
+    pub(super) left_out: Vec<Prefix>,
+}
+
+/// The table for these targets. Mistakes are those of the configuration only: the box's own addresses are no
+/// choice of the user, so those that do not fit are left out.
+pub(super) fn table(input: &Input, problems: &mut Problems) -> Targets {
+    let none = Targets { table: None, left_out: Vec::new() };
     let outbound = outbound_policies(input);
     let found = problems.iter().count();
-    let (hosts, mut said) = said_of(input, problems);
+    let (hosts, listed) = said_of(input, problems);
     if let ([_], [only], false) = (&*input.zones, &*input.targets, input.forwards)
         && is_host(&only.address)
         && outbound == [None]
     {
-        return None;
+        return none;
     }
-    if input.forwards {
-        let own = input.local.iter().filter(|address| !address.is_loopback() && !address.is_unspecified());
-        add_own(own, &hosts, &outbound, &mut said);
-    }
-    if said.len() > MAX_TARGET_ADDRESSES {
-        let with_own = if input.forwards { ", including those of this box" } else { "" };
+    if listed.len() > MAX_TARGET_ADDRESSES {
         problems.push(Problem::new(
-            format!(
-                "the targets have {} addresses{with_own}: at most {MAX_TARGET_ADDRESSES} fit",
-                said.len()
-            ),
+            format!("the targets have {} addresses: at most {MAX_TARGET_ADDRESSES} fit", listed.len()),
             "use address = \"host\" for the target with the most addresses, on a box that does not forward",
         ));
     }
     if problems.iter().count() > found {
-        return None;
+        return none;
     }
-    let keys: Vec<[u64; 2]> = said.keys().copied().collect();
-    let Some((seed, _)) = find_seed(&keys) else {
-        problems.push(Problem::new(
-            "cannot arrange the targets' addresses in the table",
-            "report this with the list of addresses, and use fewer of them until it is fixed",
-        ));
-        return None;
+    let own = if input.forwards { own(input) } else { Vec::new() };
+    let codes = codes_of_own(&hosts, &outbound);
+    let mut room = MAX_TARGET_ADDRESSES;
+    let (said, left_out, seed) = loop {
+        let mut said = listed.clone();
+        let left_out = add_own(&own, codes, room, &mut said);
+        let keys: Vec<[u64; 2]> = said.keys().copied().collect();
+        match find_seed(&keys) {
+            Some((seed, _)) => break (said, left_out, seed),
+            None if said.len() > listed.len() => room = listed.len().midpoint(said.len() - 1),
+            None => {
+                problems.push(Problem::new(
+                    "cannot arrange the targets' addresses in the table",
+                    "report this with the list of addresses, and use fewer of them until it is fixed",
+                ));
+                return none;
+            }
+        }
     };
     let zones = std::array::from_fn(|zone| {
         let [host, outbound] = [&hosts, &outbound].map(|of| of.get(zone).copied().flatten());
@@ -58,7 +72,7 @@ pub(super) fn table(input: &Input, problems: &mut Problems) -> Option<Box<Target
     for (address, zones) in said {
         table.entries[TargetTable::bucket(seed, address)] = TargetEntry { address, zones };
     }
-    Some(table)
+    Targets { table: Some(table), left_out }
 }
 
 /// The policies of addresses, in each zone.
@@ -104,7 +118,7 @@ fn said_of(input: &Input, problems: &mut Problems) -> (Vec<Option<u32>>, Said) {
                     "give an address to one target",
                 ));
             }
-            let host = own || input.local.contains(&address);
+            let host = own || input.local.contains(address);
             let code = TargetCode::of(Target { policy, host, outbound: false });
             if let Some(zone) =
                 said.entry(key).or_insert([TargetCode::UNSAID; ZONE_NUMBERS]).get_mut(target.zone)
@@ -116,31 +130,51 @@ fn said_of(input: &Input, problems: &mut Problems) -> (Vec<Option<u32>>, Said) {
     (hosts, said)
 }
 
-/// The box's own addresses: `host` in zones with a `host`, and never the destination of an outbound call.
-fn add_own<'a>(
-    own: impl Iterator<Item = &'a IpAddr>,
-    hosts: &[Option<u32>],
-    outbound: &[Option<u32>],
-    said: &mut Said,
-) {
-    let said_of_own: [TargetCode; ZONE_NUMBERS] = std::array::from_fn(|zone| {
+/// The box's own destinations, the most important first.
+fn own(input: &Input) -> Vec<Prefix> {
+    let of_interfaces = input.local.addresses().iter();
+    let of_interfaces = of_interfaces.filter(|address| !address.is_loopback() && !address.is_unspecified());
+    // Linux takes a packet from 0.0.0.0 to 0.0.0.0 as a broadcast (`ip_route_input_slow`).
+    let unspecified = Prefix::host(Ipv4Addr::UNSPECIFIED.into());
+    let further = input.local.further().iter().copied();
+    of_interfaces.map(|address| Prefix::host(*address)).chain([unspecified]).chain(further).collect()
+}
+
+/// The targets of the box's own addresses: `host` in zones with a `host`, and never the destination of an outbound
+/// call.
+fn codes_of_own(hosts: &[Option<u32>], outbound: &[Option<u32>]) -> [TargetCode; ZONE_NUMBERS] {
+    std::array::from_fn(|zone| {
         let [host, outbound] = [hosts, outbound].map(|of| of.get(zone).copied().flatten());
         match host.or(outbound.map(|_| NO_POLICY)) {
             Some(policy) => TargetCode::of(Target { policy, host: true, outbound: false }),
             None => TargetCode::UNSAID,
         }
-    });
-    if said_of_own.iter().all(|code| *code == TargetCode::UNSAID) {
-        return;
+    })
+}
+
+/// Adds the box's own addresses until there are `room`, and returns those that do not fit: of a prefix all or none.
+fn add_own(own: &[Prefix], codes: [TargetCode; ZONE_NUMBERS], room: usize, said: &mut Said) -> Vec<Prefix> {
+    if codes.iter().all(|code| *code == TargetCode::UNSAID) {
+        return Vec::new();
     }
-    for address in own {
-        let codes = said.entry(words(*address)).or_insert([TargetCode::UNSAID; ZONE_NUMBERS]);
-        for (code, own) in codes.iter_mut().zip(said_of_own) {
-            if *code == TargetCode::UNSAID {
-                *code = own;
+    let mut left_out = Vec::new();
+    for prefix in own {
+        let longer_than_the_table = usize::from(prefix.host_bits()) > MAX_TARGET_ADDRESSES.ilog2() as usize;
+        let keys = || prefix.addresses().map(words);
+        if longer_than_the_table || said.len() + keys().filter(|key| !said.contains_key(key)).count() > room {
+            left_out.push(*prefix);
+            continue;
+        }
+        for key in keys() {
+            let listed = said.entry(key).or_insert([TargetCode::UNSAID; ZONE_NUMBERS]);
+            for (code, own) in listed.iter_mut().zip(codes) {
+                if *code == TargetCode::UNSAID {
+                    *code = own;
+                }
             }
         }
     }
+    left_out
 }
 
 /// The policy of unlisted addresses, in a zone with these policies.

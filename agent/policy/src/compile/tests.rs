@@ -10,6 +10,7 @@ use crate::compile::{Compiled, CounterBook, Identity};
 use crate::compile::{Input, InterfaceInput, Rule, TargetInput, ZoneInput};
 use crate::config::{Address, Management, Mode, Unmatched};
 use crate::judge::HostTables;
+use crate::net::OwnAddresses;
 
 pub(crate) fn input(targets: Vec<TargetInput>) -> Input {
     Input {
@@ -21,7 +22,7 @@ pub(crate) fn input(targets: Vec<TargetInput>) -> Input {
         mode: Mode::Enforce,
         modes: vec![],
         interfaces: Vec::new(),
-        local: Vec::new(),
+        local: OwnAddresses::default(),
         forwards: false,
         flow_times: FlowTimes { tcp_established: 3600, udp: 60 },
         early_fragments: 7,
@@ -314,6 +315,19 @@ fn each_interface_and_vlan_has_its_zone_and_members_that_of_their_bond() {
     let passes: Vec<u32> = (0..16).filter(|zone| compiled.generation.passes_unmatched(*zone)).collect();
     assert_eq!(passes, [1]);
     assert_eq!(compiled.policies.len(), 4, "three targets, and what may be called");
+}
+
+/// A machine may have any number of them, and the user did not ask for one.
+#[test]
+fn members_of_bonds_beyond_the_table_are_left_out() {
+    let mut input = three_zones();
+    input.interfaces[0].members = (100..300).collect();
+    let compiled = compile(&input, &mut CounterBook::default()).expect("fits");
+    let left: Vec<u32> = (225..300).collect();
+    assert_eq!(compiled.left_out.members, left, "128 less the three interfaces");
+    let zone = |ifindex| HostTables::new(&compiled, ifindex).zone_of(0).unwrap_or(NO_ZONE);
+    assert_eq!([zone(7), zone(10), zone(9)], [0, 1, 2]);
+    assert_eq!([zone(100), zone(224), zone(225)], [0, 0, NO_ZONE]);
 }
 
 #[test]

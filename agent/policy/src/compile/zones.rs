@@ -1,6 +1,7 @@
 //! Zones: their outbound calls, interfaces and VLANs.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 use lyncwall_common::abi::{
     FLAG_DHCP_CLIENT, Generation, INTERFACE_BUCKETS, Interface, MAX_INTERFACES, MAX_NUMBERS, VlanTable, ZONES,
@@ -56,15 +57,27 @@ pub(super) fn audited(input: &Input) -> u32 {
     if input.mode == Mode::Audit { zones.fold(0, |bits, zone| bits | 1 << zone) } else { 0 }
 }
 
-/// The table of interfaces, in an otherwise empty generation, and the zones of their VLANs.
-pub(super) fn interfaces(input: &Input, problems: &mut Problems) -> (Generation, Vec<Box<VlanTable>>) {
+/// The interfaces of a generation.
+pub(super) struct Interfaces {
+    /// The table of interfaces, in an otherwise empty generation.
+    pub(super) generation: Generation,
+    /// The zones of their VLANs.
+    pub(super) vlans: Vec<Box<VlanTable>>,
+    /// The members of bonds that did not fit.
+    pub(super) members_left_out: Vec<u32>,
+}
+
+/// The interfaces with their zones. The members of bonds are no choice of the user, so those that do not fit are
+/// left out.
+pub(super) fn interfaces(input: &Input, problems: &mut Problems) -> Interfaces {
+    let none = |vlans| Interfaces { generation: Generation::EMPTY, vlans, members_left_out: Vec::new() };
     let mut generation = Generation::EMPTY;
     if input.zones.is_empty() || input.zones.len() > ZONES {
         problems.push(Problem::new(
             format!("{} zones: 1 to {ZONES} fit", input.zones.len()),
             "merge zones with equal policies",
         ));
-        return (generation, Vec::new());
+        return none(Vec::new());
     }
     if input.interfaces.len() > MAX_INTERFACES {
         problems.push(Problem::new(
@@ -73,30 +86,32 @@ pub(super) fn interfaces(input: &Input, problems: &mut Problems) -> (Generation,
         ));
     }
     let mut vlans = Vec::new();
-    let mut entries: BTreeMap<u32, Interface> = BTreeMap::new();
-    // Members first, so that a member with its own table in the file keeps that.
     let mut described: Vec<(&[u32], Interface)> = Vec::new();
     for interface in input.interfaces.iter().take(MAX_INTERFACES) {
         let entry = entry(interface, &mut vlans);
         described.push((&interface.members, entry));
     }
-    for (members, entry) in &described {
-        entries.extend(members.iter().map(|&ifindex| (ifindex, Interface { ifindex, ..*entry })));
-    }
     // Missing interfaces have no number.
-    for (interface, (_, entry)) in
-        input.interfaces.iter().zip(&described).filter(|(known, _)| known.ifindex != 0)
+    let mut entries: BTreeMap<u32, Interface> = described
+        .iter()
+        .filter(|(_, entry)| entry.ifindex != 0)
+        .map(|(_, entry)| (entry.ifindex, *entry))
+        .collect();
+    let mut members_left_out = Vec::new();
+    for (ifindex, entry) in
+        described.iter().flat_map(|(members, entry)| members.iter().map(move |member| (*member, entry)))
     {
-        entries.insert(interface.ifindex, *entry);
+        let full = entries.len() == MAX_NUMBERS;
+        match entries.entry(ifindex) {
+            // A member with its own table in the file keeps that.
+            Entry::Occupied(_) => {}
+            Entry::Vacant(_) if full => members_left_out.push(ifindex),
+            Entry::Vacant(place) => {
+                place.insert(Interface { ifindex, ..*entry });
+            }
+        }
     }
     let numbers: Vec<u32> = entries.keys().copied().collect();
-    if numbers.len() > MAX_NUMBERS {
-        problems.push(Problem::new(
-            format!("{} interfaces with the members of bonds: at most {MAX_NUMBERS} fit", numbers.len()),
-            "attach to fewer interfaces",
-        ));
-        return (generation, vlans);
-    }
     let found =
         seed::find::<_, 1, INTERFACE_BUCKETS>(&numbers, |[seed], number| Generation::bucket(seed, *number));
     let Some(([seed], _)) = found else {
@@ -106,13 +121,13 @@ pub(super) fn interfaces(input: &Input, problems: &mut Problems) -> (Generation,
                 "report this with the numbers {numbers:?}, and attach to fewer interfaces until it is fixed"
             ),
         ));
-        return (generation, vlans);
+        return none(vlans);
     };
     generation.interface_seed = seed;
     for (number, entry) in entries {
         generation.interfaces[Generation::bucket(seed, number)] = entry;
     }
-    (generation, vlans)
+    Interfaces { generation, vlans, members_left_out }
 }
 
 fn entry(interface: &InterfaceInput, vlans: &mut Vec<Box<VlanTable>>) -> Interface {

@@ -11,7 +11,7 @@ use crate::net::PortRange;
 fn scene(own: Vec<Rule>) -> Input {
     let elsewhere = listed("behind", &["192.0.2.90"], vec![rule(Udp, 20_000, 30_000)]);
     let mut input = input(vec![host(own), elsewhere]);
-    input.local = vec![IpAddr::from([127, 0, 0, 1]), IpAddr::from([192, 0, 2, 2])];
+    input.local = [IpAddr::from([127, 0, 0, 1]), IpAddr::from([192, 0, 2, 2])].into_iter().collect();
     input
 }
 

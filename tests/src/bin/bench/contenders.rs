@@ -12,7 +12,7 @@ use lyncwall_common::abi::{FLOWS, FlowTimes, NetPort, PortTransport};
 use lyncwall_datapath::{Datapath, LogLevel};
 use lyncwall_policy::compile::{Compiled, CounterBook, Input, Rule, TargetInput, ZoneInput, compile};
 use lyncwall_policy::config::{Address, Allow, AllowWhat, Management, Mode};
-use lyncwall_policy::net::{PortRange, Transports};
+use lyncwall_policy::net::{OwnAddresses, PortRange, Transports};
 use lyncwall_policy::problem::Problems;
 use lyncwall_tests::bpffs::Bpffs;
 use lyncwall_tests::netns::Pair;
@@ -263,7 +263,7 @@ fn compiled_targets(targets: Vec<TargetInput>, allow: &[Allow], mode: Mode) -> R
         mode,
         modes: vec![],
         interfaces: Vec::new(),
-        local: Vec::new(),
+        local: OwnAddresses::default(),
         forwards: false,
         flow_times: FlowTimes::DEFAULT,
         early_fragments: 0,

@@ -38,16 +38,6 @@ fn the_program_of_somebody_else_is_left() {
 }
 
 #[test]
-fn an_interface_that_is_not_there_is_named_with_its_place() {
-    let scene = Scene::new().expect("a scene");
-    scene.instance.configure(&Config::roles(&["reverse-proxy"]).interface("eth9").toml()).expect("a file");
-    let finished = scene.instance.start_in_vain().expect("it ends");
-    expect_refused(&finished, &["lyncwall.toml:", "unknown interface eth9", Pair::HOST_LINK]);
-    expect_untouched(&scene);
-    assert!(!scene.instance.socket().exists(), "the socket is left");
-}
-
-#[test]
 fn a_socket_that_is_taken_stops_the_start_before_the_wire_is_touched() {
     let scene = Scene::new().expect("a scene");
     scene.instance.configure(&Config::roles(&["reverse-proxy"]).toml()).expect("a file");
@@ -75,13 +65,14 @@ fn a_socket_that_is_taken_stops_the_start_before_the_wire_is_touched() {
 fn a_mode_that_the_interface_does_not_take_is_refused() {
     let scene = Scene::new().expect("a scene");
     // The kernel gives lo no native mode.
-    let mut config = Config::roles(&["reverse-proxy"]).interface("lo").attach("native");
+    let mut config = Config::roles(&["reverse-proxy"]).attach("native");
+    config.interfaces[0].0 = "lo".to_owned();
     scene.instance.configure(&config.toml()).expect("a file");
     let finished = scene.instance.start_in_vain().expect("it ends");
     expect_refused(&finished, &["lo", "native", "auto", "generic"]);
     expect_untouched(&scene);
 
-    config = config.attach("auto");
+    config = config.attach("auto").interface(Pair::HOST_LINK);
     let (agent, api) = scene.start(&config).expect("an agent");
     let modes: Vec<_> = api.status().expect("a status").interfaces.into_iter().map(|on| on.mode).collect();
     assert_eq!(modes, ["generic", "native"], "lo first");
@@ -93,7 +84,8 @@ fn a_mode_that_the_interface_does_not_take_is_refused() {
 fn an_interface_without_ethernet_is_refused() {
     let scene = Scene::new().expect("a scene");
     let _tun = scene.pair.host.tun("tun0").expect("a tun interface");
-    let config = Config::roles(&["reverse-proxy"]).interface("tun0");
+    let mut config = Config::roles(&["reverse-proxy"]);
+    config.interfaces[0].0 = "tun0".to_owned();
     scene.instance.configure(&config.toml()).expect("a file");
     let finished = scene.instance.start_in_vain().expect("it ends");
     expect_refused(&finished, &["tun0", "without an Ethernet header"]);

@@ -1,13 +1,14 @@
 //! A gateway with two legs: its addresses, and zones that come and are refused. `samples` runs the sample of a gateway.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use lyncwall_tests::agent::Api;
 use lyncwall_tests::expect::{BRIEF, PATIENT, expect_tcp, expect_udp};
 use lyncwall_tests::netns::Pair;
-use lyncwall_tests::packet::{Tcp, Udp, ip};
+use lyncwall_tests::packet::{Ethernet, Packet, Tcp, Udp, ip};
 use lyncwall_tests::scene::{Config, Scene};
 use lyncwall_tests::traffic::Outcome::{Answered, TimedOut};
 use lyncwall_tests::traffic::{FrameSocket, eventually, tcp_exchange, tcp_open};
@@ -96,6 +97,95 @@ fn a_box_that_forwards_is_its_addresses_as_they_come_and_go() {
 
     gateway.forward(false).expect("forwarding");
     assert!(judged_within(&scene, &api, later, "allowed", "pass") < A_SECOND);
+}
+
+/// Load balancers of clouds tell a box its addresses by local routes only, and something like a container engine makes it
+/// forward.
+#[test]
+fn a_destination_that_is_a_local_route_only_is_the_boxs_own() {
+    let scene = Scene::new().expect("a scene");
+    let gateway = &scene.pair.host;
+    gateway.forward(true).expect("forwarding");
+    let (_agent, api) = scene.start(&Config::roles(&["reverse-proxy"])).expect("an agent");
+    let one = Ipv4Addr::new(198, 51, 100, 7);
+    let (first, last) = (Ipv4Addr::new(198, 51, 100, 64), Ipv4Addr::new(198, 51, 100, 127));
+    for (route, prefix, own) in [(one, 32, &[one][..]), (first, 26, &[first, last])] {
+        for address in own {
+            judged_within(&scene, &api, *address, "unmatched", "drop");
+        }
+        gateway.add_local_route(route.into(), prefix).expect("a route");
+        for address in own {
+            assert!(judged_within(&scene, &api, *address, "allowed", "pass") < A_SECOND);
+        }
+        gateway.remove_local_route(route.into(), prefix).expect("it was there");
+        for address in own {
+            assert!(judged_within(&scene, &api, *address, "unmatched", "drop") < A_SECOND);
+        }
+    }
+}
+
+/// One interface is enough, whatever the switches of the whole box say.
+#[test]
+fn a_box_forwards_where_one_of_its_interfaces_does() {
+    let scene = Scene::new().expect("a scene");
+    let gateway = &scene.pair.host;
+    let (_agent, api) = scene.start(&Config::roles(&["reverse-proxy"])).expect("an agent");
+    let other = Ipv4Addr::new(192, 0, 2, 50);
+    judged_within(&scene, &api, other, "allowed", "pass");
+    let mut switches = vec!["net.ipv4.conf.host0.forwarding"];
+    // Linux 6.17 brought it.
+    if gateway.run(|| Path::new("/proc/sys/net/ipv6/conf/host0/force_forwarding").exists()) {
+        switches.push("net.ipv6.conf.host0.force_forwarding");
+    }
+    for switch in switches {
+        gateway.sysctl(switch, "1").expect("a switch");
+        assert!(judged_within(&scene, &api, other, "unmatched", "drop") < A_SECOND, "{switch}");
+        gateway.sysctl(switch, "0").expect("a switch");
+        assert!(judged_within(&scene, &api, other, "allowed", "pass") < A_SECOND, "{switch}");
+    }
+}
+
+/// Servers behind the gateway may call everybody, but not the gateway: nor by a broadcast to the network of a leg, by the
+/// anycast address of the routers there, or by no address at all. The kernel gives it all of these.
+#[test]
+fn no_destination_that_the_kernel_gives_the_gateway_counts_as_somebody_else() {
+    let scene = Scene::new().expect("a scene");
+    let server = scene.pair.behind().expect("a server behind");
+    let zones = ZONES.replace("outbound = \"catalogue\"", "outbound = \"any\"");
+    let target = "\n[[target]]\nname = \"gateway\"\nzone = \"inside\"\naddress = \"host\"\nroles = []\n";
+    scene.instance.configure(&format!("{zones}{target}")).expect("a file");
+    let _agent = scene.instance.start().expect("an agent");
+    let api = scene.instance.api().expect("a client");
+    let sender = FrameSocket::open(&server, "uplink0").expect("a socket");
+    let count = |reason: &str, action: &str| api.counters().expect("counters").of(reason, action);
+    let send = |from: IpAddr, to: IpAddr| {
+        let frame = Ethernet::new([2, 0, 0, 0, 0x20, 2], [2, 0, 0, 0, 0x20, 1]);
+        sender
+            .send(&Packet::ethernet(frame).with(ip(from, to)).with(Udp::new(9999, 161)).build())
+            .expect("a frame");
+    };
+    let behind = [IpAddr::from(Pair::BEHIND_V4), Pair::BEHIND_V6.into()];
+    let passed = count("unmatched", "pass");
+    for to in
+        ["10.1.0.1", "10.1.0.255", "192.0.2.255", "0.0.0.0", "fd00:1::1", "fd00:1::", "2001:db8::", "fe80::"]
+    {
+        let to: IpAddr = to.parse().expect("an address");
+        let from = match to {
+            IpAddr::V4(to) if to.is_unspecified() => to.into(),
+            IpAddr::V4(_) => behind[0],
+            IpAddr::V6(_) => behind[1],
+        };
+        let dropped = count("closed", "drop");
+        send(from, to);
+        assert!(eventually(PATIENT, || count("closed", "drop") > dropped), "{to} is not the gateway");
+    }
+    assert_eq!(count("unmatched", "pass"), passed);
+    // They call others as before.
+    for (from, to) in behind.into_iter().zip(Scene::CLIENT) {
+        let passed = count("unmatched", "pass");
+        send(from, to);
+        assert!(eventually(PATIENT, || count("unmatched", "pass") > passed), "{to} is not called");
+    }
 }
 
 /// A rule that lets a server's questions out holds for whoever writes the server's address into a packet. The gateway sends such

@@ -7,7 +7,7 @@ use lyncwall_policy::compile::{
     Compiled, CounterBook, GroupInput, Identity, Input, InterfaceInput, Rule, TargetInput, ZoneInput, compile,
 };
 use lyncwall_policy::config::{self, Mode};
-use lyncwall_policy::net::Prefix;
+use lyncwall_policy::net::{OwnAddresses, Prefix};
 
 /// A configuration; the client of [`Pair`](lyncwall_tests::netns::Pair) is no management source in any of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -131,7 +131,7 @@ pub(crate) fn input(world: World, mode: Mode) -> Input {
             dhcp_client: world == World::Dhcp,
             ..InterfaceInput::default()
         }],
-        local: Vec::new(),
+        local: OwnAddresses::default(),
         forwards: false,
         flow_times: FlowTimes::DEFAULT,
         // The fixtures have fewer.

@@ -9,6 +9,7 @@ use crate::compile::seed::{TRIES, split_mix};
 use crate::compile::tests::input;
 use crate::compile::{Input, TargetInput, ZoneInput};
 use crate::config::Address;
+use crate::net::{OwnAddresses, Prefix};
 use crate::problem::Problems;
 
 fn v4(bits: u32) -> IpAddr {
@@ -25,7 +26,7 @@ fn listed(name: String, addresses: Vec<IpAddr>) -> TargetInput {
 
 /// What the targets come to on a box that has these addresses and does not forward, in one zone.
 fn table(targets: &[TargetInput], local: &[IpAddr], problems: &mut Problems) -> Option<Box<TargetTable>> {
-    super::table(&Input { local: local.to_vec(), ..input(targets.to_vec()) }, problems)
+    super::table(&Input { local: local.iter().copied().collect(), ..input(targets.to_vec()) }, problems).table
 }
 
 /// Sets that hash functions trip over: runs, strides at every bit, sparse sets, and noise.
@@ -162,6 +163,10 @@ fn addresses(texts: &[&str]) -> Vec<IpAddr> {
     texts.iter().map(|text| text.parse().expect("an address")).collect()
 }
 
+fn prefixes(texts: &[&str]) -> Vec<Prefix> {
+    texts.iter().map(|text| text.parse().expect("a prefix")).collect()
+}
+
 /// Zone 0 has `host` with a virtual address and a target; zone 1 the target's address in another role; zone 2 limits what
 /// goes out.
 fn zones(forwards: bool) -> Box<TargetTable> {
@@ -175,12 +180,15 @@ fn zones(forwards: bool) -> Box<TargetTable> {
     let limited = ZoneInput { outbound: Some(vec![]), ..ZoneInput::default() };
     let input = Input {
         zones: vec![ZoneInput::default(), ZoneInput::default(), limited],
-        local: addresses(&["127.0.0.1", "::1", "192.0.2.1", "192.0.2.2", "2001:db8::1"]),
+        local: OwnAddresses::new(
+            addresses(&["127.0.0.1", "::1", "192.0.2.1", "192.0.2.2", "2001:db8::1"]),
+            prefixes(&["192.0.2.255/32", "2001:db8::/128", "198.51.100.0/30"]),
+        ),
         forwards,
         ..input(targets)
     };
     let mut problems = Problems::default();
-    let table = super::table(&input, &mut problems);
+    let table = super::table(&input, &mut problems).table;
     assert!(problems.is_empty(), "{problems}");
     table.expect("several zones need a table")
 }
@@ -196,6 +204,12 @@ fn a_box_that_forwards_is_its_addresses_and_the_virtual_ones() {
     for own in ["192.0.2.1", "2001:db8::1", "192.0.2.2", "192.0.2.100"] {
         assert_eq!(find(0, own), target(Some(0), true), "{own}");
     }
+    // Broadcasts to its networks, anycast addresses, and whole networks that the kernel delivers to it.
+    for own in ["192.0.2.255", "0.0.0.0", "2001:db8::", "198.51.100.0", "198.51.100.3"] {
+        assert_eq!(find(0, own), target(Some(0), true), "{own}");
+        assert_eq!(find(2, own), target(None, true), "{own} is called by nobody");
+    }
+    assert_eq!(find(0, "198.51.100.4"), target(None, true));
     assert_eq!(find(0, "10.0.0.5"), target(Some(1), false));
     for other in ["10.0.0.6", "127.0.0.1", "2001:db8::2"] {
         assert_eq!(find(0, other), target(None, true), "{other} may be the box: management reaches it");
@@ -233,7 +247,52 @@ fn an_address_is_in_one_target_of_a_zone_and_may_be_in_one_of_each() {
         let targets = vec![listed("a".into(), addresses(&["10.0.0.5"])), other];
         Input { zones: vec![ZoneInput::default(); 2], ..input(targets) }
     };
-    assert!(super::table(&twice(1), &mut problems).is_some() && problems.is_empty());
-    assert!(super::table(&twice(0), &mut problems).is_none());
+    assert!(super::table(&twice(1), &mut problems).table.is_some() && problems.is_empty());
+    assert!(super::table(&twice(0), &mut problems).table.is_none());
     assert!(problems.to_string().contains("of target `a`"), "{problems}");
+}
+
+/// A box with this many addresses of its own, beside the target with `listed` ones. It forwards.
+fn crowded(listed: u32, own: OwnAddresses) -> super::Targets {
+    let list = TargetInput {
+        address: Address::HostAnd((0..listed).map(|n| v4(0x0a00_0000 + n)).collect()),
+        ..self::listed("box".into(), vec![])
+    };
+    let mut problems = Problems::default();
+    let targets = super::table(&Input { local: own, forwards: true, ..input(vec![list]) }, &mut problems);
+    assert!(problems.is_empty(), "{problems}");
+    targets
+}
+
+#[test]
+fn own_addresses_beyond_the_table_are_left_out_and_the_rest_is_enforced() {
+    let own = OwnAddresses::new(
+        (0..300).map(|n| v4(0xc000_0200 + n)).collect(),
+        prefixes(&["192.0.3.255/32", "2001:db8::/64"]),
+    );
+    let full = crowded(0, own.clone());
+    let table = full.table.expect("a table");
+    let is_host = |address| table.find(0, words(address)).policy == 0;
+    let (fit, left) = own.addresses().split_at(256);
+    assert!(fit.iter().all(|address| is_host(*address)) && !left.iter().any(|address| is_host(*address)));
+    let left: Vec<Prefix> = left.iter().map(|address| Prefix::host(*address)).collect();
+    let unspecified = prefixes(&["0.0.0.0/32"]);
+    assert_eq!(full.left_out, [left, unspecified, own.further().to_vec()].concat());
+    // The targets of the file come first, whatever the machine has.
+    let full = crowded(256, own);
+    assert_eq!(full.left_out.len(), 303);
+    let table = full.table.expect("a table");
+    assert_eq!(table.find(0, words(v4(0x0a00_00ff))).policy, 0);
+}
+
+#[test]
+fn a_short_list_fits_beside_one_that_does_not() {
+    let own = OwnAddresses::new(
+        addresses(&["192.0.2.1"]),
+        prefixes(&["192.0.2.255/32", "198.51.100.0/25", "10.0.0.0/8", "2001:db8::/64"]),
+    );
+    let targets = crowded(1, own);
+    assert_eq!(targets.left_out, prefixes(&["10.0.0.0/8", "2001:db8::/64"]));
+    let table = targets.table.expect("a table");
+    assert_eq!(table.find(0, words(v4(0xc633_647f))).policy, 0, "the last of 198.51.100.0/25");
 }
