@@ -56,6 +56,7 @@ pub(in super::super) fn status(mode: Mode) -> Status {
         },
         kernel: Kernel { release: "6.1.0".to_owned(), features: Vec::new() },
         flows: Flows { v4: 12, v6: 3, size: 100, added: 15, evicted: 0, lost: 0 },
+        own_left_out: 0,
         blocked: BlockList { v4: 1, v6: 1, size: 65_536, dropped: 4 },
         passed: 0,
         dropped: 0,
