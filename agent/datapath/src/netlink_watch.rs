@@ -80,11 +80,38 @@ fn is_route_elsewhere(message: &[u8]) -> bool {
     const RTM_DELROUTE: u16 = 25;
     const RTN_LOCAL: u8 = 2;
     const RTN_ANYCAST: u8 = 4;
-    let (Some(&[low, high]), Some(kind)) =
-        (message.get(4..6).and_then(<[u8]>::as_array), message.get(16 + 7))
-    else {
+    let Some(([low, high], kind)) = message.get(4..6).zip(message.get(16 + 7)).and_then(|(bytes, kind)| {
+        let bytes: [u8; 2] = bytes.try_into().ok()?;
+        Some((bytes, kind))
+    }) else {
         return false;
     };
     matches!(u16::from_ne_bytes([low, high]), RTM_NEWROUTE | RTM_DELROUTE)
         && !(RTN_LOCAL..=RTN_ANYCAST).contains(kind)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_route_elsewhere;
+
+    #[test]
+    fn only_routes_that_end_elsewhere_are_passed_over() {
+        let message = |message: u16, route: u8| {
+            let mut bytes = vec![0; 28];
+            bytes[4..6].copy_from_slice(&message.to_ne_bytes());
+            bytes[16 + 7] = route;
+            bytes
+        };
+        let (new_link, new_route, del_route) = (16, 24, 25);
+        // To a gateway, an unreachable one, and one for a multicast group.
+        for elsewhere in [1, 7, 5] {
+            assert!(is_route_elsewhere(&message(new_route, elsewhere)));
+            assert!(is_route_elsewhere(&message(del_route, elsewhere)));
+            assert!(!is_route_elsewhere(&message(new_link, elsewhere)));
+        }
+        for here in [2, 3, 4] {
+            assert!(!is_route_elsewhere(&message(new_route, here)));
+        }
+        assert!(!is_route_elsewhere(&message(new_route, 1)[..20]), "not understood");
+    }
 }
