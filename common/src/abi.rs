@@ -19,8 +19,8 @@ mod zones;
 pub use crate::address::mapped;
 pub use blocked::{BlockRecord, MAX_BLOCKED, Until};
 pub use counters::{
-    Bucket, COUNTER_BLOCK, CounterBlock, CpuRecord, INTERFACE_CELLS, Lost, PORT_DROP_BLOCKS, REASONS,
-    RULE_BLOCKS, WARNINGS, interface_cell, port_drop_cell,
+    Bucket, COUNTER_BLOCK, CounterBlock, CpuRecord, ICMP_ERROR_LANES, INTERFACE_CELLS, Lost,
+    PORT_DROP_BLOCKS, REASONS, RULE_BLOCKS, WARNINGS, interface_cell, port_drop_cell,
 };
 pub use events::{Captured, Event, Explained, FragmentKey, FragmentRecord, LONGEST_CAPTURE, SNAP_LENGTH};
 pub use flows::{

@@ -6,7 +6,7 @@ use crate::{
     judging::Judging,
     packet::Packet,
     reason::{Action, Reason},
-    tables::{Rules, Tables},
+    tables::{Rate, Rules, Tables},
     target,
     verdict::Verdict,
 };
@@ -27,8 +27,12 @@ pub enum First {
     Dropped = 0,
     /// It passed.
     Passed = 1,
-    /// It passed, from a management source to a management port.
+    /// It passed, from a management source to a management port: later fragments pass from a blocked source as well.
     Management = 2,
+    /// It passed, an echo request within the rate: later fragments take from that rate.
+    Echo = 3,
+    /// It passed, an ICMP error within a rate: later fragments take from a rate.
+    Error = 4,
 }
 
 impl First {
@@ -37,7 +41,22 @@ impl First {
         match (verdict.judged, verdict.reason) {
             (Action::Drop, _) => Self::Dropped,
             (Action::Pass, Reason::Management) => Self::Management,
+            (Action::Pass, Reason::IcmpEcho) => Self::Echo,
+            (Action::Pass, Reason::IcmpError) => Self::Error,
             (Action::Pass, _) => Self::Passed,
+        }
+    }
+
+    /// The one with this value; an unknown value is that of one that was dropped.
+    #[must_use]
+    #[inline(always)]
+    pub const fn from_value(value: u32) -> Self {
+        match value {
+            1 => Self::Passed,
+            2 => Self::Management,
+            3 => Self::Echo,
+            4 => Self::Error,
+            _ => Self::Dropped,
         }
     }
 }
@@ -69,20 +88,24 @@ impl Known {
 pub(crate) fn later_fragment<P: Packet, T: Tables>(packet: P, tables: &T, at: IpAt, known: Known) -> Reason {
     let Some(part) = part(packet, at) else { return Reason::Internal };
     let record = tables.fragment(&part.key).filter(|record| tables.jiffies() < record.expires);
-    if known.blocked() && record.is_none_or(|record| record.management == 0) {
+    if known.blocked() && record.is_none_or(|record| record.by != First::Management as u32) {
         return Reason::Blocked;
     }
-    match record {
-        Some(record) if part.start < record.end => Reason::FragmentOverlap,
-        Some(_) => Reason::Fragment,
-        None if part.start >= EARLIEST_EARLY
+    let Some(record) = record else {
+        let early = part.start >= EARLIEST_EARLY
             && is_for_the_box(packet, tables, at, known.judging())
-            && tables.may_come_early(known.judging().slot) =>
-        {
-            Reason::FragmentEarly
-        }
-        None => Reason::FragmentOrphan,
+            && tables.may_come_early(known.judging().slot);
+        return if early { Reason::FragmentEarly } else { Reason::FragmentOrphan };
+    };
+    if part.start < record.end {
+        return Reason::FragmentOverlap;
     }
+    let within = match First::from_value(record.by) {
+        First::Echo => tables.within(Rate::IcmpEcho),
+        First::Error => tables.within(Rate::IcmpError),
+        _ => true,
+    };
+    if within { Reason::Fragment } else { Reason::IcmpRate }
 }
 
 /// True where the destination is this box, and a target. The stack of the box keeps a fragment until its first one comes,
@@ -98,11 +121,11 @@ fn is_for_the_box<P: Packet, T: Rules>(packet: P, tables: &T, at: IpAt, judging:
 pub fn remember<P: Packet, T: Tables>(packet: P, tables: &T, at: IpAt, first: First) {
     let Some(part) = part(packet, at) else { return };
     match first {
-        First::Passed | First::Management => {
-            let expires = tables.jiffies() + FRAGMENT_SECONDS * tables.hz();
-            let management = u32::from(matches!(first, First::Management));
-            tables.remember_fragment(&part.key, FragmentRecord { expires, end: part.length, management });
-        }
         First::Dropped => tables.forget_fragment(&part.key),
+        passed => {
+            let expires = tables.jiffies() + FRAGMENT_SECONDS * tables.hz();
+            let record = FragmentRecord { expires, end: part.length, by: passed as u32 };
+            tables.remember_fragment(&part.key, record);
+        }
     }
 }

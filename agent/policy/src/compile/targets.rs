@@ -46,7 +46,9 @@ pub(super) fn table(input: &Input, problems: &mut Problems) -> Targets {
         return none;
     }
     let own = if input.forwards { own(input) } else { Vec::new() };
-    let codes = codes_of_own(&hosts, &outbound);
+    // A box with neither a `host` nor permitted calls needs its addresses only to tell them from those elsewhere.
+    let needs_own = hosts.iter().chain(&outbound).any(Option::is_some);
+    let codes = codes_of_own(&hosts);
     let mut room = MAX_TARGET_ADDRESSES;
     let (said, left_out, seed) = loop {
         let mut said = listed.clone();
@@ -64,15 +66,18 @@ pub(super) fn table(input: &Input, problems: &mut Problems) -> Targets {
             }
         }
     };
+    // What did not fit would count as elsewhere, and lose its pings and errors.
+    let knows_own = input.forwards && left_out.is_empty();
     let zones = std::array::from_fn(|zone| {
         let [host, outbound] = [&hosts, &outbound].map(|of| of.get(zone).copied().flatten());
-        rest_of_zone(host, outbound, input.forwards)
+        let rest = rest_of_zone(host, outbound, input.forwards);
+        if knows_own { ZoneTargets { others: rest.others.elsewhere(), ..rest } } else { rest }
     });
     let mut table = Box::new(TargetTable { seed, entries: [TargetEntry::UNUSED; TARGET_BUCKETS], zones });
     for (address, zones) in said {
         table.entries[TargetTable::bucket(seed, address)] = TargetEntry { address, zones };
     }
-    Targets { table: Some(table), left_out }
+    Targets { table: Some(table), left_out: if needs_own { left_out } else { Vec::new() } }
 }
 
 /// The policies of addresses, in each zone.
@@ -140,23 +145,17 @@ fn own(input: &Input) -> Vec<Prefix> {
     of_interfaces.map(|address| Prefix::host(*address)).chain([unspecified]).chain(further).collect()
 }
 
-/// The targets of the box's own addresses: `host` in zones with a `host`, and never the destination of an outbound
-/// call.
-fn codes_of_own(hosts: &[Option<u32>], outbound: &[Option<u32>]) -> [TargetCode; ZONE_NUMBERS] {
+/// The targets of the box's own addresses: `host` in zones with a `host`, and in no zone the destination of an
+/// outbound call or elsewhere.
+fn codes_of_own(hosts: &[Option<u32>]) -> [TargetCode; ZONE_NUMBERS] {
     std::array::from_fn(|zone| {
-        let [host, outbound] = [hosts, outbound].map(|of| of.get(zone).copied().flatten());
-        match host.or(outbound.map(|_| NO_POLICY)) {
-            Some(policy) => TargetCode::of(Target { policy, host: true, outbound: false }),
-            None => TargetCode::UNSAID,
-        }
+        let policy = hosts.get(zone).copied().flatten().unwrap_or(NO_POLICY);
+        TargetCode::of(Target { policy, host: true, outbound: false })
     })
 }
 
 /// Adds the box's own addresses until there are `room`, and returns those that do not fit: of a prefix all or none.
 fn add_own(own: &[Prefix], codes: [TargetCode; ZONE_NUMBERS], room: usize, said: &mut Said) -> Vec<Prefix> {
-    if codes.iter().all(|code| *code == TargetCode::UNSAID) {
-        return Vec::new();
-    }
     let mut left_out = Vec::new();
     for prefix in own {
         let longer_than_the_table = usize::from(prefix.host_bits()) > MAX_TARGET_ADDRESSES.ilog2() as usize;
