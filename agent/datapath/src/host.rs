@@ -11,17 +11,16 @@ use lyncwall_policy::config::Config;
 use lyncwall_policy::plan::Machine;
 use lyncwall_policy::problem::{Problem, Problems};
 
-use forwarding::forwards;
 use tags::{has_vlan_zones, stripped};
 
+pub use forwarding::forwards;
 pub use groups::unknown_groups;
 pub use ports::ephemeral;
 
-/// Looks up the names of a configuration on this box: interfaces, in this thread's network namespace, and
-/// groups of users.
+/// Looks up the interfaces of a configuration in this thread's network namespace.
 ///
 /// # Errors
-/// [`Problems`] for interfaces and groups of `[api]` that do not exist.
+/// [`Problems`] for interfaces that do not exist.
 pub fn look(config: &Config) -> Result<Machine> {
     let known = interfaces::all()?;
     let mut problems = Problems::default();
@@ -43,7 +42,6 @@ pub fn look(config: &Config) -> Result<Machine> {
     for interface in config.interfaces.iter().filter(|interface| has_vlan_zones(interface)) {
         problems.extend(stripped(interface)?);
     }
-    problems.extend(unknown_groups(&config.api));
     problems.or(())?;
     machine(numbers)
 }

@@ -7,7 +7,10 @@ use std::path::Path;
 use anyhow::{Context as _, Result};
 
 /// True if this network namespace forwards packets of either family, on any interface.
-pub(super) fn forwards() -> Result<bool> {
+///
+/// # Errors
+/// If `/proc/sys` cannot be read.
+pub fn forwards() -> Result<bool> {
     for family in ["ipv4", "ipv6"] {
         let place = Path::new("/proc/sys/net").join(family).join("conf");
         let interfaces = match fs::read_dir(&place) {

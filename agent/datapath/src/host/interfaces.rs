@@ -5,11 +5,11 @@ use std::net::IpAddr;
 
 use anyhow::{Context as _, Result};
 use nix::ifaddrs::getifaddrs;
-use nix::net::if_::{if_indextoname, if_nameindex};
+use nix::net::if_::{if_indextoname, if_nameindex, if_nametoindex};
 use nix::sys::socket::SockaddrStorage;
 use rtnetlink::packet_core::NLM_F_DUMP;
 use rtnetlink::packet_route::RouteNetlinkMessage;
-use rtnetlink::packet_route::link::{InfoPortKind, LinkAttribute, LinkInfo, LinkMessage};
+use rtnetlink::packet_route::link::{InfoPortKind, LinkAttribute, LinkFlags, LinkInfo, LinkMessage};
 use rtnetlink::sys::protocols::NETLINK_ROUTE;
 
 use crate::netlink::ask;
@@ -33,6 +33,24 @@ pub fn members() -> Result<Vec<(u32, u32)>> {
     Ok(links.into_iter().filter_map(member).collect())
 }
 
+/// True if one of these interfaces is up and has sent a packet. Over others, no connection can stand.
+pub fn have_sent(names: &[String]) -> Result<bool> {
+    let request = RouteNetlinkMessage::GetLink(LinkMessage::default());
+    let links = ask(NETLINK_ROUTE, request, NLM_F_DUMP).context("listing the network interfaces")?;
+    Ok(links.into_iter().any(|answer| {
+        let RouteNetlinkMessage::NewLink(link) = answer else { return false };
+        let (mut wanted, mut sent) = (false, 0);
+        for attribute in &link.attributes {
+            match attribute {
+                LinkAttribute::IfName(name) => wanted = names.contains(name),
+                LinkAttribute::Stats64(stats) => sent = stats.tx_packets,
+                _ => {}
+            }
+        }
+        wanted && sent > 0 && link.header.flags.contains(LinkFlags::Up)
+    }))
+}
+
 /// The addresses of this network namespace.
 pub fn addresses() -> Result<Vec<IpAddr>> {
     let all = getifaddrs().context("listing the addresses")?;
@@ -48,6 +66,11 @@ pub fn addresses() -> Result<Vec<IpAddr>> {
 /// The name of an interface; `None` for an unknown number.
 pub fn name(number: u32) -> Option<String> {
     if_indextoname(number).ok()?.into_string().ok()
+}
+
+/// The number of an interface; `None` for an unknown name.
+pub fn number(name: &str) -> Option<u32> {
+    if_nametoindex(name).ok()
 }
 
 /// Names and numbers.
