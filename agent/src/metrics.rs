@@ -216,6 +216,21 @@ impl Snapshot {
             "1 for a configured interface with the program, else 0",
             interfaces.map(|on| (vec![("interface", &*on.name)], u64::from(on.ifindex != 0))),
         )?;
+        families.gauge(
+            "lyncwall_unguarded",
+            "Interfaces that exist but whose packets nobody judges",
+            one(status.unguarded.len() as u64),
+        )?;
+        families.counter(
+            "lyncwall_mended",
+            "Programs and pins that another tool took away and the agent put back, since it started",
+            one(status.mended),
+        )?;
+        families.gauge(
+            "lyncwall_failing",
+            "What the agent cannot do besides enforcing, and tries again: metrics addresses, groups of [api]",
+            one(status.failing.len() as u64),
+        )?;
         let modes = status.targets.iter().map(|target| (&*target.name, target.mode));
         families.gauge(
             "lyncwall_enforcing",

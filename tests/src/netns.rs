@@ -25,6 +25,7 @@ use rtnetlink::packet_route::address::{AddressAttribute, AddressFlags};
 use rtnetlink::packet_route::link::{
     InfoData, InfoKind, InfoVeth, LinkAttribute, LinkMessage, State, Stats64,
 };
+use rtnetlink::packet_route::tc::TcHandle;
 use rtnetlink::{Handle, LinkMessageBuilder, LinkUnspec, RouteMessageBuilder};
 use tokio_stream::StreamExt as _;
 
@@ -194,6 +195,20 @@ impl Netns {
             .build();
         self.netlink(async |handle| Ok(handle.route().add(message).execute().await?))
             .with_context(|| format!("adding a route to {destination}/{prefix} by {gateway}"))
+    }
+
+    /// Deletes the queueing discipline clsact of an interface, with all its filters, as another tool may.
+    ///
+    /// # Errors
+    /// Where it is not there.
+    pub fn delete_clsact(&self, interface: &str) -> Result<()> {
+        let index = self.index(interface)?;
+        self.netlink(async |handle| {
+            let mut request = handle.qdisc().del(index.cast_signed());
+            request.message_mut().header.parent = TcHandle::CLSACT;
+            Ok(request.execute().await?)
+        })
+        .with_context(|| format!("deleting clsact of {interface}"))
     }
 
     /// Sets an interface up or down.

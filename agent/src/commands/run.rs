@@ -1,5 +1,8 @@
 //! `lyncwall run`: the agent.
 
+use std::io;
+use std::os::linux::net::SocketAddrExt as _;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::path::Path;
 
 use anyhow::{Context as _, Result};
@@ -37,10 +40,9 @@ pub(crate) async fn run(options: &Options, socket: &Path, pin_dir: &Path, state_
         tracing::warn!("{warning}");
     }
     let store = Store::open(state_dir);
-    let metrics = plan.config.metrics.clone();
     let (firewall, bound) =
         Firewall::start(plan, object::require()?, pin_dir, store, options.log.program(), || {
-            Socket::bind(socket, &metrics)
+            Socket::bind(socket)
         })?;
     let status = firewall.status()?;
     tracing::info!(
@@ -54,17 +56,32 @@ pub(crate) async fn run(options: &Options, socket: &Path, pin_dir: &Path, state_
         tracing::warn!("{warning}");
     }
     let daemon = Daemon::new(firewall)?;
+    // Everything that must not start before the box is closed may start now.
+    if let Err(error) = notify("READY=1") {
+        tracing::warn!("cannot tell systemd that the box is guarded: {error}");
+    }
     let serving = serve(daemon.clone(), bound);
     tracing::info!(socket = %socket.display(), "serving");
     tokio::select! {
         served = serving => served?,
         () = reload_on(&mut hangup, &daemon) => {}
         followed = daemon.follow_machine() => followed?,
+        () = daemon.watch_links() => {}
         _ = terminate.recv() => tracing::info!("stopping: SIGTERM"),
         _ = interrupt.recv() => tracing::info!("stopping: SIGINT"),
         () = daemon.detached() => {}
     }
     end(daemon).await
+}
+
+/// Tells the service manager about this process, as sd_notify(3) does; does nothing without one.
+fn notify(state: &str) -> io::Result<()> {
+    let Some(socket) = std::env::var_os("NOTIFY_SOCKET") else { return Ok(()) };
+    let address = match socket.as_encoded_bytes() {
+        [b'@', name @ ..] => SocketAddr::from_abstract_name(name)?,
+        _ => SocketAddr::from_pathname(&socket)?,
+    };
+    UnixDatagram::unbound()?.send_to_addr(state.as_bytes(), &address).map(drop)
 }
 
 /// Reloads the configuration at each SIGHUP, for ever.

@@ -55,7 +55,7 @@ impl Firewall {
         if new.is_empty() {
             return Ok(());
         }
-        if !learn.is_zero() {
+        if !learn.is_zero() && something_stands(&new)? {
             tracing::info!(
                 interfaces = new.join(" "),
                 seconds = learn.as_secs(),
@@ -108,4 +108,13 @@ impl Firewall {
         self.memory.flows_forgotten += forgotten;
         Ok(())
     }
+}
+
+/// True if connections may stand that no socket of this box shows: only outgoing packets tell of them. Before
+/// the network comes up at a boot, waiting for such packets would only leave the box open for longer.
+fn something_stands(interfaces: &[String]) -> Result<bool> {
+    if !interfaces::have_sent(interfaces)? {
+        return Ok(false);
+    }
+    Ok(host::forwards()? || !connections::connections()?.is_empty() || connections::asks_by_udp()?)
 }

@@ -35,6 +35,8 @@ impl Firewall {
             |target: &str, transport| open.get(target, transport).iter().map(PortRange::to_string).collect();
         let mut warnings = self.warnings(&self.plan, settings)?;
         warnings.extend(self.other_size()?);
+        let (unguarded, taken_away) = self.taken_away()?;
+        warnings.extend(taken_away);
         if !self.memory.trial.runs() && self.store.tried().is_some() {
             warnings.push(format!(
                 "the last reload was refused or not confirmed: the live rules differ from {}",
@@ -87,6 +89,9 @@ impl Firewall {
             passed: total(Action::Pass),
             dropped: total(Action::Drop),
             warnings,
+            unguarded,
+            mended: self.mended,
+            failing: Vec::new(),
         })
     }
 

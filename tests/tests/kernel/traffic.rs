@@ -9,6 +9,7 @@ mod limit;
 mod reachable;
 mod replies;
 mod standing;
+mod taken;
 mod targets;
 
 use std::net::Ipv6Addr;
