@@ -16,6 +16,7 @@ pub(crate) mod run;
 pub(crate) mod show;
 pub(crate) mod status;
 pub(crate) mod switch;
+pub(crate) mod unattended;
 pub(crate) mod usage;
 pub(crate) mod watch;
 

@@ -7,6 +7,7 @@ mod change_counts;
 mod confirm;
 mod explain;
 mod guard;
+mod mend;
 mod preview;
 mod report;
 mod sessions;
@@ -14,6 +15,7 @@ mod store;
 mod takeover;
 mod traffic;
 mod trial;
+mod unattended;
 mod usage;
 
 use std::collections::BTreeMap;
@@ -42,7 +44,9 @@ use trial::{Resumed, Step, Trial};
 use usage::Usage;
 
 pub use change_counts::{ChangeCounts, ChangeKind, ChangeResult};
+pub use mend::Mended;
 pub use store::Store;
+pub use unattended::{Pinned, stored_settings};
 
 /// A firewall that enforces.
 pub struct Firewall {
@@ -64,6 +68,10 @@ pub struct Firewall {
     takeover: Option<Takeover>,
     /// The usage of rules.
     usage: Usage,
+    /// Why an interface could not be guarded again, by its name.
+    obstacles: BTreeMap<String, String>,
+    /// How often a program or pins were put back.
+    mended: u64,
 }
 
 /// The tables that depend on the machine besides the configuration.
@@ -178,6 +186,8 @@ impl Firewall {
             own: machine.own.clone(),
             takeover: None,
             usage,
+            obstacles: BTreeMap::new(),
+            mended: 0,
         };
         let blocked = if fresh { firewall.block_again() } else { Ok(()) };
         match blocked.and_then(|()| firewall.enforce(&machine, &settings)) {
@@ -222,6 +232,9 @@ impl Firewall {
     /// # Errors
     /// [`Problems`] if an interface refuses the program, or the machine does not fit the tables.
     pub fn machine_changed(&mut self) -> Result<()> {
+        if self.is_open()? {
+            return Ok(());
+        }
         let machine = host::look_again(&self.plan.config)?;
         let attached = self.datapath.status()?.interfaces;
         let mut problems = Problems::default();

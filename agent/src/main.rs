@@ -11,6 +11,7 @@ use clap::Parser;
 use lyncwall_api::client::Client;
 
 use crate::cli::{Cli, Command};
+use crate::commands::unattended::Places;
 use crate::commands::{
     block, capture, catalogue, check, confirm, detach, doctor, events, explain, mode, preview, roles, show,
     status, switch, usage, watch,
@@ -34,26 +35,28 @@ fn main() -> ExitCode {
 
 /// Runs one command to its end.
 async fn run(cli: Cli, output: &Output) -> anyhow::Result<()> {
-    let client = Client::new(&cli.socket);
+    let plain = Client::new(&cli.socket);
+    let client = plain.clone().warning(output::unguarded);
+    let places = Places { pins: cli.pin_dir.clone(), state: cli.state_dir.clone() };
     match cli.command {
         Command::Run(options) => {
             commands::run::run(&options, &cli.socket, &cli.pin_dir, &cli.state_dir).await
         }
-        Command::Status => status::run(&client, output).await,
+        Command::Status => status::run(&plain, &cli.pin_dir, output).await,
         Command::Preview(options) => preview::run(options, &client, output).await,
         Command::Switch(options) => switch::run(options, &client, output).await,
-        Command::Mode(options) => mode::run(options, &client, output).await,
+        Command::Mode(options) => mode::run(options, &client, &places, output).await,
         Command::Reload(options) => switch::reload(&options, &client, output).await,
         Command::Confirm => confirm::run(&client, output).await,
         Command::Rollback => confirm::rollback(&client, output).await,
-        Command::Block(options) => block::block(options, &client, output).await,
-        Command::Unblock(options) => block::unblock(options, &client, output).await,
+        Command::Block(options) => block::block(options, &client, &places, output).await,
+        Command::Unblock(options) => block::unblock(options, &client, &places, output).await,
         Command::Blocked => block::list(&client, output).await,
         Command::Capture(options) => capture::run(&options, &client, output).await,
         Command::Explain(options) => explain::run(options, &client, output).await,
         Command::Top(options) => usage::top(&options, &client, output).await,
         Command::Unused(options) => usage::unused(&options, &client, output).await,
-        Command::Watch(options) => watch::run(&options, &client, output).await,
+        Command::Watch(options) => watch::run(&options, &plain, output).await,
         Command::Events(options) => events::run(&options, &client, output).await,
         Command::Detach => detach::run(&client, &cli.pin_dir, &cli.state_dir, output).await,
         Command::Check(options) => check::run(&options, output),

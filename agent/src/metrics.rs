@@ -227,6 +227,21 @@ impl Snapshot {
             "Own addresses, or prefixes of them, without room in the tables of a box that forwards",
             one(status.own_left_out),
         )?;
+        families.gauge(
+            "lyncwall_unguarded",
+            "Interfaces that exist but whose packets nobody judges",
+            one(status.unguarded.len() as u64),
+        )?;
+        families.counter(
+            "lyncwall_mended",
+            "Programs and pins that another tool took away and the agent put back, since it started",
+            one(status.mended),
+        )?;
+        families.gauge(
+            "lyncwall_failing",
+            "What the agent cannot do besides enforcing, and tries again: metrics addresses, groups of [api]",
+            one(status.failing.len() as u64),
+        )?;
         let modes = status.targets.iter().map(|target| (&*target.name, target.mode));
         families.gauge(
             "lyncwall_enforcing",

@@ -6,6 +6,7 @@ use std::cell::Cell;
 use std::fmt;
 use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
+use std::sync::Once;
 
 use lyncwall_api::Refusal;
 use lyncwall_api::client;
@@ -83,6 +84,15 @@ pub(crate) fn usage(message: &clap::Error) -> ExitCode {
     // A failed print has no other channel to report itself.
     message.print().ok();
     if message.use_stderr() { ExitCode::from(1) } else { ExitCode::SUCCESS }
+}
+
+/// Says on stderr, once, that nobody judges the packets of these interfaces.
+pub(crate) fn unguarded(names: &str) {
+    static SAID: Once = Once::new();
+    SAID.call_once(|| {
+        let head = Style::of(&io::stderr()).error("UNGUARDED:");
+        say(&format!("{head} nobody judges the packets of {names}; `lyncwall status` says why"));
+    });
 }
 
 /// Prints data as text or JSON.

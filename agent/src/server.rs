@@ -1,26 +1,27 @@
 //! The running agent: the firewall and its clients. Its sockets speak HTTP and JSON, see [`lyncwall_api`].
 
 mod capture;
+mod crowd;
 mod listen;
 mod peer;
 mod routes;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use tokio::sync::{Semaphore, broadcast, watch};
 use tokio_stream::StreamExt as _;
 
 use crate::events::{EventNames, Filter, FilterScope, describe};
-use crate::firewall::{ChangeKind, Firewall};
+use crate::firewall::{ChangeKind, Firewall, Mended};
 use crate::metrics::{self, Exposed, Figures};
 use listen::Bound;
 use lyncwall_api as api;
 use lyncwall_datapath::host::interfaces;
-use lyncwall_datapath::{Detached, NetlinkWatch};
+use lyncwall_datapath::{Detached, LinkWatch, NetlinkWatch};
 use lyncwall_policy::config::Listen;
 use peer::Access;
 
@@ -34,6 +35,15 @@ const BACKLOG: usize = 1024;
 const SWEEP: Duration = Duration::from_secs(60);
 /// How often to free flows that are over.
 const FREE: Duration = Duration::from_secs(1);
+/// How often to look at the programs and the pins.
+const LOOK: Duration = Duration::from_millis(400);
+/// How many attempts to put a program back follow each other at once; then one in [`SELDOM`].
+const QUICK: u32 = 5;
+const SELDOM: u32 = 12;
+/// How often to log that an interface is still unguarded.
+const REMIND: Duration = Duration::from_secs(60);
+/// The pause before the next attempt of a side feature that failed.
+const AGAIN: Duration = Duration::from_secs(5);
 /// How long to collect further changes of the machine after following one.
 const SETTLE: Duration = Duration::from_millis(50);
 
@@ -75,6 +85,19 @@ pub struct Daemon {
     turn: Arc<Semaphore>,
     /// Held by the running capture.
     capture: Arc<tokio::sync::Mutex<()>>,
+    /// Looks at the programs of the firewall, without its queue.
+    links: LinkWatch,
+    /// The interfaces that exist but whose packets nobody judges.
+    unguarded: Arc<watch::Sender<Vec<api::Unguarded>>>,
+    /// What failed besides enforcing, by side feature.
+    failing: Arc<Mutex<BTreeMap<Side, Vec<String>>>>,
+}
+
+/// Something that the agent does besides enforcing. It fails alone, and the agent tries again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Side {
+    Metrics,
+    Groups,
 }
 
 /// Ends the agent when dropped: as a client gets its answer, or has gone.
@@ -124,24 +147,29 @@ impl Daemon {
             services: firewall.services(),
             locator: firewall.locator(),
         };
-        let (access, metrics) = (Access::of(firewall.api()), firewall.metrics().to_vec());
+        let metrics = firewall.metrics().to_vec();
+        let links = firewall.link_watch()?;
         let daemon = Self {
             firewall: Arc::new(tokio::sync::Mutex::new(Some(firewall))),
             events,
             known: Arc::new(Mutex::new(NameCache { names, read: None, guarded })),
             detached: Arc::new(watch::Sender::new(false)),
-            access: Arc::new(watch::Sender::new(access)),
+            access: Arc::default(),
             metrics: Arc::new(watch::Sender::new(metrics)),
             bound: Arc::default(),
             figures: Arc::default(),
             exposed: Arc::default(),
             turn: Arc::new(Semaphore::new(1)),
             capture: Arc::default(),
+            links,
+            unguarded: Arc::default(),
+            failing: Arc::default(),
         };
         let reader = daemon.clone();
         daemon.follow_deadline();
         daemon.sweep();
         daemon.free_flows();
+        daemon.follow_groups();
         tokio::spawn(async move {
             while let Some(event) = stream.next().await {
                 match event {
@@ -189,7 +217,20 @@ impl Daemon {
     ) -> Result<api::Switched> {
         let daemon = self.clone();
         let switched = self.with(move |firewall| {
-            let switched = make(firewall)?;
+            // A change holds for packets that somebody judges.
+            daemon.mend_first(firewall)?;
+            let mut switched = make(firewall)?;
+            match firewall.unguarded() {
+                Ok(unguarded) => {
+                    unguarded.iter().for_each(log_unguarded);
+                    switched.unguarded = unguarded;
+                }
+                Err(error) => {
+                    switched
+                        .warnings
+                        .push(format!("cannot tell whether the interfaces are guarded: {error:#}"));
+                }
+            }
             daemon.figures.switched(kind, Duration::from_micros(switched.micros));
             daemon.retire();
             daemon.follow_deadline();
@@ -213,6 +254,153 @@ impl Daemon {
             tokio::time::sleep(SETTLE).await;
             watch.next().await?;
         }
+    }
+
+    /// Watches the programs and the pins for ever, and puts back what others take away. Netlink does not tell
+    /// of a link that ends.
+    pub async fn watch_links(&self) {
+        let mut attempts = 0;
+        let mut reminded = Instant::now();
+        loop {
+            tokio::time::sleep(LOOK).await;
+            if reminded.elapsed() >= REMIND {
+                reminded = Instant::now();
+                self.unguarded.borrow().iter().for_each(log_unguarded);
+            }
+            match self.are_whole().await {
+                Ok(true) => {
+                    attempts = 0;
+                    self.guards_except(Vec::new());
+                    continue;
+                }
+                Ok(false) => attempts += 1,
+                Err(error) => {
+                    tracing::error!("cannot tell whether the interfaces are guarded: {error:#}");
+                    tokio::time::sleep(AGAIN).await;
+                    continue;
+                }
+            }
+            if (attempts <= QUICK || attempts % SELDOM == 0)
+                && let Err(error) = self.mend().await
+            {
+                tracing::error!("cannot put the programs back: {error:#}");
+            }
+        }
+    }
+
+    /// Looks without the queue: a change may take seconds.
+    async fn are_whole(&self) -> Result<bool> {
+        let (links, names) = (self.links.clone(), self.known().guarded.clone());
+        let look = tokio::task::spawn_blocking(move || {
+            links.look(&names.iter().map(String::as_str).collect::<Vec<_>>())
+        });
+        let look = look.await.context("the call panicked")??;
+        // Until an attempt to mend knows more.
+        let known = self.unguarded.borrow().clone();
+        let found = look.unguarded().map(|name| {
+            let same = known.iter().find(|known| known.interface == name).cloned();
+            same.unwrap_or_else(|| api::Unguarded {
+                interface: name.to_owned(),
+                why: "another tool took the program off".to_owned(),
+            })
+        });
+        if !look.is_whole() {
+            self.guards_except(found.collect());
+        }
+        Ok(look.is_whole())
+    }
+
+    async fn mend(&self) -> Result<()> {
+        let daemon = self.clone();
+        self.blocking(move |held| {
+            let Some(firewall) = held.as_mut() else { return Ok(()) };
+            match firewall.mend()? {
+                Mended::Except(unguarded) => daemon.guards_except(unguarded),
+                Mended::Opened => {
+                    drop(held.take());
+                    tracing::warn!(
+                        "`lyncwall detach` opened the box while this agent did not answer: the agent ends"
+                    );
+                    daemon.detached.send_replace(true);
+                }
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    /// Puts back what others took away, as far as that is possible.
+    fn mend_first(&self, firewall: &mut Firewall) -> Result<()> {
+        match firewall.mend() {
+            Ok(Mended::Except(unguarded)) => self.guards_except(unguarded),
+            Ok(Mended::Opened) => bail!("`lyncwall detach` opened the box: this agent ends"),
+            Err(error) => tracing::error!("cannot put the programs back: {error:#}"),
+        }
+        Ok(())
+    }
+
+    /// Notes, and logs, which interfaces are unguarded from now on.
+    fn guards_except(&self, unguarded: Vec<api::Unguarded>) {
+        self.unguarded.send_if_modified(|before| {
+            if *before == unguarded {
+                return false;
+            }
+            for on in unguarded.iter().filter(|on| !before.contains(on)) {
+                log_unguarded(on);
+            }
+            for on in before.iter().filter(|on| unguarded.iter().all(|now| now.interface != on.interface)) {
+                tracing::warn!(interface = on.interface, "{} is no longer unguarded", on.interface);
+            }
+            *before = unguarded;
+            true
+        });
+    }
+
+    /// Notes, and logs, what a side feature cannot do from now on.
+    fn fails(&self, side: Side, what: Vec<String>) {
+        let mut failing = self.failing.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = failing.get(&side).cloned().unwrap_or_default();
+        what.iter().filter(|text| !before.contains(text)).for_each(|text| tracing::error!("{text}"));
+        failing.insert(side, what);
+    }
+
+    /// What the agent cannot do besides enforcing.
+    fn failing(&self) -> Vec<String> {
+        let failing = self.failing.lock().unwrap_or_else(PoisonError::into_inner);
+        failing.values().flatten().cloned().collect()
+    }
+
+    /// The status of the firewall, and of what the agent does beside it.
+    async fn status(&self) -> Result<api::Status> {
+        let mut status = self.with(|firewall| firewall.status()).await?;
+        status.failing = self.failing();
+        Ok(status)
+    }
+
+    /// Looks up the groups of `[api]` now and again: they may come after the agent, and get other numbers.
+    fn follow_groups(&self) {
+        let daemon = self.clone();
+        tokio::spawn(async move {
+            loop {
+                let Ok(api) = daemon.with(|firewall| Ok(firewall.api().clone())).await else { return };
+                let looked_up = tokio::task::spawn_blocking(move || Access::of(&api)).await;
+                if let Ok(looked_up) = looked_up {
+                    daemon.admit(looked_up);
+                }
+                let pause = if daemon.failing().is_empty() { SWEEP } else { AGAIN };
+                tokio::time::sleep(pause).await;
+            }
+        });
+    }
+
+    /// Sets who may use the socket.
+    fn admit(&self, (now, unknown): (Access, Vec<String>)) {
+        self.fails(Side::Groups, unknown);
+        self.access.send_if_modified(|access| {
+            let other = *access != now;
+            *access = now;
+            other
+        });
     }
 
     /// Returns when a client has opened the box.
@@ -339,12 +527,7 @@ impl Daemon {
         if same_plan {
             return;
         }
-        self.access.send_if_modified(|access| {
-            let now = Access::of(firewall.api());
-            let other = *access != now;
-            *access = now;
-            other
-        });
+        self.admit(Access::of(firewall.api()));
         self.metrics.send_if_modified(|metrics| {
             let other = *metrics != firewall.metrics();
             *metrics = firewall.metrics().to_vec();
@@ -356,7 +539,7 @@ impl Daemon {
         self.bound.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Binds the addresses that are not served yet. A failure, as after a rollback, is logged.
+    /// Binds the addresses that are not served yet, and notes those that fail.
     fn take_bound(&self, wanted: &[Listen], served: &BTreeSet<SocketAddr>) -> Vec<Bound> {
         let mut listeners = std::mem::take(&mut self.bound().1);
         listeners.retain(|(address, _)| {
@@ -364,12 +547,14 @@ impl Daemon {
         });
         let mut known = served.clone();
         known.extend(listeners.iter().map(|(address, _)| *address));
+        let mut failed = Vec::new();
         for listen in wanted {
             match listen::bind_metrics(std::slice::from_ref(listen), &known) {
                 Ok(more) => listeners.extend(more),
-                Err(problems) => tracing::error!("{problems}"),
+                Err(problems) => failed.extend(problems.iter().map(ToString::to_string)),
             }
         }
+        self.fails(Side::Metrics, failed);
         listeners
     }
 
@@ -398,7 +583,9 @@ impl Daemon {
                 changes: firewall.changes(),
             })
         });
-        let text: Arc<str> = metrics::text(&exposed.await?, &self.figures)?.into();
+        let mut exposed = exposed.await?;
+        exposed.status.failing = self.failing();
+        let text: Arc<str> = metrics::text(&exposed, &self.figures)?.into();
         *last = Some((Instant::now(), Arc::clone(&text)));
         Ok(text)
     }
@@ -459,6 +646,11 @@ impl Daemon {
     }
 }
 
+fn log_unguarded(on: &api::Unguarded) {
+    let api::Unguarded { interface, why } = on;
+    tracing::error!(interface, "UNGUARDED: nobody judges the packets of {interface}: {why}");
+}
+
 /// Interfaces by name; for a bond, with the members that its events name.
 fn with_members(guarded: Vec<String>) -> Result<Vec<(String, Vec<String>)>> {
     let (all, members) = (interfaces::all()?, interfaces::members()?);
@@ -481,8 +673,7 @@ fn interface_names() -> HashMap<u32, String> {
 /// # Errors
 /// If the socket fails.
 pub async fn serve(daemon: Daemon, socket: Socket) -> Result<()> {
-    let ([shared, of_root], bound) = socket.into_parts();
-    daemon.bound().1 = bound;
+    let [shared, of_root] = socket.into_parts();
     tokio::select! {
         () = listen::serve_unix(&daemon, shared) => {}
         () = listen::serve_unix(&daemon, of_root) => {}

@@ -26,6 +26,7 @@ use rtnetlink::packet_route::link::{
     InfoData, InfoKind, InfoVeth, LinkAttribute, LinkMessage, State, Stats64,
 };
 use rtnetlink::packet_route::route::{RouteMessage, RouteScope, RouteType};
+use rtnetlink::packet_route::tc::TcHandle;
 use rtnetlink::{Handle, LinkMessageBuilder, LinkUnspec, RouteMessageBuilder};
 use tokio_stream::StreamExt as _;
 
@@ -229,6 +230,20 @@ impl Netns {
             .destination_prefix(destination, prefix)
             .with_context(|| format!("a local route to {destination}/{prefix}"))?;
         Ok(builder.build())
+    }
+
+    /// Deletes the queueing discipline clsact of an interface, with all its filters, as another tool may.
+    ///
+    /// # Errors
+    /// Where it is not there.
+    pub fn delete_clsact(&self, interface: &str) -> Result<()> {
+        let index = self.index(interface)?;
+        self.netlink(async |handle| {
+            let mut request = handle.qdisc().del(index.cast_signed());
+            request.message_mut().header.parent = TcHandle::CLSACT;
+            Ok(request.execute().await?)
+        })
+        .with_context(|| format!("deleting clsact of {interface}"))
     }
 
     /// Sets an interface up or down.

@@ -174,6 +174,9 @@ pub struct Switched {
     pub settled: Option<Settled>,
     /// Warnings about settings that may be a mistake.
     pub warnings: Vec<String>,
+    /// Interfaces on which the change has no effect, as nobody judges their packets.
+    #[serde(default)]
+    pub unguarded: Vec<crate::Unguarded>,
 }
 
 /// The confirmed state.

@@ -2,7 +2,9 @@
 
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
+use std::pin::pin;
 use std::time::{Duration, Instant};
+use std::{fmt, fs};
 
 use anyhow::{Context as _, Result, bail};
 use http_body_util::{BodyExt as _, Full};
@@ -14,8 +16,9 @@ use nix::unistd::Uid;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
+use tokio::time::timeout;
 
-use crate::{Preview, Previewed, Problem, Refusal, Switch, Switched, root_socket};
+use crate::{ALIVE, Preview, Previewed, Problem, Refusal, Switch, Switched, UNGUARDED, root_socket};
 
 /// Why a request was not carried out, for code that decides by it.
 #[derive(Debug)]
@@ -39,18 +42,69 @@ impl From<anyhow::Error> for Error {
 const PATIENCE: Duration = Duration::from_secs(30);
 /// The pause between two attempts to connect.
 const AGAIN: Duration = Duration::from_millis(5);
+/// How long to wait for an answer before asking whether the agent answers anything.
+const SILENCE: Duration = Duration::from_secs(3);
+/// How long an agent may take for that. It does nothing else meanwhile.
+const SIGN_OF_LIFE: Duration = Duration::from_secs(2);
+/// How long an agent may be silent that is not stopped: it serves its socket only after its start.
+const STARTING: Duration = Duration::from_secs(90);
+/// How long an agent that answers may work on one request.
+const LONGEST: Duration = Duration::from_secs(300);
+
+/// No agent answers, although the request was right. In the chain of such an error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unheard {
+    /// Nobody serves the socket.
+    Nobody,
+    /// The agent serves the socket but is stopped, hangs, or is busy for too long. Its process id, if known.
+    Silent(Option<i32>),
+}
+
+impl Unheard {
+    /// The cause of an error of a request; `None` if the agent answered.
+    #[must_use]
+    pub fn of(error: &anyhow::Error) -> Option<Self> {
+        error.downcast_ref().copied()
+    }
+}
+
+impl fmt::Display for Unheard {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("no agent answers")
+    }
+}
+
+impl std::error::Error for Unheard {}
 
 /// An agent, by its socket.
 #[derive(Debug, Clone)]
 pub struct Client {
     socket: PathBuf,
+    longest: Duration,
+    /// Is told the interfaces that nobody judges, with each answer.
+    warned: Option<fn(&str)>,
 }
 
 impl Client {
     /// The agent that serves `socket`.
     #[must_use]
     pub fn new(socket: &Path) -> Self {
-        Self { socket: socket.to_owned() }
+        Self { socket: socket.to_owned(), longest: LONGEST, warned: None }
+    }
+
+    /// Like this client, but waits at most this long for an agent that answers while it works on a request.
+    #[must_use]
+    pub fn waiting(mut self, longest: Duration) -> Self {
+        self.longest = longest;
+        self
+    }
+
+    /// Like this client, and calls `warned` with the names of the interfaces that nobody judges, before it
+    /// returns an answer, as long as there are any.
+    #[must_use]
+    pub fn warning(mut self, warned: fn(&str)) -> Self {
+        self.warned = Some(warned);
+        self
     }
 
     /// Sends a `GET` request.
@@ -58,7 +112,7 @@ impl Client {
     /// # Errors
     /// A [`Refusal`] if no agent serves the socket, or if the agent refuses.
     pub async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T> {
-        answer(self.send(Method::GET, path, Bytes::new()).await?).await
+        self.heard(async { answer(self.send(Method::GET, path, Bytes::new()).await?).await }).await
     }
 
     /// Sends a `POST` request.
@@ -67,7 +121,7 @@ impl Client {
     /// As [`Client::get`].
     pub async fn post<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> Result<T> {
         let body = serde_json::to_vec(body).context("writing the request")?;
-        answer(self.send(Method::POST, path, body.into()).await?).await
+        self.heard(async { answer(self.send(Method::POST, path, body.into()).await?).await }).await
     }
 
     /// Gives a target other roles.
@@ -91,11 +145,8 @@ impl Client {
     /// # Errors
     /// As [`Client::get`].
     pub async fn lines(&self, path: &str) -> Result<Lines> {
-        let response = self.send(Method::GET, path, Bytes::new()).await?;
-        if !response.status().is_success() {
-            return Err(refusal(response).await);
-        }
-        Ok(Lines { body: response.into_body(), rest: Vec::new() })
+        let body = self.heard(self.begin(path)).await?;
+        Ok(Lines { client: self.clone(), body, rest: Vec::new() })
     }
 
     /// The pieces of a binary answer, as they arrive.
@@ -103,11 +154,76 @@ impl Client {
     /// # Errors
     /// As [`Client::get`].
     pub async fn bytes(&self, path: &str) -> Result<Pieces> {
+        let body = self.heard(self.begin(path)).await?;
+        Ok(Pieces { client: self.clone(), body })
+    }
+
+    /// The beginning of a stream.
+    async fn begin(&self, path: &str) -> Result<Incoming> {
         let response = self.send(Method::GET, path, Bytes::new()).await?;
-        if !response.status().is_success() {
-            return Err(refusal(response).await);
+        if response.status().is_success() { Ok(response.into_body()) } else { Err(refusal(response).await) }
+    }
+
+    /// Waits for an answer, as long as the agent shows signs of life.
+    async fn heard<T>(&self, answer: impl Future<Output = Result<T>>) -> Result<T> {
+        let end = Instant::now() + self.longest;
+        self.alive_until(Some(end), answer).await.unwrap_or_else(Err)
+    }
+
+    /// Waits for something of the agent; an error in `Err` if the agent falls silent.
+    async fn alive_until<T>(&self, end: Option<Instant>, wanted: impl Future<Output = T>) -> Result<T> {
+        let mut wanted = pin!(wanted);
+        let mut heard = Instant::now();
+        loop {
+            if let Ok(done) = timeout(SILENCE, &mut wanted).await {
+                return Ok(done);
+            }
+            let alive = tokio::select! {
+                done = &mut wanted => return Ok(done),
+                alive = self.is_alive() => alive,
+            };
+            if alive {
+                heard = Instant::now();
+            }
+            let process = self.process().await;
+            let gives_up = if alive {
+                end.is_some_and(|end| Instant::now() >= end)
+            } else {
+                process.is_some_and(is_stopped) || heard.elapsed() >= STARTING
+            };
+            if gives_up {
+                return Err(self.silent(alive, process));
+            }
         }
-        Ok(Pieces(response.into_body()))
+    }
+
+    /// True if the agent answers anything, or at least takes and ends connections.
+    async fn is_alive(&self) -> bool {
+        timeout(SIGN_OF_LIFE, self.send(Method::GET, ALIVE, Bytes::new())).await.is_ok()
+    }
+
+    /// The process that serves the socket, as the kernel knows it, whatever the process does.
+    async fn process(&self) -> Option<i32> {
+        let stream = timeout(SIGN_OF_LIFE, self.connect()).await.ok()?.ok()?;
+        stream.peer_cred().ok()?.pid()
+    }
+
+    fn silent(&self, alive: bool, process: Option<i32>) -> anyhow::Error {
+        let who = process.map_or_else(|| "the agent".to_owned(), |pid| format!("the agent (process {pid})"));
+        let socket = self.socket.display();
+        let message = if alive {
+            format!("{who} has worked on the request for {} s, and goes on", self.longest.as_secs())
+        } else {
+            format!("{who} serves {socket} but does not answer: it is stopped, or hangs")
+        };
+        let fix = match process {
+            Some(pid) => format!(
+                "the rules stay in force; `kill -CONT {pid}` lets a stopped process go on; after `kill -KILL {pid}`, \
+                 start the agent again"
+            ),
+            None => "the rules stay in force; end the agent, and start it again".to_owned(),
+        };
+        anyhow::Error::from(refused(message, &fix)).context(Unheard::Silent(process))
     }
 
     /// A path with parameters.
@@ -134,7 +250,13 @@ impl Client {
             .header(header::CONTENT_TYPE, "application/json")
             .body(Full::new(body))
             .context("making the request")?;
-        sender.send_request(request).await.with_context(|| format!("waiting for {}", self.socket.display()))
+        let response = sender.send_request(request).await;
+        let response = response.with_context(|| format!("waiting for {}", self.socket.display()))?;
+        let unguarded = response.headers().get(UNGUARDED).and_then(|names| names.to_str().ok());
+        if let (Some(names), Some(warned)) = (unguarded, self.warned) {
+            warned(names);
+        }
+        Ok(response)
     }
 
     /// Connects: root through its own socket, without a queue of others; everybody else through the public
@@ -158,25 +280,40 @@ impl Client {
         }
     }
 
-    fn unreachable(&self, error: &std::io::Error) -> Refusal {
+    fn unreachable(&self, error: &std::io::Error) -> anyhow::Error {
         let socket = self.socket.display();
-        match error.kind() {
-            ErrorKind::NotFound | ErrorKind::ConnectionRefused => refused(
-                format!("no agent serves {socket}"),
-                "start one with `lyncwall run`, or name its socket with --socket; `lyncwall doctor` tells whether an \
-                 earlier agent left its rules in force",
-            ),
+        let refusal = match error.kind() {
+            ErrorKind::NotFound | ErrorKind::ConnectionRefused => {
+                let nobody = refused(
+                    format!("no agent serves {socket}"),
+                    "start one with `lyncwall run`, or name its socket with --socket; `lyncwall doctor` tells whether \
+                     an earlier agent left its rules in force",
+                );
+                return anyhow::Error::from(nobody).context(Unheard::Nobody);
+            }
             ErrorKind::PermissionDenied => refused(
                 format!("this user may not use {socket}"),
                 "run the command as root, or add a group of this user to [api] in the configuration",
             ),
             _ => refused(format!("{socket}: {error}"), "name the agent's socket with --socket"),
-        }
+        };
+        refusal.into()
     }
 }
 
+/// True if a process is stopped or dead (proc_pid_stat(5)).
+fn is_stopped(process: i32) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
+    // The name, in brackets, may have any characters.
+    let state = stat.rsplit_once(')').and_then(|(_, fields)| fields.trim_start().chars().next());
+    matches!(state, Some('T' | 't' | 'Z' | 'X'))
+}
+
 /// The pieces of an answer, as they arrive.
-pub struct Pieces(Incoming);
+pub struct Pieces {
+    client: Client,
+    body: Incoming,
+}
 
 impl Pieces {
     /// The next piece; `None` at its end.
@@ -185,7 +322,8 @@ impl Pieces {
     /// If the connection breaks.
     pub async fn next(&mut self) -> Result<Option<Bytes>> {
         loop {
-            let Some(frame) = self.0.frame().await else { return Ok(None) };
+            let frame = self.client.alive_until(None, self.body.frame()).await?;
+            let Some(frame) = frame else { return Ok(None) };
             if let Ok(data) = frame.map_err(|_| ended())?.into_data() {
                 return Ok(Some(data));
             }
@@ -203,6 +341,7 @@ fn ended() -> Refusal {
 
 /// The lines of a stream, as they come.
 pub struct Lines {
+    client: Client,
     body: Incoming,
     rest: Vec<u8>,
 }
@@ -219,7 +358,7 @@ impl Lines {
                 line.pop();
                 return Ok(Some(String::from_utf8(line).context("a line that is not text")?));
             }
-            match self.body.frame().await {
+            match self.client.alive_until(None, self.body.frame()).await? {
                 None => return Ok(None),
                 // An agent that ends leaves its streams unfinished.
                 Some(Err(_)) => return Err(ended().into()),

@@ -105,6 +105,38 @@ pub struct Status {
     pub dropped: u64,
     /// Warnings about settings that may be a mistake, one sentence each.
     pub warnings: Vec<String>,
+    /// Interfaces that exist but whose packets nobody judges.
+    #[serde(default)]
+    pub unguarded: Vec<Unguarded>,
+    /// How often this agent put back a program or pins that another tool took away.
+    #[serde(default)]
+    pub mended: u64,
+    /// What the agent could not do besides enforcing, and tries again, one sentence each: metrics, groups of
+    /// `[api]`.
+    #[serde(default)]
+    pub failing: Vec<String>,
+}
+
+/// An interface whose packets nobody judges.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Unguarded {
+    /// Its name.
+    pub interface: String,
+    /// Why the agent cannot guard it.
+    pub why: String,
+}
+
+/// The path that an agent answers whatever else it does.
+pub const ALIVE: &str = "/v1/alive";
+
+/// The header of every answer while interfaces exist whose packets nobody judges: their names.
+pub const UNGUARDED: &str = "lyncwall-unguarded";
+
+/// An agent that answers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Alive {
+    /// Its process id.
+    pub pid: u32,
 }
 
 /// A change that waits for confirmation.

@@ -8,6 +8,7 @@ mod sockets;
 use std::collections::BTreeSet;
 
 use anyhow::Result;
+use lyncwall_common::abi::PortTransport;
 use lyncwall_policy::connection::{Connection, Listener, Protocol};
 
 /// TCP ports with a listening socket in the calling thread's network namespace: the far side most likely
@@ -29,6 +30,19 @@ pub fn listeners() -> Result<Vec<Listener>> {
     all.sort_unstable();
     all.dedup_by_key(|listener| (listener.transport, listener.address, listener.port));
     Ok(all)
+}
+
+/// True if a UDP socket may wait for an answer. Leaves out loopback, and clients of DHCP, whose answers need
+/// no flow.
+///
+/// # Errors
+/// As [`connections`].
+pub fn asks_by_udp() -> Result<bool> {
+    const DHCP_CLIENTS: [u16; 2] = [68, 546];
+    let sockets = sockets::listeners()?;
+    Ok(sockets
+        .iter()
+        .any(|socket| socket.transport == PortTransport::Udp && !DHCP_CLIENTS.contains(&socket.port)))
 }
 
 /// Finds the processes of these sockets, as far as `/proc` shows them.

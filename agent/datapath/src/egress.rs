@@ -13,7 +13,12 @@ use aya::programs::tc::{
 };
 use aya::programs::{Link as _, LinkOrder, SchedClassifier};
 use nix::errno::Errno;
+use rtnetlink::packet_core::NLM_F_DUMP;
+use rtnetlink::packet_route::RouteNetlinkMessage;
+use rtnetlink::packet_route::tc::{self, TcAttribute, TcFilterBpfOption, TcMessage, TcOption};
+use rtnetlink::sys::protocols::NETLINK_ROUTE;
 
+use super::netlink::ask;
 use super::pinned_links::{Pinned, entries, links, pin_name, unpin};
 use super::sys::{self, LinkKind};
 use super::xdp::{self, Interface};
@@ -62,15 +67,85 @@ pub(super) fn attach_all(
     Ok(new)
 }
 
-/// True if the program is on all these interfaces.
+/// True if a program of lyncwall is on all these interfaces.
 pub(super) fn is_on(directory: &Path, wanted: &[&str]) -> Result<bool> {
-    let linked = links(directory, LinkKind::Tcx)?.into_iter().map(|pinned| pinned.info.ifindex);
-    let known: Vec<u32> = linked.chain(markers(directory)?.into_iter().map(|(_, index)| index)).collect();
+    let attachments = Attachments::read(directory)?;
     let interfaces = xdp::all()?;
-    let is_on = |name: &&str| {
-        interfaces.iter().any(|interface| interface.name == **name && known.contains(&interface.index))
-    };
-    Ok(wanted.iter().all(is_on))
+    for name in wanted {
+        match interfaces.iter().find(|interface| interface.name == *name) {
+            Some(interface) if attachments.program(interface.index)?.is_some() => {}
+            Some(_) | None => return Ok(false),
+        }
+    }
+    Ok(true)
+}
+
+/// The attachments that the directory names. Other tools may have ended them.
+pub(super) struct Attachments {
+    links: Vec<Pinned>,
+    markers: Vec<(PathBuf, u32)>,
+}
+
+/// The program of an attachment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Attached {
+    Known(u32),
+    /// An old kernel does not tell a filter's program.
+    Unknown,
+}
+
+impl Attachments {
+    pub(super) fn read(directory: &Path) -> Result<Self> {
+        Ok(Self { links: links(directory, LinkKind::Tcx)?, markers: markers(directory)? })
+    }
+
+    /// True if this program is on the interface.
+    pub(super) fn runs(&self, index: u32, program: u32) -> Result<bool> {
+        Ok(self
+            .program(index)?
+            .is_some_and(|there| matches!(there, Attached::Unknown) || there == Attached::Known(program)))
+    }
+
+    fn program(&self, index: u32) -> Result<Option<Attached>> {
+        if self.links.iter().any(|pinned| pinned.info.ifindex == index) {
+            let there = sys::tcx_programs(index).context("listing the tcx programs")?;
+            // In another network namespace, another interface may have this number; its programs tell.
+            let own = self
+                .links
+                .iter()
+                .find(|pinned| pinned.info.ifindex == index && there.contains(&pinned.info.program));
+            if let Some(own) = own {
+                return Ok(Some(Attached::Known(own.info.program)));
+            }
+        }
+        let marked = self.markers.iter().any(|(_, marked)| *marked == index);
+        if marked { filter_program(index) } else { Ok(None) }
+    }
+}
+
+/// The program of our filter on the egress of an interface. Removing clsact removes the filter, and nothing
+/// else shows that.
+fn filter_program(index: u32) -> Result<Option<Attached>> {
+    let mut request = TcMessage::with_index(index.cast_signed());
+    request.header.parent = tc::TcHandle { minor: tc::TcHandle::MIN_EGRESS, ..tc::TcHandle::CLSACT };
+    let filters = ask(NETLINK_ROUTE, RouteNetlinkMessage::GetTrafficFilter(request), NLM_F_DUMP)
+        .context("listing the filters of clsact")?;
+    Ok(filters.into_iter().find_map(|answer| {
+        let RouteNetlinkMessage::NewTrafficFilter(filter) = answer else { return None };
+        // The priority is the upper half of this field.
+        let priority = filter.header.info >> 16;
+        (priority == u32::from(PRIORITY) && u32::from(filter.header.handle) == u32::from(HANDLE))
+            .then_some(())?;
+        let options = filter.attributes.iter().find_map(|attribute| match attribute {
+            TcAttribute::Options(options) => Some(options),
+            _ => None,
+        });
+        let id = options.into_iter().flatten().find_map(|option| match option {
+            TcOption::Bpf(TcFilterBpfOption::ProgId(id)) => Some(*id),
+            _ => None,
+        });
+        Some(id.map_or(Attached::Unknown, Attached::Known))
+    }))
 }
 
 /// True if there was no link yet.
@@ -106,18 +181,20 @@ fn attach_link(program: &mut SchedClassifier, directory: &Path, interface: &Inte
 fn attach_filter(program: &mut SchedClassifier, directory: &Path, interface: &Interface) -> Result<bool> {
     add_clsact(&interface.name)?;
     let marker = directory.join(interface.index.to_string());
-    let known = match fs::create_dir(&marker) {
+    let marked = match fs::create_dir(&marker) {
         Ok(()) => false,
         Err(error) if error.kind() == ErrorKind::AlreadyExists => true,
         Err(error) => return Err(error).with_context(|| format!("creating {}", marker.display())),
     };
+    // Ask the kernel: the interface may have been created anew, clsact deleted, or only the marker removed.
+    let known = filter_program(interface.index)?.is_some();
     let mut replaced = false;
     let id = match known.then(|| program.attach_to_link(filter(&interface.name)?).map_err(Error::from)) {
         Some(Ok(id)) => {
             replaced = true;
             id
         }
-        // The interface was created anew, or the filter was removed.
+        // It has gone just now.
         Some(Err(_)) | None => {
             let options = NlOptions { priority: PRIORITY, handle: HANDLE, classid: None };
             let options = TcAttachOptions::Netlink(options);
@@ -127,7 +204,8 @@ fn attach_filter(program: &mut SchedClassifier, directory: &Path, interface: &In
     };
     // Dropping it would take the program off again.
     std::mem::forget(program.take_link(id)?);
-    Ok(!replaced)
+    // A filter without its marker may have noted flows in other maps.
+    Ok(!(replaced && marked))
 }
 
 /// Adds the queueing discipline for the filter; keeps an existing one.

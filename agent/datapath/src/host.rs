@@ -16,25 +16,24 @@ use lyncwall_policy::plan::Machine;
 use lyncwall_policy::problem::Problems;
 use nix::time::{ClockId, clock_gettime};
 
-use forwarding::forwards;
 use tags::{has_vlan_zones, stripped};
 
+pub use forwarding::forwards;
 pub use groups::unknown_groups;
 pub use memory::flows as flows_for_memory;
 pub use own::own;
 pub use ports::ephemeral;
 
-/// Looks up the names of a configuration on this box: interfaces, in this thread's network namespace, and
-/// groups of users. A missing interface has the number 0: it may appear later.
+/// Looks up the interfaces of a configuration in this thread's network namespace. A missing one has the number 0:
+/// it may appear later.
 ///
 /// # Errors
-/// [`Problems`] for VLAN zones that a network card hides, and for groups of `[api]` that do not exist.
+/// [`Problems`] for VLAN zones that a network card hides.
 pub fn look(config: &Config) -> Result<Machine> {
     let mut problems = Problems::default();
     for interface in config.interfaces.iter().filter(|interface| has_vlan_zones(interface)) {
         problems.extend(stripped(interface)?);
     }
-    problems.extend(unknown_groups(&config.api));
     problems.or(())?;
     machine(config)
 }

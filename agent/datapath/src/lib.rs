@@ -29,6 +29,8 @@ mod probe;
 mod sources;
 mod state;
 mod sys;
+mod unattended;
+mod watch;
 mod xdp;
 
 use std::os::fd::{AsFd, AsRawFd as _};
@@ -57,6 +59,8 @@ pub use lyncwall_policy::config::Attach;
 pub use netlink_watch::NetlinkWatch;
 pub use pins::Detached;
 pub use probe::{Answer, Feature, Features, HostCheck, Id as FeatureId, MAP_TYPES, MemoryLimit};
+pub use unattended::{Unattended, UnattendedRules};
+pub use watch::{LinkWatch, Look, Watched};
 pub use xdp::Mode;
 
 use blocked::BlockList;
@@ -180,7 +184,7 @@ impl Datapath {
         }
         // Leftovers of a killed agent.
         datapath.end_capture();
-        datapath.pins.keep();
+        datapath.pins.keep()?;
         Ok(datapath)
     }
 
@@ -534,6 +538,26 @@ impl Datapath {
             Some(pins) => pins.remove(),
             None => Ok(Detached::default()),
         }
+    }
+
+    /// Like [`Datapath::detach`], although an agent holds the directory: one that does not answer. Empties
+    /// its state first, so that the agent knows, if it goes on, that the box was opened on purpose.
+    ///
+    /// # Errors
+    /// As [`Datapath::detach`].
+    pub fn detach_unheard(pin_dir: &Path) -> Result<Detached> {
+        probe::privileges()?.or(())?;
+        let Some(pins) = PinDir::unlocked(pin_dir)? else { return Ok(Detached::default()) };
+        pins.empty_state()?;
+        pins.remove()
+    }
+
+    /// The process of the agent that holds the pins below `pin_dir`, as far as this user can see it.
+    ///
+    /// # Errors
+    /// If `/proc/locks` cannot be read.
+    pub fn holder(pin_dir: &Path) -> Result<Option<i32>> {
+        pins::holder(pin_dir)
     }
 }
 

@@ -266,6 +266,11 @@ impl PinnedLinks {
         self.0.into_iter()
     }
 
+    /// True if a link holds this program on the interface with this number.
+    pub(super) fn runs(&self, index: u32, program: u32) -> bool {
+        self.0.iter().any(|pinned| pinned.info.ifindex == index && pinned.info.program == program)
+    }
+
     /// The link on an interface. In another network namespace, another interface may have this number; its
     /// program tells.
     fn holding(&self, interface: &Interface) -> Option<&Pinned> {

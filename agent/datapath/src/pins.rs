@@ -25,15 +25,17 @@ pub(super) const MAPS: [&str; map::PINNED.len()] = map::PINNED;
 pub(super) const LINKS: &str = "links";
 
 /// The directory of the egress attachments.
-const EGRESS: &str = "egress";
+pub(super) const EGRESS: &str = "egress";
 
 const DETACH: &str = "run `lyncwall detach`, which opens the box, and start again";
 
 /// The pin directory, locked until this is dropped.
 pub(super) struct PinDir {
     path: PathBuf,
-    /// The open directory, whose lock we hold.
-    _lock: File,
+    /// The open directory, whose lock we hold; `None` for the pins of an agent that does not answer.
+    lock: Option<File>,
+    /// The pinned maps, to pin them again.
+    held: Vec<(&'static str, MapData)>,
     /// The undo list for drop, until the first start has succeeded.
     undo: Option<Undo>,
 }
@@ -55,7 +57,7 @@ impl PinDir {
         let made = if make(path)? { vec![path.to_owned()] } else { Vec::new() };
         private(path)?;
         let lock = lock(path)?.with_context(|| format!("{} was removed meanwhile", path.display()))?;
-        let mut pins = Self { path: path.to_owned(), _lock: lock, undo: None };
+        let mut pins = Self { path: path.to_owned(), lock: Some(lock), held: Vec::new(), undo: None };
         let maps = pins.maps()?.into_iter().collect();
         let undo = pins.undo.insert(Undo { maps, made });
         for directory in [LINKS, EGRESS].map(|name| path.join(name)) {
@@ -75,12 +77,65 @@ impl PinDir {
         if exists(path)? {
             private(path)?;
         }
-        Ok(lock(path)?.map(|lock| Self { path: path.to_owned(), _lock: lock, undo: None }))
+        let locked = lock(path)?;
+        Ok(locked.map(|lock| Self { path: path.to_owned(), lock: Some(lock), held: Vec::new(), undo: None }))
+    }
+
+    /// The directory without its lock, to remove the pins of an agent that does not answer.
+    pub(super) fn unlocked(path: &Path) -> Result<Option<Self>> {
+        if !exists(path)? {
+            return Ok(None);
+        }
+        private(path)?;
+        Ok(Some(Self { path: path.to_owned(), lock: None, held: Vec::new(), undo: None }))
     }
 
     /// The start has succeeded: keeps all pins.
-    pub(super) fn keep(&mut self) {
+    pub(super) fn keep(&mut self) -> Result<()> {
+        for name in self.maps()? {
+            self.held.push((name, self.map(name)?));
+        }
         self.undo = None;
+        Ok(())
+    }
+
+    /// Pins the maps again whose pins are gone, and returns their names. Somebody may have removed the
+    /// directory as well, and its lock with it.
+    ///
+    /// # Errors
+    /// A [`Problem`] if another agent holds the new directory.
+    pub(super) fn pin_again(&mut self) -> Result<Vec<&'static str>> {
+        make(&self.path)?;
+        private(&self.path)?;
+        if !self.holds_lock()? {
+            self.lock = lock(&self.path)?;
+        }
+        for directory in [LINKS, EGRESS].map(|name| self.path.join(name)) {
+            make(&directory)?;
+            private(&directory)?;
+        }
+        let mut pinned = Vec::new();
+        for (name, map) in &self.held {
+            let path = self.path.join(name);
+            if !exists(&path)? {
+                map.pin(&path).with_context(|| format!("pinning {}", path.display()))?;
+                pinned.push(*name);
+            }
+        }
+        Ok(pinned)
+    }
+
+    /// True if the locked directory is still the one at this path.
+    fn holds_lock(&self) -> Result<bool> {
+        match &self.lock {
+            Some(locked) => is_at(locked, &self.path),
+            None => Ok(false),
+        }
+    }
+
+    fn map(&self, name: &str) -> Result<MapData> {
+        let path = self.path.join(name);
+        MapData::from_pin(&path).with_context(|| format!("opening the map {}", path.display()))
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -186,24 +241,30 @@ impl PinDir {
         Ok(())
     }
 
-    fn version(&self, pinned: &[&str]) -> Result<Option<u32>> {
+    pub(super) fn version(&self, pinned: &[&str]) -> Result<Option<u32>> {
         if !pinned.contains(&map::STATE) {
             return Ok(None);
         }
-        let map = MapData::from_pin(self.path.join(map::STATE))
-            .with_context(|| format!("opening the pinned map {}", map::STATE))?;
-        let map = Array::try_from(Map::Array(map)).with_context(|| format!("the map {}", map::STATE))?;
-        StateMap::new(map)?.version()
+        self.state()?.version()
+    }
+
+    fn state(&self) -> Result<StateMap> {
+        let map = Array::try_from(Map::Array(self.map(map::STATE)?))
+            .with_context(|| format!("the map {}", map::STATE))?;
+        StateMap::new(map)
+    }
+
+    /// Empties the agent's state, if it is pinned and of this version.
+    pub(super) fn empty_state(&self) -> Result<()> {
+        let pinned = self.maps()?;
+        if self.version(&pinned)? == Some(ABI_VERSION) { self.state()?.store(&[]) } else { Ok(()) }
     }
 
     /// Memory of the maps in bytes, as the kernel counts it.
     pub(super) fn memory(&self) -> Result<u64> {
         let mut total = 0;
         for name in self.maps()? {
-            let path = self.path.join(name);
-            let map =
-                MapData::from_pin(&path).with_context(|| format!("opening the map {}", path.display()))?;
-            total += super::memlock(map.fd()).with_context(|| format!("the size of {}", path.display()))?;
+            total += super::memlock(self.map(name)?.fd()).with_context(|| format!("the size of {name}"))?;
         }
         Ok(total)
     }
@@ -293,14 +354,35 @@ fn lock(path: &Path) -> Result<Option<File>> {
                 return Err(error).with_context(|| format!("locking {}", path.display()));
             }
         }
-        let locked = file.metadata().with_context(|| format!("asking for {}", path.display()))?;
-        match fs::metadata(path) {
-            Ok(named) if (named.dev(), named.ino()) == (locked.dev(), locked.ino()) => return Ok(Some(file)),
-            Ok(_) => {}
-            Err(error) if error.kind() == ErrorKind::NotFound => {}
-            Err(error) => return Err(error).with_context(|| format!("asking for {}", path.display())),
+        if is_at(&file, path)? {
+            return Ok(Some(file));
         }
     }
+}
+
+/// True if this open directory is the one at `path`.
+fn is_at(directory: &File, path: &Path) -> Result<bool> {
+    let asking = || format!("asking for {}", path.display());
+    let open = directory.metadata().with_context(asking)?;
+    match fs::metadata(path) {
+        Ok(named) => Ok((named.dev(), named.ino()) == (open.dev(), open.ino())),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error).with_context(asking),
+    }
+}
+
+/// The process that holds the lock of a directory, if this user can see it.
+pub(super) fn holder(path: &Path) -> Result<Option<i32>> {
+    let Ok(there) = fs::metadata(path) else { return Ok(None) };
+    let (major, minor) = (nix::sys::stat::major(there.dev()), nix::sys::stat::minor(there.dev()));
+    let wanted = format!("{major:02x}:{minor:02x}:{}", there.ino());
+    let locks = fs::read_to_string("/proc/locks").context("reading /proc/locks")?;
+    // Fields of proc_locks(5): number, FLOCK, ADVISORY, WRITE, process, device and inode, range.
+    let held = locks.lines().find_map(|line| {
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        (fields.get(1) == Some(&"FLOCK") && fields.get(5) == Some(&&*wanted)).then(|| fields[4].parse().ok())
+    });
+    Ok(held.flatten())
 }
 
 /// True if the directory was created.

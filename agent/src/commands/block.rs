@@ -7,6 +7,7 @@ use lyncwall_api::client::Client;
 use lyncwall_api::{Block, BlockEdit, BlockList, Blocked, Unblock};
 
 use super::switch::seconds;
+use super::unattended::{Places, without_agent};
 use crate::output::{Output, Table};
 
 #[derive(Debug, Args)]
@@ -27,14 +28,34 @@ pub(crate) struct UnblockOptions {
     prefixes: Vec<String>,
 }
 
-pub(crate) async fn block(options: Options, client: &Client, output: &Output) -> anyhow::Result<()> {
+pub(crate) async fn block(
+    options: Options,
+    client: &Client,
+    places: &Places,
+    output: &Output,
+) -> anyhow::Result<()> {
     let asked = Block { prefixes: options.prefixes, seconds: options.time };
-    let edit: BlockEdit = client.post("/v1/block", &asked).await?;
+    let edit = match client.post("/v1/block", &asked).await {
+        Ok(edit) => edit,
+        Err(error) => {
+            let time = options.time.map(Duration::from_secs);
+            without_agent(places.open(error)?.block(&asked.prefixes, time)?)
+        }
+    };
     tell(&edit, &format!("blocked {}", lasting(options.time)), output)
 }
 
-pub(crate) async fn unblock(options: UnblockOptions, client: &Client, output: &Output) -> anyhow::Result<()> {
-    let edit: BlockEdit = client.post("/v1/unblock", &Unblock { prefixes: options.prefixes }).await?;
+pub(crate) async fn unblock(
+    options: UnblockOptions,
+    client: &Client,
+    places: &Places,
+    output: &Output,
+) -> anyhow::Result<()> {
+    let asked = Unblock { prefixes: options.prefixes };
+    let edit = match client.post("/v1/unblock", &asked).await {
+        Ok(edit) => edit,
+        Err(error) => without_agent(places.open(error)?.unblock(&asked.prefixes)?),
+    };
     tell(&edit, "no longer blocked", output)
 }
 

@@ -4,9 +4,9 @@ use std::path::Path;
 
 use lyncwall::firewall::Firewall;
 use lyncwall_api::Detached;
-use lyncwall_api::client::{self, Client};
-use lyncwall_datapath::Datapath;
+use lyncwall_api::client::{self, Client, Unheard};
 
+use super::unattended::{self, BUSY};
 use crate::output::Output;
 
 /// Opens the box: through the running agent, which then ends, or without an agent.
@@ -16,12 +16,14 @@ pub(crate) async fn run(
     state_dir: &Path,
     output: &Output,
 ) -> anyhow::Result<()> {
-    let detached = match client.post("/v1/detach", &()).await.map_err(client::Error::from) {
+    let answer = client.clone().waiting(BUSY).post("/v1/detach", &()).await;
+    let unheard = answer.as_ref().err().and_then(Unheard::of);
+    let detached = match answer.map_err(client::Error::from) {
         Ok(detached) => detached,
         // No agent runs, so this process removes the pins. A running agent with another socket holds the
         // lock.
         Err(client::Error::Refused(_)) => {
-            let detached = Datapath::detach(pin_dir)?;
+            let detached = unattended::detach(unheard, pin_dir, output)?;
             Firewall::forget_blocked(state_dir)?;
             for pin in &detached.left {
                 output.warn(&format!("left {pin} in place: lyncwall did not create it"));

@@ -5,6 +5,7 @@ use lyncwall_api::client::Client;
 use lyncwall_api::{Mode, SetMode};
 
 use super::switch::{How, tell};
+use super::unattended::{self, Places};
 use crate::output::Output;
 use crate::values;
 
@@ -20,8 +21,20 @@ pub(crate) struct Options {
     how: How,
 }
 
-pub(crate) async fn run(options: Options, client: &Client, output: &Output) -> anyhow::Result<()> {
+pub(crate) async fn run(
+    options: Options,
+    client: &Client,
+    places: &Places,
+    output: &Output,
+) -> anyhow::Result<()> {
     let Options { mode, target, how } = options;
     let wanted = SetMode { target, mode, confirm: how.time, existing: how.existing };
-    tell(&client.post("/v1/mode", &wanted).await?, output)
+    match client.post("/v1/mode", &wanted).await {
+        Ok(switched) => tell(&switched, output),
+        // Everything else needs a compiled policy, or somebody who ends a trial.
+        Err(error) if mode == Mode::Audit && wanted.target.is_none() && wanted.confirm.is_none() => {
+            unattended::audit(places.open(error)?, output)
+        }
+        Err(error) => Err(error),
+    }
 }

@@ -1,5 +1,8 @@
 //! `lyncwall run`: the agent.
 
+use std::io;
+use std::os::linux::net::SocketAddrExt as _;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::path::Path;
 use std::time::Duration;
 
@@ -41,11 +44,10 @@ pub(crate) async fn run(options: &Options, socket: &Path, pin_dir: &Path, state_
         tracing::warn!("{warning}");
     }
     let store = Store::open(state_dir);
-    let metrics = plan.config.metrics.clone();
     let management = plan.config.management.clone();
     let (firewall, bound) =
         Firewall::start(plan, object::require()?, pin_dir, store, options.log.program(), || {
-            Socket::bind(socket, &metrics)
+            Socket::bind(socket)
         })?;
     let status = firewall.status()?;
     tracing::info!(
@@ -59,6 +61,10 @@ pub(crate) async fn run(options: &Options, socket: &Path, pin_dir: &Path, state_
         tracing::warn!("{warning}");
     }
     let daemon = Daemon::new(firewall)?;
+    // Everything that must not start before the box is closed may start now.
+    if let Err(error) = notify("READY=1") {
+        tracing::warn!("cannot tell systemd that the box is guarded: {error}");
+    }
     let serving = serve(daemon.clone(), bound);
     tracing::info!(socket = %socket.display(), "serving");
     tokio::select! {
@@ -66,6 +72,7 @@ pub(crate) async fn run(options: &Options, socket: &Path, pin_dir: &Path, state_
         () = reload_on(&mut hangup, &daemon) => {}
         followed = daemon.follow_machine() => followed?,
         () = warn_of_silence(management) => {}
+        () = daemon.watch_links() => {}
         _ = terminate.recv() => tracing::info!("stopping: SIGTERM"),
         _ = interrupt.recv() => tracing::info!("stopping: SIGINT"),
         () = daemon.detached() => {}
@@ -81,6 +88,16 @@ async fn warn_of_silence(management: Option<Management>) {
         tracing::warn!("{warning}");
     }
     std::future::pending().await
+}
+
+/// Tells the service manager about this process, as sd_notify(3) does; does nothing without one.
+fn notify(state: &str) -> io::Result<()> {
+    let Some(socket) = std::env::var_os("NOTIFY_SOCKET") else { return Ok(()) };
+    let address = match socket.as_encoded_bytes() {
+        [b'@', name @ ..] => SocketAddr::from_abstract_name(name)?,
+        _ => SocketAddr::from_pathname(&socket)?,
+    };
+    UnixDatagram::unbound()?.send_to_addr(state.as_bytes(), &address).map(drop)
 }
 
 /// Reloads the configuration at each SIGHUP, for ever.

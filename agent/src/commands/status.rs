@@ -1,17 +1,26 @@
 //! `lyncwall status`.
 
+use std::path::Path;
+
 use lyncwall_api::client::Client;
 use lyncwall_api::{Kernel, Management, Mode, OnExit, Status, Waiting};
 
+use super::unattended::{self, BUSY};
 use crate::output::{Output, Table};
 
-pub(crate) async fn run(client: &Client, output: &Output) -> anyhow::Result<()> {
-    let status: Status = client.get("/v1/status").await?;
+pub(crate) async fn run(client: &Client, pin_dir: &Path, output: &Output) -> anyhow::Result<()> {
+    let status: Status = match client.clone().waiting(BUSY).get("/v1/status").await {
+        Ok(status) => status,
+        Err(error) => return Err(unattended::status(error, pin_dir, output)),
+    };
     if output.json() {
         return output.value(&status);
     }
     let mut table = Table::plain();
     let mut row = |name: &str, value: String| table.row([name.to_owned(), value]);
+    for on in &status.unguarded {
+        row("UNGUARDED", format!("{}: {}", on.interface, on.why));
+    }
     let modes = status.targets.iter().map(|target| (&*target.name, target.mode));
     let set = match (status.mode, status.file_mode) {
         (now, file) if now != file => format!(" (changed at run time; file: {})", file.as_str()),
@@ -65,6 +74,7 @@ pub(crate) async fn run(client: &Client, output: &Output) -> anyhow::Result<()> 
 
     let mut interfaces = Table::new(["interface", "mode", ""]);
     let unguarded = status.interfaces.is_empty();
+    let failing = status.failing;
     for interface in status.interfaces {
         let refused = interface.native_refused.map(|why| format!("no native mode: {why}"));
         let waiting = interface.missing.then(|| "waiting: it does not exist".to_owned());
@@ -93,6 +103,9 @@ pub(crate) async fn run(client: &Client, output: &Output) -> anyhow::Result<()> 
     output.section("Targets", &targets)?;
     if unguarded {
         output.warn("no interface is guarded: none of the configured ones exists now");
+    }
+    for what in failing {
+        output.warn(&format!("{what}; the agent tries again"));
     }
     for warning in status.warnings {
         output.warn(&warning);

@@ -78,8 +78,12 @@ pub(super) fn tell(switched: &Switched, output: &Output) -> anyhow::Result<()> {
         return output.value(switched);
     }
     let milliseconds = switched.micros as f64 / 1e3;
+    for on in &switched.unguarded {
+        output.line(&format!("UNGUARDED: nobody judges the packets of {}: {}", on.interface, on.why))?;
+    }
+    let live = if switched.unguarded.is_empty() { "live" } else { "written, but not in force everywhere," };
     output.line(&format!(
-        "generation {} live in {milliseconds:.1} ms, {}; {}",
+        "generation {} {live} in {milliseconds:.1} ms, {}; {}",
         switched.generation,
         super::mode_of(switched.mode, &switched.targets),
         super::roles_of(&switched.targets)

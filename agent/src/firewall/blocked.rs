@@ -1,5 +1,6 @@
 //! The block-list: its commands, and the file that keeps it across reboots.
 
+use std::collections::HashSet;
 use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -20,10 +21,10 @@ use lyncwall_policy::problem::{Problem, Problems};
 /// The longest time to block for, besides for good.
 const LONGEST: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
-const FILE: &str = "blocked.json";
+pub(super) const FILE: &str = "blocked.json";
 
 /// A prefix, and how long it stays blocked; `None` for good.
-type Entry = (Prefix, Option<Duration>);
+pub(super) type Entry = (Prefix, Option<Duration>);
 
 impl Firewall {
     /// Blocks these prefixes for a time from a second to a year, or for good. A blocked prefix gets the new
@@ -33,16 +34,7 @@ impl Firewall {
     /// [`Problems`] for texts that are not prefixes, a prefix that blocks everybody, a full list, and a bad
     /// time. The list is unchanged then.
     pub fn block(&mut self, prefixes: &[String], time: Option<Duration>) -> Result<api::BlockEdit> {
-        let mut problems = Problems::default();
-        let read = read(prefixes, &mut problems);
-        problems.extend(check_time(time).err());
-        for prefix in &read {
-            problems.extend(blocks_all(*prefix));
-        }
-        let list = self.datapath.blocked()?;
-        let new = read.iter().filter(|prefix| list.iter().all(|(held, _)| held != *prefix));
-        problems.extend(does_not_fit(list.iter().map(|(prefix, _)| prefix).chain(new)));
-        problems.or(())?;
+        let read = to_block(&self.datapath.blocked()?, prefixes, time)?;
         let mut warnings = self.reached_by_management(&read);
         let added: Vec<Entry> = read.iter().map(|prefix| (*prefix, time)).collect();
         self.datapath.block(&added)?;
@@ -56,17 +48,9 @@ impl Firewall {
     /// [`Problems`] for texts that are not prefixes, or prefixes that are not on the list. The list is
     /// unchanged then.
     pub fn unblock(&mut self, prefixes: &[String]) -> Result<api::BlockEdit> {
-        let mut problems = Problems::default();
-        let read = read(prefixes, &mut problems);
-        let list = self.datapath.blocked()?;
-        for prefix in read.iter().filter(|prefix| list.iter().all(|(held, _)| held != *prefix)) {
-            problems.push(not_blocked(*prefix, &list));
-        }
-        problems.or(())?;
+        let read = to_unblock(&self.datapath.blocked()?, prefixes)?;
         self.datapath.unblock(&read)?;
-        let left = self.datapath.blocked()?;
-        let mut warnings: Vec<String> =
-            read.iter().filter_map(|prefix| still_blocked(*prefix, &left)).collect();
+        let mut warnings = left_blocked(&read, &self.datapath.blocked()?);
         warnings.extend(self.keep_blocked());
         self.edited(&read, warnings)
     }
@@ -151,15 +135,53 @@ impl Firewall {
     }
 }
 
+/// The prefixes that a request adds to `list`, or all its mistakes.
+pub(super) fn to_block(
+    list: &[Entry],
+    prefixes: &[String],
+    time: Option<Duration>,
+) -> Result<Vec<Prefix>, Problems> {
+    let mut problems = Problems::default();
+    let read = read(prefixes, &mut problems);
+    problems.extend(check_time(time).err());
+    for prefix in &read {
+        problems.extend(blocks_all(*prefix));
+    }
+    let held = held(list);
+    let new = read.iter().filter(|prefix| !held.contains(*prefix));
+    problems.extend(does_not_fit(list.iter().map(|(prefix, _)| prefix).chain(new)));
+    problems.or(read)
+}
+
+/// The prefixes that a request takes off `list`, or all its mistakes.
+pub(super) fn to_unblock(list: &[Entry], prefixes: &[String]) -> Result<Vec<Prefix>, Problems> {
+    let mut problems = Problems::default();
+    let read = read(prefixes, &mut problems);
+    let held = held(list);
+    for prefix in read.iter().filter(|prefix| !held.contains(*prefix)) {
+        problems.push(not_blocked(*prefix, list));
+    }
+    problems.or(read)
+}
+
+/// Warnings about unblocked prefixes that the list still blocks.
+pub(super) fn left_blocked(unblocked: &[Prefix], left: &[Entry]) -> Vec<String> {
+    unblocked.iter().filter_map(|prefix| still_blocked(*prefix, left)).collect()
+}
+
+fn held(list: &[Entry]) -> HashSet<Prefix> {
+    list.iter().map(|(prefix, _)| *prefix).collect()
+}
+
 /// Parses these prefixes.
 fn read(texts: &[String], problems: &mut Problems) -> Vec<Prefix> {
     if texts.is_empty() {
         problems.push(Problem::new("no prefix given", "name one, as 203.0.113.9 or 2001:db8:5::/48"));
     }
-    let mut read = Vec::new();
+    let (mut read, mut seen) = (Vec::new(), HashSet::new());
     for text in texts {
         match text.parse::<Prefix>() {
-            Ok(prefix) if read.contains(&prefix) => {}
+            Ok(prefix) if !seen.insert(prefix) => {}
             Ok(prefix) => read.push(prefix),
             Err(error) => problems.push(Problem::new(
                 format!("`{text}`: {error}"),
@@ -238,7 +260,7 @@ fn count<'a>(list: impl Iterator<Item = &'a Prefix>) -> [u32; 2] {
     })
 }
 
-fn summary(list: &[Entry], counters: &Counters) -> api::BlockList {
+pub(super) fn summary(list: &[Entry], counters: &Counters) -> api::BlockList {
     let [v4, v6] = count(list.iter().map(|(prefix, _)| prefix));
     let dropped = counters.reasons.iter().filter(|(reason, ..)| *reason == Reason::Blocked);
     api::BlockList { v4, v6, size: MAX_BLOCKED, dropped: dropped.map(|(.., packets)| packets).sum() }
@@ -253,7 +275,7 @@ struct Written {
     until: Option<u64>,
 }
 
-fn save(file: &Path, list: &[Entry], now: SystemTime) -> Result<()> {
+pub(super) fn save(file: &Path, list: &[Entry], now: SystemTime) -> Result<()> {
     if list.is_empty() {
         return remove(file);
     }

@@ -148,7 +148,14 @@ impl Firewall {
                 return Err(problems.into());
             }
         };
-        let machine = host::look(&plan.config)?;
+        let machine = host::look(&plan.config);
+        let mut groups = Problems::default();
+        groups.extend(host::unknown_groups(&plan.config.api));
+        let machine = match (machine, groups.or(())) {
+            (machine, Ok(())) => machine?,
+            (Ok(_), Err(groups)) => return Err(groups.into()),
+            (Err(error), Err(groups)) => return Err(Error::from(error).and(groups.into()).into()),
+        };
         ready(&plan)?;
         let settings = under(&self.memory.settings, &self.memory.file, &plan);
         // A first compilation before attaching, so that a bad file changes nothing.
@@ -275,6 +282,7 @@ impl Firewall {
             confirm: confirm.map(|time| time.as_secs()),
             settled,
             warnings,
+            unguarded: Vec::new(),
         })
     }
 }

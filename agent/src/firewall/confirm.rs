@@ -102,6 +102,7 @@ impl Firewall {
             confirm: None,
             settled: None,
             warnings: self.warnings_after(plan, settings),
+            unguarded: Vec::new(),
         })
     }
 

@@ -70,8 +70,9 @@ impl Firewall {
             return Err(error);
         }
         for (interface, error) in refused {
-            let why = anyhow::Error::from(error);
-            tracing::error!(%interface, "UNGUARDED: it does not take the program: {why:#}");
+            let why = format!("{:#}", anyhow::Error::from(error));
+            tracing::error!(%interface, "UNGUARDED: it does not take the program: {why}");
+            self.obstacles.insert(interface.to_string(), why.replace('\n', "; "));
         }
         Ok(())
     }
@@ -126,7 +127,7 @@ impl Firewall {
         if new.is_empty() {
             return Ok(());
         }
-        if !learn.is_zero() {
+        if !learn.is_zero() && something_stands(&new)? {
             tracing::info!(
                 interfaces = new.join(" "),
                 seconds = learn.as_secs(),
@@ -187,4 +188,13 @@ fn keep_existing(plan: &mut Plan) -> Result<Vec<String>> {
     let exists = |wanted: &Interface| known.iter().any(|(name, _)| *name == *wanted.name);
     let gone = plan.config.interfaces.extract_if(.., |interface| !exists(interface));
     Ok(gone.map(|interface| interface.name.to_string()).collect())
+}
+
+/// True if connections may stand that no socket of this box shows: only outgoing packets tell of them. Before
+/// the network comes up at a boot, waiting for such packets would only leave the box open for longer.
+fn something_stands(interfaces: &[String]) -> Result<bool> {
+    if !interfaces::have_sent(interfaces)? {
+        return Ok(false);
+    }
+    Ok(host::forwards()? || !connections::connections()?.is_empty() || connections::asks_by_udp()?)
 }

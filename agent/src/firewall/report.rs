@@ -34,6 +34,8 @@ impl Firewall {
             |target: &str, transport| open.get(target, transport).iter().map(PortRange::to_string).collect();
         let mut warnings = self.warnings(&self.plan, settings)?;
         warnings.extend(self.other_size());
+        let (unguarded, taken_away) = self.taken_away()?;
+        warnings.extend(taken_away);
         if !self.memory.trial.runs() && self.store.tried().is_some() {
             warnings.push(format!(
                 "the last reload was refused or not confirmed: the live rules differ from {}",
@@ -87,6 +89,9 @@ impl Firewall {
             passed: total(Action::Pass),
             dropped: total(Action::Drop),
             warnings,
+            unguarded,
+            mended: self.mended,
+            failing: Vec::new(),
         })
     }
 
@@ -187,7 +192,7 @@ impl Firewall {
     /// Warnings about the settings, and about their fit to this machine.
     pub(super) fn warnings(&self, plan: &Plan, settings: &Settings) -> Result<Vec<String>> {
         let machine = host::look_again(&plan.config)?;
-        let mut warnings = self.unguarded(plan)?;
+        let mut warnings = self.not_guarded(plan)?;
         warnings.extend(self.left_out_warnings());
         warnings.extend(plan.warnings(settings));
         warnings.extend(exposure::warnings(plan, settings));
@@ -237,7 +242,7 @@ impl Firewall {
 
     /// Interfaces of the plan that are not guarded, and those that stay guarded because one is missing; a sentence
     /// each.
-    fn unguarded(&self, plan: &Plan) -> Result<Vec<String>> {
+    fn not_guarded(&self, plan: &Plan) -> Result<Vec<String>> {
         let known = interfaces::all()?;
         let attached = self.datapath.status()?.interfaces;
         let named = plan.config.interfaces.iter().map(|interface| &*interface.name);

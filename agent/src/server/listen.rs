@@ -3,11 +3,10 @@
 use std::collections::{BTreeSet, HashMap};
 use std::fs::{self, Permissions};
 use std::io::ErrorKind;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow};
@@ -19,12 +18,13 @@ use nix::sys::socket::{setsockopt, sockopt};
 use nix::unistd::{Gid, Uid};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpSocket, UnixListener, UnixSocket, UnixStream};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 use tokio::task::{AbortHandle, JoinSet};
 use tokio_io_timeout::TimeoutStream;
 
+use super::crowd::Crowd;
 use super::peer::{Access, Peer, Right};
-use super::{Daemon, routes};
+use super::{AGAIN, Daemon, routes};
 use lyncwall_api as api;
 use lyncwall_policy::config::Listen;
 use lyncwall_policy::problem::{Problem, Problems};
@@ -43,19 +43,9 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// The most bytes in a socket's path: `sun_path` without its final zero, unix(7).
 const LONGEST: usize = 107;
 
-/// The most connections of root.
-const OF_ROOT: usize = 64;
-/// The most connections of any other user.
-const OF_USER: usize = 16;
-/// The most connections of all other users together.
-const OF_USERS: usize = 128;
-/// The most connections to one TCP address.
-const OF_TCP: usize = 32;
-
 /// The agent's sockets. Dropping them removes their files.
 pub struct Socket {
     doors: [Door; 2],
-    metrics: Vec<Bound>,
 }
 
 /// One of the agent's Unix sockets.
@@ -70,8 +60,7 @@ pub(super) struct Door {
 pub(super) type Bound = (SocketAddr, TcpListener);
 
 impl Socket {
-    /// Creates the socket and [root's own](api::root_socket), both for root only, and binds the TCP addresses
-    /// of the metrics. Clients wait until [`serve`](super::serve) answers: an agent binds its sockets before
+    /// Creates the socket and [root's own](api::root_socket), both for root only. Clients wait until [`serve`](super::serve) answers: an agent binds its sockets before
     /// it touches the wire, so that an agent without sockets enforces nothing.
     ///
     /// # Errors
@@ -79,7 +68,7 @@ impl Socket {
     ///
     /// # Panics
     /// Outside a tokio runtime.
-    pub fn bind(path: &Path, metrics: &[Listen]) -> Result<Self> {
+    pub fn bind(path: &Path) -> Result<Self> {
         if api::root_socket(path).as_os_str().len() > LONGEST {
             let most = LONGEST - api::root_socket(Path::new("")).as_os_str().len();
             return Err(Problem::new(
@@ -88,16 +77,15 @@ impl Socket {
             )
             .into());
         }
-        let metrics = bind_metrics(metrics, &BTreeSet::new())?;
         let door = |path: &Path, for_root| -> Result<Door> {
             Ok(Door { listener: listen(path)?, file: SocketFile(path.to_owned()), for_root })
         };
         let doors = [door(path, false)?, door(&api::root_socket(path), true)?];
-        Ok(Self { doors, metrics })
+        Ok(Self { doors })
     }
 
-    pub(super) fn into_parts(self) -> ([Door; 2], Vec<Bound>) {
-        (self.doors, self.metrics)
+    pub(super) fn into_parts(self) -> [Door; 2] {
+        self.doors
     }
 }
 
@@ -206,7 +194,7 @@ pub(super) async fn serve_unix(daemon: &Daemon, door: Door) {
     };
     let router = routes::router(daemon.clone());
     let mut access = daemon.access.subscribe();
-    let crowd = Crowd::default();
+    let crowd = Crowd::<Uid>::default();
     let mut connections = JoinSet::new();
     open(&access.borrow_and_update());
     loop {
@@ -217,10 +205,15 @@ pub(super) async fn serve_unix(daemon: &Daemon, door: Door) {
                     // A user at the limit gets no more; other connections stay open.
                     let Some(place) = crowd.enter(uid) else { continue };
                     let (router, access) = (router.clone(), access.clone());
+                    let router = router.layer(Extension(place.asked.clone()));
                     connections.spawn(async move {
-                        serve_peer(stream, (uid, gid), router, access).await;
-                        drop(place);
+                        tokio::select! {
+                            () = serve_peer(stream, (uid, gid), router, access) => {}
+                            () = place.ended() => {}
+                        }
                     });
+                    // Lets the connection go that made room.
+                    tokio::task::yield_now().await;
                 }
                 Err(error) => pause(&error).await,
             },
@@ -283,25 +276,33 @@ pub(super) async fn serve_metrics(daemon: &Daemon) {
                 .insert(address, running.spawn(serve_tcp(listener, routes::metrics_router(daemon.clone()))));
         }
         daemon.serves_on(servers.keys().copied().collect());
-        if wanted.changed().await.is_err() {
-            return;
+        // An address that somebody else uses may become free.
+        let complete = addresses.iter().all(|address| servers.contains_key(address));
+        let again = tokio::time::sleep(if complete { Duration::MAX } else { AGAIN });
+        tokio::select! {
+            changed = wanted.changed() => if changed.is_err() { return },
+            () = again => {}
         }
     }
 }
 
 async fn serve_tcp(listener: TcpListener, router: Router) {
-    let room = Arc::new(Semaphore::new(OF_TCP));
+    let crowd = Crowd::<IpAddr>::default();
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
             accepted = listener.accept() => match accepted {
-                Ok((stream, _)) => {
-                    let Ok(place) = Arc::clone(&room).try_acquire_owned() else { continue };
-                    let router = router.clone();
+                Ok((stream, from)) => {
+                    let place = crowd.enter(from.ip());
+                    let router = router.clone().layer(Extension(place.asked.clone()));
                     connections.spawn(async move {
-                        serve_http(stream, router).await;
-                        drop(place);
+                        tokio::select! {
+                            () = serve_http(stream, router) => {}
+                            () = place.ended() => {}
+                        }
                     });
+                    // Lets the connection go that made room.
+                    tokio::task::yield_now().await;
                 }
                 Err(error) => pause(&error).await,
             },
@@ -329,63 +330,5 @@ async fn pause(error: &std::io::Error) {
     // A client that is already gone says nothing about the next one.
     if !matches!(error.kind(), ErrorKind::ConnectionAborted | ErrorKind::ConnectionReset) {
         tokio::time::sleep(PAUSE).await;
-    }
-}
-
-/// Connections by user.
-#[derive(Debug, Clone, Default)]
-struct Crowd(Arc<Mutex<HashMap<Uid, usize>>>);
-
-/// One connection of a user. Dropping it makes room.
-#[derive(Debug)]
-struct Taken {
-    crowd: Crowd,
-    uid: Uid,
-}
-
-impl Crowd {
-    /// Room for one more connection; `None` at the limit of this user. Root has its own limit.
-    fn enter(&self, uid: Uid) -> Option<Taken> {
-        let mut users = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let of_others: usize = users.iter().filter(|(user, _)| !user.is_root()).map(|(_, count)| count).sum();
-        let here = users.get(&uid).copied().unwrap_or_default();
-        let room = if uid.is_root() { here < OF_ROOT } else { here < OF_USER && of_others < OF_USERS };
-        room.then(|| {
-            users.insert(uid, here + 1);
-            Taken { crowd: self.clone(), uid }
-        })
-    }
-}
-
-impl Drop for Taken {
-    fn drop(&mut self) {
-        let mut users = self.crowd.0.lock().unwrap_or_else(PoisonError::into_inner);
-        match users.get_mut(&self.uid) {
-            Some(count) if *count > 1 => *count -= 1,
-            Some(_) | None => drop(users.remove(&self.uid)),
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use nix::unistd::Uid;
-
-    use super::{Crowd, OF_ROOT, OF_USER, OF_USERS};
-
-    #[test]
-    fn each_user_has_so_many_places_and_root_has_its_own() {
-        let crowd = Crowd::default();
-        let enter = |uid| crowd.enter(Uid::from_raw(uid));
-        let one: Vec<_> = (0..OF_USER).map(|_| enter(70_000).expect("a place")).collect();
-        assert!(enter(70_000).is_none());
-        let others: Vec<_> = (0..OF_USERS - OF_USER).map(|n| enter(70_001 + n as u32)).collect();
-        assert!(others.iter().all(Option::is_some));
-        assert!(enter(80_000).is_none(), "all users together have no more");
-        let root: Vec<_> = (0..OF_ROOT).map(|_| enter(0).expect("a place")).collect();
-        assert!(enter(0).is_none());
-        drop((one, others, root));
-        assert!(crowd.0.lock().expect("no panic").is_empty());
-        assert!(enter(70_000).is_some());
     }
 }

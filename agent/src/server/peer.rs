@@ -39,18 +39,22 @@ pub(super) struct Access {
 }
 
 impl Access {
-    /// The groups of a configuration, by their numbers now. A missing group has no members.
-    pub(super) fn of(api: &Api) -> Self {
-        let number = |named: &Option<Named>| {
-            let name = &named.as_ref()?.name;
+    /// The groups of a configuration, by their numbers now, and what is wrong with them. A missing group has
+    /// no members.
+    pub(super) fn of(api: &Api) -> (Self, Vec<String>) {
+        let mut unknown = Vec::new();
+        let mut number = |named: &Option<Named>| {
+            let Named { name, place } = named.as_ref()?;
             match Group::from_name(name) {
                 Ok(Some(group)) => return Some(group.gid),
-                Ok(None) => tracing::warn!("the group {name} no longer exists: none of its users has access"),
-                Err(error) => tracing::warn!("cannot look up the group {name}: {error}"),
+                Ok(None) => unknown.push(format!(
+                    "{place}: unknown group {name}: none of its users has access; create it with `groupadd --system`"
+                )),
+                Err(error) => unknown.push(format!("{place}: cannot look up the group {name}: {error}")),
             }
             None
         };
-        Self { readers: number(&api.readers), group: number(&api.group) }
+        (Self { readers: number(&api.readers), group: number(&api.group) }, unknown)
     }
 
     /// True if users other than root may use the socket.

@@ -4,10 +4,10 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::body::{Body, Bytes};
+use axum::body::{Body, Bytes, HttpBody as _};
 use axum::extract::rejection::{JsonRejection, QueryRejection};
-use axum::extract::{Query, Request, State};
-use axum::http::{StatusCode, header};
+use axum::extract::{DefaultBodyLimit, Query, Request, State};
+use axum::http::{HeaderValue, StatusCode, header};
 use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json, Router};
@@ -22,6 +22,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::Daemon;
+use super::crowd::Asked;
 use super::peer::{Peer, Right};
 use crate::firewall::{ChangeKind, Firewall};
 use crate::metrics;
@@ -31,6 +32,10 @@ use lyncwall_policy::problem::{Error, Problem, Problems};
 
 /// The longest body of a request, in bytes.
 const BODY: usize = 64 * 1024;
+/// The longest list of prefixes, in bytes: all that the block-list holds.
+const LIST: usize = 8 * 1024 * 1024;
+/// Takes long lists of users other than root one after the other, so that they do not fill the memory.
+static LISTS: Semaphore = Semaphore::const_new(1);
 /// The time for the body of a request.
 const BODY_TIME: Duration = Duration::from_secs(10);
 
@@ -40,8 +45,11 @@ pub(super) fn router(daemon: Daemon) -> Router {
     router
         .fallback(unknown)
         .method_not_allowed_fallback(wrong_method)
+        // `whole` limits the length.
+        .layer(DefaultBodyLimit::disable())
         .layer(from_fn(whole))
         .layer(from_fn_with_state(daemon.clone(), allowed))
+        .layer(from_fn_with_state(daemon.clone(), unguarded))
         .with_state(daemon)
 }
 
@@ -73,6 +81,7 @@ fn listed() -> OpenApiRouter<Daemon> {
     let refusals = ComponentsBuilder::new().schema_from::<api::Refusal>().schema_from::<api::Problem>();
     let empty = OpenApiBuilder::new().info(info).components(Some(refusals.build()));
     OpenApiRouter::with_openapi(empty.build())
+        .routes(routes!(alive))
         .routes(routes!(status))
         .routes(routes!(counters))
         .routes(routes!(events))
@@ -92,6 +101,24 @@ fn listed() -> OpenApiRouter<Daemon> {
         .routes(routes!(exposition))
 }
 
+/// Says in every answer which interfaces nobody judges.
+async fn unguarded(State(daemon): State<Daemon>, request: Request, next: Next) -> Response {
+    let mut response = next.run(request).await;
+    let names: Vec<String> = daemon.unguarded.borrow().iter().map(|on| on.interface.clone()).collect();
+    if !names.is_empty() {
+        // A header takes no other characters.
+        let text: String = names
+            .join(", ")
+            .chars()
+            .map(|c| if c.is_ascii_graphic() || c == ' ' { c } else { '?' })
+            .collect();
+        if let Ok(value) = HeaderValue::from_str(&text) {
+            response.headers_mut().insert(api::UNGUARDED, value);
+        }
+    }
+    response
+}
+
 /// Passes a request on if its peer has the right. Serialises requests of users other than root.
 async fn allowed(
     State(daemon): State<Daemon>,
@@ -104,7 +131,8 @@ async fn allowed(
     if !may {
         return refusal(StatusCode::FORBIDDEN, &peer.refused(right).into());
     }
-    if !peer.is_root() {
+    // Whether the agent answers must not depend on what it is doing.
+    if !peer.is_root() && request.uri().path() != api::ALIVE {
         request.extensions_mut().insert(Turn(Arc::clone(&daemon.turn)));
     }
     if right == Right::Change {
@@ -121,11 +149,16 @@ struct Turn(Arc<Semaphore>);
 /// Passes a request on once its body has arrived; refuses a body that is too long or too slow.
 async fn whole(request: Request, next: Next) -> Response {
     let (mut head, body) = request.into_parts();
-    let body = match tokio::time::timeout(BODY_TIME, Limited::new(body, BODY).collect()).await {
+    let turn = head.extensions.remove::<Turn>();
+    let is_list = matches!(head.uri.path(), "/v1/block" | "/v1/unblock");
+    let is_long = body.size_hint().exact().is_none_or(|bytes| bytes > BODY as u64);
+    let longest = if is_list { LIST } else { BODY };
+    let _alone = if is_list && is_long && turn.is_some() { LISTS.acquire().await.ok() } else { None };
+    let body = match tokio::time::timeout(BODY_TIME, Limited::new(body, longest).collect()).await {
         Ok(Ok(body)) => body.to_bytes(),
         Ok(Err(error)) if error.is::<LengthLimitError>() => {
             let problem =
-                Problem::new(format!("the request is longer than {BODY} bytes"), "send it in parts");
+                Problem::new(format!("the request is longer than {longest} bytes"), "send it in parts");
             return refusal(StatusCode::PAYLOAD_TOO_LARGE, &problem.into());
         }
         Ok(Err(error)) => {
@@ -140,7 +173,9 @@ async fn whole(request: Request, next: Next) -> Response {
             );
         }
     };
-    let turn = head.extensions.remove::<Turn>();
+    if let Some(asked) = head.extensions.get::<Asked>() {
+        asked.note();
+    }
     // The semaphore is never closed.
     let taken = match &turn {
         Some(Turn(turn)) => turn.acquire().await.ok(),
@@ -215,10 +250,16 @@ enum Refused {
 
 type Answer<T> = Result<Json<T>, Failure>;
 
+/// Whether the agent answers. It does while other requests wait for each other.
+#[utoipa::path(get, path = "/v1/alive", responses((status = 200, description = "The process of the agent", body = api::Alive), Refused))]
+async fn alive() -> Json<api::Alive> {
+    Json(api::Alive { pid: std::process::id() })
+}
+
 /// The state of the firewall.
 #[utoipa::path(get, path = "/v1/status", responses((status = 200, description = "The state of the firewall", body = api::Status), Refused))]
 async fn status(State(daemon): State<Daemon>) -> Answer<api::Status> {
-    Ok(Json(daemon.with(|firewall| firewall.status()).await?))
+    Ok(Json(daemon.status().await?))
 }
 
 /// Packet counters since the maps were created.

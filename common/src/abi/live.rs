@@ -112,6 +112,13 @@ impl Live {
         Self(if blocking { self.0 | BOTH } else { self.0 & !BOTH })
     }
 
+    /// This record with [`Features::AUDIT`], before and after the deadline.
+    #[must_use]
+    pub const fn auditing(self) -> Self {
+        const BOTH: u64 = (Features::AUDIT.0 as u64) << 8 | (Features::AUDIT.0 as u64) << 16;
+        Self(self.0 | BOTH)
+    }
+
     /// True with [`Features::BLOCKED`].
     #[must_use]
     pub const fn is_blocking(self) -> bool {
@@ -264,6 +271,10 @@ mod tests {
         assert_eq!(blocking.judging(|| u64::MAX), (1, Features::TARGETS.with(Features::BLOCKED)));
         assert!(blocking.is_blocking() && !live.is_blocking());
         assert_eq!(blocking.blocking(false), live);
+        let auditing = blocking.auditing();
+        let all = Features::AUDIT.with(Features::TARGETS).with(Features::BLOCKED);
+        assert_eq!(auditing.judging(|| u64::MAX), (1, all), "and so is audit mode");
+        assert_eq!(auditing.deadline(), live.deadline());
     }
 
     #[test]

@@ -1,10 +1,13 @@
 //! The agent's life: what its starts find, what its end leaves, what a reload changes, and what it refuses.
 
+mod boot;
 mod ends;
 mod machine;
 mod refusals;
 mod reload;
 mod restart;
+mod unguarded;
+mod unheard;
 
 use std::cell::Cell;
 

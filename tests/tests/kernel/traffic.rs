@@ -11,6 +11,7 @@ mod reachable;
 mod reordered;
 mod replies;
 mod standing;
+mod taken;
 mod targets;
 
 use std::net::Ipv6Addr;

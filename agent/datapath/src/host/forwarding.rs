@@ -12,7 +12,10 @@ const SWITCHES: [(&str, &[&str]); 2] =
     [("ipv4", &["forwarding"]), ("ipv6", &["forwarding", "force_forwarding"])];
 
 /// True if this network namespace forwards packets of either family that come in by any interface, in a VRF or not.
-pub(super) fn forwards() -> Result<bool> {
+///
+/// # Errors
+/// If `/proc/sys` cannot be read.
+pub fn forwards() -> Result<bool> {
     for (family, switches) in SWITCHES {
         let place = Path::new("/proc/sys/net").join(family).join("conf");
         let interfaces = match fs::read_dir(&place) {

@@ -1,10 +1,10 @@
 //! The interfaces of this thread's network namespace, from the kernel.
 
 use anyhow::{Context as _, Result};
-use nix::net::if_::{if_indextoname, if_nameindex};
+use nix::net::if_::{if_indextoname, if_nameindex, if_nametoindex};
 use rtnetlink::packet_core::NLM_F_DUMP;
 use rtnetlink::packet_route::RouteNetlinkMessage;
-use rtnetlink::packet_route::link::{InfoPortKind, LinkAttribute, LinkInfo, LinkMessage};
+use rtnetlink::packet_route::link::{InfoPortKind, LinkAttribute, LinkFlags, LinkInfo, LinkMessage};
 use rtnetlink::sys::protocols::NETLINK_ROUTE;
 
 use crate::netlink::ask;
@@ -36,9 +36,29 @@ pub(super) fn links() -> Result<Vec<LinkMessage>> {
     Ok(answers.into_iter().filter_map(link).collect())
 }
 
+/// True if one of these interfaces is up and has sent a packet. Over others, no connection can stand.
+pub fn have_sent(names: &[String]) -> Result<bool> {
+    Ok(links()?.into_iter().any(|link| {
+        let (mut wanted, mut sent) = (false, 0);
+        for attribute in &link.attributes {
+            match attribute {
+                LinkAttribute::IfName(name) => wanted = names.contains(name),
+                LinkAttribute::Stats64(stats) => sent = stats.tx_packets,
+                _ => {}
+            }
+        }
+        wanted && sent > 0 && link.header.flags.contains(LinkFlags::Up)
+    }))
+}
+
 /// The name of an interface; `None` for an unknown number.
 pub fn name(number: u32) -> Option<String> {
     if_indextoname(number).ok()?.into_string().ok()
+}
+
+/// The number of an interface; `None` for an unknown name.
+pub fn number(name: &str) -> Option<u32> {
+    if_nametoindex(name).ok()
 }
 
 /// Names and numbers.

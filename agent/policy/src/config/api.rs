@@ -44,11 +44,28 @@ pub(super) fn metrics(top: &Table<'_>) -> Option<Vec<Listen>> {
         return None;
     }
     let mut seen = Unique::default();
+    let mut before: Vec<SocketAddr> = Vec::new();
     all(items.iter().map(|item| {
         let address = address(item)?;
         let listen = Listen { address, place: item.place() };
-        seen.take("address", &address.to_string(), item).then_some(listen)
+        let other = before.iter().find(|other| overlap(**other, address));
+        if let Some(other) = other {
+            item.problem(
+                format!("{address} and {other} cannot both be served: one includes the other"),
+                "keep the one that all its clients reach",
+            );
+        }
+        let alone = other.is_none();
+        before.push(address);
+        (seen.take("address", &address.to_string(), item) && alone).then_some(listen)
     }))
+}
+
+/// True if no two sockets can listen at both addresses: one is all addresses of its family. Sockets for IPv6
+/// take no IPv4 here.
+fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
+    let all_of_one = one.ip().is_unspecified() || other.ip().is_unspecified();
+    all_of_one && one != other && one.port() == other.port() && one.is_ipv4() == other.is_ipv4()
 }
 
 fn address(node: &Node<'_>) -> Option<SocketAddr> {

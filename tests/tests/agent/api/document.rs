@@ -71,6 +71,7 @@ fn requests() -> Vec<(&'static str, &'static str, String, u16)> {
     let get = |path: &'static str| ("get", path, String::new(), 200);
     let post = |path: &'static str, body: &str, status| ("post", path, body.to_owned(), status);
     vec![
+        get("/v1/alive"),
         get("/v1/status"),
         get("/v1/counters"),
         get("/v1/blocked"),

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -227,4 +228,57 @@ fn who_sends_half_a_request_is_thrown_out_after_a_while() {
     assert_eq!((names.status, names.body.len() < 1000), (400, true), "{names:?}");
     let root = ask(&scene.instance.socket(), "GET", "/v1/status", "").expect("an answer");
     assert_eq!(root.status, 200);
+}
+
+#[test]
+fn roots_own_idle_connections_do_not_lock_root_out() {
+    let scene = Scene::new().expect("a scene");
+    let (_agent, api) = scene.start(&Config::roles(&["director"])).expect("an agent");
+    let root = lyncwall_api::root_socket(&scene.instance.socket());
+    let _idle: Vec<_> = (0..80).map(|_| UnixStream::connect(&root).expect("the socket")).collect();
+    let begin = Instant::now();
+    api.status().expect("a status");
+    assert!(begin.elapsed() < SOON, "root waited {:?}", begin.elapsed());
+}
+
+#[test]
+fn half_requests_of_a_stranger_do_not_stop_the_scraping() {
+    let scene = Scene::new().expect("a scene");
+    let listen = "[metrics]\nlisten = [\"127.0.0.1:9464\"]\n";
+    let (_agent, _) = scene.start(&Config::roles(&["director"]).further(listen)).expect("an agent");
+    scene.pair.host.run(|| {
+        let open = || TcpStream::connect("127.0.0.1:9464").expect("the address");
+        let half = |mut stream: TcpStream| {
+            stream
+                .write_all(b"POST /metrics HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\n")
+                .expect("a head");
+            stream
+        };
+        let _half: Vec<_> = (0..40).map(|_| half(open())).collect();
+        let mut scraper = open();
+        scraper.set_read_timeout(Some(SOON)).expect("a time");
+        scraper
+            .write_all(b"GET /metrics HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+            .expect("a request");
+        let mut answer = String::new();
+        scraper.read_to_string(&mut answer).expect("an answer in time");
+        assert!(answer.starts_with("HTTP/1.1 200") && answer.ends_with("# EOF\n"), "{answer}");
+    });
+}
+
+#[test]
+fn a_list_of_thousands_of_prefixes_is_blocked_whole() {
+    let scene = Scene::new().expect("a scene");
+    let (_agent, api) = scene.start(&Config::roles(&["director"])).expect("an agent");
+    let prefixes = (0..20_000).map(|n| format!("2001:db8:{:x}:{:x}::/64", n / 200, n % 200));
+    let command = |what: &str| [what.to_owned()].into_iter().chain(prefixes.clone()).collect::<Vec<_>>();
+    scene.instance.cli(command("block")).expect("it runs").success().expect("a block");
+    assert_eq!(api.status().expect("a status").blocked.v6, 20_000);
+    let mut bad = command("unblock");
+    bad.push("rubbish".to_owned());
+    let refused = scene.instance.cli(bad).expect("it runs");
+    assert_eq!(refused.code, Some(1), "{refused:?}");
+    assert_eq!(api.status().expect("a status").blocked.v6, 20_000, "one mistake changes nothing");
+    scene.instance.cli(command("unblock")).expect("it runs").success().expect("no block");
+    assert_eq!(api.status().expect("a status").blocked.v6, 0);
 }

@@ -272,17 +272,6 @@ fn metrics_are_served_where_the_file_says_and_nothing_else_is() {
 }
 
 #[test]
-fn an_address_that_is_taken_stops_the_start() {
-    let scene = Scene::new().expect("a scene");
-    let _taken = scene.pair.host.run(|| TcpListener::bind("[::1]:9464")).expect("an address");
-    scene.instance.configure(&Config::roles(&["director"]).further(LISTEN).toml()).expect("a file");
-    let refused = scene.instance.start_in_vain().expect("it ends");
-    assert_eq!(refused.code, Some(1), "{refused:?}");
-    assert!(refused.stderr.contains("metrics.listen[1]: cannot serve metrics on [::1]:9464"), "{refused:?}");
-    assert!(!scene.instance.socket().exists(), "the socket is left");
-}
-
-#[test]
 fn what_alerts_and_dashboard_ask_for_is_exposed() {
     let scene = Scene::new().expect("a scene");
     let (_agent, _) = scene.start(&Config::roles(&["director"]).further(ALLOW)).expect("an agent");

@@ -38,6 +38,13 @@ fn mistakes_in_them_are_told_with_their_places() {
     one_problem(&no_port, "11:11 metrics.listen[0]", "not an address with a port", "127.0.0.1:9464");
     one_problem(&metrics("\"[::1]:0\""), "11:11 metrics.listen[0]", "port 0", "9464");
     one_problem(&metrics("\"[::1]:1\", \"[::1]:1\""), "11:22 metrics.listen[1]", "in", "");
+    for (pair, place) in [
+        ("\"0.0.0.0:1\", \"127.0.0.1:1\"", "11:24 metrics.listen[1]"),
+        ("\"[::1]:1\", \"[::]:1\"", "11:22 metrics.listen[1]"),
+    ] {
+        one_problem(&metrics(pair), place, "cannot both be served", "keep the one");
+    }
+    good(&metrics("\"0.0.0.0:1\", \"[::]:1\", \"127.0.0.1:2\""));
     let many: Vec<String> = (1..10).map(|port| format!("\"127.0.0.1:{port}\"")).collect();
     one_problem(&metrics(&many.join(",")), "11:123 metrics.listen[8]", "at most 8", "0.0.0.0");
 }

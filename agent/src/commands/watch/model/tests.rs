@@ -61,6 +61,9 @@ pub(in super::super) fn status(mode: Mode) -> Status {
         passed: 0,
         dropped: 0,
         warnings: Vec::new(),
+        unguarded: Vec::new(),
+        mended: 0,
+        failing: Vec::new(),
     }
 }
 
