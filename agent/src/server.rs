@@ -19,8 +19,8 @@ use crate::firewall::{ChangeKind, Firewall};
 use crate::metrics::{self, Exposed, Figures};
 use listen::Bound;
 use lyncwall_api as api;
+use lyncwall_datapath::NetlinkWatch;
 use lyncwall_datapath::host::interfaces;
-use lyncwall_datapath::{Detached, NetlinkWatch};
 use lyncwall_policy::config::Listen;
 use peer::Access;
 
@@ -32,6 +32,8 @@ const BACKLOG: usize = 1024;
 
 /// How often to remove expired blocks and takeovers, and to note the usage of rules.
 const SWEEP: Duration = Duration::from_secs(60);
+/// How often to look whether somebody has set the clock.
+const CLOCK: Duration = Duration::from_secs(5);
 /// How long to collect further changes of the machine after following one.
 const SETTLE: Duration = Duration::from_millis(50);
 
@@ -139,6 +141,7 @@ impl Daemon {
         let reader = daemon.clone();
         daemon.follow_deadline();
         daemon.sweep();
+        daemon.follow_clock();
         tokio::spawn(async move {
             while let Some(event) = stream.next().await {
                 match event {
@@ -221,14 +224,21 @@ impl Daemon {
 
     /// Opens the box, even if the client goes meanwhile. The agent ends when the guard is dropped, also if a pin cannot
     /// be removed: `lyncwall detach` removes the rest without an agent.
-    async fn detach(&self) -> Result<(Result<Detached>, EndGuard)> {
+    async fn detach(&self, forget: bool) -> Result<(Result<api::Detached>, EndGuard)> {
         let ended = Arc::clone(&self.detached);
         self.blocking(move |firewall| {
             let firewall = firewall.take().context("the agent is stopping")?;
             let end = EndGuard(ended);
-            let detached = firewall.detach().context("detach did not finish, and the agent stops: repeat it");
-            if detached.is_ok() {
-                tracing::warn!("detached: the box is open");
+            let detached =
+                firewall.detach(forget).context("detach did not finish, and the agent stops: repeat it");
+            if let Ok(detached) = &detached {
+                match detached.guarded.as_slice() {
+                    [] => tracing::warn!("detached: the box is open"),
+                    guarded => tracing::error!("the agent stops, and still guarded: {}", guarded.join(", ")),
+                }
+                for failed in &detached.failed {
+                    tracing::error!("detach did not finish: {failed}");
+                }
             }
             Ok((detached, end))
         })
@@ -265,6 +275,19 @@ impl Daemon {
                     firewall.forget_expired()
                 });
                 if let Err(error) = swept.await {
+                    tracing::debug!("{error:#}");
+                }
+            }
+        });
+    }
+
+    /// Follows a clock that is set or steps.
+    fn follow_clock(&self) {
+        let daemon = self.clone();
+        tokio::spawn(async move {
+            loop {
+                tokio::time::sleep(CLOCK).await;
+                if let Err(error) = daemon.with(Firewall::follow_clock).await {
                     tracing::debug!("{error:#}");
                 }
             }

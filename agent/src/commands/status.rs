@@ -93,6 +93,9 @@ pub(crate) async fn run(client: &Client, output: &Output) -> anyhow::Result<()> 
     if unguarded {
         output.warn("no interface is guarded: none of the configured ones exists now");
     }
+    for lost in status.lost {
+        output.warn(&format!("lost: {lost}; `lyncwall ack` ends this warning"));
+    }
     for warning in status.warnings {
         output.warn(&warning);
     }

@@ -35,6 +35,7 @@ impl Firewall {
             |target: &str, transport| open.get(target, transport).iter().map(PortRange::to_string).collect();
         let mut warnings = self.warnings(&self.plan, settings)?;
         warnings.extend(self.other_size()?);
+        warnings.extend(self.store.warning());
         if !self.memory.trial.runs() && self.store.tried().is_some() {
             warnings.push(format!(
                 "the last reload was refused or not confirmed: the live rules differ from {}",
@@ -87,6 +88,7 @@ impl Firewall {
             passed: total(Action::Pass),
             dropped: total(Action::Drop),
             warnings,
+            lost: self.memory.lost.clone(),
         })
     }
 
@@ -95,8 +97,8 @@ impl Firewall {
         let (wanted, size) = (self.plan.config.flows.size, self.datapath.flow_fill()?.size);
         Ok((wanted != size).then(|| {
             format!(
-                "flows.size is {wanted} in the file, but the tables hold {size}; to resize them, reboot, or use \
-                 `lyncwall detach` and start again"
+                "flows.size is {wanted} in the file, but the tables hold {size}; to resize them, reboot; or run \
+                 `lyncwall detach`, which opens the box, and start again"
             )
         }))
     }

@@ -4,6 +4,7 @@ mod ends;
 mod refusals;
 mod reload;
 mod restart;
+mod state;
 
 use std::cell::Cell;
 

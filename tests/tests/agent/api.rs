@@ -22,15 +22,15 @@ fn repository() -> PathBuf {
 
 /// An answer of the agent.
 #[derive(Debug)]
-struct Answer {
+pub(crate) struct Answer {
     status: u16,
     /// Its type, without parameters.
     kind: String,
-    body: String,
+    pub(crate) body: String,
 }
 
 /// Asks the agent something, as the user that the test is.
-fn ask(socket: &Path, method: &str, path: &str, body: &str) -> Result<Answer> {
+pub(crate) fn ask(socket: &Path, method: &str, path: &str, body: &str) -> Result<Answer> {
     let mut stream = UnixStream::connect(socket)?;
     stream.set_read_timeout(Some(PATIENT))?;
     let head = format!(

@@ -59,6 +59,7 @@ pub(in super::super) fn status(mode: Mode) -> Status {
         passed: 0,
         dropped: 0,
         warnings: Vec::new(),
+        lost: Vec::new(),
     }
 }
 
