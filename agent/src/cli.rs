@@ -143,10 +143,19 @@ pub(crate) enum Command {
     Events(commands::events::Options),
     /// Open the box.
     #[command(after_help = example!(
-        "Takes the firewall off all interfaces, with or without a running agent.",
+        "Takes the firewall off all interfaces, with or without a running agent. The next\n\
+         start restores the roles and modes that were set at run time, unless --forget is\n\
+         given.",
         "lyncwall detach"
     ))]
-    Detach,
+    Detach(commands::detach::Options),
+    /// Acknowledge lost state.
+    #[command(after_help = example!(
+        "After damage to stored state, `lyncwall status` and the metrics say what was lost\n\
+         until somebody acknowledges it.",
+        "lyncwall ack"
+    ))]
+    Ack,
     /// Check a configuration.
     #[command(after_help = example!(
         "Reports mistakes, and servers of this box on ports that the file opens. Needs\n\

@@ -1,5 +1,6 @@
 //! The commands, one file each: options and action.
 
+pub(crate) mod ack;
 pub(crate) mod block;
 pub(crate) mod capture;
 pub(crate) mod catalogue;

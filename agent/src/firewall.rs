@@ -5,9 +5,12 @@ mod capture;
 mod change;
 mod change_counts;
 mod confirm;
+mod durable;
 mod explain;
 mod guard;
+mod memory;
 mod mend;
+mod open;
 mod preview;
 mod report;
 mod sessions;
@@ -29,7 +32,7 @@ use serde::{Deserialize, Serialize};
 
 use lyncwall_datapath::host;
 use lyncwall_datapath::host::interfaces;
-use lyncwall_datapath::{Attach, Attached, Datapath, Detached, Events, Hold, LogLevel, Mode, ProgramLog};
+use lyncwall_datapath::{Attach, Attached, Datapath, Events, Hold, LogLevel, Mode, ProgramLog, StoredState};
 use lyncwall_policy::compile::{Compiled, CounterBook, Input, LeftOut, TargetInput, compile};
 use lyncwall_policy::config::{self, OnExit};
 use lyncwall_policy::locate::Locator;
@@ -37,6 +40,7 @@ use lyncwall_policy::net::OwnAddresses;
 use lyncwall_policy::plan::{Machine, Plan, Settings};
 use lyncwall_policy::problem::{Error, Problems};
 use lyncwall_policy::services::Services;
+use memory::{Left, Maps};
 use store::Origin;
 use takeover::Takeover;
 use traffic::Traffic;
@@ -72,6 +76,8 @@ pub struct Firewall {
     obstacles: BTreeMap<String, String>,
     /// How often a program or pins were put back.
     mended: u64,
+    /// The ends of timed blocks.
+    ends: blocked::Ends,
 }
 
 /// The tables that depend on the machine besides the configuration.
@@ -125,6 +131,9 @@ struct Memory {
     /// Counts of changes.
     #[serde(default)]
     changes: ChangeCounts,
+    /// What of the state was lost and nobody has acknowledged, one sentence each.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    lost: Vec<String>,
 }
 
 impl Firewall {
@@ -139,7 +148,7 @@ impl Firewall {
         plan: Plan,
         object: &[u8],
         pin_dir: &Path,
-        store: Store,
+        mut store: Store,
         log: LogLevel,
         ready: impl FnOnce() -> Result<T>,
     ) -> Result<(Self, T)> {
@@ -155,13 +164,7 @@ impl Firewall {
                 (Ok(_), Err(error)) => return Err(error),
                 (Err(error), Err(more)) => return Err(Error::from(error).and(more.into()).into()),
             };
-        let stored = datapath.load_state()?;
-        let fresh = stored.is_none();
-        let mut memory = match stored {
-            Some(blob) => serde_json::from_slice(&blob)
-                .context("reading what an earlier agent stored beside the maps")?,
-            None => store.memory(),
-        };
+        let Left { mut memory, maps } = memory::left(&datapath, &mut store, &plan)?;
         let Resumed { plan, origin, left } = trial::resume(&mut datapath, &mut memory, plan, &store)?;
         let machine = match origin {
             Origin::File => machine,
@@ -171,7 +174,7 @@ impl Firewall {
         let settings = under(&memory.settings, &memory.file, &plan);
         let targets = Vec::new();
         let mut usage = Usage::open(store.directory());
-        if fresh {
+        if maps != Maps::Adopted {
             usage.begin_again();
         }
         let mut firewall = Self {
@@ -188,9 +191,10 @@ impl Firewall {
             usage,
             obstacles: BTreeMap::new(),
             mended: 0,
+            ends: blocked::Ends::default(),
         };
-        let blocked = if fresh { firewall.block_again() } else { Ok(()) };
-        match blocked.and_then(|()| firewall.enforce(&machine, &settings)) {
+        firewall.restore_blocked(maps);
+        match firewall.enforce(&machine, &settings) {
             Ok(()) => {
                 if let Some(tried) = left {
                     firewall.follow_zones(&tried);
@@ -201,9 +205,40 @@ impl Firewall {
                 firewall.note_usage();
                 Ok((firewall, ready))
             }
-            Err(error) if fresh => Err(removed(firewall.datapath, error)),
+            // What an earlier agent closed stays closed.
+            Err(error) if maps == Maps::New => Err(removed(firewall.datapath, error)),
             Err(error) => Err(error),
         }
+    }
+
+    /// After a boot, restores the block-list from its file; otherwise the kernel has the better one.
+    fn restore_blocked(&mut self, maps: Maps) {
+        if maps == Maps::New {
+            for lost in self.block_again() {
+                tracing::error!("lost: {lost}");
+                self.memory.lost.push(lost);
+            }
+        } else if let Err(error) = self.keep_blocked_again() {
+            tracing::warn!("the next boot may restore another block-list: {error:#}");
+        }
+    }
+
+    /// Forgets what of the state was lost, and returns it, one sentence each.
+    ///
+    /// # Errors
+    /// If that cannot be stored. `status` shows the losses again after the next start then.
+    pub fn acknowledge(&mut self) -> Result<Vec<String>> {
+        let lost = std::mem::take(&mut self.memory.lost);
+        remember(&mut self.datapath, &self.memory)
+            .and_then(|()| self.store.acknowledge())
+            .context("acknowledged until the next start only")?;
+        Ok(lost)
+    }
+
+    /// The settings of the run time that differ from the file, one phrase each.
+    #[must_use]
+    pub fn differences_from_file(&self) -> Vec<String> {
+        self.memory.settings.differences_from_file(&self.plan.settings())
     }
 
     fn enforce(&mut self, machine: &Machine, settings: &Settings) -> Result<()> {
@@ -366,30 +401,6 @@ impl Firewall {
         self.plan.config.on_exit
     }
 
-    /// Opens the box: takes the program off all interfaces and removes all maps. The next start restores the
-    /// state that survives a reboot.
-    ///
-    /// # Errors
-    /// If a pin cannot be removed.
-    pub fn remove(self) -> Result<Detached> {
-        self.datapath.remove()
-    }
-
-    /// Opens the box and forgets the block-list.
-    ///
-    /// # Errors
-    /// Those of [`Firewall::remove`].
-    pub fn detach(mut self) -> Result<Detached> {
-        self.note_usage();
-        let directory = self.store.directory().to_owned();
-        let detached = self.datapath.remove()?;
-        // The box is open either way.
-        if let Err(error) = Self::forget_blocked(&directory) {
-            tracing::warn!("the next start will restore the block-list: {error:#}");
-        }
-        Ok(detached)
-    }
-
     /// Installs the live settings anew, for a changed machine or a new agent. A change that waits for
     /// confirmation keeps waiting.
     fn install(&mut self, plan: &Arc<Plan>, settings: &Settings, machine: &Machine) -> Result<u64> {
@@ -432,6 +443,7 @@ impl Firewall {
             traffic: self.memory.traffic.clone(),
             trial,
             changes: self.memory.changes.clone(),
+            lost: self.memory.lost.clone(),
         };
         // All steps that may fail come before the one store that switches: after it, the new generation
         // judges.
@@ -545,22 +557,23 @@ fn under(settings: &Settings, file: &Settings, plan: &Plan) -> Settings {
 
 /// Stores the state that outlives the agent.
 fn remember(datapath: &mut Datapath, memory: &Memory) -> Result<()> {
-    let blob = serde_json::to_vec(memory).context("encoding the state for the next agent")?;
-    datapath.store_state(&blob)
+    datapath.store_state(&memory::encode(memory)?)
 }
 
 /// Ends a start before the wire is touched. If nothing was enforced before, leaves nothing behind.
 fn given_up(datapath: Datapath, error: anyhow::Error) -> anyhow::Error {
-    match datapath.load_state() {
-        Ok(None) => removed(datapath, error),
-        Ok(Some(_)) | Err(_) => error,
+    match datapath.stored_state() {
+        Ok(StoredState::Nothing) if !datapath.judged_before() => removed(datapath, error),
+        Ok(_) | Err(_) => error,
     }
 }
 
 /// Removes the traces of a failed start.
 fn removed(datapath: Datapath, error: anyhow::Error) -> anyhow::Error {
-    match datapath.remove() {
-        Ok(_) => error,
-        Err(left) => error.context(format!("and cannot clean up after the failed start: {left:#}")),
-    }
+    let left = match datapath.remove() {
+        Ok(detached) if detached.failed.is_empty() => return error,
+        Ok(detached) => detached.failed.join("; "),
+        Err(left) => format!("{left:#}"),
+    };
+    error.context(format!("and cannot clean up after the failed start: {left}"))
 }

@@ -13,8 +13,8 @@ use lyncwall_api::client::Client;
 use crate::cli::{Cli, Command};
 use crate::commands::unattended::Places;
 use crate::commands::{
-    block, capture, catalogue, check, confirm, detach, doctor, events, explain, mode, preview, roles, show,
-    status, switch, usage, watch,
+    ack, block, capture, catalogue, check, confirm, detach, doctor, events, explain, mode, preview, roles,
+    show, status, switch, usage, watch,
 };
 use crate::output::{Output, log};
 
@@ -58,7 +58,10 @@ async fn run(cli: Cli, output: &Output) -> anyhow::Result<()> {
         Command::Unused(options) => usage::unused(&options, &client, output).await,
         Command::Watch(options) => watch::run(&options, &plain, output).await,
         Command::Events(options) => events::run(&options, &client, output).await,
-        Command::Detach => detach::run(&client, &cli.pin_dir, &cli.state_dir, output).await,
+        Command::Detach(options) => {
+            detach::run(&options, &client, &cli.pin_dir, &cli.state_dir, output).await
+        }
+        Command::Ack => ack::run(&client, output).await,
         Command::Check(options) => check::run(&options, output),
         Command::Doctor(options) => doctor::run(&options, &client, &cli.pin_dir, output).await,
         Command::Roles(options) => roles::run(&options, output),

@@ -250,6 +250,11 @@ impl Snapshot {
                 .chain(modes)
                 .map(|(target, mode)| (vec![("target", target)], u64::from(mode == Mode::Enforce))),
         )?;
+        families.gauge(
+            "lyncwall_state_lost",
+            "Losses of stored state that nobody has acknowledged",
+            one(status.lost.len() as u64),
+        )?;
         let blocked = &status.blocked;
         families.gauge(
             "lyncwall_block_list_entries",

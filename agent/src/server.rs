@@ -21,7 +21,7 @@ use crate::metrics::{self, Exposed, Figures};
 use listen::Bound;
 use lyncwall_api as api;
 use lyncwall_datapath::host::interfaces;
-use lyncwall_datapath::{Detached, LinkWatch, NetlinkWatch};
+use lyncwall_datapath::{LinkWatch, NetlinkWatch};
 use lyncwall_policy::config::Listen;
 use peer::Access;
 
@@ -44,6 +44,8 @@ const SELDOM: u32 = 12;
 const REMIND: Duration = Duration::from_secs(60);
 /// The pause before the next attempt of a side feature that failed.
 const AGAIN: Duration = Duration::from_secs(5);
+/// How often to look whether somebody has set the clock.
+const CLOCK: Duration = Duration::from_secs(5);
 /// How long to collect further changes of the machine after following one.
 const SETTLE: Duration = Duration::from_millis(50);
 
@@ -170,6 +172,7 @@ impl Daemon {
         daemon.sweep();
         daemon.free_flows();
         daemon.follow_groups();
+        daemon.follow_clock();
         tokio::spawn(async move {
             while let Some(event) = stream.next().await {
                 match event {
@@ -416,14 +419,21 @@ impl Daemon {
 
     /// Opens the box, even if the client goes meanwhile. The agent ends when the guard is dropped, also if a pin cannot
     /// be removed: `lyncwall detach` removes the rest without an agent.
-    async fn detach(&self) -> Result<(Result<Detached>, EndGuard)> {
+    async fn detach(&self, forget: bool) -> Result<(Result<api::Detached>, EndGuard)> {
         let ended = Arc::clone(&self.detached);
         self.blocking(move |firewall| {
             let firewall = firewall.take().context("the agent is stopping")?;
             let end = EndGuard(ended);
-            let detached = firewall.detach().context("detach did not finish, and the agent stops: repeat it");
-            if detached.is_ok() {
-                tracing::warn!("detached: the box is open");
+            let detached =
+                firewall.detach(forget).context("detach did not finish, and the agent stops: repeat it");
+            if let Ok(detached) = &detached {
+                match detached.guarded.as_slice() {
+                    [] => tracing::warn!("detached: the box is open"),
+                    guarded => tracing::error!("the agent stops, and still guarded: {}", guarded.join(", ")),
+                }
+                for failed in &detached.failed {
+                    tracing::error!("detach did not finish: {failed}");
+                }
             }
             Ok((detached, end))
         })
@@ -484,6 +494,19 @@ impl Daemon {
                     tracing::warn!("flows that are over stay in their tables: {error:#}");
                 }
                 failed = freed.is_err();
+            }
+        });
+    }
+
+    /// Follows a clock that is set or steps.
+    fn follow_clock(&self) {
+        let daemon = self.clone();
+        tokio::spawn(async move {
+            loop {
+                tokio::time::sleep(CLOCK).await;
+                if let Err(error) = daemon.with(Firewall::follow_clock).await {
+                    tracing::debug!("{error:#}");
+                }
             }
         });
     }

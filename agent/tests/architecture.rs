@@ -42,6 +42,24 @@ fn sources(folder: &Path) -> String {
     text
 }
 
+/// Advice that opens the box must say so: an administrator follows it to get a service started.
+#[test]
+fn advice_to_detach_says_that_it_opens_the_box() {
+    let text = sources(&repository().join("agent"));
+    let lines: Vec<&str> = text.lines().collect();
+    let mut advice = 0;
+    for (at, line) in lines.iter().enumerate() {
+        // Not written out, so that this line is none.
+        let said = line.contains(&["`lyncwall ", "detach`"].concat()) && !line.trim_start().starts_with("//");
+        if said {
+            advice += 1;
+            let around = lines[at.saturating_sub(2)..lines.len().min(at + 3)].join("\n");
+            assert!(around.contains("open"), "{around}");
+        }
+    }
+    assert!(advice >= 5, "{advice}");
+}
+
 #[test]
 fn the_verdict_table_has_every_reason_with_its_action() {
     let table = rows(&page("docs/architecture/verdict-table.md"));

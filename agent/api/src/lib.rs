@@ -19,7 +19,8 @@
 //! | `GET /v1/blocked` | [`Blocked`] |
 //! | `POST /v1/block` with a [`Block`] | [`BlockEdit`] |
 //! | `POST /v1/unblock` with an [`Unblock`] | [`BlockEdit`] |
-//! | `POST /v1/detach` | [`Detached`], and the agent ends |
+//! | `POST /v1/acknowledge` | [`Acknowledged`] |
+//! | `POST /v1/detach`, also with a [`Detach`] | [`Detached`], and the agent ends |
 //!
 //! A mistake of the user is answered with status 400 and a [`Refusal`], any other failure with 500 and a
 //! [`Refusal`]. `GET`, previews and explanations need the right to read. All other requests, and packet
@@ -115,6 +116,9 @@ pub struct Status {
     /// `[api]`.
     #[serde(default)]
     pub failing: Vec<String>,
+    /// What of the stored state was lost and nobody has acknowledged, one sentence each.
+    #[serde(default)]
+    pub lost: Vec<String>,
 }
 
 /// An interface whose packets nobody judges.
@@ -571,6 +575,35 @@ pub struct Detached {
     pub interfaces: Vec<String>,
     /// The number of removed maps.
     pub maps: usize,
+    /// Interfaces that could not be opened: the firewall still judges there.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub guarded: Vec<String>,
+    /// Entries of the pin directory that lyncwall did not create, and left.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub left: Vec<String>,
+    /// Settings of the run time that the next start restores although the file says something else, one phrase
+    /// each.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub kept: Vec<String>,
+    /// What could not be done, one sentence each.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub failed: Vec<String>,
+}
+
+/// How to open the box.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Detach {
+    /// Forgets the roles and modes that were set at run time, so that the next start follows the file.
+    #[serde(default)]
+    pub forget: bool,
+}
+
+/// The losses that were acknowledged.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Acknowledged {
+    /// What was lost, one sentence each.
+    pub lost: Vec<String>,
 }
 
 /// Why the agent refused a request, or failed.

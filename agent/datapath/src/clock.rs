@@ -7,6 +7,8 @@ use aya::Ebpf;
 use aya::programs::{Program, TestRun as _, TestRunOptions};
 use lyncwall_common::abi::program;
 
+use super::sys;
+
 /// `XDP_PASS` of `enum xdp_action` (linux/bpf.h).
 const XDP_PASS: u32 = 2;
 
@@ -25,6 +27,13 @@ pub(super) fn jiffies(ebpf: &Ebpf) -> Result<u64> {
     let run = clock.test_run(options).context("reading the kernel's clock")?;
     ensure!(run.return_value == XDP_PASS, "the kernel's clock answered {}", run.return_value);
     Ok(u64::from_ne_bytes(std::array::from_fn(|n| out[n])))
+}
+
+/// True if the kernel takes the clock of the wall for synchronised: a time service has set it since the boot.
+/// Before that, and on a box without such a service, nobody knows how far off it is.
+#[must_use]
+pub fn wall_clock_is_synchronized() -> bool {
+    sys::wall_clock_is_synchronized()
 }
 
 /// The first jiffy at which at least `time` has passed since `now`; `hz` in jiffies a second.

@@ -26,6 +26,8 @@ pub struct LiveGeneration {
     pub number: u64,
     /// True if it drops nothing.
     pub audit: bool,
+    /// True if it enforces everything: no target and no other packet is only audited.
+    pub enforces: bool,
     /// Jiffies after which the program rolls back to the previous generation; 0 for never.
     pub deadline: u64,
 }
@@ -82,6 +84,7 @@ impl Generations {
             slot,
             number: self.generation(slot)?.number,
             audit: features.has(Features::AUDIT),
+            enforces: !features.has(Features::AUDIT) && !features.has(Features::MODES),
             deadline: live.deadline(),
         })
     }

@@ -48,6 +48,7 @@ use lyncwall_common::abi::{Capture, FLOWS, PortTransport, ReasonSet, map, progra
 
 pub use aya::include_bytes_aligned;
 pub use capture::{CapturedPacket, Captures};
+pub use clock::wall_clock_is_synchronized;
 pub use counters::Counters;
 pub use events::Events;
 pub use explain::{Explanation, LONGEST, SHORTEST};
@@ -59,6 +60,7 @@ pub use lyncwall_policy::config::Attach;
 pub use netlink_watch::NetlinkWatch;
 pub use pins::Detached;
 pub use probe::{Answer, Feature, Features, HostCheck, Id as FeatureId, MAP_TYPES, MemoryLimit};
+pub use state::{LARGEST as LARGEST_STATE, StoredState};
 pub use unattended::{Unattended, UnattendedRules};
 pub use watch::{LinkWatch, Look, Watched};
 pub use xdp::Mode;
@@ -96,6 +98,8 @@ pub struct Datapath {
     /// The BPF object, to load that program from.
     object: Vec<u8>,
     state: StateMap,
+    /// True if an earlier agent's program was on an interface before this start.
+    judged_before: bool,
     // The last field, so that the lock is released after everything else.
     pins: PinDir,
 }
@@ -152,6 +156,7 @@ impl Datapath {
 
         let mut pins = PinDir::open(pin_dir)?;
         let adopted = pins.prepare(&parsed)?;
+        let judged_before = pins.judges()?;
         let start = Instant::now();
         let hz = probe::ticks_per_second()?;
         let (mut ebpf, program) =
@@ -174,6 +179,7 @@ impl Datapath {
             explainers: Vec::new(),
             object: object.to_vec(),
             state: StateMap::take(&mut ebpf)?,
+            judged_before,
             ebpf,
             pins,
         };
@@ -450,6 +456,25 @@ impl Datapath {
         verdict
     }
 
+    /// True if an earlier agent's program was on an interface before this start: [`Datapath::remove`] would
+    /// open what was closed.
+    #[must_use]
+    pub fn judged_before(&self) -> bool {
+        self.judged_before
+    }
+
+    /// What an earlier agent stored beside the maps, and whether it can be read.
+    ///
+    /// # Errors
+    /// If the map cannot be read.
+    pub fn stored_state(&self) -> Result<StoredState> {
+        Ok(match self.load_state()? {
+            Some(blob) => StoredState::Held(blob),
+            None if self.state.is_torn()? => StoredState::Torn,
+            None => StoredState::Nothing,
+        })
+    }
+
     /// The blob of the last [`Datapath::store_state`], by this agent or an earlier one; `None` without one.
     ///
     /// # Errors
@@ -507,10 +532,11 @@ impl Datapath {
         }
     }
 
-    /// Opens the box: takes the program off all interfaces and removes all pins.
+    /// Opens the box: takes the program off all interfaces and removes all pins. A pin that cannot be removed
+    /// does not keep the others: [`Detached`] says which interfaces are still guarded, and why.
     ///
     /// # Errors
-    /// If a pin cannot be removed.
+    /// If the pins cannot be listed. Nothing changes then.
     pub fn remove(self) -> Result<Detached> {
         self.pins.remove()
     }
@@ -525,7 +551,8 @@ impl Datapath {
     }
 
     /// Opens the box without an agent: takes the program off all interfaces and removes all pins below
-    /// `pin_dir`. Returns an empty [`Detached`] ([`Detached::is_empty`]) if there was nothing to remove.
+    /// `pin_dir`, as [`Datapath::remove`]. Returns an empty [`Detached`] ([`Detached::is_empty`]) if there was
+    /// nothing to remove.
     ///
     /// # Errors
     /// A [`Problems`](lyncwall_policy::problem::Problems) if an agent runs or the privilege is missing.

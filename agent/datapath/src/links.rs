@@ -180,7 +180,8 @@ fn obstacle<'a>(
             format!("`{name}` has the foreign XDP program {id}"),
             format!(
                 "look at it with `bpftool prog show id {id}` and `bpftool net show dev {name}`, and stop its owner; \
-                 if another lyncwall owns it, use its --pin-dir, or run `lyncwall detach` with that"
+                 if another lyncwall owns it, use its --pin-dir, or open \
+                 what it guards: run `lyncwall detach` with that"
             ),
         ));
     }

@@ -20,6 +20,21 @@ impl Pinned {
     pub(super) fn unpin(&self) -> Result<()> {
         unpin(&self.path)
     }
+
+    /// The first half of [`Pinned::unpin`]: the interface is open afterwards.
+    pub(super) fn end(&self) -> Result<()> {
+        end(&self.path)
+    }
+
+    /// The second half.
+    pub(super) fn remove_pin(&self) -> Result<()> {
+        remove_pin(&self.path)
+    }
+
+    /// True if there is an interface, in any network namespace, that the program is on.
+    pub(super) fn judges(&self) -> bool {
+        self.info.ifindex != 0
+    }
 }
 
 /// The links of a kind in a directory, sorted by path; empty without the directory. Other entries are
@@ -54,7 +69,15 @@ pub(super) fn entries(directory: &Path) -> Result<Vec<PathBuf>> {
 /// Ends a link at once and removes its pin. Without the first step the interface could keep the program after
 /// this call: kernel 5.10 releases the link of a removed pin later, from a work queue.
 pub(super) fn unpin(pin: &Path) -> Result<()> {
-    sys::detach_link(pin).with_context(|| format!("ending the link at {}", pin.display()))?;
+    end(pin)?;
+    remove_pin(pin)
+}
+
+fn end(pin: &Path) -> Result<()> {
+    sys::detach_link(pin).with_context(|| format!("ending the link at {}", pin.display()))
+}
+
+fn remove_pin(pin: &Path) -> Result<()> {
     let link = PinnedLink::from_pin(pin).with_context(|| format!("opening {}", pin.display()))?;
     drop(link.unpin().with_context(|| format!("removing {}", pin.display()))?);
     Ok(())

@@ -27,7 +27,8 @@ pub(super) const LINKS: &str = "links";
 /// The directory of the egress attachments.
 pub(super) const EGRESS: &str = "egress";
 
-const DETACH: &str = "run `lyncwall detach`, which opens the box, and start again";
+const DETACH: &str = "the old rules stay in force meanwhile; run `lyncwall detach`, which opens the box and loses flows \
+                      and counters, and start again at once";
 
 /// The pin directory, locked until this is dropped.
 pub(super) struct PinDir {
@@ -150,6 +151,11 @@ impl PinDir {
         self.path.join(EGRESS)
     }
 
+    /// True if an earlier agent's program is on an interface.
+    pub(super) fn judges(&self) -> Result<bool> {
+        Ok(PinnedLinks::read(&self.links_dir())?.into_iter().any(|link| link.judges()))
+    }
+
     /// The pinned maps of lyncwall.
     pub(super) fn maps(&self) -> Result<Vec<&'static str>> {
         let mut pinned = Vec::new();
@@ -269,22 +275,45 @@ impl PinDir {
         Ok(total)
     }
 
-    /// Removes all pins of lyncwall: links first, so that no packet is judged by half of the maps.
+    /// Removes all pins of lyncwall: links first, so that no packet is judged by half of the maps. The maps
+    /// stay if a link does: the next agent finds both.
     pub(super) fn remove(self) -> Result<Detached> {
         let mut detached = Detached::default();
         let interfaces = xdp::all()?;
         for link in PinnedLinks::read(&self.links_dir())?.into_iter() {
-            detached.interfaces.push(link.interface(&interfaces));
-            link.unpin()?;
+            let interface = link.interface(&interfaces);
+            if let Err(error) = link.end() {
+                detached.failed.push(format!("{error:#}"));
+                detached.guarded.push(interface);
+                continue;
+            }
+            detached.interfaces.push(interface);
+            if let Err(error) = link.remove_pin() {
+                detached.failed.push(format!("{error:#}"));
+            }
         }
-        egress::detach_except(&self.egress_dir(), &[])?;
+        if !detached.guarded.is_empty() {
+            return Ok(detached);
+        }
+        // No packet is dropped from here on, whatever cannot be removed.
+        let mut note = |done: Result<()>| {
+            let failed = done.err().map(|error| format!("{error:#}"));
+            let done = failed.is_none();
+            detached.failed.extend(failed);
+            done
+        };
+        note(egress::detach_except(&self.egress_dir(), &[]));
+        let mut maps = Vec::new();
         for name in self.maps()? {
-            remove_file(&self.path.join(name))?;
-            detached.maps.push(name.to_owned());
+            if note(remove_file(&self.path.join(name))) {
+                maps.push(name.to_owned());
+            }
         }
-        remove_directory(&self.links_dir())?;
-        remove_directory(&self.egress_dir())?;
-        if !remove_directory(&self.path)? {
+        for directory in [self.links_dir(), self.egress_dir(), self.path.clone()] {
+            note(remove_directory(&directory).map(drop));
+        }
+        detached.maps = maps;
+        if detached.failed.is_empty() && exists(&self.path)? {
             let entries =
                 fs::read_dir(&self.path).with_context(|| format!("listing {}", self.path.display()))?;
             for entry in entries {
@@ -323,13 +352,17 @@ pub struct Detached {
     pub maps: Vec<String>,
     /// Foreign entries of the pin directory.
     pub left: Vec<String>,
+    /// Interfaces from which the program could not be taken.
+    pub guarded: Vec<String>,
+    /// Why they are still guarded, or a pin is left; empty if everything is removed.
+    pub failed: Vec<String>,
 }
 
 impl Detached {
     /// True if there was nothing to remove.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.interfaces.is_empty() && self.maps.is_empty()
+        self.interfaces.is_empty() && self.maps.is_empty() && self.failed.is_empty()
     }
 }
 

@@ -25,8 +25,19 @@ const HEADER: usize = 32;
 const COPIES: u32 = 2;
 const ELEMENTS: u32 = STATE_ELEMENTS / COPIES;
 
-/// The largest blob, in bytes: 1 MiB less a header.
-pub(super) const LARGEST: usize = ELEMENTS as usize * STATE_BYTES - HEADER;
+/// The largest state, in bytes: 1 MiB less a header.
+pub const LARGEST: usize = ELEMENTS as usize * STATE_BYTES - HEADER;
+
+/// The state that an earlier agent stored beside the maps.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StoredState {
+    /// None yet: the maps are new, or their first agent ended early.
+    Nothing,
+    /// The newer of the intact copies.
+    Held(Vec<u8>),
+    /// It was stored, and no copy is intact.
+    Torn,
+}
 
 /// The map, and which copy is the newer one.
 pub(super) struct StateMap {
@@ -58,6 +69,16 @@ impl StateMap {
             }
         }
         Ok(newest)
+    }
+
+    /// True if a copy with a header is not intact.
+    pub(super) fn is_torn(&self) -> Result<bool> {
+        for copy in 0..COPIES {
+            if self.element(copy, 0)?[..8] == *MAGIC && self.load_copy(copy)?.is_none() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// The version of the writer of any copy; `None` before the first write.

@@ -340,6 +340,15 @@ fn bpf(command: bpf_cmd, attr: &mut bpf_attr) -> io::Result<i32> {
 const MEMBARRIER_CMD_QUERY: libc::c_long = 0;
 const MEMBARRIER_CMD_GLOBAL: libc::c_long = 1;
 
+/// True if the kernel takes the clock of the wall for synchronised (adjtimex(2)).
+pub(super) fn wall_clock_is_synchronized() -> bool {
+    // SAFETY: all of its fields are numbers. With no mode set, the kernel only reads the clock.
+    let mut timex = unsafe { std::mem::zeroed::<libc::timex>() };
+    // SAFETY: `timex` lives during the call, which writes nothing else.
+    let state = unsafe { libc::adjtimex(&raw mut timex) };
+    state >= 0 && timex.status & libc::STA_UNSYNC == 0
+}
+
 /// Whether [`wait_for_running_programs`] works here.
 ///
 /// # Errors

@@ -22,6 +22,7 @@ mod sources;
 mod targets;
 mod zones;
 
+pub use allow::fnv1a;
 pub use blocked::block_records;
 pub use counters::{COUNTERS, CounterBook, Identity};
 pub use input::{GroupInput, Input, InterfaceInput, Rule, TargetInput, ZoneInput};
@@ -99,8 +100,8 @@ pub fn compile(input: &Input, counters: &mut CounterBook) -> Result<Compiled, Pr
         .collect();
     let Some(bound) = counters.allocate(&identities) else {
         return Err(Problem::new(
-            format!("no counters left for {} rules besides those in use", identities.len()),
-            "switch to a smaller set of roles first, or restart with `lyncwall detach`",
+            format!("{} rules in all targets: at most {COUNTERS} fit", identities.len()),
+            "give the targets fewer roles",
         )
         .into());
     };

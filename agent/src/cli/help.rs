@@ -11,7 +11,7 @@ pub(super) const GROUPS: [(&str, &[&str]); 4] = [
     ("Everyday", &["run", "status", "watch", "events", "explain", "capture"]),
     ("Change", &["switch", "mode", "reload", "confirm", "rollback", "block", "unblock", "blocked"]),
     ("Look", &["preview", "top", "unused", "roles", "show", "catalogue"]),
-    ("Machine", &["check", "doctor", "detach"]),
+    ("Machine", &["check", "doctor", "detach", "ack"]),
 ];
 
 /// The longest summary of a command, in characters: two commands with their summaries fit 80 columns.

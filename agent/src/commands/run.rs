@@ -39,10 +39,6 @@ pub(crate) async fn run(options: &Options, socket: &Path, pin_dir: &Path, state_
     let mut interrupt = signal(SignalKind::interrupt()).context("waiting for signals")?;
 
     let plan = Plan::read(&options.config.config)?;
-    let said = plan.warnings(&plan.settings());
-    for warning in &said {
-        tracing::warn!("{warning}");
-    }
     let store = Store::open(state_dir);
     let management = plan.config.management.clone();
     let (firewall, bound) =
@@ -57,7 +53,10 @@ pub(crate) async fn run(options: &Options, socket: &Path, pin_dir: &Path, state_
         mode = super::mode(status.mode, status.targets.iter().map(|target| (&*target.name, target.mode))),
         "guarding"
     );
-    for warning in status.warnings.iter().filter(|warning| !said.contains(warning)) {
+    for difference in firewall.differences_from_file() {
+        tracing::warn!("set at run time, and kept against the file: {difference}");
+    }
+    for warning in &status.warnings {
         tracing::warn!("{warning}");
     }
     let daemon = Daemon::new(firewall)?;
@@ -135,8 +134,15 @@ async fn end(daemon: Daemon) -> Result<()> {
             tracing::info!("stopped: the kernel keeps the rules; `lyncwall detach` opens the box");
         }
         OnExit::Detach => {
-            firewall.remove().context("opening the box")?;
+            let detached = firewall.remove().context("opening the box")?;
+            let failed = detached.failed.join("; ");
+            anyhow::ensure!(
+                detached.guarded.is_empty(),
+                "stopped, and still guarded: {}: {failed}",
+                detached.guarded.join(", ")
+            );
             tracing::warn!("detached: the box is open");
+            anyhow::ensure!(failed.is_empty(), "the box is open, but: {failed}");
         }
     }
     Ok(())

@@ -107,6 +107,9 @@ pub(crate) async fn run(client: &Client, pin_dir: &Path, output: &Output) -> any
     for what in failing {
         output.warn(&format!("{what}; the agent tries again"));
     }
+    for lost in status.lost {
+        output.warn(&format!("lost: {lost}; `lyncwall ack` ends this warning"));
+    }
     for warning in status.warnings {
         output.warn(&warning);
     }

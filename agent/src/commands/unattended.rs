@@ -73,16 +73,20 @@ pub(crate) fn audit(mut pinned: Pinned, output: &Output) -> Result<()> {
     Ok(())
 }
 
-/// Opens the box without its agent: one that does not run, or does not answer.
-pub(crate) fn detach(unheard: Option<Unheard>, pin_dir: &Path, output: &Output) -> Result<Detached> {
-    let Some(Unheard::Silent(Some(process))) = unheard else { return Datapath::detach(pin_dir) };
+/// Opens the box without its agent: one that does not run, or does not answer; the second value is true for that
+/// one.
+pub(crate) fn detach(unheard: Option<Unheard>, pin_dir: &Path, output: &Output) -> Result<(Detached, bool)> {
     // The lock of another agent counts.
-    if Datapath::holder(pin_dir)? != Some(process) {
-        return Datapath::detach(pin_dir);
+    if let Some(Unheard::Silent(Some(process))) = unheard
+        && Datapath::holder(pin_dir)? == Some(process)
+    {
+        let detached = Datapath::detach_unheard(pin_dir)?;
+        output.warn(&format!(
+            "the agent (process {process}) does not answer; it ends by itself once it goes on"
+        ));
+        return Ok((detached, true));
     }
-    let detached = Datapath::detach_unheard(pin_dir)?;
-    output.warn(&format!("the agent (process {process}) does not answer; it ends by itself once it goes on"));
-    Ok(detached)
+    Ok((Datapath::detach(pin_dir)?, false))
 }
 
 /// The status without an agent.

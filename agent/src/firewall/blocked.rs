@@ -1,30 +1,49 @@
 //! The block-list: its commands, and the file that keeps it across reboots.
 
-use std::collections::HashSet;
-use std::fs;
-use std::io::ErrorKind;
-use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+mod file;
+mod times;
 
-use anyhow::{Context as _, Result};
+use std::collections::{BTreeMap, HashSet};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail};
 use lyncwall_common::abi::MAX_BLOCKED;
 use lyncwall_common::reason::Reason;
-use serde::{Deserialize, Serialize};
 
-use super::Firewall;
-use super::store::replace;
+use super::{Firewall, durable};
+use file::{Loaded, Stored};
 use lyncwall_api as api;
 use lyncwall_datapath::Counters;
 use lyncwall_policy::net::Prefix;
 use lyncwall_policy::problem::{Problem, Problems};
+use times::{Clock, End};
 
 /// The longest time to block for, besides for good.
 const LONGEST: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
-pub(super) const FILE: &str = "blocked.json";
+const FILE: &str = "blocked.json";
 
 /// A prefix, and how long it stays blocked; `None` for good.
 pub(super) type Entry = (Prefix, Option<Duration>);
+
+/// The ends of timed blocks, as far as they depend on the clock of the wall.
+#[derive(Debug)]
+pub(super) struct Ends {
+    /// Blocks that were restored by a clock that nobody had set.
+    restored: BTreeMap<Prefix, End>,
+    /// The time of restoring them.
+    read: Instant,
+    /// The clocks at the last look.
+    clock: Clock,
+}
+
+impl Default for Ends {
+    fn default() -> Self {
+        let clock = Clock::now();
+        Self { restored: BTreeMap::new(), read: clock.steady, clock }
+    }
+}
 
 impl Firewall {
     /// Blocks these prefixes for a time from a second to a year, or for good. A blocked prefix gets the new
@@ -38,8 +57,9 @@ impl Firewall {
         let mut warnings = self.reached_by_management(&read);
         let added: Vec<Entry> = read.iter().map(|prefix| (*prefix, time)).collect();
         self.datapath.block(&added)?;
+        self.forget_ends(&read);
         warnings.extend(self.keep_blocked());
-        self.edited(&read, warnings)
+        self.edited(&read, warnings).context("the prefixes are blocked")
     }
 
     /// Takes these prefixes off the block-list.
@@ -50,9 +70,11 @@ impl Firewall {
     pub fn unblock(&mut self, prefixes: &[String]) -> Result<api::BlockEdit> {
         let read = to_unblock(&self.datapath.blocked()?, prefixes)?;
         self.datapath.unblock(&read)?;
-        let mut warnings = left_blocked(&read, &self.datapath.blocked()?);
+        self.forget_ends(&read);
+        let left = self.datapath.blocked().context("the prefixes are unblocked")?;
+        let mut warnings = left_blocked(&read, &left);
         warnings.extend(self.keep_blocked());
-        self.edited(&read, warnings)
+        self.edited(&read, warnings).context("the prefixes are unblocked")
     }
 
     /// The block-list, without expired entries.
@@ -78,46 +100,152 @@ impl Firewall {
         self.datapath.unblock(&[])
     }
 
+    /// Works out the ends of timed blocks anew if the clock of the wall was set since the last call: those of
+    /// blocks that were restored while nobody knew the time, and those in the file. Call it now and again.
+    ///
+    /// # Errors
+    /// If a map cannot be written.
+    pub fn follow_clock(&mut self) -> Result<()> {
+        let now = Clock::now();
+        let before = std::mem::replace(&mut self.ends.clock, now);
+        if !now.was_set_since(&before) {
+            return Ok(());
+        }
+        let (mut lasting, mut over) = (Vec::new(), Vec::new());
+        for (prefix, end) in &self.ends.restored {
+            match end.left(&now, self.ends.read) {
+                Some(left) => lasting.push((*prefix, Some(left))),
+                None => over.push(*prefix),
+            }
+        }
+        if !over.is_empty() {
+            self.datapath.unblock(&over)?;
+        }
+        if !lasting.is_empty() {
+            self.datapath.block(&lasting)?;
+        }
+        if now.synchronized {
+            self.ends.restored.clear();
+        }
+        if self.datapath.blocked()?.iter().any(|(_, left)| left.is_some()) || !over.is_empty() {
+            tracing::info!(
+                lasting = lasting.len(),
+                over = over.len(),
+                "the clock was set: worked out the ends of restored blocks anew"
+            );
+            self.keep_blocked();
+        }
+        Ok(())
+    }
+
     /// Deletes the list that the next boot would restore. Call it after opening the box for good.
     ///
     /// # Errors
     /// If the file cannot be removed.
-    pub fn forget_blocked(state_dir: &Path) -> Result<()> {
-        remove(&state_dir.join(FILE))
+    pub(super) fn forget_blocked(state_dir: &Path) -> Result<()> {
+        durable::remove(&state_dir.join(FILE))
     }
 
     pub(super) fn block_list(&self, counters: &Counters) -> Result<api::BlockList> {
         Ok(summary(&self.datapath.blocked()?, counters))
     }
 
-    /// Restores the block-list after a boot.
-    pub(super) fn block_again(&mut self) -> Result<()> {
+    /// Restores the block-list after a boot. Returns what of it is lost, one sentence each: a list that cannot
+    /// be restored is no reason to leave the box open.
+    pub(super) fn block_again(&mut self) -> Vec<String> {
+        if self.store.ours().is_err() {
+            return Vec::new();
+        }
         let file = self.blocked_file();
-        let list = load(&file, SystemTime::now()).unwrap_or_else(|error| {
-            tracing::warn!("cannot restore the block-list from {}: {error:#}", file.display());
-            Vec::new()
+        let Loaded { list, mut damage } = file::load(&file);
+        let now = self.ends.clock;
+        let lasting = list.iter().filter_map(|(prefix, end)| match end {
+            Some(end) => Some((*prefix, Some(end.left(&now, self.ends.read)?))),
+            None => Some((*prefix, None)),
         });
-        if list.is_empty() {
+        let all: Vec<Entry> = lasting.collect();
+        let fitting = those_that_fit(&all);
+        if fitting.len() < all.len() {
+            damage.push(format!(
+                "{}: {} of {} prefixes do not fit (at most {MAX_BLOCKED} of a family do): the shortest ones are \
+                 blocked",
+                file.display(),
+                all.len() - fitting.len(),
+                all.len()
+            ));
+        }
+        if !damage.is_empty() {
+            durable::set_aside(&file);
+        }
+        if !fitting.is_empty() {
+            match self.datapath.block(&fitting) {
+                Ok(()) => tracing::info!(prefixes = fitting.len(), "restored the block-list"),
+                Err(error) => {
+                    damage.push(format!("{}: cannot restore the block-list: {error:#}", file.display()));
+                    return damage;
+                }
+            }
+        }
+        if !now.synchronized {
+            let timed = |(prefix, end): (&Prefix, &Option<End>)| Some((*prefix, (*end)?));
+            self.ends.restored = list.iter().filter_map(timed).collect();
+        }
+        if !damage.is_empty() {
+            self.keep_blocked();
+        }
+        damage
+    }
+
+    /// Writes the file anew if it has other prefixes than the kernel, which an earlier agent could not store.
+    pub(super) fn keep_blocked_again(&mut self) -> Result<()> {
+        if self.store.ours().is_err() {
             return Ok(());
         }
-        tracing::info!(prefixes = list.len(), "restored the block-list");
-        self.datapath.block(&list)
+        let Loaded { list, damage } = file::load(&self.blocked_file());
+        let held = self.datapath.blocked()?;
+        if !damage.is_empty() || held.iter().any(|(prefix, _)| !list.contains_key(prefix)) {
+            self.keep_blocked();
+        }
+        Ok(())
     }
 
     fn blocked_file(&self) -> PathBuf {
         self.store.directory().join(FILE)
     }
 
+    /// The user has decided anew about these.
+    fn forget_ends(&mut self, prefixes: &[Prefix]) {
+        for prefix in prefixes {
+            self.ends.restored.remove(prefix);
+        }
+    }
+
     /// Writes the list to the file. The kernel enforces it in any case, so a failure is a warning.
     fn keep_blocked(&self) -> Option<String> {
-        let kept =
-            self.datapath.blocked().and_then(|list| save(&self.blocked_file(), &list, SystemTime::now()));
+        let kept = self
+            .store
+            .ours()
+            .and_then(|()| self.datapath.blocked())
+            .and_then(|list| file::save(&self.blocked_file(), &self.stored(&list)));
         let warning =
             kept.err().map(|error| format!("the next boot may restore another block-list: {error:#}"));
         if let Some(warning) = &warning {
             tracing::warn!("{warning}");
         }
         warning
+    }
+
+    fn stored(&self, list: &[Entry]) -> Stored {
+        let now = Clock::now();
+        let end = |prefix: &Prefix, left: Duration| match self.ends.restored.get(prefix) {
+            // Nobody knows the time yet: what was written once says more than what this clock makes of it.
+            Some(end) => {
+                let passed = now.steady.saturating_duration_since(self.ends.read);
+                End { left: end.left.saturating_sub(passed), ..*end }
+            }
+            None => now.end_in(left),
+        };
+        list.iter().map(|(prefix, left)| (*prefix, left.map(|left| end(prefix, left)))).collect()
     }
 
     fn reached_by_management(&self, prefixes: &[Prefix]) -> Vec<String> {
@@ -133,6 +261,20 @@ impl Firewall {
         let list = summary(&self.datapath.blocked()?, &self.datapath.counters()?);
         Ok(api::BlockEdit { list, prefixes: prefixes.iter().map(Prefix::to_string).collect(), warnings })
     }
+}
+
+/// Writes the list to the file, for a command that changed it without an agent.
+///
+/// # Errors
+/// If the file cannot be written, or another agent uses the directory.
+pub(super) fn keep_without_agent(state_dir: &Path, list: &[Entry]) -> Result<()> {
+    let locking = || format!("locking {}", state_dir.display());
+    let Some(_lock) = durable::lock(state_dir).with_context(locking)? else {
+        bail!("another lyncwall agent uses the state directory {}", state_dir.display());
+    };
+    let now = Clock::now();
+    let end = |left: Duration| now.end_in(left);
+    file::save(&state_dir.join(FILE), &list.iter().map(|(prefix, left)| (*prefix, left.map(end))).collect())
 }
 
 /// The prefixes that a request adds to `list`, or all its mistakes.
@@ -266,90 +408,62 @@ pub(super) fn summary(list: &[Entry], counters: &Counters) -> api::BlockList {
     api::BlockList { v4, v6, size: MAX_BLOCKED, dropped: dropped.map(|(.., packets)| packets).sum() }
 }
 
-/// A prefix in the file.
-#[derive(Debug, Serialize, Deserialize)]
-struct Written {
-    prefix: String,
-    /// Seconds since 1970 (UTC); `None` for good.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    until: Option<u64>,
-}
-
-pub(super) fn save(file: &Path, list: &[Entry], now: SystemTime) -> Result<()> {
-    if list.is_empty() {
-        return remove(file);
+/// The entries that fit: all of them, or without those that another one makes needless, the shortest prefixes.
+fn those_that_fit(all: &[Entry]) -> Vec<Entry> {
+    let fits =
+        |list: &[Entry]| count(list.iter().map(|(prefix, _)| prefix)).iter().all(|n| *n <= MAX_BLOCKED);
+    if fits(all) {
+        return all.to_vec();
     }
-    let now = now.duration_since(UNIX_EPOCH).unwrap_or_default();
-    let written: Vec<Written> = list
-        .iter()
-        .map(|(prefix, left)| Written {
-            prefix: prefix.to_string(),
-            // Rounded up to the next second, so that a block of one second is not lost at once.
-            until: left.map(|left| (now + left).as_millis().div_ceil(1000) as u64),
-        })
-        .collect();
-    let text = serde_json::to_vec_pretty(&written).context("encoding the block-list")?;
-    replace(file, &text).with_context(|| format!("writing {}", file.display()))
-}
-
-/// The entries that have not expired.
-fn load(file: &Path, now: SystemTime) -> Result<Vec<Entry>> {
-    let text = match fs::read(file) {
-        Ok(text) => text,
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(error.into()),
-    };
-    let now = now.duration_since(UNIX_EPOCH).unwrap_or_default();
-    let mut list = Vec::new();
-    for Written { prefix, until } in serde_json::from_slice::<Vec<Written>>(&text)? {
-        let left = until.map(|until| Duration::from_secs(until).saturating_sub(now));
-        if left.is_none_or(|left| !left.is_zero()) {
-            let prefix: Prefix = prefix.parse().with_context(|| format!("the prefix `{prefix}`"))?;
-            // A clock that is not set yet would make the time longer than any user could have asked for.
-            list.push((prefix, left.map(|left| left.min(LONGEST))));
+    // Sorted, a prefix comes before those inside it.
+    let mut needed: Vec<Entry> = Vec::new();
+    let mut around: Vec<Entry> = Vec::new();
+    for entry @ (prefix, left) in all {
+        while around.last().is_some_and(|(outer, _)| !outer.contains(prefix.addr())) {
+            around.pop();
         }
-    }
-    Ok(list)
-}
-
-fn remove(file: &Path) -> Result<()> {
-    match fs::remove_file(file) {
-        Err(error) if error.kind() != ErrorKind::NotFound => {
-            Err(error).with_context(|| format!("removing {}", file.display()))
+        let lasts = |(_, outer): &Entry| outer.is_none_or(|outer| left.is_some_and(|left| left <= outer));
+        if !around.iter().any(lasts) {
+            needed.push(*entry);
         }
-        Ok(()) | Err(_) => Ok(()),
+        around.push(*entry);
     }
+    needed.sort_by_key(|(prefix, _)| prefix.length());
+    let mut taken = [0; 2];
+    needed.retain(|(prefix, _)| {
+        let taken = &mut taken[usize::from(prefix.addr().is_ipv6())];
+        *taken += 1;
+        *taken <= MAX_BLOCKED
+    });
+    needed
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::{Duration, UNIX_EPOCH};
+    use std::net::Ipv4Addr;
+    use std::time::Duration;
 
-    use super::{load, save};
+    use lyncwall_common::abi::MAX_BLOCKED;
+
+    use super::{Entry, those_that_fit};
+    use lyncwall_policy::net::Prefix;
 
     #[test]
-    fn the_file_keeps_ends_by_the_clock_of_the_wall() {
-        let directory = std::env::temp_dir().join(format!("lyncwall-blocked-{}", std::process::id()));
-        let file = directory.join(super::FILE);
-        let now = UNIX_EPOCH + Duration::from_secs(1_800_000_000);
-        let prefix = |text: &str| text.parse().expect("a prefix");
-        let hour = Duration::from_secs(3600);
-        let list = [(prefix("192.0.2.0/24"), Some(hour)), (prefix("2001:db8::1"), None)];
-
-        assert!(load(&file, now).expect("no file is no list").is_empty());
-        save(&file, &list, now).expect("a file");
-        let later = now + Duration::from_secs(600);
-        let expected = [(list[0].0, Some(Duration::from_secs(3000))), list[1]];
-        assert_eq!(load(&file, later).expect("a list"), expected);
-        assert_eq!(load(&file, now + hour).expect("a list"), [list[1]]);
-        // Before 1971 by a clock that nobody has set.
-        let unset = load(&file, UNIX_EPOCH).expect("a list");
-        assert_eq!(unset, [(list[0].0, Some(super::LONGEST)), list[1]]);
-
-        save(&file, &[], now).expect("no list");
-        assert_eq!(std::fs::read_dir(&directory).expect("the directory").count(), 0, "nothing is left");
-        std::fs::write(&file, "[{\"prefix\": \"192.0.2.1/24\"}]").expect("damage");
-        assert!(load(&file, now).is_err());
-        std::fs::remove_dir_all(&directory).expect("no directory");
+    fn of_too_many_prefixes_the_shortest_stay_and_needless_ones_go_first() {
+        let entry = |bits: u32, length, left: Option<u64>| -> Entry {
+            let prefix = Prefix::new(Ipv4Addr::from_bits(bits).into(), length).expect("masked");
+            (prefix, left.map(Duration::from_secs))
+        };
+        let mut all: Vec<Entry> = (0..MAX_BLOCKED - 1).map(|n| entry(0x0a00_0000 + n, 32, None)).collect();
+        all.push(entry(0xc000_0200, 24, Some(60)));
+        assert_eq!(those_that_fit(&all), all);
+        // One inside the last that does not outlive it, and one that does.
+        all.push(entry(0xc000_0201, 32, Some(60)));
+        let fitting = those_that_fit(&all);
+        assert_eq!(fitting.len() as u32, MAX_BLOCKED);
+        assert!(!fitting.contains(all.last().expect("entries")));
+        all.push(entry(0xc000_0202, 32, None));
+        let fitting = those_that_fit(&all);
+        assert_eq!((fitting.len() as u32, fitting[0]), (MAX_BLOCKED, all[MAX_BLOCKED as usize - 1]));
     }
 }

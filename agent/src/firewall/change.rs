@@ -208,7 +208,10 @@ impl Firewall {
         let changed = attached.map_err(anyhow::Error::from).and_then(|()| self.change(change));
         if changed.is_err() {
             let before: Vec<&str> = before.iter().map(String::as_str).collect();
-            self.datapath.detach_interfaces_except(&before)?;
+            // The error of the change says more than that of its undoing.
+            if let Err(error) = self.datapath.detach_interfaces_except(&before) {
+                tracing::error!("interfaces of the configuration that was not taken are guarded: {error:#}");
+            }
         }
         changed
     }

@@ -171,7 +171,10 @@ impl Firewall {
     /// trial.
     fn build_again(&mut self) -> Result<()> {
         let (plan, settings) = (Arc::clone(&self.plan), self.memory.settings.clone());
-        remember(&mut self.datapath, &self.memory)?;
+        // The kernel has rolled back whatever can be stored, and so must everything below.
+        if let Err(error) = remember(&mut self.datapath, &self.memory) {
+            tracing::warn!("the next start may use other settings: {error:#}");
+        }
         let machine = host::look_again(&plan.config)?;
         // The tables noted last are those of the trial.
         self.fit = None;

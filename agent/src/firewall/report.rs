@@ -36,6 +36,7 @@ impl Firewall {
         warnings.extend(self.other_size());
         let (unguarded, taken_away) = self.taken_away()?;
         warnings.extend(taken_away);
+        warnings.extend(self.store.warning());
         if !self.memory.trial.runs() && self.store.tried().is_some() {
             warnings.push(format!(
                 "the last reload was refused or not confirmed: the live rules differ from {}",
@@ -92,6 +93,7 @@ impl Firewall {
             unguarded,
             mended: self.mended,
             failing: Vec::new(),
+            lost: self.memory.lost.clone(),
         })
     }
 
@@ -100,8 +102,8 @@ impl Firewall {
         let size = self.datapath.flow_size();
         let wanted = self.plan.config.flows.size.filter(|wanted| *wanted != size)?;
         Some(format!(
-            "flows.size is {wanted} in the file, but the tables hold {size}; to resize them, reboot, or use \
-             `lyncwall detach` and start again"
+            "flows.size is {wanted} in the file, but the tables hold {size}; to resize them, reboot; or run \
+             `lyncwall detach`, which opens the box, and start again"
         ))
     }
 

@@ -1,14 +1,13 @@
 //! The state that survives a reboot: the confirmed settings and configuration, in one file of the state
 //! directory.
 
-use std::fs::{self, File};
-use std::io::{self, ErrorKind, Write as _};
+use std::fs::File;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use serde::{Deserialize, Serialize};
 
-use super::Memory;
+use super::{Memory, durable};
 use lyncwall_policy::plan::{Plan, Settings};
 
 const FILE: &str = "confirmed.json";
@@ -18,6 +17,20 @@ const FILE: &str = "confirmed.json";
 pub struct Store {
     file: PathBuf,
     held: Option<Confirmed>,
+    lock: Lock,
+    /// What of the content is lost, one sentence each.
+    damage: Vec<String>,
+}
+
+/// Whose state directory it is.
+#[derive(Debug)]
+enum Lock {
+    /// Ours, until this is dropped.
+    Held { _directory: File },
+    /// Another agent's.
+    Taken,
+    /// Nobody's: it cannot be opened.
+    Failed,
 }
 
 /// The confirmed state.
@@ -32,26 +45,84 @@ struct Confirmed {
     /// The text of a later reload that nobody confirmed; a file with this text is not used.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     tried: Option<String>,
+    /// What of the state was lost and nobody has acknowledged, one sentence each.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    lost: Vec<String>,
 }
 
 impl Store {
-    /// The store in `directory`, which need not exist. An unreadable store is logged and counts as empty: a
-    /// box without a firewall would be worse.
+    /// The store in `directory`, which need not exist. An unreadable store is logged and counts as empty, and
+    /// so does one that another agent uses: a box without a firewall would be worse.
     #[must_use]
     pub fn open(directory: &Path) -> Self {
         let file = directory.join(FILE);
-        let read = || -> Result<Option<Confirmed>> {
-            match fs::read(&file) {
-                Ok(text) => Ok(Some(serde_json::from_slice(&text)?)),
-                Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-                Err(error) => Err(error.into()),
+        let lock = match durable::lock(directory) {
+            Ok(Some(directory)) => Lock::Held { _directory: directory },
+            Ok(None) => {
+                let lock = Lock::Taken;
+                let store = Self { file, held: None, lock, damage: Vec::new() };
+                tracing::warn!("{}", store.warning().unwrap_or_default());
+                return store;
+            }
+            Err(error) => {
+                tracing::warn!("cannot open the state directory {}: {error}", directory.display());
+                Lock::Failed
             }
         };
-        let held = read().unwrap_or_else(|error| {
-            tracing::warn!("{}: {error:#}; using the configuration file", file.display());
-            None
-        });
-        Self { file, held }
+        let found = durable::read(&file, |text| Ok(serde_json::from_slice::<Confirmed>(text)?));
+        let damage: Vec<String> = found.damage.into_iter().collect();
+        if !damage.is_empty() {
+            durable::set_aside(&file);
+        }
+        Self { file, held: found.content, lock, damage }
+    }
+
+    /// The settings of the run time that the next start restores although the file in force says something
+    /// else, one phrase each. Changes nothing.
+    pub(super) fn kept_in(directory: &Path) -> Vec<String> {
+        let file = directory.join(FILE);
+        let found = durable::read(&file, |text| Ok(serde_json::from_slice::<Confirmed>(text)?));
+        found.content.map(|held| held.settings.differences_from_file(&held.file)).unwrap_or_default()
+    }
+
+    /// Removes the settings and configuration that the next start would restore.
+    pub(super) fn forget_in(directory: &Path) -> Result<()> {
+        durable::remove(&directory.join(FILE))
+    }
+
+    /// Refuses to write into the directory of another agent.
+    pub(super) fn ours(&self) -> Result<()> {
+        match self.warning() {
+            Some(warning) => bail!("{warning}"),
+            None => Ok(()),
+        }
+    }
+
+    /// Why nothing is stored; `None` if it is.
+    pub(super) fn warning(&self) -> Option<String> {
+        matches!(self.lock, Lock::Taken).then(|| {
+            format!(
+                "another lyncwall agent uses the state directory {}: nothing of this one survives a reboot; name another \
+                 directory with --state-dir, and start again",
+                self.directory().display()
+            )
+        })
+    }
+
+    /// True if it holds no state.
+    pub(super) fn is_empty(&self) -> bool {
+        self.held.is_none()
+    }
+
+    /// What of its content was lost, one sentence each; once.
+    pub(super) fn take_damage(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.damage)
+    }
+
+    /// Forgets the losses.
+    pub(super) fn acknowledge(&mut self) -> Result<()> {
+        let Some(held) = self.held.clone().filter(|held| !held.lost.is_empty()) else { return Ok(()) };
+        self.write(Confirmed { lost: Vec::new(), ..held })
     }
 
     /// The path of the file.
@@ -65,6 +136,7 @@ impl Store {
         held.map_or_else(Memory::default, |held| Memory {
             settings: held.settings,
             file: held.file,
+            lost: held.lost,
             ..Memory::default()
         })
     }
@@ -118,27 +190,21 @@ impl Store {
             file: memory.file.clone(),
             config: plan.text.clone(),
             tried,
+            lost: memory.lost.clone(),
         };
         if self.held.as_ref() == Some(&held) {
             return Ok(());
         }
+        self.write(held)
+    }
+
+    fn write(&mut self, held: Confirmed) -> Result<()> {
+        self.ours()?;
         let text = serde_json::to_vec_pretty(&held).context("encoding the confirmed state")?;
-        replace(&self.file, &text).with_context(|| format!("writing {}", self.file.display()))?;
+        durable::write(&self.file, &text).with_context(|| format!("writing {}", self.file.display()))?;
         self.held = Some(held);
         Ok(())
     }
-}
-
-/// Replaces a file completely or not at all, even if the power fails.
-pub(super) fn replace(file: &Path, text: &[u8]) -> io::Result<()> {
-    let directory = file.parent().unwrap_or(Path::new("."));
-    fs::create_dir_all(directory)?;
-    let new = file.with_extension("new");
-    let mut written = File::create(&new)?;
-    written.write_all(text)?;
-    written.sync_all()?;
-    fs::rename(&new, file)?;
-    File::open(directory)?.sync_all()
 }
 
 /// Where the live rules come from.
@@ -193,6 +259,7 @@ mod tests {
         );
         store.confirm(&old, &memory, Origin::File).expect("a store");
         store.try_out(&old, &memory, Some(new.text.clone())).expect("a store");
+        drop(store);
         let mut store = Store::open(&directory);
         assert_eq!(store.memory().settings, memory.settings);
         assert_eq!(store.before(&new).map(|plan| plan.text), Some(old.text.clone()));
@@ -200,14 +267,41 @@ mod tests {
 
         // Other settings change nothing about it; the file itself does.
         store.confirm(&old, &Memory::default(), Origin::RunTime).expect("a store");
-        assert!(Store::open(&directory).before(&new).is_some());
-        store.confirm(&new, &Memory::default(), Origin::File).expect("a store");
+        drop(store);
+        let mut store = Store::open(&directory);
+        assert!(store.before(&new).is_some());
+        store.confirm(&new, &memory, Origin::File).expect("a store");
+        drop(store);
         let store = Store::open(&directory);
-        assert!(store.before(&new).is_none() && store.tried().is_none());
-        assert_eq!(std::fs::read_dir(&directory).expect("the directory").count(), 1, "nothing else is left");
+        assert!(store.before(&new).is_none() && store.tried().is_none() && store.damage.is_empty());
+        assert_eq!(std::fs::read_dir(&directory).expect("the directory").count(), 2, "the file and its copy");
 
-        std::fs::write(directory.join(super::FILE), "{").expect("damage");
-        assert!(Store::open(&directory).memory().settings.roles.is_empty());
+        // A second agent neither reads nor writes it.
+        let mut second = Store::open(&directory);
+        assert!(second.is_empty() && second.ours().is_err());
+        second.confirm(&old, &Memory::default(), Origin::File).expect_err("it is not its own");
+        drop((store, second));
+
+        // A damaged file costs nothing but a word.
+        let file = directory.join(super::FILE);
+        std::fs::write(&file, "{").expect("damage");
+        let mut store = Store::open(&directory);
+        assert_eq!(store.memory().settings, memory.settings);
+        assert_eq!(store.take_damage().len(), 1);
+        memory.lost = vec!["something".to_owned()];
+        store.confirm(&new, &memory, Origin::File).expect("a store");
+        drop(store);
+        let mut store = Store::open(&directory);
+        assert_eq!((store.memory().lost, store.take_damage()), (memory.lost, Vec::new()));
+        store.acknowledge().expect("a store");
+        drop(store);
+        assert!(Store::open(&directory).memory().lost.is_empty());
+
+        for file in [&file, &super::durable::copy_of(&file)] {
+            std::fs::write(file, "{").expect("damage");
+        }
+        let mut store = Store::open(&directory);
+        assert!(store.is_empty() && store.take_damage().len() == 1);
         std::fs::remove_dir_all(&directory).expect("no directory");
     }
 }

@@ -1,7 +1,7 @@
 //! Changes without an agent, in the pinned maps: those that need no compilation.
 
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use lyncwall_common::abi::FLOWS;
@@ -9,7 +9,7 @@ use lyncwall_policy::config::Mode;
 use lyncwall_policy::net::Prefix;
 use lyncwall_policy::plan::Settings;
 
-use super::blocked::{self, FILE};
+use super::blocked;
 use super::{Memory, remember};
 use lyncwall_api as api;
 use lyncwall_datapath::{Datapath, LogLevel, Unattended};
@@ -17,8 +17,8 @@ use lyncwall_datapath::{Datapath, LogLevel, Unattended};
 /// The pinned maps, held so that no agent starts meanwhile.
 pub struct Pinned {
     datapath: Datapath,
-    /// The file that restores the block-list after a boot.
-    file: PathBuf,
+    /// Has the file that restores the block-list after a boot.
+    state_dir: PathBuf,
 }
 
 impl Pinned {
@@ -31,7 +31,7 @@ impl Pinned {
             return Ok(None);
         }
         let datapath = Datapath::open_with(object, pin_dir, FLOWS, LogLevel::Off)?;
-        Ok(Some(Self { datapath, file: state_dir.join(FILE) }))
+        Ok(Some(Self { datapath, state_dir: state_dir.to_owned() }))
     }
 
     /// Like [`Firewall::block`](super::Firewall::block).
@@ -79,7 +79,7 @@ impl Pinned {
 
     fn edited(&self, prefixes: &[Prefix], mut warnings: Vec<String>) -> Result<api::BlockEdit> {
         let list = self.datapath.blocked()?;
-        let kept = blocked::save(&self.file, &list, SystemTime::now());
+        let kept = blocked::keep_without_agent(&self.state_dir, &list);
         warnings.extend(
             kept.err().map(|error| format!("the next boot may restore another block-list: {error:#}")),
         );

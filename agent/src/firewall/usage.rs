@@ -3,16 +3,13 @@
 //! survive a reboot.
 
 use std::collections::HashMap;
-use std::fs;
-use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, Result};
 use serde::{Deserialize, Serialize};
 
-use super::Firewall;
-use super::store::replace;
+use super::{Firewall, durable};
 use lyncwall_policy::compile::Identity;
 
 const FILE: &str = "usage.json";
@@ -42,6 +39,12 @@ pub(super) struct Seen {
     held: u64,
 }
 
+/// The file, but for its checksum.
+#[derive(Debug, Serialize, Deserialize)]
+struct Rules {
+    rules: Vec<Written>,
+}
+
 /// A rule in the file.
 #[derive(Debug, Serialize, Deserialize)]
 struct Written {
@@ -55,10 +58,11 @@ impl Usage {
     /// depends on it.
     pub(super) fn open(directory: &Path) -> Self {
         let file = directory.join(FILE);
-        let rules = read(&file).unwrap_or_else(|error| {
-            tracing::warn!("{}: {error:#}; counting the usage of rules from now on", file.display());
-            HashMap::new()
-        });
+        let found = durable::read(&file, parse);
+        if let Some(damage) = found.damage {
+            tracing::warn!("the usage of rules: {damage}");
+        }
+        let rules = found.content.unwrap_or_default();
         Self { file, rules, unwritten: false }
     }
 
@@ -115,8 +119,8 @@ impl Usage {
         rules.sort_by_key(|(identity, _)| *identity);
         let written: Vec<Written> =
             rules.into_iter().map(|(rule, seen)| Written { rule: rule.clone(), seen: *seen }).collect();
-        let text = serde_json::to_vec(&written).context("encoding the usage of rules")?;
-        replace(&self.file, &text).with_context(|| format!("writing {}", self.file.display()))?;
+        let text = serde_json::to_vec(&Rules { rules: written }).context("encoding the usage of rules")?;
+        durable::write(&self.file, &text).with_context(|| format!("writing {}", self.file.display()))?;
         self.unwritten = false;
         Ok(())
     }
@@ -138,7 +142,11 @@ impl Firewall {
     /// Notes which rules let packets in since the last look, and stores that. Call it once a minute, after
     /// each change and before the end.
     pub fn note_usage(&mut self) {
-        let noted = self.look_at_usage().and_then(|()| self.usage.write());
+        let noted = self.look_at_usage().and_then(|()| match self.store.ours() {
+            Ok(()) => self.usage.write(),
+            // `status` says it.
+            Err(_) => Ok(()),
+        });
         if let Err(error) = noted {
             tracing::warn!("cannot store the usage of rules: {error:#}");
         }
@@ -155,8 +163,7 @@ impl Firewall {
     pub(super) fn look_at(&mut self, packets: &[u64]) {
         let memory = &self.memory;
         let live: std::collections::BTreeSet<u32> = memory.counters.live().collect();
-        let all = (0..).map_while(|counter| Some((counter, memory.counters.label(counter)?)));
-        let all = all.map(|(counter, identity)| {
+        let all = memory.counters.labels().map(|(counter, identity)| {
             let before = memory.counted_before.get(&counter).copied().unwrap_or_default();
             let now = packets.get(counter as usize).copied().unwrap_or_default();
             (identity, now.wrapping_sub(before), live.contains(&counter))
@@ -165,13 +172,12 @@ impl Firewall {
     }
 }
 
-fn read(file: &Path) -> Result<HashMap<Identity, Seen>> {
-    let text = match fs::read(file) {
-        Ok(text) => text,
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(HashMap::new()),
-        Err(error) => return Err(error.into()),
+fn parse(text: &[u8]) -> Result<HashMap<Identity, Seen>> {
+    // Earlier versions wrote the list alone.
+    let written = match serde_json::from_slice::<Vec<Written>>(text) {
+        Ok(written) => written,
+        Err(_) => serde_json::from_slice::<Rules>(text)?.rules,
     };
-    let written: Vec<Written> = serde_json::from_slice(&text)?;
     Ok(written.into_iter().map(|written| (written.rule, written.seen)).collect())
 }
 
@@ -244,6 +250,8 @@ mod tests {
         assert_eq!(times_of(&usage, &https), (Some(1), Some(30)), "it began again and did not move");
 
         std::fs::write(directory.join(super::FILE), "{").expect("damage");
+        assert_eq!(times_of(&Usage::open(&directory), &https), (Some(1), Some(2)), "the copy has it");
+        super::durable::remove(&directory.join(super::FILE)).expect("both go");
         assert_eq!(times_of(&Usage::open(&directory), &https), (None, None));
         std::fs::remove_dir_all(&directory).expect("no directory");
     }

@@ -96,6 +96,7 @@ fn listed() -> OpenApiRouter<Daemon> {
         .routes(routes!(blocked))
         .routes(routes!(block))
         .routes(routes!(unblock))
+        .routes(routes!(acknowledge))
         .routes(routes!(detach))
         .routes(routes!(document))
         .routes(routes!(exposition))
@@ -428,12 +429,30 @@ async fn unblock(
     Ok(Json(edit))
 }
 
-/// Opens the box, and ends the agent.
-#[utoipa::path(post, path = "/v1/detach", responses((status = 200, description = "The result", body = api::Detached), Refused))]
-async fn detach(State(daemon): State<Daemon>) -> Answer<api::Detached> {
-    let (detached, _end) = daemon.detach().await?;
-    let detached = detached?;
-    Ok(Json(api::Detached { interfaces: detached.interfaces, maps: detached.maps.len() }))
+/// Acknowledges that stored state was lost: `status` and the metrics stop saying so.
+#[utoipa::path(post, path = "/v1/acknowledge", responses((status = 200, description = "What was lost", body = api::Acknowledged), Refused))]
+async fn acknowledge(State(daemon): State<Daemon>) -> Answer<api::Acknowledged> {
+    let lost = daemon.with(Firewall::acknowledge).await?;
+    tracing::info!(lost = lost.len(), "acknowledged what was lost");
+    Ok(Json(api::Acknowledged { lost }))
+}
+
+/// Opens the box, and ends the agent. The body may be missing or `null`. The answer says what is open, and what
+/// could not be done.
+#[utoipa::path(
+    post,
+    path = "/v1/detach",
+    request_body = Option<api::Detach>,
+    responses((status = 200, description = "The result", body = api::Detached), Refused)
+)]
+async fn detach(State(daemon): State<Daemon>, body: Bytes) -> Answer<api::Detached> {
+    let wanted: Option<api::Detach> = match &*body {
+        [] => None,
+        body => serde_json::from_slice(body)
+            .map_err(|error| Problem::new(error.to_string(), "send nothing, or {\"forget\": true}"))?,
+    };
+    let (detached, _end) = daemon.detach(wanted.unwrap_or_default().forget).await?;
+    Ok(Json(detached?))
 }
 
 /// Streams drops from now on, one JSON object a line, until the client leaves. A slow client loses some drops

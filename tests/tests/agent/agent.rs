@@ -6,6 +6,7 @@ mod machine;
 mod refusals;
 mod reload;
 mod restart;
+mod state;
 mod unguarded;
 mod unheard;
 

@@ -83,7 +83,8 @@ pub(super) fn identity(rule: &Allow) -> Identity {
 }
 
 /// The 64-bit Fowler-Noll-Vo hash, which is stable across builds.
-fn fnv1a(bytes: &[u8]) -> u64 {
+#[must_use]
+pub fn fnv1a(bytes: &[u8]) -> u64 {
     bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, &byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
     })

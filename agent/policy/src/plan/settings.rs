@@ -72,6 +72,34 @@ impl Settings {
         }
     }
 
+    /// The settings that differ from those of the file, one phrase each, as `mode enforce (file: audit)`.
+    #[must_use]
+    pub fn differences_from_file(&self, file: &Self) -> Vec<String> {
+        let change = |what: &str, now: Mode, of_file: Mode| {
+            (now != of_file).then(|| format!("{what} {} (file: {})", now.as_str(), of_file.as_str()))
+        };
+        let modes: Vec<String> = match (self.one_mode(), file.one_mode()) {
+            (Some(now), Some(of_file)) => change("mode", now, of_file).into_iter().collect(),
+            _ => {
+                let of_target = |name: &String| {
+                    change(&format!("mode of target {name}:"), self.mode_of(name), file.mode_of(name))
+                };
+                let rest = change("mode of packets without a target:", self.mode, file.mode);
+                rest.into_iter().chain(file.modes.keys().filter_map(of_target)).collect()
+            }
+        };
+        let listed = |roles: &[String]| match roles {
+            [] => "no role".to_owned(),
+            roles => roles.join(", "),
+        };
+        let roles = file.roles.iter().filter_map(|(target, of_file)| {
+            let now = self.roles_of(target);
+            (now != of_file)
+                .then(|| format!("roles of target {target}: {} (file: {})", listed(now), listed(of_file)))
+        });
+        modes.into_iter().chain(roles).collect()
+    }
+
     /// Warnings about audit mode, one sentence each.
     pub(super) fn warnings(&self) -> Vec<String> {
         match self.one_mode() {

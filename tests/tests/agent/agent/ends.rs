@@ -153,7 +153,10 @@ fn an_ended_agent_leaves_nothing_beside_its_pins() {
     assert!(left.is_empty(), "beside the configuration and the state directory: {left:?}");
     let state = fs::read_dir(scene.instance.state()).expect("it can be listed").flatten();
     let state: BTreeSet<_> = state.map(|entry| entry.file_name()).collect();
-    assert_eq!(state, ["confirmed.json", "usage.json"].map(Into::into).into());
+    assert_eq!(
+        state,
+        ["confirmed.copy.json", "confirmed.json", "usage.copy.json", "usage.json"].map(Into::into).into()
+    );
 }
 
 #[test]
@@ -169,7 +172,10 @@ fn an_agent_that_cannot_remove_its_pins_ends_and_detach_goes_on_without_it() {
     remount(MsFlags::MS_RDONLY);
     let finished = scene.instance.cli(["detach"]).expect("it runs");
     assert_eq!(finished.code, Some(2), "{finished:?}");
+    // The programs come off, and only their pins stay.
+    assert!(finished.stdout.starts_with("the box is open: detached from host0"), "{finished:?}");
     assert!(finished.stderr.contains("detach did not finish"), "{finished:?}");
+    assert_eq!(Openings::on(&scene.pair).open(&PORTS), PORTS);
     agent.wait().expect("it ends");
     assert!(scene.instance.pins().exists(), "pins are left");
     remount(MsFlags::empty());

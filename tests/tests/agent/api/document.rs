@@ -130,6 +130,8 @@ fn requests() -> Vec<(&'static str, &'static str, String, u16)> {
         post("/v1/block", "[]", 400),
         post("/v1/unblock", r#"{"prefixes": ["203.0.113.0/24"]}"#, 200),
         post("/v1/unblock", r#"{"prefixes": ["everybody"]}"#, 400),
+        post("/v1/acknowledge", "", 200),
+        post("/v1/detach", r#"{"colour": 1}"#, 400),
         get("/v1/counters"),
         get("/metrics"),
     ]

@@ -102,7 +102,7 @@ fn readers_may_read_operators_may_change_and_others_may_nothing() {
         // Looking ahead changes nothing.
         let (status, body) = ask_as(&scene, who, "POST", "/v1/preview", r#"{"roles": []}"#);
         assert_eq!(status, read, "{who:?} {body}");
-        for path in ["/v1/mode", "/v1/reload", "/v1/block", "/v1/unblock", "/v1/detach"] {
+        for path in ["/v1/mode", "/v1/reload", "/v1/block", "/v1/unblock", "/v1/acknowledge", "/v1/detach"] {
             if change == 403 {
                 let (status, body) = ask_as(&scene, who, "POST", path, "{}");
                 assert_eq!(status, 403, "{who:?} {path}");

@@ -15,6 +15,9 @@ pub(super) struct Stored {
     live: Vec<u32>,
     previous: Vec<u32>,
     must_zero: Vec<u32>,
+    /// Books of earlier versions do not have it: those counters went in an unknown order.
+    #[serde(default)]
+    gone: Vec<u32>,
 }
 
 /// Texts are positions in [`Stored::texts`].
@@ -26,6 +29,9 @@ enum Entry {
     /// Name, definition.
     #[serde(rename = "a")]
     Allow(usize, u64),
+    /// A rule that was retired.
+    #[serde(rename = "n")]
+    Nobody,
 }
 
 impl From<CounterBook> for Stored {
@@ -42,11 +48,12 @@ impl From<CounterBook> for Stored {
             .identities
             .into_iter()
             .map(|identity| match identity {
-                Identity::Rule { target, transport, first, last, rows } => {
+                None => Entry::Nobody,
+                Some(Identity::Rule { target, transport, first, last, rows }) => {
                     let rows = rows.into_iter().map(&mut number).collect();
                     Entry::Rule(number(target), transport as u8, first, last, rows)
                 }
-                Identity::Allow { name, definition } => Entry::Allow(number(name), definition),
+                Some(Identity::Allow { name, definition }) => Entry::Allow(number(name), definition),
             })
             .collect();
         let list = |set: BTreeSet<u32>| set.into_iter().collect();
@@ -57,6 +64,7 @@ impl From<CounterBook> for Stored {
             live: list(book.live),
             previous: list(book.previous),
             must_zero: list(book.must_zero),
+            gone: book.gone,
         }
     }
 }
@@ -74,7 +82,8 @@ impl TryFrom<Stored> for CounterBook {
             .counters
             .iter()
             .map(|entry| {
-                Ok::<_, Self::Error>(match *entry {
+                Ok::<_, Self::Error>(Some(match *entry {
+                    Entry::Nobody => return Ok(None),
                     Entry::Rule(target, transport, first, last, ref rows) => Identity::Rule {
                         target: text(target)?,
                         transport: *PortTransport::ALL.get(usize::from(transport)).ok_or(BROKEN)?,
@@ -83,19 +92,23 @@ impl TryFrom<Stored> for CounterBook {
                         rows: rows.iter().map(|&row| text(row)).collect::<Result<_, Self::Error>>()?,
                     },
                     Entry::Allow(name, definition) => Identity::Allow { name: text(name)?, definition },
-                })
+                }))
             })
-            .collect::<Result<Vec<_>, Self::Error>>()?;
-        let numbers: HashMap<Identity, u32> = identities.iter().cloned().zip(0..).collect();
+            .collect::<Result<Vec<Option<Identity>>, Self::Error>>()?;
+        let bound = (0..).zip(&identities).filter_map(|(n, identity)| Some((identity.clone()?, n)));
+        let numbers: HashMap<Identity, u32> = bound.collect();
         let set = |list: Vec<u32>| {
             let known = list.iter().all(|&n| (n as usize) < identities.len());
             if known { Ok(list.into_iter().collect::<BTreeSet<u32>>()) } else { Err(BROKEN) }
         };
         let (next, live) = (set(stored.next)?, set(stored.live)?);
         let (previous, must_zero) = (set(stored.previous)?, set(stored.must_zero)?);
-        if numbers.len() != identities.len() {
+        let gone = stored.gone;
+        if set(gone.clone())?.len() != gone.len() || numbers.len() != identities.iter().flatten().count() {
             return Err(BROKEN);
         }
-        Ok(Self { identities, numbers, next, live, previous, must_zero })
+        let mut book = Self { identities, numbers, next, live, previous, must_zero, gone };
+        book.follow();
+        Ok(book)
     }
 }

@@ -60,18 +60,62 @@ fn a_full_book_takes_counters_of_rules_that_are_long_gone() {
 }
 
 #[test]
-fn the_generation_to_fall_back_to_keeps_its_counters() {
+fn a_full_book_costs_old_counters_and_refuses_no_generation() {
     let mut book = CounterBook::default();
     let half = COUNTERS as u32 / 2;
     install(&mut book, &rules(0..half));
     install(&mut book, &rules(half..2 * half));
+    // Both generations may judge: the one that is not live gives first.
+    let mut one_more = rules(half..2 * half - 1);
+    one_more.push(rule(2 * half));
+    let counters = install(&mut book, &one_more);
+    assert_eq!((counters[0], counters.last()), (half, Some(&0)));
+    // Nothing of the live generation stays, and more comes than the other left.
+    let counters = install(&mut book, &rules(3 * half..5 * half - 9));
+    assert_eq!(counters.iter().collect::<BTreeSet<_>>().len() as u32, 2 * half - 9);
+    assert_eq!(counters.last().and_then(|counter| book.label(*counter)), Some(&rule(5 * half - 10)));
     let before = book.clone();
-    assert_eq!(book.allocate(&[rule(2 * half)]), None);
+    assert_eq!(book.allocate(&rules(0..2 * half + 1)), None, "more than there are");
     assert_eq!(book, before, "a refusal changes nothing");
-    book.rolled_back();
-    install(&mut book, &rules(0..1));
-    // Live has rule 0, and the one before it has the first half: the second half is free.
-    assert_eq!(book.allocate(&[rule(2 * half)]).expect("room"), [half]);
+}
+
+#[test]
+fn names_that_change_retire_those_that_went_first() {
+    let allow = |n: u32| Identity::Allow { name: format!("rule {n}"), definition: n.into() };
+    let mut book = CounterBook::default();
+    for reload in 0..600 {
+        let names: Vec<Identity> = (64 * reload..64 * reload + 64).map(allow).collect();
+        install(&mut book, &names);
+        // It comes back again and again, so it has not gone.
+        if reload % 3 == 0 {
+            install(&mut book, &[rule(7), names[0].clone()]);
+        }
+    }
+    assert_eq!(book.numbers.get(&rule(7)), Some(&64), "it keeps its counter");
+    assert_eq!(book.labels().count(), COUNTERS);
+
+    let before = serde_json::to_string(&book).expect("plain data").len();
+    let retired = book.retire(10_000);
+    assert_eq!(retired.len(), 10_000);
+    assert!(retired.iter().all(|counter| book.label(*counter).is_none()));
+    assert!(!retired.contains(&64) && book.live().all(|counter| book.label(counter).is_some()));
+    let text = serde_json::to_string(&book).expect("plain data");
+    assert!(text.len() < before * 6 / 10, "{} of {before}", text.len());
+    assert_eq!(serde_json::from_str::<CounterBook>(&text).expect("what was written"), book);
+    // Its counters are used again, from the values that they have.
+    let counters = book.allocate(&[allow(u32::MAX)]).expect("room");
+    assert_eq!((&counters[..], book.must_zero()), (&retired[..1], counters.clone()));
+    book.installed();
+    assert_eq!(book.retire(COUNTERS).len() + book.labels().count(), COUNTERS - 9_999);
+    assert!(book.retire(1).is_empty(), "the rest is in use");
+}
+
+#[test]
+fn a_book_of_an_earlier_version_is_read() {
+    let text = r#"{"texts":["x"],"counters":[{"a":[0,1]},{"a":[0,2]},{"a":[0,3]}],"next":[],"live":[1],
+        "previous":[],"must_zero":[]}"#;
+    let mut book: CounterBook = serde_json::from_str(text).expect("a book");
+    assert_eq!(book.retire(9), [0, 2]);
 }
 
 #[test]
@@ -112,7 +156,9 @@ proptest! {
         let mut previous = BTreeMap::new();
         for (start, count, kept) in starts {
             let identities = rules(start..start + count);
-            let Some(counters) = book.allocate(&identities) else { continue };
+            let used = live.len() + previous.len() + identities.len();
+            let before = book.clone();
+            let counters = book.allocate(&identities).expect("one generation always fits");
             let zeroed: BTreeSet<u32> = book.must_zero().into_iter().collect();
             let next: BTreeMap<Identity, u32> = identities.into_iter().zip(counters).collect();
             for (identity, counter) in &next {
@@ -120,13 +166,16 @@ proptest! {
                 prop_assert_eq!(book.label(*counter), Some(identity));
             }
             prop_assert_eq!(next.values().collect::<BTreeSet<_>>().len(), next.len());
-            for (identity, counter) in live.iter().chain(&previous) {
+            // Where all three fit, none gives.
+            for (identity, counter) in live.iter().chain(&previous).filter(|_| used <= COUNTERS) {
                 prop_assert_eq!(book.label(*counter), Some(identity), "a counter in use changed hands");
                 prop_assert!(!zeroed.contains(counter), "a counter in use is to be zeroed");
             }
             if kept {
                 book.installed();
                 previous = std::mem::replace(&mut live, next);
+            } else {
+                book = before;
             }
         }
     }

@@ -64,6 +64,7 @@ pub(in super::super) fn status(mode: Mode) -> Status {
         unguarded: Vec::new(),
         mended: 0,
         failing: Vec::new(),
+        lost: Vec::new(),
     }
 }
 
