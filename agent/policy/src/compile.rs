@@ -22,7 +22,7 @@ mod sources;
 mod targets;
 mod zones;
 
-pub use blocked::block_records;
+pub use blocked::{BlockChanges, block_changes, block_records};
 pub use counters::{COUNTERS, CounterBook, Identity};
 pub use input::{GroupInput, Input, InterfaceInput, Rule, TargetInput, ZoneInput};
 pub(crate) use zones::owners;
