@@ -56,6 +56,7 @@ pub use lyncwall_policy::config::Attach;
 pub use netlink_watch::NetlinkWatch;
 pub use pins::Detached;
 pub use probe::{Answer, Feature, Features, HostCheck, Id as FeatureId, MAP_TYPES, MemoryLimit};
+pub use sys::give_memory_back;
 pub use xdp::Mode;
 
 use blocked::BlockList;

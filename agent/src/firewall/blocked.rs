@@ -1,5 +1,6 @@
 //! The block-list: its commands, and the file that keeps it across reboots.
 
+use std::collections::HashSet;
 use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -16,6 +17,7 @@ use lyncwall_api as api;
 use lyncwall_datapath::Counters;
 use lyncwall_policy::net::Prefix;
 use lyncwall_policy::problem::{Problem, Problems};
+use lyncwall_policy::text::counted;
 
 /// The longest time to block for, besides for good.
 const LONGEST: Duration = Duration::from_secs(365 * 24 * 60 * 60);
@@ -40,14 +42,15 @@ impl Firewall {
             problems.extend(blocks_all(*prefix));
         }
         let list = self.datapath.blocked()?;
-        let new = read.iter().filter(|prefix| list.iter().all(|(held, _)| held != *prefix));
+        let new = read.iter().filter(|prefix| !is_in(prefix, &list));
         problems.extend(does_not_fit(list.iter().map(|(prefix, _)| prefix).chain(new)));
         problems.or(())?;
         let mut warnings = self.reached_by_management(&read);
         let added: Vec<Entry> = read.iter().map(|prefix| (*prefix, time)).collect();
         self.datapath.block(&added)?;
-        warnings.extend(self.keep_blocked());
-        self.edited(&read, warnings)
+        let now = self.datapath.blocked()?;
+        warnings.extend(self.keep_blocked(&now));
+        self.edited(&read, &now, warnings)
     }
 
     /// Takes these prefixes off the block-list.
@@ -59,7 +62,7 @@ impl Firewall {
         let mut problems = Problems::default();
         let read = read(prefixes, &mut problems);
         let list = self.datapath.blocked()?;
-        for prefix in read.iter().filter(|prefix| list.iter().all(|(held, _)| held != *prefix)) {
+        for prefix in read.iter().filter(|prefix| !is_in(prefix, &list)) {
             problems.push(not_blocked(*prefix, &list));
         }
         problems.or(())?;
@@ -67,8 +70,8 @@ impl Firewall {
         let left = self.datapath.blocked()?;
         let mut warnings: Vec<String> =
             read.iter().filter_map(|prefix| still_blocked(*prefix, &left)).collect();
-        warnings.extend(self.keep_blocked());
-        self.edited(&read, warnings)
+        warnings.extend(self.keep_blocked(&left));
+        self.edited(&read, &left, warnings)
     }
 
     /// The block-list, without expired entries.
@@ -116,7 +119,8 @@ impl Firewall {
         if list.is_empty() {
             return Ok(());
         }
-        tracing::info!(prefixes = list.len(), "restored the block-list");
+        let prefixes = counted(list.len(), "prefix", "prefixes");
+        tracing::info!(prefixes = list.len(), "restored the block-list: {prefixes}");
         self.datapath.block(&list)
     }
 
@@ -125,9 +129,8 @@ impl Firewall {
     }
 
     /// Writes the list to the file. The kernel enforces it in any case, so a failure is a warning.
-    fn keep_blocked(&self) -> Option<String> {
-        let kept =
-            self.datapath.blocked().and_then(|list| save(&self.blocked_file(), &list, SystemTime::now()));
+    fn keep_blocked(&self, list: &[Entry]) -> Option<String> {
+        let kept = save(&self.blocked_file(), list, SystemTime::now());
         let warning =
             kept.err().map(|error| format!("the next boot may restore another block-list: {error:#}"));
         if let Some(warning) = &warning {
@@ -138,15 +141,17 @@ impl Firewall {
 
     fn reached_by_management(&self, prefixes: &[Prefix]) -> Vec<String> {
         let Some(management) = &self.plan.config.management else { return Vec::new() };
-        let warned = |prefix: &&Prefix| management.from.iter().any(|source| overlap(**prefix, *source));
+        let mut sources = management.from.clone();
+        sources.sort_unstable();
+        let warned = |prefix: &&Prefix| overlaps(**prefix, &sources);
         let warning = |prefix: &Prefix| {
             format!("{prefix} includes sources of [management]: their management access stays open")
         };
         prefixes.iter().filter(warned).map(warning).collect()
     }
 
-    fn edited(&self, prefixes: &[Prefix], warnings: Vec<String>) -> Result<api::BlockEdit> {
-        let list = summary(&self.datapath.blocked()?, &self.datapath.counters()?);
+    fn edited(&self, prefixes: &[Prefix], list: &[Entry], warnings: Vec<String>) -> Result<api::BlockEdit> {
+        let list = summary(list, &self.datapath.counters()?);
         Ok(api::BlockEdit { list, prefixes: prefixes.iter().map(Prefix::to_string).collect(), warnings })
     }
 }
@@ -156,10 +161,10 @@ fn read(texts: &[String], problems: &mut Problems) -> Vec<Prefix> {
     if texts.is_empty() {
         problems.push(Problem::new("no prefix given", "name one, as 203.0.113.9 or 2001:db8:5::/48"));
     }
-    let mut read = Vec::new();
+    let (mut read, mut seen) = (Vec::new(), HashSet::new());
     for text in texts {
         match text.parse::<Prefix>() {
-            Ok(prefix) if read.contains(&prefix) => {}
+            Ok(prefix) if !seen.insert(prefix) => {}
             Ok(prefix) => read.push(prefix),
             Err(error) => problems.push(Problem::new(
                 format!("`{text}`: {error}"),
@@ -217,18 +222,31 @@ fn still_blocked(prefix: Prefix, left: &[Entry]) -> Option<String> {
     if let Some(holder) = holder(prefix, left) {
         return Some(format!("{prefix} stays blocked: {holder} contains it"));
     }
-    let inside = left.iter().filter(|(held, _)| prefix.contains(held.addr())).count();
-    (inside > 0).then(|| format!("{inside} entries within {prefix} stay blocked"))
+    let after = left.partition_point(|(held, _)| *held <= prefix);
+    let inside = left[after..].iter().take_while(|(held, _)| prefix.contains(held.addr())).count();
+    match inside {
+        0 => None,
+        1 => Some(format!("1 entry within {prefix} stays blocked")),
+        several => Some(format!("{several} entries within {prefix} stay blocked")),
+    }
+}
+
+/// True if the list, which is in the order of its prefixes, has exactly this one.
+fn is_in(prefix: &Prefix, list: &[Entry]) -> bool {
+    list.binary_search_by(|(held, _)| held.cmp(prefix)).is_ok()
 }
 
 /// The longest prefix of the list that contains all of `prefix`.
 fn holder(prefix: Prefix, list: &[Entry]) -> Option<Prefix> {
-    let holds = |held: &Prefix| held.length() < prefix.length() && held.contains(prefix.addr());
-    list.iter().map(|(held, _)| *held).filter(holds).max_by_key(Prefix::length)
+    Prefix::around(prefix.addr()).find(|around| around.length() < prefix.length() && is_in(around, list))
 }
 
-fn overlap(one: Prefix, other: Prefix) -> bool {
-    one.contains(other.addr()) || other.contains(one.addr())
+/// True if the prefix overlaps one of a sorted list.
+fn overlaps(prefix: Prefix, sorted: &[Prefix]) -> bool {
+    let inside = sorted.get(sorted.partition_point(|other| *other < prefix));
+    let mut around = Prefix::around(prefix.addr()).filter(|around| around.length() < prefix.length());
+    inside.is_some_and(|inside| prefix.contains(inside.addr()))
+        || around.any(|around| sorted.binary_search(&around).is_ok())
 }
 
 fn count<'a>(list: impl Iterator<Item = &'a Prefix>) -> [u32; 2] {
@@ -303,7 +321,41 @@ fn remove(file: &Path) -> Result<()> {
 mod tests {
     use std::time::{Duration, UNIX_EPOCH};
 
-    use super::{load, save};
+    use lyncwall_policy::net::Prefix;
+
+    use super::{holder, load, overlaps, save, still_blocked};
+
+    #[test]
+    fn neighbours_of_a_prefix_in_a_sorted_list_are_found() {
+        let prefix = |text: &str| text.parse::<Prefix>().expect("a prefix");
+        let texts =
+            ["10.0.0.0/8", "10.0.0.0/16", "10.1.2.0/24", "192.0.2.7", "2001:db8::/32", "2001:db8::/48"];
+        let sorted = texts.map(prefix);
+        assert!(sorted.is_sorted());
+        let list = sorted.map(|prefix| (prefix, None));
+        for (text, holds, met) in [
+            ("10.0.0.0/8", None, true),
+            ("10.0.0.0/16", Some("10.0.0.0/8"), true),
+            ("10.0.3.4", Some("10.0.0.0/16"), true),
+            ("10.1.2.3", Some("10.1.2.0/24"), true),
+            ("0.0.0.0/0", None, true),
+            ("192.0.2.0/24", None, true),
+            ("192.0.2.6", None, false),
+            ("192.0.2.8", None, false),
+            ("11.0.0.0/8", None, false),
+            ("2001:db8::/33", Some("2001:db8::/32"), true),
+            ("2001:db9::/32", None, false),
+            ("::/0", None, true),
+        ] {
+            assert_eq!(holder(prefix(text), &list), holds.map(prefix), "{text}");
+            assert_eq!(overlaps(prefix(text), &sorted), met, "{text}");
+        }
+        let left = |text: &str| still_blocked(prefix(text), &list);
+        assert_eq!(left("192.0.2.0/24").as_deref(), Some("1 entry within 192.0.2.0/24 stays blocked"));
+        assert_eq!(left("0.0.0.0/0").as_deref(), Some("4 entries within 0.0.0.0/0 stay blocked"));
+        assert!(left("10.0.3.4").is_some_and(|said| said.contains("10.0.0.0/16 contains it")));
+        assert_eq!(left("198.51.100.0/24"), None);
+    }
 
     #[test]
     fn the_file_keeps_ends_by_the_clock_of_the_wall() {
