@@ -6,6 +6,7 @@ use lyncwall::firewall::Firewall;
 use lyncwall_api::Detached;
 use lyncwall_api::client::{self, Client};
 use lyncwall_datapath::Datapath;
+use lyncwall_policy::text::counted;
 
 use crate::output::Output;
 
@@ -42,5 +43,6 @@ pub(crate) async fn run(
     } else {
         detached.interfaces.join(", ")
     };
-    output.line(&format!("the box is open: detached from {interfaces}, removed {} maps", detached.maps))
+    let maps = counted(detached.maps, "map", "maps");
+    output.line(&format!("the box is open: detached from {interfaces}, removed {maps}"))
 }

@@ -13,11 +13,15 @@ use lyncwall_datapath::connections;
 use lyncwall_datapath::host;
 use lyncwall_datapath::host::interfaces;
 use lyncwall_policy::plan::Plan;
-use lyncwall_policy::problem::Error;
+use lyncwall_policy::problem::{Error, Problem};
+use lyncwall_policy::text::counted;
 
 /// Enough for seeding and attaching on a slow machine. The program stops learning after it, even without an
 /// agent.
 const ENOUGH: Duration = Duration::from_secs(30);
+
+/// The least time to leave for a confirmation.
+const LEFT: Duration = Duration::from_secs(5);
 
 impl Firewall {
     /// Attaches to all interfaces of a plan. On interfaces that were not guarded before, existing connections
@@ -56,10 +60,11 @@ impl Firewall {
             return Ok(());
         }
         if !learn.is_zero() {
+            let (interfaces, seconds) = (new.join(" "), learn.as_secs());
             tracing::info!(
-                interfaces = new.join(" "),
-                seconds = learn.as_secs(),
-                "learning flows from outgoing packets before enforcing"
+                interfaces,
+                seconds,
+                "learning flows from outgoing packets of {interfaces} for {seconds} s before enforcing"
             );
             thread::sleep(learn);
         }
@@ -76,6 +81,25 @@ impl Firewall {
         {
             tracing::warn!("connections from before the change of zones may be cut: {error:#}");
         }
+    }
+
+    /// Refuses a time to confirm in that passes while [`Firewall::follow_zones`] learns: nobody could confirm.
+    pub(super) fn leaves_time_to_confirm(&self, plan: &Plan, time: Duration) -> Result<(), Problem> {
+        let learn = plan.config.flows.learn;
+        if !plan.moves_zones(&self.plan) || time > learn + LEFT {
+            return Ok(());
+        }
+        Err(Problem::new(
+            format!(
+                "the change moves zones, and learning their flows takes {} s of the {} s to confirm in",
+                learn.as_secs(),
+                time.as_secs()
+            ),
+            format!(
+                "set --confirm to {} s or more, or `learn` in [flows] lower",
+                (learn + 2 * LEFT).as_secs()
+            ),
+        ))
     }
 
     fn seed_again(&mut self, plan: &Plan, before: &Plan) -> Result<()> {
@@ -95,7 +119,8 @@ impl Firewall {
     fn seed(&mut self, plan: &Plan, known: &KnownFlows) -> Result<()> {
         let existing = connections::connections()?;
         self.datapath.seed(&existing, &plan.legs(&host::look_again(&plan.config)?))?;
-        tracing::info!(connections = existing.len(), "examined existing connections");
+        let connections = counted(existing.len(), "existing connection", "existing connections");
+        tracing::info!(connections = existing.len(), "examined {connections}, so that they continue");
         self.forget_accepted(known)
     }
 

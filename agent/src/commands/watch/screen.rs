@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 
 use lyncwall_api::Status;
 use lyncwall_common::reason::Action;
+use lyncwall_policy::text::{counted, printable};
 use ratatui::Frame;
 use ratatui::layout::{Constraint, Layout, Rect};
 use ratatui::style::{Color, Modifier, Style};
@@ -39,8 +40,9 @@ impl Look {
         if self.unicode { bar::NINE_LEVELS } else { ASCII }
     }
 
-    /// The text in characters that the terminal can show.
+    /// The text in characters that the terminal can show, and that do not act on it.
     fn shown(self, text: String) -> String {
+        let text = printable(&text).into_owned();
         if self.unicode || text.is_ascii() {
             return text;
         }
@@ -148,10 +150,10 @@ fn tables(status: &Status) -> String {
     let (flows, blocked) = (&status.flows, &status.blocked);
     let fill = 100.0 * f64::from(flows.v4.max(flows.v6)) / f64::from(flows.size.max(1));
     format!(
-        "flows       {} IPv4, {} IPv6, {fill:.0}% full; block-list {} prefixes, {} dropped",
+        "flows       {} IPv4, {} IPv6, {fill:.0}% full; block-list {}, {} dropped",
         flows.v4,
         flows.v6,
-        blocked.v4 + blocked.v6,
+        counted(blocked.v4 + blocked.v6, "prefix", "prefixes"),
         blocked.dropped
     )
 }
