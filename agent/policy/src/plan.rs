@@ -385,9 +385,7 @@ mod tests {
     fn mistakes(text: &str) -> (usize, std::time::Duration) {
         let start = std::time::Instant::now();
         let problems = Plan::parse(text, Path::new("test.toml")).expect_err("mistakes");
-        let (took, told) = (start.elapsed(), problems.iter().count());
-        println!("{} bytes: {told} told in {took:?}", text.len());
-        (told, took)
+        (problems.iter().count(), start.elapsed())
     }
 
     #[test]
