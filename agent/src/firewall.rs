@@ -30,6 +30,7 @@ use anyhow::{Context as _, Result};
 use lyncwall_common::abi::{Generation, TargetTable};
 use serde::{Deserialize, Serialize};
 
+use crate::wire;
 use lyncwall_datapath::host;
 use lyncwall_datapath::host::interfaces;
 use lyncwall_datapath::{Attach, Attached, Datapath, Events, Hold, LogLevel, Mode, ProgramLog, StoredState};
@@ -295,7 +296,12 @@ impl Firewall {
             && !self.fits(&plan.input(&settings, &machine)?, &machine)?
         {
             let generation = self.install(&plan, &settings, &machine)?;
-            tracing::info!(generation, forwards = machine.forwards, "followed the machine");
+            let forwards = if machine.forwards { "forwards" } else { "does not forward" };
+            tracing::info!(
+                generation,
+                forwards = machine.forwards,
+                "followed the machine, which {forwards} packets: generation {generation} fits its interfaces and addresses"
+            );
             let noted = self
                 .follow_traffic()
                 .and_then(|moved| if moved { remember(&mut self.datapath, &self.memory) } else { Ok(()) });
@@ -393,6 +399,18 @@ impl Firewall {
     #[must_use]
     pub fn metrics(&self) -> &[config::Listen] {
         &self.plan.config.metrics
+    }
+
+    /// The roles and the mode of each target now.
+    #[must_use]
+    pub fn target_states(&self) -> Vec<lyncwall_api::TargetState> {
+        wire::targets(&self.memory.settings)
+    }
+
+    /// The configuration file.
+    #[must_use]
+    pub fn file(&self) -> &Path {
+        &self.plan.file
     }
 
     /// What the configuration says about the end of the agent.
@@ -514,14 +532,17 @@ impl Firewall {
             }
             match native_refused {
                 Some(why) => {
-                    tracing::warn!(interface, %mode, why, "attached in generic mode: the driver refused");
+                    tracing::warn!(
+                        interface, %mode, why,
+                        "attached to {interface} in {mode} mode: the driver refused native mode: {why}"
+                    );
                     refused.insert(interface, why);
                 }
                 None if replaced => {
-                    tracing::info!(interface, %mode, "took over");
+                    tracing::info!(interface, %mode, "took over {interface} in {mode} mode from an earlier agent");
                 }
                 None => {
-                    tracing::info!(interface, %mode, "attached");
+                    tracing::info!(interface, %mode, "attached to {interface} in {mode} mode");
                 }
             }
         }
@@ -550,7 +571,10 @@ fn attach_modes(plan: &Plan) -> Vec<(&str, Attach)> {
 /// What holds of the run time under a plan, with a word on roles that the plan's catalogue no longer knows.
 fn under(settings: &Settings, file: &Settings, plan: &Plan) -> Settings {
     for target in settings.unknown_under(file, plan) {
-        tracing::warn!(target, "the catalogue no longer has the switched roles: using those of the file");
+        tracing::warn!(
+            target,
+            "the catalogue no longer has the switched roles of the target {target}: using those of the file"
+        );
     }
     settings.under(file, plan)
 }

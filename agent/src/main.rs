@@ -21,16 +21,18 @@ use crate::output::{Output, log};
 fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
-        Err(usage) => return output::usage(&usage),
+        // The line could not be read, so neither could its options.
+        Err(usage) => return output::usage(&usage, std::env::args_os().any(|word| word == "--json")),
     };
-    let output = Output::new(cli.json);
+    let json = cli.json;
+    let output = Output::new(json);
     match &cli.command {
         Command::Run(options) => log::start(&options.log),
         _ => log::start(&log::Options::STDERR),
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let done = runtime.map_err(anyhow::Error::from).and_then(|runtime| runtime.block_on(run(cli, &output)));
-    output::exit(done)
+    output::exit(done, json)
 }
 
 /// Runs one command to its end.

@@ -1,4 +1,7 @@
 //! The only place that prints: data on stdout, messages on stderr.
+//!
+//! Here, and nowhere else, the characters that could act on a terminal are written out: others choose process
+//! names, interface names and the content of files.
 
 pub(crate) mod log;
 
@@ -8,28 +11,65 @@ use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
 use std::sync::Once;
 
-use lyncwall_api::Refusal;
+use lyncwall::wire;
 use lyncwall_api::client;
+use lyncwall_api::{Problem, Refusal};
 use lyncwall_policy::problem::Error;
+use lyncwall_policy::text::{acts, printable};
 use serde::Serialize;
 
 /// Prints the error, if any, and returns the exit code: 0 for success, 1 for the user's mistakes, 2 for other
-/// errors.
-pub(crate) fn exit(done: anyhow::Result<()>) -> ExitCode {
+/// errors. With `json`, an error is one object on stderr, as the agent's refusals are.
+pub(crate) fn exit(done: anyhow::Result<()>, json: bool) -> ExitCode {
     let Err(error) = done else { return ExitCode::SUCCESS };
-    let style = Style::of(&io::stderr());
-    let say = |what: &str| say(&format!("{} {what}", style.error("error:")));
     match End::of(error) {
         End::ReaderGone => ExitCode::SUCCESS,
         End::AlreadyPrinted => ExitCode::from(1),
-        End::Mistakes(mistakes) => {
-            mistakes.iter().for_each(|mistake| say(mistake));
+        End::Mistakes(refusal) => {
+            tell(&refusal, json);
             ExitCode::from(1)
         }
         End::Unexpected(error) => {
-            say(&format!("{error:#}"));
+            tell(&refusal_of(format!("{error:#}"), ""), json);
             ExitCode::from(2)
         }
+    }
+}
+
+/// Prints mistakes.
+fn tell(refusal: &Refusal, json: bool) {
+    if json {
+        return say_json(refusal);
+    }
+    let error = Style::of(&io::stderr()).error("error:");
+    for mistake in &refusal.problems {
+        say(&format!("{error} {}", printable(&mistake.to_string())));
+    }
+}
+
+fn refusal_of(message: String, fix: &str) -> Refusal {
+    Refusal { problems: vec![Problem { place: String::new(), message, fix: fix.to_owned() }] }
+}
+
+/// JSON in which every character that could act on a terminal is an escape, with an unchanged meaning.
+fn json_text(text: &str) -> String {
+    // Outside its strings, JSON has ASCII only.
+    let mut shown = String::with_capacity(text.len());
+    for letter in text.chars() {
+        if letter != '\n' && acts(letter) {
+            let mut units = [0; 2];
+            shown.extend(letter.encode_utf16(&mut units).iter().map(|unit| format!("\\u{unit:04x}")));
+        } else {
+            shown.push(letter);
+        }
+    }
+    shown
+}
+
+/// Prints a value as one line of JSON on stderr. The types that go there all have a form in JSON.
+fn say_json(value: &impl Serialize) {
+    if let Ok(text) = serde_json::to_string(value) {
+        say(&json_text(&text));
     }
 }
 
@@ -40,7 +80,7 @@ enum End {
     /// The user's mistakes are printed.
     AlreadyPrinted,
     /// The user's mistakes, found here or by the agent.
-    Mistakes(Vec<String>),
+    Mistakes(Refusal),
     /// Anything else.
     Unexpected(anyhow::Error),
 }
@@ -54,13 +94,9 @@ impl End {
             return Self::AlreadyPrinted;
         }
         match client::Error::from(error) {
-            client::Error::Refused(Refusal { problems }) => {
-                Self::Mistakes(problems.iter().map(ToString::to_string).collect())
-            }
+            client::Error::Refused(refusal) => Self::Mistakes(refusal),
             client::Error::Failed(error) => match error.into() {
-                Error::Mistakes(problems) => {
-                    Self::Mistakes(problems.iter().map(ToString::to_string).collect())
-                }
+                Error::Mistakes(problems) => Self::Mistakes(wire::refusal(&problems)),
                 Error::Unexpected(error) => Self::Unexpected(error),
             },
         }
@@ -79,10 +115,17 @@ impl fmt::Display for AlreadyPrinted {
 
 impl std::error::Error for AlreadyPrinted {}
 
-/// Prints clap's answer to the command line: help, version, or a mistake.
-pub(crate) fn usage(message: &clap::Error) -> ExitCode {
-    // A failed print has no other channel to report itself.
-    message.print().ok();
+/// Prints clap's answer to the command line: help, version, or a mistake. `json` is true if the user asks for
+/// JSON in it.
+pub(crate) fn usage(message: &clap::Error, json: bool) -> ExitCode {
+    if json && message.use_stderr() {
+        let text = message.render().to_string();
+        let said = text.split("\n\n").next().unwrap_or_default().trim_start_matches("error: ");
+        tell(&refusal_of(said.replace('\n', " "), "`lyncwall help COMMAND` shows its options"), json);
+    } else {
+        // A failed print has no other channel to report itself.
+        message.print().ok();
+    }
     if message.use_stderr() { ExitCode::from(1) } else { ExitCode::SUCCESS }
 }
 
@@ -115,13 +158,24 @@ impl Output {
 
     /// Prints a whole answer as JSON.
     pub(crate) fn value<T: Serialize>(&self, value: &T) -> anyhow::Result<()> {
-        self.line(&serde_json::to_string_pretty(value)?)
+        self.json_line(&serde_json::to_string_pretty(value)?)
+    }
+
+    /// Prints one object of several on a line.
+    pub(crate) fn object<T: Serialize>(&self, value: &T) -> anyhow::Result<()> {
+        self.json_line(&serde_json::to_string(value)?)
+    }
+
+    /// Prints an object that is JSON already.
+    pub(crate) fn json_line(&self, json: &str) -> anyhow::Result<()> {
+        self.begun.set(true);
+        print(format!("{}\n", json_text(json)))
     }
 
     /// Prints one line of text.
     pub(crate) fn line(&self, line: &str) -> anyhow::Result<()> {
         self.begun.set(true);
-        print(format!("{line}\n"))
+        print(format!("{}\n", printable(line)))
     }
 
     /// Prints a table under a heading, after an empty line; prints nothing for an empty table.
@@ -132,18 +186,22 @@ impl Output {
         if self.begun.get() {
             self.line("")?;
         }
-        self.line(&self.style.heading(heading))?;
+        self.begun.set(true);
+        print(format!("{}\n", self.style.heading(&printable(heading))))?;
         self.table(table)
     }
 
     /// Prints a warning on stderr.
     pub(crate) fn warn(&self, text: &str) {
-        say(&format!("{} {text}", Style::of(&io::stderr()).error("warning:")));
+        if self.json {
+            return say_json(&serde_json::json!({ "warning": text }));
+        }
+        say(&format!("{} {}", Style::of(&io::stderr()).error("warning:"), printable(text)));
     }
 
     /// Prints a note on stderr.
     pub(crate) fn say(&self, text: &str) {
-        say(text);
+        say(&printable(text));
     }
 
     /// Prints raw bytes.
@@ -186,8 +244,10 @@ impl Table {
     }
 
     fn lines(&self, style: Style) -> String {
+        let shown = |row: &Vec<String>| row.iter().map(|cell| printable(cell).into_owned()).collect();
+        let rows: Vec<Vec<String>> = self.rows.iter().map(shown).collect();
         let mut widths: Vec<usize> = Vec::new();
-        for row in self.rows.iter().chain([&self.header]) {
+        for row in rows.iter().chain([&self.header]) {
             widths.resize(widths.len().max(row.len()), 0);
             for (width, cell) in widths.iter_mut().zip(row) {
                 *width = (*width).max(cell.chars().count());
@@ -202,7 +262,7 @@ impl Table {
             text += &style.quiet(&line(&self.header));
             text.push('\n');
         }
-        for row in &self.rows {
+        for row in &rows {
             text += &line(row);
             text.push('\n');
         }
@@ -264,4 +324,18 @@ fn print(text: impl AsRef<[u8]>) -> anyhow::Result<()> {
 fn say(message: &str) {
     // A closed stderr has no other channel to report itself.
     writeln!(io::stderr().lock(), "{message}").ok();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::json_text;
+
+    #[test]
+    fn json_has_no_character_that_acts_on_a_terminal_and_an_unchanged_meaning() {
+        let hostile = "a\u{1b}]0;b\u{7}\u{7f}\u{9b}31m\u{202e}\n\u{feff}ß\\";
+        let text = json_text(&serde_json::to_string_pretty(&[hostile]).expect("JSON"));
+        assert!(!text.contains(|letter: char| letter != '\n' && super::acts(letter)), "{text:?}");
+        let read: Vec<String> = serde_json::from_str(&text).expect("JSON");
+        assert_eq!(read, [hostile]);
+    }
 }

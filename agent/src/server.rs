@@ -5,9 +5,11 @@ mod crowd;
 mod listen;
 mod peer;
 mod routes;
+mod told;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -23,10 +25,12 @@ use lyncwall_api as api;
 use lyncwall_datapath::host::interfaces;
 use lyncwall_datapath::{LinkWatch, NetlinkWatch};
 use lyncwall_policy::config::Listen;
-use peer::Access;
+use lyncwall_policy::plan::Plan;
+use peer::{Access, Peer};
 
 pub use listen::Socket;
 pub use routes::openapi;
+pub use told::Asker;
 
 /// Events that a slow client may lag behind before it loses some.
 const BACKLOG: usize = 1024;
@@ -61,12 +65,19 @@ const UNKNOWN: Duration = Duration::from_millis(20);
 /// The metrics as text, and the time of reading.
 type Exposition = (Instant, Arc<str>);
 
+/// The shortest time between two log lines about peers without a right.
+const SHUT_OUT: Duration = Duration::from_secs(1);
+
 /// A running agent: the firewall and its clients.
 #[derive(Clone)]
 pub struct Daemon {
     /// The firewall; `None` after a client opened the box. The lock is a fair queue, and a request whose client
     /// has gone leaves it. A call that panics leaves the kernel side consistent, as a switch is one word.
     firewall: Arc<tokio::sync::Mutex<Option<Firewall>>>,
+    /// The configuration file.
+    file: Arc<Path>,
+    /// Held by a reload from before it reads the file until its end. Others need the firewall only for the change.
+    reload: Arc<tokio::sync::Mutex<()>>,
     events: broadcast::Sender<Arc<EventLine>>,
     /// The names for events, outside the firewall's queue: a switch must not wait for a flood of events.
     known: Arc<Mutex<NameCache>>,
@@ -78,6 +89,8 @@ pub struct Daemon {
     metrics: Arc<watch::Sender<Vec<Listen>>>,
     /// The served TCP addresses, and listeners that were bound in advance.
     bound: Arc<Mutex<(BTreeSet<SocketAddr>, Vec<Bound>)>>,
+    /// When the refusal of a change was logged last: strangers must not fill the log.
+    shut_out: Arc<Mutex<Option<Instant>>>,
     /// The agent's own measurements.
     figures: Arc<Figures>,
     /// The metrics text that was made last.
@@ -152,6 +165,8 @@ impl Daemon {
         let metrics = firewall.metrics().to_vec();
         let links = firewall.link_watch()?;
         let daemon = Self {
+            file: firewall.file().into(),
+            reload: Arc::default(),
             firewall: Arc::new(tokio::sync::Mutex::new(Some(firewall))),
             events,
             known: Arc::new(Mutex::new(NameCache { names, read: None, guarded })),
@@ -159,6 +174,7 @@ impl Daemon {
             access: Arc::default(),
             metrics: Arc::new(watch::Sender::new(metrics)),
             bound: Arc::default(),
+            shut_out: Arc::default(),
             figures: Arc::default(),
             exposed: Arc::default(),
             turn: Arc::new(Semaphore::new(1)),
@@ -196,33 +212,46 @@ impl Daemon {
     /// As [`Firewall::reload`], and if an address of `[metrics]` cannot be bound.
     pub async fn reload(
         &self,
+        asker: Asker,
         confirm: Option<Duration>,
         existing: Option<api::Existing>,
     ) -> Result<api::Switched> {
         let daemon = self.clone();
-        let switched = self.change(ChangeKind::Reload, move |firewall| {
+        // A reload takes effect in the turn in which it reads the file, or an older text could replace a newer one.
+        let turn = Arc::clone(&self.reload).lock_owned().await;
+        let file = Arc::clone(&self.file);
+        let read =
+            tokio::task::spawn_blocking(move || Plan::read(&file)).await.context("the call panicked")?;
+        let switched = self.change(ChangeKind::Reload, asker, move |firewall| {
+            let _turn = turn;
             let mut bound = Vec::new();
-            let switched = firewall.reload_where(confirm, existing, |plan| {
+            let switched = firewall.reload(read, confirm, existing, |plan| {
                 bound = listen::bind_metrics(&plan.config.metrics, &daemon.bound().0)?;
                 Ok(())
             })?;
             daemon.bound().1 = bound;
             Ok(switched)
         });
-        switched.await
+        let switched = switched.await;
+        // After the answer, as it takes some milliseconds.
+        tokio::task::spawn_blocking(lyncwall_datapath::give_memory_back);
+        switched
     }
 
-    /// Makes a change with all its consequences, even if the client has gone meanwhile.
+    /// Makes a change with all its consequences, even if the client has gone meanwhile, and logs it.
     async fn change(
         &self,
         kind: ChangeKind,
+        asker: Asker,
         make: impl FnOnce(&mut Firewall) -> Result<api::Switched> + Send + 'static,
     ) -> Result<api::Switched> {
         let daemon = self.clone();
         let switched = self.with(move |firewall| {
             // A change holds for packets that somebody judges.
-            daemon.mend_first(firewall)?;
-            let mut switched = make(firewall)?;
+            daemon.mend_first(firewall).inspect_err(|error| told::refused(kind, asker, error))?;
+            let before = firewall.target_states();
+            let mut switched = make(firewall).inspect_err(|error| told::refused(kind, asker, error))?;
+            told::made(kind, asker, &before, &switched);
             match firewall.unguarded() {
                 Ok(unguarded) => {
                     unguarded.iter().for_each(log_unguarded);
@@ -417,9 +446,22 @@ impl Daemon {
         self.firewall.lock().await.take()
     }
 
+    /// Logs that a peer without the right asked for a change, at most once a second.
+    fn shut_out(&self, peer: &Peer, path: &str) {
+        let mut last = self.shut_out.lock().unwrap_or_else(PoisonError::into_inner);
+        if last.is_none_or(|last| last.elapsed() >= SHUT_OUT) {
+            *last = Some(Instant::now());
+            let asker = peer.asker();
+            tracing::warn!(
+                uid = asker.uid(),
+                "refused {path}: {asker} has no right to it ([api] names who has)"
+            );
+        }
+    }
+
     /// Opens the box, even if the client goes meanwhile. The agent ends when the guard is dropped, also if a pin cannot
     /// be removed: `lyncwall detach` removes the rest without an agent.
-    async fn detach(&self, forget: bool) -> Result<(Result<api::Detached>, EndGuard)> {
+    async fn detach(&self, forget: bool, asker: Asker) -> Result<(Result<api::Detached>, EndGuard)> {
         let ended = Arc::clone(&self.detached);
         self.blocking(move |firewall| {
             let firewall = firewall.take().context("the agent is stopping")?;
@@ -428,8 +470,12 @@ impl Daemon {
                 firewall.detach(forget).context("detach did not finish, and the agent stops: repeat it");
             if let Ok(detached) = &detached {
                 match detached.guarded.as_slice() {
-                    [] => tracing::warn!("detached: the box is open"),
-                    guarded => tracing::error!("the agent stops, and still guarded: {}", guarded.join(", ")),
+                    [] => tracing::warn!(uid = asker.uid(), "detached, asked by {asker}: the box is open"),
+                    guarded => tracing::error!(
+                        uid = asker.uid(),
+                        "detach, asked by {asker}, did not open the box, and the agent stops; still guarded: {}",
+                        guarded.join(", ")
+                    ),
                 }
                 for failed in &detached.failed {
                     tracing::error!("detach did not finish: {failed}");

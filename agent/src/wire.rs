@@ -53,7 +53,7 @@ pub fn targets(settings: &Settings) -> Vec<api::TargetState> {
     settings.roles.iter().map(one).collect()
 }
 
-/// What the user can mend.
+/// What the user can mend: the first mistakes, and how many more there are.
 #[must_use]
 pub fn refusal(problems: &Problems) -> api::Refusal {
     let problem = |problem: &Problem| api::Problem {
@@ -61,7 +61,7 @@ pub fn refusal(problems: &Problems) -> api::Refusal {
         message: problem.message.clone(),
         fix: problem.fix.clone(),
     };
-    api::Refusal { problems: problems.iter().map(problem).collect() }
+    api::Refusal { problems: problems.clone().first().iter().map(problem).collect() }
 }
 
 /// What the kernel can do.

@@ -216,6 +216,17 @@ impl Agent {
         Pid::from_raw(self.running.child.id().cast_signed())
     }
 
+    /// The memory that it occupies, in KiB.
+    ///
+    /// # Errors
+    /// Where it has ended.
+    pub fn resident(&self) -> Result<u64> {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid()))?;
+        let line =
+            status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("an agent that runs")?;
+        line.split_whitespace().next().and_then(|number| number.parse().ok()).context("a number of KiB")
+    }
+
     /// What it has written to its standard error so far.
     pub fn stderr(&self) -> String {
         self.running.stderr.text()

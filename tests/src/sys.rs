@@ -15,14 +15,19 @@ use nix::sched::{CloneFlags, setns};
 use nix::sys::prctl::set_pdeathsig;
 use nix::sys::signal::{SigHandler, Signal, signal};
 
-/// Makes `command`'s child enter the network namespace, and die when the thread that spawned it ends.
+/// Makes `command`'s child enter the network namespace, heed the usual signals, and die when the thread that spawned it ends.
 pub(crate) fn enter_before_exec(command: &mut Command, namespace: Arc<OwnedFd>) {
     let prepare = move || {
         set_pdeathsig(Signal::SIGKILL)?;
+        // `nohup` and shells let their children ignore some, and a shell cannot trap what it ignores at its start.
+        for ignored in [Signal::SIGHUP, Signal::SIGINT, Signal::SIGTERM] {
+            // SAFETY: no handler of this program is named.
+            unsafe { signal(ignored, SigHandler::SigDfl) }?;
+        }
         setns(&*namespace, CloneFlags::CLONE_NEWNET)?;
         Ok(())
     };
-    // SAFETY: between fork and exec `prepare` makes two system calls and neither allocates nor locks.
+    // SAFETY: between fork and exec `prepare` makes system calls alone and neither allocates nor locks.
     unsafe { command.pre_exec(prepare) };
 }
 

@@ -10,7 +10,7 @@ use lyncwall_common::abi::{BlockRecord, Until, map};
 use super::control::Control;
 use super::prefixes::PrefixMaps;
 use super::{Datapath, clock};
-use lyncwall_policy::compile::block_records;
+use lyncwall_policy::compile::{BlockChanges, block_changes};
 use lyncwall_policy::net::Prefix;
 
 impl Datapath {
@@ -25,10 +25,9 @@ impl Datapath {
         let added = prefixes
             .iter()
             .map(|(prefix, time)| (*prefix, time.map_or(Until::FOR_GOOD, |time| Until(until(time)))));
-        let mut list = self.blocked.list();
-        list.retain(|_, until| until.lasts(now));
-        list.extend(added);
-        self.blocked.replace(&self.control, &list)
+        let edits =
+            self.blocked.expired(now).chain(added.map(|(prefix, until)| (prefix, Some(until)))).collect();
+        self.blocked.edit(&self.control, &edits)
     }
 
     /// Removes prefixes and expired entries from the block-list.
@@ -36,13 +35,13 @@ impl Datapath {
     /// # Errors
     /// As [`Datapath::block`].
     pub fn unblock(&mut self, prefixes: &[Prefix]) -> Result<()> {
-        if self.blocked.list().is_empty() {
+        if self.blocked.held.is_empty() {
             return Ok(());
         }
         let now = clock::jiffies(&self.ebpf)?;
-        let mut list = self.blocked.list();
-        list.retain(|prefix, until| until.lasts(now) && !prefixes.contains(prefix));
-        self.blocked.replace(&self.control, &list)
+        let removed = prefixes.iter().map(|prefix| (*prefix, None));
+        let edits = self.blocked.expired(now).chain(removed).collect();
+        self.blocked.edit(&self.control, &edits)
     }
 
     /// The block-list in the order of its prefixes, each with its remaining time; `None` for good.
@@ -50,14 +49,14 @@ impl Datapath {
     /// # Errors
     /// If the kernel's clock cannot be read.
     pub fn blocked(&self) -> Result<Vec<(Prefix, Option<Duration>)>> {
-        let list = self.blocked.list();
+        let list = &self.blocked.held;
         if list.is_empty() {
             return Ok(Vec::new());
         }
         let now = clock::jiffies(&self.ebpf)?;
-        let lasting = list.into_iter().filter(|(_, until)| until.lasts(now));
+        let lasting = list.iter().filter(|(_, record)| record.own.lasts(now));
         let left = |until: Until| (until != Until::FOR_GOOD).then(|| clock::left(now, until.0, self.hz));
-        Ok(lasting.map(|(prefix, until)| (prefix, left(until))).collect())
+        Ok(lasting.map(|(prefix, record)| (*prefix, left(record.own))).collect())
     }
 }
 
@@ -81,17 +80,19 @@ impl BlockList {
         Ok(Self { maps, held })
     }
 
-    /// The prefixes, each with its own end.
-    fn list(&self) -> BTreeMap<Prefix, Until> {
-        self.held.iter().map(|(prefix, record)| (*prefix, record.own)).collect()
+    /// The entries that have expired, as edits that remove them.
+    fn expired(&self, now: u64) -> impl Iterator<Item = (Prefix, Option<Until>)> {
+        let over = self.held.iter().filter(move |(_, record)| !record.own.lasts(now));
+        over.map(|(prefix, _)| (*prefix, None))
     }
 
-    /// Replaces the list. A source in both the old and the new list stays blocked all the time. If a map
-    /// cannot be written, restores the old list.
-    fn replace(&mut self, control: &Control, list: &BTreeMap<Prefix, Until>) -> Result<()> {
-        let before = self.held.clone();
-        let wanted = block_records(list);
-        if !wanted.is_empty() {
+    /// Edits the list: prefixes get an end, or leave. A source in both the old and the new list stays blocked
+    /// all the time. If a map cannot be written, restores the old list. Writes only what changes: a long list
+    /// costs one more prefix nothing.
+    fn edit(&mut self, control: &Control, edits: &BTreeMap<Prefix, Option<Until>>) -> Result<()> {
+        let wanted = block_changes(&self.held, edits);
+        let before = wanted.keys().map(|prefix| (*prefix, self.held.get(prefix).copied())).collect();
+        if wanted.values().any(Option::is_some) {
             control.set_blocking(true);
         }
         let written = self.write(&wanted);
@@ -105,22 +106,21 @@ impl BlockList {
     }
 
     /// Orders the writes: those that block more come first, those that block less after them.
-    fn write(&mut self, wanted: &BTreeMap<Prefix, BlockRecord>) -> Result<()> {
-        for (prefix, record) in wanted {
+    fn write(&mut self, wanted: &BlockChanges) -> Result<()> {
+        let kept = || wanted.iter().filter_map(|(prefix, record)| Some((prefix, record.as_ref()?)));
+        for (prefix, record) in kept() {
             let blocks_more =
                 self.held.get(prefix).is_none_or(|held| held.until.or_later(record.until) == record.until);
             if blocks_more {
                 self.insert(*prefix, *record)?;
             }
         }
-        for (prefix, record) in wanted {
+        for (prefix, record) in kept() {
             self.insert(*prefix, *record)?;
         }
-        let removed: Vec<Prefix> =
-            self.held.keys().filter(|prefix| !wanted.contains_key(prefix)).copied().collect();
-        for prefix in removed {
-            self.maps.remove(SET, prefix)?;
-            self.held.remove(&prefix);
+        for prefix in wanted.iter().filter(|(_, record)| record.is_none()).map(|(prefix, _)| prefix) {
+            self.maps.remove(SET, *prefix)?;
+            self.held.remove(prefix);
         }
         Ok(())
     }

@@ -24,7 +24,7 @@ pub fn warnings(plan: &Plan, settings: &Settings) -> Vec<String> {
 }
 
 fn looked(plan: &Plan, settings: &Settings) -> Result<Vec<String>> {
-    let input = plan.input(settings, &host::look_again(&plan.config)?)?;
+    let input = plan.input(settings, &host::look_quietly(&plan.config)?)?;
     let ranges = media_ranges(&input);
     if ranges.is_empty() {
         return Ok(Vec::new());

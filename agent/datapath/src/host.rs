@@ -11,7 +11,7 @@ mod tags;
 use std::time::Duration;
 
 use anyhow::Result;
-use lyncwall_policy::config::Config;
+use lyncwall_policy::config::{Config, Interface};
 use lyncwall_policy::plan::Machine;
 use lyncwall_policy::problem::Problems;
 use nix::time::{ClockId, clock_gettime};
@@ -48,7 +48,43 @@ pub fn look_again(config: &Config) -> Result<Machine> {
             tracing::error!("{problem}");
         }
     }
+    look_quietly(config)
+}
+
+/// Like [`look_again`], without a log line: for a command that reports [`doubts`] itself.
+///
+/// # Errors
+/// If the kernel does not answer.
+pub fn look_quietly(config: &Config) -> Result<Machine> {
     machine(config)
+}
+
+/// What keeps a configuration from being enforced in full on this machine as it is now, one sentence each:
+/// missing interfaces, tags that a driver takes away, unknown groups. The file may be meant for another box.
+#[must_use]
+pub fn doubts(config: &Config) -> Vec<String> {
+    let mut doubts = Vec::new();
+    match interfaces::all() {
+        Ok(known) => {
+            let missing = |interface: &&Interface| known.iter().all(|(name, _)| *name != *interface.name);
+            doubts.extend(config.interfaces.iter().filter(missing).map(|interface| {
+                let name = &interface.name;
+                format!(
+                    "{}: {name} does not exist on this machine now, and nothing guards it until it does",
+                    interface.place
+                )
+            }));
+        }
+        Err(error) => doubts.push(format!("cannot list the interfaces of this machine: {error:#}")),
+    }
+    for interface in config.interfaces.iter().filter(|interface| has_vlan_zones(interface)) {
+        match stripped(interface) {
+            Ok(problem) => doubts.extend(problem.map(|problem| problem.to_string())),
+            Err(error) => doubts.push(format!("{error:#}")),
+        }
+    }
+    doubts.extend(unknown_groups(&config.api).iter().map(ToString::to_string));
+    doubts
 }
 
 /// The time since the boot, sleep included; the longest one if the clock cannot be read.

@@ -61,6 +61,7 @@ pub use netlink_watch::NetlinkWatch;
 pub use pins::Detached;
 pub use probe::{Answer, Feature, Features, HostCheck, Id as FeatureId, MAP_TYPES, MemoryLimit};
 pub use state::{LARGEST as LARGEST_STATE, StoredState};
+pub use sys::give_memory_back;
 pub use unattended::{Unattended, UnattendedRules};
 pub use watch::{LinkWatch, Look, Watched};
 pub use xdp::Mode;

@@ -129,7 +129,7 @@ impl Log for Forward {
                     Action::Drop => "dropped",
                     Action::Pass => "would be dropped",
                 };
-                tracing::debug!(target: TARGET, reason, interface, length, "{said}");
+                tracing::debug!(target: TARGET, reason, interface, length, "{said}: {reason}, {length} bytes on {interface}");
             }
             Some(Line::Lost(what)) => tracing::warn!(target: TARGET, "lost {}", what.name()),
             // A line from a program of another version.

@@ -26,6 +26,16 @@ use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
+/// Gives memory that was freed back to the kernel. The allocator keeps what a reload of a long configuration
+/// used for a moment, once for each thread that ever made one.
+pub fn give_memory_back() {
+    // SAFETY: the call takes a number; it moves nothing that is in use.
+    #[cfg(target_env = "gnu")]
+    unsafe {
+        libc::malloc_trim(0);
+    }
+}
+
 /// [`Control`] as shared with the kernel: every access is one atomic load or store.
 #[repr(C)]
 pub(super) struct SharedControl {

@@ -23,7 +23,8 @@ mod targets;
 mod zones;
 
 pub use allow::fnv1a;
-pub use blocked::block_records;
+
+pub use blocked::{BlockChanges, block_changes, block_records};
 pub use counters::{COUNTERS, CounterBook, Identity};
 pub use input::{GroupInput, Input, InterfaceInput, Rule, TargetInput, ZoneInput};
 pub(crate) use zones::owners;

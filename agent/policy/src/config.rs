@@ -27,7 +27,7 @@ mod roles;
 mod sections;
 mod zones;
 
-pub use allow::protocol_number;
+pub use allow::{protocol_name, protocol_number};
 pub use names::{InterfaceName, Name};
 
 pub use crate::catalogue::{OwnRole, OwnRow, Reading};

@@ -22,3 +22,4 @@ pub mod problem;
 mod reach;
 mod reader;
 pub mod services;
+pub mod text;

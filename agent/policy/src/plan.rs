@@ -6,10 +6,11 @@ use std::path::{Path, PathBuf};
 use lyncwall_common::abi::Limit;
 
 use crate::catalogue::{self, Catalogue, Choices, Resolved};
-use crate::compile::{GroupInput, Input, Rule, TargetInput};
+use crate::compile::{CounterBook, GroupInput, Input, Rule, TargetInput, compile};
 use crate::config::{self, CatalogueName, Config, Group, Openings, Target};
 use crate::net::OwnAddresses;
 use crate::problem::{Place, Problem, Problems};
+use crate::text::counted;
 
 mod references;
 mod settings;
@@ -57,7 +58,7 @@ impl Plan {
     /// Reads a configuration and its catalogue.
     ///
     /// # Errors
-    /// All mistakes in both files.
+    /// The mistakes in both files, and what does not fit into the tables.
     pub fn read(file: &Path) -> Result<Self, Problems> {
         Self::parse(&config::text(file)?, file)
     }
@@ -65,7 +66,7 @@ impl Plan {
     /// Like [`Plan::read`], for a text that is, or may become, the content of `file`.
     ///
     /// # Errors
-    /// All mistakes in both files.
+    /// The mistakes in both files, and what does not fit into the tables.
     pub fn parse(text: &str, file: &Path) -> Result<Self, Problems> {
         let (declared, config) = config::parse_declared(text, file);
         let mut problems = Problems::default();
@@ -82,13 +83,28 @@ impl Plan {
                 None
             }
         });
-        let problems = problems.in_the_order_of(file);
+        let problems = problems.in_the_order_of(file).first();
         match (config, catalogue) {
             (Some(config), Some(catalogue)) => {
-                problems.or(Self { file: file.to_owned(), text: text.to_owned(), config, catalogue })
+                let plan =
+                    problems.or(Self { file: file.to_owned(), text: text.to_owned(), config, catalogue })?;
+                plan.fits()?;
+                Ok(plan)
             }
             _ => Err(problems),
         }
+    }
+
+    /// Compiles the settings of the file, so that nobody accepts a file that a reload refuses: its tables must
+    /// fit on a machine that has all its interfaces.
+    fn fits(&self) -> Result<(), Problems> {
+        let interfaces = (1..).take(self.config.interfaces.len()).collect();
+        let machine = Machine { interfaces, ..Machine::default() };
+        let compiled = self
+            .input(&self.settings(), &machine)
+            .and_then(|input| compile(&input, &mut CounterBook::default()));
+        let whole = Place { file: self.file.clone(), line: 0, column: 0, key: String::new() };
+        compiled.map(drop).map_err(|problems| problems.placed(&whole))
     }
 
     /// The rules of some roles in the named target; without a target, ignores overrides and options.
@@ -289,7 +305,7 @@ fn zone_name<'a>(config: &'a Config, group: &Group) -> Option<&'a str> {
 }
 
 fn count(prefixes: usize) -> String {
-    if prefixes == 1 { "1 prefix".to_owned() } else { format!("{prefixes} prefixes") }
+    counted(prefixes, "prefix", "prefixes")
 }
 
 fn added_and_removed(differences: &mut Vec<String>, what: &str, old: &[String], new: &[String]) {
@@ -324,6 +340,8 @@ impl Problems {
 mod tests {
     use std::path::Path;
 
+    use lyncwall_common::abi::{MAX_PREFIXES, MAX_SOURCES};
+
     use super::Plan;
 
     fn plan(text: &str) -> Plan {
@@ -340,6 +358,67 @@ mod tests {
                 && problems.contains("test.toml:8:10: target[0].roles[0]"),
             "{problems}"
         );
+    }
+
+    /// A good file with this many management sources, and this many in a group that a rule uses: every other
+    /// address, so that they do not merge.
+    fn sources(management: u32, group: u32) -> String {
+        let list = |count: u32, first: u32| {
+            let every_other = |n| format!("\"{}\"", std::net::Ipv4Addr::from_bits(first + 2 * n));
+            (0..count).map(every_other).collect::<Vec<_>>().join(", ")
+        };
+        format!(
+            "[management]\nfrom = [{}]\ntcp = [22]\n[[interface]]\nname = \"eth0\"\n[[target]]\nroles = []\n\
+             [groups]\nbranch = [{}]\n[[allow]]\nname = \"rdp\"\ntransport = \"tcp\"\nports = [3389]\ngroups = [\"branch\"]\n",
+            list(management, 0x0a00_0000),
+            list(group, 0x1400_0000)
+        )
+    }
+
+    #[test]
+    fn what_does_not_fit_into_the_tables_is_a_mistake_of_the_file() {
+        let [management, group] = [MAX_PREFIXES, MAX_SOURCES];
+        plan(&sources(management, group));
+        for (text, said) in [
+            (sources(management + 1, group), "test.toml: management.from has 65537 IPv4 prefixes"),
+            (sources(1, group + 1), "[groups] and [[allow]] rules has 131073 IPv4 prefixes"),
+        ] {
+            let problems = Plan::parse(&text, Path::new("test.toml")).expect_err("too many").to_string();
+            assert!(problems.contains(said), "{problems}");
+        }
+    }
+
+    /// The mistakes of a bad file, and how long it takes to find them.
+    fn mistakes(text: &str) -> (usize, std::time::Duration) {
+        let start = std::time::Instant::now();
+        let problems = Plan::parse(text, Path::new("test.toml")).expect_err("mistakes");
+        (problems.iter().count(), start.elapsed())
+    }
+
+    #[test]
+    fn many_mistakes_on_one_line_cost_no_more_than_on_lines_of_their_own() {
+        // Each prefix has bits behind its length.
+        let prefix = |n: u32| format!("\"{}/24\"", std::net::Ipv4Addr::from_bits(0x0a00_0001 + (n << 8)));
+        let list = (0..40_000).map(prefix).collect::<Vec<_>>();
+        let bad = |between: &str| {
+            sources(1, 1).replace("branch = [", &format!("branch = [{}, ", list.join(between)))
+        };
+        let [(told, one_line), (_, lines)] = [mistakes(&bad(", ")), mistakes(&bad(",\n"))];
+        assert_eq!(told, 101, "the first hundred, and how many more");
+        assert!(one_line < lines * 10 + std::time::Duration::from_secs(1), "{one_line:?}, but {lines:?}");
+    }
+
+    #[test]
+    fn a_file_of_mistakes_is_not_read_again_for_each_of_them() {
+        let unquoted = "x = 1.2.3.4\n".repeat(200_000);
+        let unknown = (0..20_000).map(|n| format!("key{n} = 1\n")).collect::<String>();
+        let sections = "[[allow]]\ntarget = \"x\"\n".repeat(20_000);
+        // The mistakes that are told tell how often the text was parsed.
+        assert!((1..5).contains(&mistakes(&unquoted).0));
+        assert_eq!(mistakes(&("x = 1.2.3.4\n".repeat(60) + &sources(1, 1))).0, 50);
+        assert_eq!(mistakes(&(unknown + &sources(1, 1))).0, 101);
+        assert_eq!(mistakes(&(sources(1, 1) + &sections)).0, 101);
+        assert_eq!(mistakes(&"[".repeat(100_000)).0, 1);
     }
 
     #[test]

@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
+use crate::text::{counted, printable};
+
 /// The place of a mistake in a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Place {
@@ -23,14 +25,14 @@ pub struct Place {
 
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.file.display())?;
+        f.write_str(&printable(&self.file.to_string_lossy()))?;
         if self.line > 0 {
             write!(f, ":{}", self.line)?;
         }
         if self.column > 0 {
             write!(f, ":{}", self.column)?;
         }
-        if self.key.is_empty() { Ok(()) } else { write!(f, ": {}", self.key) }
+        if self.key.is_empty() { Ok(()) } else { write!(f, ": {}", printable(&self.key)) }
     }
 }
 
@@ -67,15 +69,19 @@ impl Problem {
     }
 }
 
+/// A message may quote a file: its control characters are written out.
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some(place) = &self.place {
             write!(f, "{place}: ")?;
         }
-        f.write_str(&self.message)?;
-        if self.fix.is_empty() { Ok(()) } else { write!(f, "; {}", self.fix) }
+        f.write_str(&printable(&self.message))?;
+        if self.fix.is_empty() { Ok(()) } else { write!(f, "; {}", printable(&self.fix)) }
     }
 }
+
+/// The most mistakes to tell one by one.
+const MOST: usize = 100;
 
 /// All mistakes that one check found; never empty as an error.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -105,6 +111,18 @@ impl Problems {
     /// Adds several mistakes.
     pub fn extend(&mut self, problems: impl IntoIterator<Item = Problem>) {
         self.0.extend(problems);
+    }
+
+    /// The first mistakes, and a last one that counts the rest: many are often one mistake, and a file can
+    /// have as many as it has lines.
+    #[must_use]
+    pub fn first(mut self) -> Self {
+        if let Some(more) = self.0.len().checked_sub(MOST).filter(|more| *more > 1) {
+            self.0.truncate(MOST);
+            let more = counted(more, "more mistake", "more mistakes");
+            self.0.push(Problem::new(format!("and {more}"), "correct these first, then check again"));
+        }
+        self
     }
 
     /// True if there are no mistakes.
@@ -260,6 +278,22 @@ mod tests {
         assert!(matches!(Error::from(under), Error::Mistakes(problems) if problems == mistake()));
         let unexpected = Error::from(anyhow!("it broke").context("doing it"));
         assert_eq!(format!("{:#}", anyhow::Error::from(unexpected)), "doing it: it broke");
+    }
+
+    #[test]
+    fn the_first_mistakes_are_told_and_the_rest_is_counted() {
+        let of = |count: usize| {
+            let mut problems = Problems::default();
+            problems.extend((1..=count).map(|n| Problem::new(format!("number {n}"), "mend it")));
+            problems
+        };
+        for few in [1, 100, 101] {
+            assert_eq!(of(few).first(), of(few));
+        }
+        let told = of(40_000).first();
+        assert_eq!(told.iter().count(), 101);
+        assert_eq!(told.iter().last().expect("one").message, "and 39900 more mistakes");
+        assert_eq!(told.clone().first(), told, "nothing is counted twice");
     }
 
     #[test]

@@ -30,7 +30,12 @@ struct Text<'t> {
     file: &'t Path,
     text: &'t str,
     lines: Vec<usize>,
+    /// The characters before each chunk. A file may be one long line with a place in it for each value.
+    characters: Vec<usize>,
 }
+
+/// The bytes of a chunk.
+const CHUNK: usize = 1024;
 
 /// One value, with its dotted key and its place.
 #[derive(Clone)]
@@ -49,6 +54,9 @@ pub(crate) struct Table<'t> {
     entries: &'t DeTable<'t>,
     keys: Keys,
 }
+
+/// The most tables of a list that are read, far more than any list may have: each is compared with others.
+const TABLES: usize = 1024;
 
 /// The keys that a table may have.
 pub(crate) type Keys = &'static [&'static str];
@@ -125,18 +133,35 @@ pub(crate) fn all<T>(read: impl IntoIterator<Item = Option<T>>) -> Option<Vec<T>
 impl<'t> Text<'t> {
     fn of(file: &'t Path, text: &'t str) -> Self {
         let lines = [0].into_iter().chain(text.match_indices('\n').map(|(at, _)| at + 1)).collect();
-        Self { file, text, lines }
+        let mut before = 0;
+        let chunks = text.as_bytes().chunks(CHUNK).map(|chunk| {
+            before += characters(chunk);
+            before
+        });
+        let characters = [0].into_iter().chain(chunks).collect();
+        Self { file, text, lines, characters }
+    }
+
+    /// The characters before this offset.
+    fn characters_before(&self, at: usize) -> usize {
+        let chunk = at / CHUNK;
+        self.characters[chunk] + characters(&self.text.as_bytes()[chunk * CHUNK..at])
     }
 
     fn place(&self, at: usize, key: String) -> Place {
         let at = at.min(self.text.len());
         let line = self.lines.partition_point(|&start| start <= at);
-        let before = &self.text.as_bytes()[self.lines[line - 1]..at];
-        // Each character has one byte that is not a continuation byte. A byte order mark takes no column.
-        let characters = before.iter().filter(|&&b| b & 0xC0 != 0x80).count();
-        let mark = usize::from(before.starts_with("\u{feff}".as_bytes()));
+        let start = self.lines[line - 1];
+        let characters = self.characters_before(at) - self.characters_before(start);
+        // A byte order mark takes no column.
+        let mark = usize::from(self.text.as_bytes()[start..at].starts_with("\u{feff}".as_bytes()));
         Place { file: self.file.to_owned(), line, column: 1 + characters - mark, key }
     }
+}
+
+/// The characters that begin in these bytes of UTF-8: each has one byte that is not a continuation byte.
+fn characters(bytes: &[u8]) -> usize {
+    bytes.iter().filter(|&&b| b & 0xC0 != 0x80).count()
 }
 
 impl Reader<'_> {
@@ -277,7 +302,7 @@ impl<'t> Node<'t> {
         all(self.items()?.iter().map(read))
     }
 
-    /// The tables of a list with at most `most` items. Accepts a single `[name]` after reporting it.
+    /// The tables of a list with at most `most` items, also those beyond, up to [`TABLES`]. Accepts a single `[name]` after reporting it.
     pub(crate) fn tables(&self, keys: Keys, most: usize) -> Option<Vec<Table<'t>>> {
         if self.value.is_table() {
             self.problem(
@@ -294,7 +319,7 @@ impl<'t> Node<'t> {
                 "remove some",
             );
         }
-        Some(items.iter().filter_map(|item| item.table(keys)).collect())
+        Some(items.iter().take(TABLES).filter_map(|item| item.table(keys)).collect())
     }
 
     /// A table with keys from `keys` only.

@@ -5,6 +5,7 @@ use std::time::Duration;
 use clap::Args;
 use lyncwall_api::client::Client;
 use lyncwall_api::{Block, BlockEdit, BlockList, Blocked, Unblock};
+use lyncwall_policy::text::counted;
 
 use super::switch::seconds;
 use super::unattended::{Places, without_agent};
@@ -72,13 +73,15 @@ pub(crate) async fn list(client: &Client, output: &Output) -> anyhow::Result<()>
         table.row([entry.prefix.clone(), lasting(entry.seconds)]);
     }
     output.table(&table)?;
-    output.line(&format!("\n{}", summary(&blocked.list)))
+    output.line("")?;
+    output.line(&summary(&blocked.list))
 }
 
 /// How many prefixes the block-list holds, and how many packets it dropped.
 pub(super) fn summary(list: &BlockList) -> String {
     let BlockList { v4, v6, size, dropped } = list;
-    format!("{v4} IPv4, {v6} IPv6 (at most {size} each); {dropped} packets dropped")
+    let dropped = counted(*dropped, "packet", "packets");
+    format!("{v4} IPv4, {v6} IPv6 (at most {size} each); {dropped} dropped")
 }
 
 fn lasting(seconds: Option<u64>) -> String {

@@ -3,16 +3,17 @@
 use std::fs::File;
 use std::io::{self, IsTerminal as _, Write};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use clap::Args;
 use lyncwall_api::client::Client;
 use lyncwall_api::{Capture, Counters};
 use lyncwall_policy::problem::Problem;
+use lyncwall_policy::text::counted;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::events::FilterOptions;
+use super::switch::seconds;
 use crate::output::Output;
 
 /// The default of `--max-size`, in MiB.
@@ -33,8 +34,8 @@ pub(crate) struct Options {
     #[arg(long, short = 'n', value_name = "NUMBER", value_parser = clap::value_parser!(u64).range(1..))]
     count: Option<u64>,
     /// End after this time, at most 1day [default: 1h]
-    #[arg(long = "for", value_name = "TIME", value_parser = humantime::parse_duration)]
-    time: Option<Duration>,
+    #[arg(long = "for", value_name = "TIME", value_parser = seconds)]
+    time: Option<u64>,
     /// End before the file exceeds this size.
     #[arg(long, value_name = "MIB", default_value_t = MEBIBYTES, value_parser = clap::value_parser!(u64).range(1..))]
     max_size: u64,
@@ -77,19 +78,20 @@ pub(crate) async fn run(options: &Options, client: &Client, output: &Output) -> 
     drop(body);
     let lost = lost(&client.get("/v1/counters").await?).saturating_sub(before);
     let place = if stdout { String::new() } else { format!(" in {}", options.write.display()) };
-    output.say(&format!("{} packets{place}", blocks.packets));
+    output.say(&format!("{}{place}", counted(blocks.packets, "packet", "packets")));
     if lost > 0 {
-        output.warn(&format!("the capture missed {lost} more drops: they came too fast"));
+        let missed = counted(lost, "more drop", "more drops");
+        output.warn(&format!("the capture missed {missed}, which came too fast"));
     }
     Ok(())
 }
 
 fn asked(options: &Options) -> Result<Capture, Problem> {
     let seconds = match options.time {
-        Some(time) if time < Duration::from_secs(1) || time > Duration::from_secs(86_400) => {
+        Some(time) if !(1..=86_400).contains(&time) => {
             return Err(Problem::new("the time of a capture must be from 1s to 1day", "change --for"));
         }
-        time => time.map(|time| time.as_secs()),
+        time => time,
     };
     let lyncwall_api::Wanted { reason, from, port, rule, target, interface } = options.filter.wanted();
     let (snap, count) = (options.snap, options.count);

@@ -8,7 +8,7 @@ use lyncwall_policy::net::PortRange;
 use lyncwall_policy::plan::Plan;
 use lyncwall_policy::problem::{Problem, Problems};
 
-use super::check::DEFAULT_CONFIG;
+use super::check::{DEFAULT_CONFIG, read};
 use crate::output::{Output, Table};
 
 #[derive(Debug, Args)]
@@ -48,7 +48,7 @@ impl RolesOption {
         let default = Path::new(DEFAULT_CONFIG);
         match (&self.catalogue, &self.config) {
             (Some(name), _) => Ok(RoleSource::Catalogue(Catalogue::load(name, Path::new(""))?)),
-            (None, Some(file)) => Ok(RoleSource::Plan(Box::new(Plan::read(file)?))),
+            (None, Some(file)) => Ok(RoleSource::Plan(Box::new(read(file)?))),
             // A user without access to the configuration may still look at roles.
             (None, None) if std::fs::File::open(default).is_err() => {
                 Ok(RoleSource::Catalogue(Catalogue::load(BUILT_IN, Path::new(""))?))

@@ -1,10 +1,12 @@
 //! `lyncwall check`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use lyncwall_datapath::{exposure, host, listening};
 use lyncwall_policy::plan::Plan;
+use lyncwall_policy::problem::{Problem, Problems};
+use lyncwall_policy::text::counted;
 use serde::Serialize;
 
 use crate::output::{Output, Table};
@@ -21,9 +23,26 @@ pub(crate) const DEFAULT_CONFIG: &str = "/etc/lyncwall/lyncwall.toml";
 /// Which configuration to read.
 #[derive(Debug, Args)]
 pub(crate) struct ConfigOption {
-    /// The configuration file.
+    /// The configuration file; `-` is stdin, except for `run`.
     #[arg(long, value_name = "FILE", default_value = DEFAULT_CONFIG)]
     pub(crate) config: PathBuf,
+}
+
+/// The file name that means stdin.
+pub(crate) const STDIN: &str = "-";
+
+/// Reads a configuration; `-` is stdin, and catalogues are relative to the working directory then.
+///
+/// # Errors
+/// The mistakes of the file; a stdin that cannot be read is one.
+pub(super) fn read(file: &Path) -> Result<Plan, Problems> {
+    if file != Path::new(STDIN) {
+        return Plan::read(file);
+    }
+    let text = std::io::read_to_string(std::io::stdin().lock()).map_err(|error| {
+        Problem::new(format!("cannot read the configuration from stdin: {error}"), "send it as UTF-8 text")
+    })?;
+    Plan::parse(&text, Path::new("stdin"))
 }
 
 #[derive(Serialize)]
@@ -50,13 +69,8 @@ struct Target {
     roles: Vec<String>,
 }
 
-/// Warnings about groups in `[api]` that this box does not have; the file may be meant for another box.
-fn groups(plan: &Plan) -> Vec<String> {
-    host::unknown_groups(&plan.config.api).iter().map(ToString::to_string).collect()
-}
-
 pub(crate) fn run(options: &Options, output: &Output) -> anyhow::Result<()> {
-    let plan = Plan::read(&options.config.config)?;
+    let plan = read(&options.config.config)?;
     let settings = plan.settings();
     let checked = Checked {
         interfaces: plan.config.interfaces.iter().map(|interface| interface.name.to_string()).collect(),
@@ -80,14 +94,14 @@ pub(crate) fn run(options: &Options, output: &Output) -> anyhow::Result<()> {
             plan.warnings(&settings),
             exposure::warnings(&plan, &settings),
             listening::warning(plan.config.management.as_ref()).into_iter().collect(),
-            groups(&plan),
+            host::doubts(&plan.config),
         ]
         .concat(),
     };
     if output.json() {
         return output.value(&checked);
     }
-    output.line(&format!("{} has no mistakes", options.config.config.display()))?;
+    output.line(&format!("{} has no mistakes", plan.file.display()))?;
     let mut table = Table::plain();
     table.row(["interfaces".to_owned(), checked.interfaces.join(", ")]);
     for target in &checked.targets {
@@ -97,8 +111,7 @@ pub(crate) fn run(options: &Options, output: &Output) -> anyhow::Result<()> {
     if !checked.groups.is_empty() {
         let group = |group: &Group| match (&group.zone, group.prefixes) {
             (Some(zone), _) => format!("{} (zone {zone})", group.name),
-            (None, 1) => format!("{} (1 prefix)", group.name),
-            (None, several) => format!("{} ({several} prefixes)", group.name),
+            (None, count) => format!("{} ({})", group.name, counted(count, "prefix", "prefixes")),
         };
         table.row(["groups".to_owned(), checked.groups.iter().map(group).collect::<Vec<_>>().join(", ")]);
     }

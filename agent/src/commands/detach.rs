@@ -7,6 +7,7 @@ use clap::Args;
 use lyncwall::firewall::Firewall;
 use lyncwall_api::client::{self, Client, Unheard};
 use lyncwall_api::{Detach, Detached};
+use lyncwall_policy::text::counted;
 
 use super::unattended::{self, BUSY};
 use crate::output::Output;
@@ -68,7 +69,8 @@ fn result(detached: &Detached, pin_dir: &Path) -> String {
     }
     let opened = if interfaces.is_empty() { "no interface".to_owned() } else { interfaces.join(", ") };
     if guarded.is_empty() {
-        return format!("the box is open: detached from {opened}, removed {maps} maps");
+        let maps = counted(*maps, "map", "maps");
+        return format!("the box is open: detached from {opened}, removed {maps}");
     }
     format!("the box is NOT open: {} still guarded; detached from {opened}", guarded.join(", "))
 }

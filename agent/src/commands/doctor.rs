@@ -15,7 +15,7 @@ use lyncwall_policy::plan::Plan;
 use lyncwall_policy::problem::Problems;
 use serde::Serialize;
 
-use super::check::{ConfigOption, DEFAULT_CONFIG};
+use super::check::{ConfigOption, DEFAULT_CONFIG, STDIN, read};
 use crate::output::{AlreadyPrinted, Output, Table};
 
 #[derive(Debug, Args)]
@@ -123,7 +123,8 @@ fn locked_memory(limit: MemoryLimit) -> Finding {
 /// Reads the configuration, if it exists and this user may read it.
 fn configuration(file: &Path, problems: &mut Problems) -> (Finding, Option<Plan>) {
     let name = file.display();
-    match File::open(file).map_err(|error| error.kind()) {
+    let opened = if file == Path::new(STDIN) { Ok(()) } else { File::open(file).map(drop) };
+    match opened.map_err(|error| error.kind()) {
         // A file that the user named must exist: reading it reports the error.
         Err(ErrorKind::NotFound) if file == Path::new(DEFAULT_CONFIG) => {
             let detail = format!("{name} does not exist, so no interface was checked");
@@ -134,9 +135,9 @@ fn configuration(file: &Path, problems: &mut Problems) -> (Finding, Option<Plan>
             return (Finding { good: None, detail }, None);
         }
         // `Plan::read` reports every other error together with the mistakes of the file.
-        Err(_) | Ok(_) => {}
+        Err(_) | Ok(()) => {}
     }
-    match Plan::read(file) {
+    match read(file) {
         Ok(plan) => (Finding { good: Some(true), detail: format!("{name} has no mistakes") }, Some(plan)),
         Err(mistakes) => {
             let detail = format!("{name} has mistakes, so no interface was checked");

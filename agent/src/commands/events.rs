@@ -5,6 +5,8 @@ use std::time::Duration;
 use clap::Args;
 use lyncwall_api::client::Client;
 use lyncwall_api::{Counters, Event, Line, Wanted};
+use lyncwall_policy::config::protocol_name;
+use lyncwall_policy::text::counted;
 use tokio::time::{Instant, MissedTickBehavior};
 
 use crate::output::Output;
@@ -69,13 +71,14 @@ pub(crate) async fn run(options: &Options, client: &Client, output: &Output) -> 
         let Some(line) = line else { return Ok(()) };
         seen += 1;
         if output.json() {
-            output.line(&line)?;
+            output.json_line(&line)?;
             continue;
         }
         match serde_json::from_str(&line)? {
             Line::Event(event) => output.line(&text(&event))?,
             Line::Lost { lost } => {
-                output.warn(&format!("lost {lost} events: they came faster than lyncwall printed them"));
+                let lost = counted(lost, "event", "events");
+                output.warn(&format!("lost {lost}, which came faster than lyncwall printed them"));
             }
         }
     }
@@ -104,7 +107,8 @@ impl Untold {
         let more = self.since(&counters);
         if more > 0 {
             output.warn(&format!(
-                "{more} drops had no event (at most 100 a second per CPU and reason); the counters include them"
+                "{} had no event (at most 100 a second per CPU and reason); the counters include them",
+                counted(more, "drop", "drops")
             ));
         }
     }
@@ -149,7 +153,7 @@ pub(super) fn packet(event: &Event) -> String {
     } else {
         text = format!(
             "{} {} > {}",
-            event.protocol.as_deref().unwrap_or("ip"),
+            event.protocol.as_deref().map_or("ip", named),
             end(&event.source, event.source_port),
             end(&event.destination, event.destination_port),
         );
@@ -163,9 +167,25 @@ pub(super) fn packet(event: &Event) -> String {
     text
 }
 
+/// The name of a protocol that has only its number.
+fn named(protocol: &str) -> &str {
+    protocol.parse().ok().and_then(protocol_name).unwrap_or(protocol)
+}
+
 /// The time of day in UTC.
 pub(super) fn clock(time: f64) -> String {
     let milliseconds = (time * 1000.0) as u64;
     let (seconds, milliseconds) = (milliseconds / 1000 % 86_400, milliseconds % 1000);
     format!("{:02}:{:02}:{:02}.{milliseconds:03}Z", seconds / 3600, seconds / 60 % 60, seconds % 60)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::named;
+
+    #[test]
+    fn a_protocol_is_told_by_its_name_where_it_has_one() {
+        let told = ["112", "47", "tcp", "200", "300", "icmp"].map(named);
+        assert_eq!(told, ["vrrp", "gre", "tcp", "200", "300", "icmp"]);
+    }
 }

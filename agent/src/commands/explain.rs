@@ -10,6 +10,7 @@ use clap::Args;
 use lyncwall_api::client::Client;
 use lyncwall_api::{Event, Explain, Explained, ExplainedGroup, ExplainedRow, Explanation, Status};
 use lyncwall_policy::problem::Problem;
+use lyncwall_policy::text::counted;
 use serde::Serialize;
 
 use super::events::{action, summary};
@@ -126,7 +127,7 @@ async fn packets(path: &std::path::Path, options: &Options, client: &Client, out
         let asked = Explain { interface, frame: Some(packet.hexadecimal), ..Explain::default() };
         let explained: Explained = client.post("/v1/explain", &asked).await?;
         if output.json() {
-            output.line(&serde_json::to_string(&Numbered { packet: number, explained })?)?;
+            output.object(&Numbered { packet: number, explained })?;
             continue;
         }
         for Explanation { event, meaning, judged, .. } in &explained.verdicts {
@@ -139,7 +140,10 @@ async fn packets(path: &std::path::Path, options: &Options, client: &Client, out
         }
     }
     if full {
-        output.warn(&format!("stopped after {} packets; use `-n` for more", options.count));
+        output.warn(&format!(
+            "stopped after {}; use `-n` for more",
+            counted(options.count, "packet", "packets")
+        ));
     }
     Ok(())
 }

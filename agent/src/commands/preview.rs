@@ -3,6 +3,7 @@
 use clap::Args;
 use lyncwall_api::client::Client;
 use lyncwall_api::{Connections, Listener, Mode, Preview, Previewed};
+use lyncwall_policy::text::counted;
 
 use super::switch::{changes, connections, ports};
 use crate::output::{Output, Table};
@@ -65,7 +66,7 @@ fn tell(previewed: &Previewed, output: &Output) -> anyhow::Result<()> {
 }
 
 fn flows(count: u64) -> String {
-    format!("{count} flow{}", if count == 1 { "" } else { "s" })
+    counted(count, "flow", "flows")
 }
 
 fn listeners(listeners: &[&Listener]) -> Table {

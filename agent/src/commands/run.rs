@@ -10,14 +10,15 @@ use anyhow::{Context as _, Result};
 use clap::Args;
 use lyncwall::firewall::{Firewall, Store};
 use lyncwall::object;
-use lyncwall::server::{Daemon, Socket, serve};
+use lyncwall::server::{Asker, Daemon, Socket, serve};
 use lyncwall_datapath::{host, listening};
 use lyncwall_policy::config::{Management, OnExit};
 use lyncwall_policy::plan::Plan;
-use lyncwall_policy::problem::Error;
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use lyncwall_policy::problem::Problem;
+use nix::sys::signal::{SigSet, Signal};
+use tokio::signal::unix::{self, SignalKind, signal};
 
-use super::check::ConfigOption;
+use super::check::{ConfigOption, STDIN};
 use crate::output::log;
 
 /// From then on after a boot, each service has started.
@@ -33,11 +34,18 @@ pub(crate) struct Options {
 }
 
 pub(crate) async fn run(options: &Options, socket: &Path, pin_dir: &Path, state_dir: &Path) -> Result<()> {
+    // Whoever started the agent may have blocked them.
+    let signals: SigSet = [Signal::SIGHUP, Signal::SIGTERM, Signal::SIGINT].into_iter().collect();
+    signals.thread_unblock().context("unblocking signals")?;
     // Signals are caught before the program loads, so that an early one is handled afterwards.
     let mut hangup = signal(SignalKind::hangup()).context("waiting for signals")?;
     let mut terminate = signal(SignalKind::terminate()).context("waiting for signals")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("waiting for signals")?;
 
+    if options.config.config == Path::new(STDIN) {
+        let fix = "name a file with --config: the agent reads it again at each reload";
+        return Err(Problem::new("the agent cannot read its configuration from stdin", fix).into());
+    }
     let plan = Plan::read(&options.config.config)?;
     let store = Store::open(state_dir);
     let management = plan.config.management.clone();
@@ -46,12 +54,17 @@ pub(crate) async fn run(options: &Options, socket: &Path, pin_dir: &Path, state_
             Socket::bind(socket)
         })?;
     let status = firewall.status()?;
+    let guarded = |interface: &lyncwall_api::Interface| format!("{} ({})", interface.name, interface.mode);
+    let interfaces = status.interfaces.iter().map(guarded).collect::<Vec<_>>().join(", ");
+    let mode = super::mode(status.mode, status.targets.iter().map(|target| (&*target.name, target.mode)));
+    let generation = status.generation;
     tracing::info!(
-        generation = status.generation,
+        generation,
         load_ms = status.program.load_ms,
-        interfaces = %status.interfaces.iter().map(|interface| format!("{} ({})", interface.name, interface.mode)).collect::<Vec<_>>().join(", "),
-        mode = super::mode(status.mode, status.targets.iter().map(|target| (&*target.name, target.mode))),
-        "guarding"
+        interfaces,
+        mode,
+        "guarding {interfaces}: {mode}, generation {generation}; {}",
+        super::roles_of(&firewall.target_states())
     );
     for difference in firewall.differences_from_file() {
         tracing::warn!("set at run time, and kept against the file: {difference}");
@@ -65,7 +78,7 @@ pub(crate) async fn run(options: &Options, socket: &Path, pin_dir: &Path, state_
         tracing::warn!("cannot tell systemd that the box is guarded: {error}");
     }
     let serving = serve(daemon.clone(), bound);
-    tracing::info!(socket = %socket.display(), "serving");
+    tracing::info!(socket = %socket.display(), "serving requests on {}", socket.display());
     tokio::select! {
         served = serving => served?,
         () = reload_on(&mut hangup, &daemon) => {}
@@ -100,29 +113,10 @@ fn notify(state: &str) -> io::Result<()> {
 }
 
 /// Reloads the configuration at each SIGHUP, for ever.
-async fn reload_on(hangup: &mut Signal, daemon: &Daemon) {
+async fn reload_on(hangup: &mut unix::Signal, daemon: &Daemon) {
     while hangup.recv().await.is_some() {
-        match daemon.reload(None, None).await {
-            Ok(switched) => {
-                for change in &switched.changes {
-                    tracing::info!("{change}");
-                }
-                tracing::info!(
-                    generation = switched.generation,
-                    opened = switched.opened.len(),
-                    closed = switched.closed.len(),
-                    "reloaded"
-                );
-            }
-            Err(error) => match error.into() {
-                Error::Mistakes(problems) => {
-                    for problem in problems.iter() {
-                        tracing::error!("not reloaded: {problem}");
-                    }
-                }
-                Error::Unexpected(error) => tracing::error!("not reloaded: {error:#}"),
-            },
-        }
+        // Its log lines say how it went.
+        daemon.reload(Asker::Hangup, None, None).await.ok();
     }
 }
 

@@ -3,6 +3,7 @@
 use clap::Args;
 use lyncwall_api::client::Client;
 use lyncwall_api::{Existing, PortChange, Reload, Settled, Switch, Switched};
+use lyncwall_policy::text::counted;
 
 use crate::output::{Output, Table};
 use crate::values;
@@ -49,6 +50,9 @@ pub(super) struct How {
 
 /// Parses whole seconds; the agent checks the range.
 pub(super) fn seconds(text: &str) -> Result<u64, String> {
+    if text.parse::<u64>().is_ok() {
+        return Err(format!("add a unit, as {text}s, {text}min or {text}h"));
+    }
     let time = humantime::parse_duration(text).map_err(|error| error.to_string())?;
     if time.subsec_nanos() != 0 {
         return Err("use whole seconds".to_owned());
@@ -103,11 +107,12 @@ pub(super) fn tell(switched: &Switched, output: &Output) -> anyhow::Result<()> {
             Existing::Cut => "cut",
             Existing::Drain => "may continue until they end",
         };
-        let count = self::connections(connections);
-        output.line(&format!("\n{count} to closed ports: {what}"))?;
+        output.line("")?;
+        output.line(&format!("{} to closed ports: {what}", self::connections(connections)))?;
     }
     if let Some(seconds) = switched.confirm {
-        output.line(&format!("\nrolls back in {seconds} s unless you run `lyncwall confirm`"))?;
+        output.line("")?;
+        output.line(&format!("rolls back in {seconds} s unless you run `lyncwall confirm`"))?;
     }
     for warning in &switched.warnings {
         output.warn(warning);
@@ -127,7 +132,7 @@ pub(super) fn changes(changes: &[PortChange]) -> Table {
 
 /// Formats a count, as `1 connection`.
 pub(super) fn connections(count: u64) -> String {
-    format!("{count} connection{}", if count == 1 { "" } else { "s" })
+    counted(count, "connection", "connections")
 }
 
 /// Formats ports, as `tcp 443` or `udp 49152-57500`.

@@ -17,6 +17,7 @@ use lyncwall_api as api;
 use lyncwall_datapath::Counters;
 use lyncwall_policy::net::Prefix;
 use lyncwall_policy::problem::{Problem, Problems};
+use lyncwall_policy::text::counted;
 use times::{Clock, End};
 
 /// The longest time to block for, besides for good.
@@ -58,8 +59,9 @@ impl Firewall {
         let added: Vec<Entry> = read.iter().map(|prefix| (*prefix, time)).collect();
         self.datapath.block(&added)?;
         self.forget_ends(&read);
-        warnings.extend(self.keep_blocked());
-        self.edited(&read, warnings).context("the prefixes are blocked")
+        let now = self.datapath.blocked().context("the prefixes are blocked")?;
+        warnings.extend(self.keep_blocked(&now));
+        self.edited(&read, &now, warnings).context("the prefixes are blocked")
     }
 
     /// Takes these prefixes off the block-list.
@@ -73,8 +75,8 @@ impl Firewall {
         self.forget_ends(&read);
         let left = self.datapath.blocked().context("the prefixes are unblocked")?;
         let mut warnings = left_blocked(&read, &left);
-        warnings.extend(self.keep_blocked());
-        self.edited(&read, warnings).context("the prefixes are unblocked")
+        warnings.extend(self.keep_blocked(&left));
+        self.edited(&read, &left, warnings).context("the prefixes are unblocked")
     }
 
     /// The block-list, without expired entries.
@@ -127,13 +129,14 @@ impl Firewall {
         if now.synchronized {
             self.ends.restored.clear();
         }
-        if self.datapath.blocked()?.iter().any(|(_, left)| left.is_some()) || !over.is_empty() {
+        let list = self.datapath.blocked()?;
+        if list.iter().any(|(_, left)| left.is_some()) || !over.is_empty() {
             tracing::info!(
                 lasting = lasting.len(),
                 over = over.len(),
                 "the clock was set: worked out the ends of restored blocks anew"
             );
-            self.keep_blocked();
+            self.keep_blocked(&list);
         }
         Ok(())
     }
@@ -179,7 +182,10 @@ impl Firewall {
         }
         if !fitting.is_empty() {
             match self.datapath.block(&fitting) {
-                Ok(()) => tracing::info!(prefixes = fitting.len(), "restored the block-list"),
+                Ok(()) => {
+                    let prefixes = counted(fitting.len(), "prefix", "prefixes");
+                    tracing::info!(prefixes = fitting.len(), "restored the block-list: {prefixes}");
+                }
                 Err(error) => {
                     damage.push(format!("{}: cannot restore the block-list: {error:#}", file.display()));
                     return damage;
@@ -191,7 +197,7 @@ impl Firewall {
             self.ends.restored = list.iter().filter_map(timed).collect();
         }
         if !damage.is_empty() {
-            self.keep_blocked();
+            self.keep_blocked(&fitting);
         }
         damage
     }
@@ -204,7 +210,7 @@ impl Firewall {
         let Loaded { list, damage } = file::load(&self.blocked_file());
         let held = self.datapath.blocked()?;
         if !damage.is_empty() || held.iter().any(|(prefix, _)| !list.contains_key(prefix)) {
-            self.keep_blocked();
+            self.keep_blocked(&held);
         }
         Ok(())
     }
@@ -221,12 +227,8 @@ impl Firewall {
     }
 
     /// Writes the list to the file. The kernel enforces it in any case, so a failure is a warning.
-    fn keep_blocked(&self) -> Option<String> {
-        let kept = self
-            .store
-            .ours()
-            .and_then(|()| self.datapath.blocked())
-            .and_then(|list| file::save(&self.blocked_file(), &self.stored(&list)));
+    fn keep_blocked(&self, list: &[Entry]) -> Option<String> {
+        let kept = self.store.ours().and_then(|()| file::save(&self.blocked_file(), &self.stored(list)));
         let warning =
             kept.err().map(|error| format!("the next boot may restore another block-list: {error:#}"));
         if let Some(warning) = &warning {
@@ -250,15 +252,17 @@ impl Firewall {
 
     fn reached_by_management(&self, prefixes: &[Prefix]) -> Vec<String> {
         let Some(management) = &self.plan.config.management else { return Vec::new() };
-        let warned = |prefix: &&Prefix| management.from.iter().any(|source| overlap(**prefix, *source));
+        let mut sources = management.from.clone();
+        sources.sort_unstable();
+        let warned = |prefix: &&Prefix| overlaps(**prefix, &sources);
         let warning = |prefix: &Prefix| {
             format!("{prefix} includes sources of [management]: their management access stays open")
         };
         prefixes.iter().filter(warned).map(warning).collect()
     }
 
-    fn edited(&self, prefixes: &[Prefix], warnings: Vec<String>) -> Result<api::BlockEdit> {
-        let list = summary(&self.datapath.blocked()?, &self.datapath.counters()?);
+    fn edited(&self, prefixes: &[Prefix], list: &[Entry], warnings: Vec<String>) -> Result<api::BlockEdit> {
+        let list = summary(list, &self.datapath.counters()?);
         Ok(api::BlockEdit { list, prefixes: prefixes.iter().map(Prefix::to_string).collect(), warnings })
     }
 }
@@ -289,8 +293,7 @@ pub(super) fn to_block(
     for prefix in &read {
         problems.extend(blocks_all(*prefix));
     }
-    let held = held(list);
-    let new = read.iter().filter(|prefix| !held.contains(*prefix));
+    let new = read.iter().filter(|prefix| !is_in(prefix, list));
     problems.extend(does_not_fit(list.iter().map(|(prefix, _)| prefix).chain(new)));
     problems.or(read)
 }
@@ -299,8 +302,7 @@ pub(super) fn to_block(
 pub(super) fn to_unblock(list: &[Entry], prefixes: &[String]) -> Result<Vec<Prefix>, Problems> {
     let mut problems = Problems::default();
     let read = read(prefixes, &mut problems);
-    let held = held(list);
-    for prefix in read.iter().filter(|prefix| !held.contains(*prefix)) {
+    for prefix in read.iter().filter(|prefix| !is_in(prefix, list)) {
         problems.push(not_blocked(*prefix, list));
     }
     problems.or(read)
@@ -309,10 +311,6 @@ pub(super) fn to_unblock(list: &[Entry], prefixes: &[String]) -> Result<Vec<Pref
 /// Warnings about unblocked prefixes that the list still blocks.
 pub(super) fn left_blocked(unblocked: &[Prefix], left: &[Entry]) -> Vec<String> {
     unblocked.iter().filter_map(|prefix| still_blocked(*prefix, left)).collect()
-}
-
-fn held(list: &[Entry]) -> HashSet<Prefix> {
-    list.iter().map(|(prefix, _)| *prefix).collect()
 }
 
 /// Parses these prefixes.
@@ -381,18 +379,31 @@ fn still_blocked(prefix: Prefix, left: &[Entry]) -> Option<String> {
     if let Some(holder) = holder(prefix, left) {
         return Some(format!("{prefix} stays blocked: {holder} contains it"));
     }
-    let inside = left.iter().filter(|(held, _)| prefix.contains(held.addr())).count();
-    (inside > 0).then(|| format!("{inside} entries within {prefix} stay blocked"))
+    let after = left.partition_point(|(held, _)| *held <= prefix);
+    let inside = left[after..].iter().take_while(|(held, _)| prefix.contains(held.addr())).count();
+    match inside {
+        0 => None,
+        1 => Some(format!("1 entry within {prefix} stays blocked")),
+        several => Some(format!("{several} entries within {prefix} stay blocked")),
+    }
+}
+
+/// True if the list, which is in the order of its prefixes, has exactly this one.
+fn is_in(prefix: &Prefix, list: &[Entry]) -> bool {
+    list.binary_search_by(|(held, _)| held.cmp(prefix)).is_ok()
 }
 
 /// The longest prefix of the list that contains all of `prefix`.
 fn holder(prefix: Prefix, list: &[Entry]) -> Option<Prefix> {
-    let holds = |held: &Prefix| held.length() < prefix.length() && held.contains(prefix.addr());
-    list.iter().map(|(held, _)| *held).filter(holds).max_by_key(Prefix::length)
+    Prefix::around(prefix.addr()).find(|around| around.length() < prefix.length() && is_in(around, list))
 }
 
-fn overlap(one: Prefix, other: Prefix) -> bool {
-    one.contains(other.addr()) || other.contains(one.addr())
+/// True if the prefix overlaps one of a sorted list.
+fn overlaps(prefix: Prefix, sorted: &[Prefix]) -> bool {
+    let inside = sorted.get(sorted.partition_point(|other| *other < prefix));
+    let mut around = Prefix::around(prefix.addr()).filter(|around| around.length() < prefix.length());
+    inside.is_some_and(|inside| prefix.contains(inside.addr()))
+        || around.any(|around| sorted.binary_search(&around).is_ok())
 }
 
 fn count<'a>(list: impl Iterator<Item = &'a Prefix>) -> [u32; 2] {
@@ -445,8 +456,40 @@ mod tests {
 
     use lyncwall_common::abi::MAX_BLOCKED;
 
-    use super::{Entry, those_that_fit};
+    use super::{Entry, holder, overlaps, still_blocked, those_that_fit};
     use lyncwall_policy::net::Prefix;
+
+    #[test]
+    fn neighbours_of_a_prefix_in_a_sorted_list_are_found() {
+        let prefix = |text: &str| text.parse::<Prefix>().expect("a prefix");
+        let texts =
+            ["10.0.0.0/8", "10.0.0.0/16", "10.1.2.0/24", "192.0.2.7", "2001:db8::/32", "2001:db8::/48"];
+        let sorted = texts.map(prefix);
+        assert!(sorted.is_sorted());
+        let list = sorted.map(|prefix| (prefix, None));
+        for (text, holds, met) in [
+            ("10.0.0.0/8", None, true),
+            ("10.0.0.0/16", Some("10.0.0.0/8"), true),
+            ("10.0.3.4", Some("10.0.0.0/16"), true),
+            ("10.1.2.3", Some("10.1.2.0/24"), true),
+            ("0.0.0.0/0", None, true),
+            ("192.0.2.0/24", None, true),
+            ("192.0.2.6", None, false),
+            ("192.0.2.8", None, false),
+            ("11.0.0.0/8", None, false),
+            ("2001:db8::/33", Some("2001:db8::/32"), true),
+            ("2001:db9::/32", None, false),
+            ("::/0", None, true),
+        ] {
+            assert_eq!(holder(prefix(text), &list), holds.map(prefix), "{text}");
+            assert_eq!(overlaps(prefix(text), &sorted), met, "{text}");
+        }
+        let left = |text: &str| still_blocked(prefix(text), &list);
+        assert_eq!(left("192.0.2.0/24").as_deref(), Some("1 entry within 192.0.2.0/24 stays blocked"));
+        assert_eq!(left("0.0.0.0/0").as_deref(), Some("4 entries within 0.0.0.0/0 stay blocked"));
+        assert!(left("10.0.3.4").is_some_and(|said| said.contains("10.0.0.0/16 contains it")));
+        assert_eq!(left("198.51.100.0/24"), None);
+    }
 
     #[test]
     fn of_too_many_prefixes_the_shortest_stay_and_needless_ones_go_first() {

@@ -107,40 +107,39 @@ impl Firewall {
         Ok(switched)
     }
 
-    /// Reads the configuration file again and enforces it. Run-time roles and modes stay, unless the file
+    /// Enforces the configuration file as it was `read` again. Run-time roles and modes stay, unless the file
     /// changes those of the target. `confirm` and `existing` work as for [`Firewall::switch`]; until the
-    /// confirmation, the managers of both configurations get in.
+    /// confirmation, the managers of both configurations get in. `ready` may refuse the plan before anything
+    /// changes.
+    ///
+    /// The caller reads the file: a long one, or one with many mistakes, takes its time, and nobody should wait
+    /// for the firewall meanwhile.
     ///
     /// # Errors
-    /// [`Problems`] for a bad file, and as [`Firewall::switch`]. The old policy stays live then.
-    pub fn reload(&mut self, confirm: Option<Duration>, existing: Option<Existing>) -> Result<api::Switched> {
-        self.reload_where(confirm, existing, |_| Ok(()))
-    }
-
-    /// Like [`Firewall::reload`], but `ready` may refuse the plan before anything changes.
-    ///
-    /// # Errors
-    /// As [`Firewall::reload`], and those of `ready`.
-    pub fn reload_where(
+    /// [`Problems`] for a bad file, for one that would cut an existing management session and needs no
+    /// confirmation, and as [`Firewall::switch`]; those of `ready`. The old policy stays live then.
+    pub fn reload(
         &mut self,
+        read: Result<Plan, Problems>,
         confirm: Option<Duration>,
         existing: Option<Existing>,
         ready: impl FnOnce(&Plan) -> Result<()>,
     ) -> Result<api::Switched> {
         self.counted(ChangeKind::Reload, confirm.is_some(), |firewall| {
-            firewall.read_again(confirm, existing, ready)
+            firewall.change_to(read, confirm, existing, ready)
         })
     }
 
-    fn read_again(
+    fn change_to(
         &mut self,
+        read: Result<Plan, Problems>,
         confirm: Option<Duration>,
         existing: Option<Existing>,
         ready: impl FnOnce(&Plan) -> Result<()>,
     ) -> Result<api::Switched> {
         let how = How { start: Instant::now(), confirm, existing };
         self.nothing_waits()?;
-        let plan = match (confirm::check(confirm), Plan::read(&self.plan.file)) {
+        let plan = match (confirm::check(confirm), read) {
             (Ok(()), plan) => Arc::new(plan?),
             (Err(problem), plan) => {
                 let mut problems = plan.err().unwrap_or_default();
@@ -156,6 +155,9 @@ impl Firewall {
             (Ok(_), Err(groups)) => return Err(groups.into()),
             (Err(error), Err(groups)) => return Err(Error::from(error).and(groups.into()).into()),
         };
+        if let Some(time) = confirm {
+            self.leaves_time_to_confirm(&plan, time)?;
+        }
         ready(&plan)?;
         let settings = under(&self.memory.settings, &self.memory.file, &plan);
         // A first compilation before attaching, so that a bad file changes nothing.

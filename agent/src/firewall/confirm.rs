@@ -38,7 +38,9 @@ impl Firewall {
             self.go_back();
             self.change_ended(ChangeResult::Reverted);
             let generation = self.datapath.live().ok().map(|live| live.number);
-            tracing::warn!(generation, "nobody confirmed in time: rolled back");
+            let roles = roles_of(&self.target_states());
+            let number = generation.map(|number| format!(" to generation {number}")).unwrap_or_default();
+            tracing::warn!(generation, "nobody confirmed in time: rolled back{number}; {roles}");
         }
         Ok(passed)
     }
@@ -194,6 +196,15 @@ impl Firewall {
         self.datapath.prune_management(&compiled.management)?;
         self.detach_others(&plan)
     }
+}
+
+/// The roles of each target, as `host: edge`.
+fn roles_of(targets: &[api::TargetState]) -> String {
+    let one = |state: &api::TargetState| {
+        let roles = if state.roles.is_empty() { "no role".to_owned() } else { state.roles.join(", ") };
+        format!("{}: {roles}", state.target)
+    };
+    targets.iter().map(one).collect::<Vec<_>>().join("; ")
 }
 
 /// Refuses a time of zero, or too long a one.

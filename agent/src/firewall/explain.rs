@@ -18,6 +18,7 @@ use lyncwall_policy::config::Mode;
 use lyncwall_policy::locate::Located;
 use lyncwall_policy::net::PortRange;
 use lyncwall_policy::problem::{Problem, Problems};
+use lyncwall_policy::text::counted;
 use question::frame_of;
 
 /// The most prefixes of a group to list.
@@ -140,7 +141,7 @@ impl Firewall {
         let holds = group.map_or_else(String::new, |group| {
             match group.zone.and_then(|zone| config.zones.get(zone)) {
                 Some(zone) => format!("zone {}", zone.name),
-                None if group.prefixes.len() > LISTED => format!("{} prefixes", group.prefixes.len()),
+                None if group.prefixes.len() > LISTED => counted(group.prefixes.len(), "prefix", "prefixes"),
                 None => group.prefixes.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
             }
         });

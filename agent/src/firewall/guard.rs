@@ -14,7 +14,8 @@ use lyncwall_datapath::host;
 use lyncwall_datapath::host::interfaces;
 use lyncwall_policy::config::Interface;
 use lyncwall_policy::plan::Plan;
-use lyncwall_policy::problem::Error;
+use lyncwall_policy::problem::{Error, Problem};
+use lyncwall_policy::text::counted;
 
 /// Enough for seeding and attaching on a slow machine. The program stops learning after it, even without an
 /// agent.
@@ -22,6 +23,8 @@ const ENOUGH: Duration = Duration::from_secs(30);
 
 /// How often to begin again when interfaces go in the middle of it.
 const TRIES: usize = 5;
+/// The least time to leave for a confirmation.
+const LEFT: Duration = Duration::from_secs(5);
 
 impl Firewall {
     /// Attaches to the interfaces of a plan that exist, all or none; the others wait until they appear: see
@@ -111,7 +114,7 @@ impl Firewall {
             return Ok(());
         }
         for interface in self.datapath.detach_interfaces_except(&keep)? {
-            tracing::info!(interface, "detached: the configuration no longer names it");
+            tracing::info!(interface, "detached from {interface}: the configuration no longer names it");
         }
         Ok(())
     }
@@ -128,10 +131,11 @@ impl Firewall {
             return Ok(());
         }
         if !learn.is_zero() && something_stands(&new)? {
+            let (interfaces, seconds) = (new.join(" "), learn.as_secs());
             tracing::info!(
-                interfaces = new.join(" "),
-                seconds = learn.as_secs(),
-                "learning flows from outgoing packets before enforcing"
+                interfaces,
+                seconds,
+                "learning flows from outgoing packets of {interfaces} for {seconds} s before enforcing"
             );
             thread::sleep(learn);
         }
@@ -148,6 +152,25 @@ impl Firewall {
         {
             tracing::warn!("connections from before the change of zones may be cut: {error:#}");
         }
+    }
+
+    /// Refuses a time to confirm in that passes while [`Firewall::follow_zones`] learns: nobody could confirm.
+    pub(super) fn leaves_time_to_confirm(&self, plan: &Plan, time: Duration) -> Result<(), Problem> {
+        let learn = plan.config.flows.learn;
+        if !plan.moves_zones(&self.plan) || time > learn + LEFT {
+            return Ok(());
+        }
+        Err(Problem::new(
+            format!(
+                "the change moves zones, and learning their flows takes {} s of the {} s to confirm in",
+                learn.as_secs(),
+                time.as_secs()
+            ),
+            format!(
+                "set --confirm to {} s or more, or `learn` in [flows] lower",
+                (learn + 2 * LEFT).as_secs()
+            ),
+        ))
     }
 
     fn seed_again(&mut self, plan: &Plan, before: &Plan) -> Result<()> {
@@ -167,7 +190,8 @@ impl Firewall {
     fn seed(&mut self, plan: &Plan, known: &KnownFlows) -> Result<()> {
         let existing = connections::connections()?;
         self.datapath.seed(&existing, &plan.legs(&host::look_again(&plan.config)?))?;
-        tracing::info!(connections = existing.len(), "examined existing connections");
+        let connections = counted(existing.len(), "existing connection", "existing connections");
+        tracing::info!(connections = existing.len(), "examined {connections}, so that they continue");
         self.forget_accepted(known)
     }
 

@@ -39,7 +39,8 @@ impl Firewall {
         warnings.extend(self.store.warning());
         if !self.memory.trial.runs() && self.store.tried().is_some() {
             warnings.push(format!(
-                "the last reload was refused or not confirmed: the live rules differ from {}",
+                "the last reload was refused or not confirmed, and the live rules differ from {}: correct the file, then run \
+                 `lyncwall reload --confirm 60s` and `lyncwall confirm`",
                 self.plan.file.display()
             ));
         }

@@ -42,7 +42,8 @@ impl Firewall {
         tracing::info!(
             addresses,
             seconds = WINDOW.as_secs(),
-            "addresses came over: picking up TCP connections midway for a while"
+            "addresses came over ({addresses}): picking up TCP connections midway for {} s",
+            WINDOW.as_secs()
         );
         Ok(())
     }

@@ -147,7 +147,11 @@ pub(super) fn resume(
     if let Some(record) = Option::<Record>::from(std::mem::take(&mut memory.trial)) {
         match record.fate(datapath.time_left()?, datapath.live()?.number) {
             Fate::Runs(time) => {
-                tracing::warn!(seconds = time.as_secs(), "a change waits for confirmation");
+                let seconds = time.as_secs();
+                tracing::warn!(
+                    seconds,
+                    "a change from before this start waits: it rolls back in {seconds} s unless `lyncwall confirm` follows"
+                );
                 let back = store.plan(&file).map_or_else(|| Arc::clone(&file), Arc::new);
                 // The change on trial continues unaltered, even if the file has changed since.
                 let plan = match record.origin {
@@ -180,7 +184,8 @@ pub(super) fn resume(
         Some(before) => {
             tracing::warn!(
                 file = %file.file.display(),
-                "the file was refused or not confirmed: the earlier configuration holds until a reload"
+                "{} was refused or not confirmed: the earlier configuration holds until `lyncwall reload` accepts the file",
+                file.file.display()
             );
             (Arc::new(before), Origin::RunTime)
         }

@@ -1,14 +1,22 @@
 //! Log lines: destination and filter.
 
 use std::env;
+use std::fmt;
 use std::io;
 use std::os::linux::fs::MetadataExt as _;
 
 use clap::{Args, ValueEnum};
 use lyncwall_datapath::{LOG_TARGET, LogLevel};
+use lyncwall_policy::text::printable;
+use tracing::field::{Field, Visit};
+use tracing::{Event, Level, Subscriber};
 use tracing_journald::{Priority, PriorityMappings};
 use tracing_subscriber::filter::{Directive, LevelFilter};
+use tracing_subscriber::fmt::format::Writer;
+use tracing_subscriber::fmt::time::{FormatTime as _, SystemTime};
+use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{EnvFilter, Layer as _, Registry};
 
@@ -84,11 +92,61 @@ pub(crate) fn start(options: &Options) {
     tracing::warn!("cannot reach the journal, logging to stderr: {refused}");
 }
 
+/// Lines for people: the time, the level and the message, which is a sentence that has all fields of our own
+/// events. Those of libraries have fields that their messages do not repeat.
+struct Sentences {
+    colour: bool,
+}
+
+impl<S, N> FormatEvent<S, N> for Sentences
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'writer> FormatFields<'writer> + 'static,
+{
+    fn format_event(&self, _: &FmtContext<'_, S, N>, mut to: Writer<'_>, event: &Event<'_>) -> fmt::Result {
+        let metadata = event.metadata();
+        let colour = match *metadata.level() {
+            Level::ERROR => "31",
+            Level::WARN => "33",
+            Level::INFO => "32",
+            Level::DEBUG => "34",
+            Level::TRACE => "35",
+        };
+        let mut said = Said::default();
+        event.record(&mut said);
+        let own = metadata.target() == LOG_TARGET || metadata.target().starts_with("lyncwall");
+        SystemTime.format_time(&mut to)?;
+        let level = format!("{:>5}", metadata.level());
+        let level = if self.colour { Style { colour: true }.paint(colour, &level) } else { level };
+        write!(to, " {level} {}", printable(&said.message))?;
+        if !own {
+            write!(to, "{}", printable(&said.fields))?;
+        }
+        writeln!(to)
+    }
+}
+
+/// The message of an event, and its other fields.
+#[derive(Default)]
+struct Said {
+    message: String,
+    fields: String,
+}
+
+impl Visit for Said {
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        if field.name() == "message" {
+            self.message = format!("{value:?}");
+        } else {
+            self.fields += &format!(" {}={value:?}", field.name());
+        }
+    }
+}
+
 /// Text for people.
 fn text() -> Box<dyn tracing_subscriber::Layer<Registry> + Send + Sync> {
     tracing_subscriber::fmt::layer()
-        .with_target(false)
-        .with_ansi(Style::of(&io::stderr()).colour)
+        .event_format(Sentences { colour: Style::of(&io::stderr()).colour })
         .with_writer(io::stderr)
         .boxed()
 }

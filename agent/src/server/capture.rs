@@ -91,7 +91,7 @@ async fn begin_one(daemon: Daemon, wanted: Wanted) -> Result<Body> {
     let mut file = Pcapng::new(wanted.snap.into())?;
     let (snap, reasons) = (wanted.snap, wanted.filter.reasons());
     let captures = daemon.with(move |firewall| firewall.capture(snap, reasons)).await?;
-    tracing::info!(snap, "capturing dropped packets");
+    tracing::info!(snap, "capturing dropped packets, at most {snap} bytes of each");
     let (pieces, read) = mpsc::channel(BACKLOG);
     let start = file.take();
     let task = Task { daemon: daemon.clone(), wanted, file, captures, pieces };

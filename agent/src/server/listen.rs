@@ -4,6 +4,8 @@ use std::collections::{BTreeSet, HashMap};
 use std::fs::{self, Permissions};
 use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr};
+
+use std::os::fd::AsFd as _;
 use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::path::{Path, PathBuf};
@@ -16,7 +18,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use nix::sys::socket::{setsockopt, sockopt};
 use nix::unistd::{Gid, Uid};
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite, Interest};
 use tokio::net::{TcpListener, TcpSocket, UnixListener, UnixSocket, UnixStream};
 use tokio::sync::watch;
 use tokio::task::{AbortHandle, JoinSet};
@@ -242,9 +244,40 @@ async fn serve_peer(
 ) {
     let Ok(peer) = tokio::task::spawn_blocking(move || Peer::of(uid, gid)).await else { return };
     let router = router.layer(Extension(peer.clone()));
+    let gone = gone(&stream);
     tokio::select! {
         () = serve_http(stream, router) => {}
         () = shut_out(access, &peer) => {}
+        () = gone => {}
+    }
+}
+
+/// Returns when the peer has closed the connection in both directions. A peer that closed only its own still
+/// waits for an answer, and HTTP cannot tell the two apart.
+fn gone(stream: &UnixStream) -> impl Future<Output = ()> + Send + use<> {
+    // A descriptor of its own, as the stream is HTTP's. Without one, the next write finds out.
+    let watched = stream
+        .as_fd()
+        .try_clone_to_owned()
+        .and_then(|stream| UnixStream::from_std(stream.into()))
+        .inspect_err(|error| tracing::debug!("cannot watch a connection: {error}"));
+    async move {
+        let Ok(watched) = watched else { return std::future::pending().await };
+        loop {
+            match watched.ready(Interest::WRITABLE).await {
+                // EPOLLHUP, which a peer that only ended its own direction does not cause.
+                Ok(ready) if ready.is_write_closed() => return,
+                // Waits for the next change of the connection, not for room to write.
+                Ok(_) => {
+                    let again = || Err::<(), _>(ErrorKind::WouldBlock.into());
+                    watched.try_io(Interest::WRITABLE, again).ok();
+                }
+                Err(error) => {
+                    tracing::debug!("cannot watch a connection: {error}");
+                    return std::future::pending().await;
+                }
+            }
+        }
     }
 }
 
@@ -271,7 +304,7 @@ pub(super) async fn serve_metrics(daemon: &Daemon) {
             running.join_next().await;
         }
         for (address, listener) in daemon.take_bound(&now, &servers.keys().copied().collect()) {
-            tracing::info!(%address, "serving metrics");
+            tracing::info!(%address, "serving metrics on {address}");
             servers
                 .insert(address, running.spawn(serve_tcp(listener, routes::metrics_router(daemon.clone()))));
         }
@@ -318,6 +351,8 @@ async fn serve_http(stream: impl AsyncRead + AsyncWrite + Send + 'static, router
     let served = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD)
+        // A client that has sent all may close its direction before the answer, as `nc -N` does.
+        .half_close(true)
         .max_buf_size(BUFFER)
         .serve_connection(TokioIo::new(Box::pin(stream)), TowerToHyperService::new(router));
     if let Err(error) = served.await {

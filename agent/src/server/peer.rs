@@ -6,6 +6,7 @@ use anyhow::{Context as _, Result};
 use axum::http::Method;
 use nix::unistd::{Gid, Group, Uid, User, getgrouplist};
 
+use super::told::Asker;
 use lyncwall_policy::config::{Api, Named};
 use lyncwall_policy::problem::Problem;
 
@@ -97,6 +98,11 @@ impl Peer {
 
     pub(super) fn uid(&self) -> Uid {
         self.uid
+    }
+
+    /// The peer in log lines.
+    pub(super) fn asker(&self) -> Asker {
+        Asker::User(self.uid)
     }
 
     pub(super) fn is_root(&self) -> bool {

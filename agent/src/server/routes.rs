@@ -21,9 +21,9 @@ use utoipa::openapi::{ComponentsBuilder, Info, OpenApi, OpenApiBuilder};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::Daemon;
 use super::crowd::Asked;
 use super::peer::{Peer, Right};
+use super::{Daemon, told};
 use crate::firewall::{ChangeKind, Firewall};
 use crate::metrics;
 use crate::wire;
@@ -130,6 +130,9 @@ async fn allowed(
     let right = Right::needed(request.method(), request.uri().path());
     let may = peer.may(right, &daemon.access.borrow());
     if !may {
+        if right == Right::Change {
+            daemon.shut_out(&peer, request.uri().path());
+        }
         return refusal(StatusCode::FORBIDDEN, &peer.refused(right).into());
     }
     // Whether the agent answers must not depend on what it is doing.
@@ -138,7 +141,7 @@ async fn allowed(
     }
     if right == Right::Change {
         let asked = format!("{} {}", request.method(), request.uri().path());
-        tracing::info!(uid = peer.uid().as_raw(), request = asked, "asked");
+        tracing::info!(uid = peer.uid().as_raw(), request = asked, "{} asks: {asked}", peer.asker());
     }
     next.run(request).await
 }
@@ -309,14 +312,13 @@ fn unread(error: &JsonRejection) -> Problem {
 )]
 async fn switch(
     State(daemon): State<Daemon>,
+    Extension(peer): Extension<Peer>,
     request: Result<Json<api::Switch>, JsonRejection>,
 ) -> Answer<api::Switched> {
     let Json(wanted) = request.map_err(|error| unread(&error))?;
     let time = wanted.confirm.map(Duration::from_secs);
-    let switched = daemon.change(ChangeKind::Switch, move |firewall| {
-        let switched = firewall.switch(wanted.target.as_deref(), &wanted.roles, time, wanted.existing)?;
-        tracing::info!(generation = switched.generation, micros = switched.micros, "switched");
-        Ok(switched)
+    let switched = daemon.change(ChangeKind::Switch, peer.asker(), move |firewall| {
+        firewall.switch(wanted.target.as_deref(), &wanted.roles, time, wanted.existing)
     });
     Ok(Json(switched.await?))
 }
@@ -330,16 +332,15 @@ async fn switch(
 )]
 async fn mode(
     State(daemon): State<Daemon>,
+    Extension(peer): Extension<Peer>,
     request: Result<Json<api::SetMode>, JsonRejection>,
 ) -> Answer<api::Switched> {
     let Json(wanted) =
         request.map_err(|error| no_json(&error, "send {\"mode\": \"audit\"}, or \"enforce\""))?;
     let api::SetMode { target, mode, confirm, existing } = wanted;
     let time = confirm.map(Duration::from_secs);
-    let switched = daemon.change(ChangeKind::Mode, move |firewall| {
-        let switched = firewall.set_mode(target.as_deref(), wire::asked_mode(mode), time, existing)?;
-        tracing::info!(generation = switched.generation, mode = mode.as_str(), "set the mode");
-        Ok(switched)
+    let switched = daemon.change(ChangeKind::Mode, peer.asker(), move |firewall| {
+        firewall.set_mode(target.as_deref(), wire::asked_mode(mode), time, existing)
     });
     Ok(Json(switched.await?))
 }
@@ -351,7 +352,11 @@ async fn mode(
     request_body = Option<api::Reload>,
     responses((status = 200, description = "The effect of the change", body = api::Switched), Refused)
 )]
-async fn reload(State(daemon): State<Daemon>, body: Bytes) -> Answer<api::Switched> {
+async fn reload(
+    State(daemon): State<Daemon>,
+    Extension(peer): Extension<Peer>,
+    body: Bytes,
+) -> Answer<api::Switched> {
     let wanted: Option<api::Reload> = match &*body {
         [] => None,
         body => serde_json::from_slice(body)
@@ -359,16 +364,18 @@ async fn reload(State(daemon): State<Daemon>, body: Bytes) -> Answer<api::Switch
     };
     let wanted = wanted.unwrap_or_default();
     let time = wanted.confirm.map(Duration::from_secs);
-    Ok(Json(daemon.reload(time, wanted.existing).await?))
+    Ok(Json(daemon.reload(peer.asker(), time, wanted.existing).await?))
 }
 
 /// Keeps the change that waits for confirmation.
 #[utoipa::path(post, path = "/v1/confirm", responses((status = 200, description = "The confirmed state", body = api::Confirmed), Refused))]
-async fn confirm(State(daemon): State<Daemon>) -> Answer<api::Confirmed> {
-    let after = daemon.clone();
+async fn confirm(State(daemon): State<Daemon>, Extension(peer): Extension<Peer>) -> Answer<api::Confirmed> {
+    let (after, asker) = (daemon.clone(), peer.asker());
     let confirmed = daemon.with(move |firewall| {
-        let confirmed = firewall.confirm()?;
-        tracing::info!(generation = confirmed.generation, "confirmed");
+        let confirmed =
+            firewall.confirm().inspect_err(|error| told::not_done("not confirmed", asker, error))?;
+        let generation = confirmed.generation;
+        tracing::info!(generation, uid = asker.uid(), "confirmed generation {generation}, asked by {asker}");
         after.retire();
         Ok(confirmed)
     });
@@ -377,11 +384,13 @@ async fn confirm(State(daemon): State<Daemon>) -> Answer<api::Confirmed> {
 
 /// Rolls back the change that waits for confirmation.
 #[utoipa::path(post, path = "/v1/rollback", responses((status = 200, description = "The effect of the rollback", body = api::Switched), Refused))]
-async fn rollback(State(daemon): State<Daemon>) -> Answer<api::Switched> {
-    let after = daemon.clone();
+async fn rollback(State(daemon): State<Daemon>, Extension(peer): Extension<Peer>) -> Answer<api::Switched> {
+    let (after, asker) = (daemon.clone(), peer.asker());
     let switched = daemon.with(move |firewall| {
-        let switched = firewall.rollback()?;
-        tracing::info!(generation = switched.generation, "rolled back");
+        let before = firewall.target_states();
+        let switched =
+            firewall.rollback().inspect_err(|error| told::not_done("not rolled back", asker, error))?;
+        told::rolled_back(asker, &before, &switched);
         after.retire();
         Ok(switched)
     });
@@ -403,13 +412,19 @@ async fn blocked(State(daemon): State<Daemon>) -> Answer<api::Blocked> {
 )]
 async fn block(
     State(daemon): State<Daemon>,
+    Extension(peer): Extension<Peer>,
     request: Result<Json<api::Block>, JsonRejection>,
 ) -> Answer<api::BlockEdit> {
     let Json(wanted) = request.map_err(|error| no_json(&error, "send {\"prefixes\": [\"…\"]}"))?;
-    let time = wanted.seconds.map(Duration::from_secs);
-    let edit = daemon.with(move |firewall| firewall.block(&wanted.prefixes, time)).await?;
-    tracing::info!(prefixes = edit.prefixes.len(), "blocked");
-    Ok(Json(edit))
+    let (seconds, asker) = (wanted.seconds, peer.asker());
+    let edit = daemon.with(move |firewall| {
+        let edit = firewall
+            .block(&wanted.prefixes, seconds.map(Duration::from_secs))
+            .inspect_err(|error| told::not_done("not blocked", asker, error))?;
+        told::blocked("blocked", asker, &edit.prefixes, seconds);
+        Ok(edit)
+    });
+    Ok(Json(edit.await?))
 }
 
 /// Removes prefixes from the block-list.
@@ -421,19 +436,30 @@ async fn block(
 )]
 async fn unblock(
     State(daemon): State<Daemon>,
+    Extension(peer): Extension<Peer>,
     request: Result<Json<api::Unblock>, JsonRejection>,
 ) -> Answer<api::BlockEdit> {
     let Json(wanted) = request.map_err(|error| no_json(&error, "send {\"prefixes\": [\"…\"]}"))?;
-    let edit = daemon.with(move |firewall| firewall.unblock(&wanted.prefixes)).await?;
-    tracing::info!(prefixes = edit.prefixes.len(), "unblocked");
-    Ok(Json(edit))
+    let asker = peer.asker();
+    let edit = daemon.with(move |firewall| {
+        let edit = firewall
+            .unblock(&wanted.prefixes)
+            .inspect_err(|error| told::not_done("not unblocked", asker, error))?;
+        told::blocked("unblocked", asker, &edit.prefixes, None);
+        Ok(edit)
+    });
+    Ok(Json(edit.await?))
 }
 
 /// Acknowledges that stored state was lost: `status` and the metrics stop saying so.
 #[utoipa::path(post, path = "/v1/acknowledge", responses((status = 200, description = "What was lost", body = api::Acknowledged), Refused))]
-async fn acknowledge(State(daemon): State<Daemon>) -> Answer<api::Acknowledged> {
+async fn acknowledge(
+    State(daemon): State<Daemon>,
+    Extension(peer): Extension<Peer>,
+) -> Answer<api::Acknowledged> {
+    let asker = peer.asker();
     let lost = daemon.with(Firewall::acknowledge).await?;
-    tracing::info!(lost = lost.len(), "acknowledged what was lost");
+    tracing::info!(uid = asker.uid(), lost = lost.len(), "acknowledged by {asker}: {}", lost.join("; "));
     Ok(Json(api::Acknowledged { lost }))
 }
 
@@ -445,13 +471,17 @@ async fn acknowledge(State(daemon): State<Daemon>) -> Answer<api::Acknowledged> 
     request_body = Option<api::Detach>,
     responses((status = 200, description = "The result", body = api::Detached), Refused)
 )]
-async fn detach(State(daemon): State<Daemon>, body: Bytes) -> Answer<api::Detached> {
+async fn detach(
+    State(daemon): State<Daemon>,
+    Extension(peer): Extension<Peer>,
+    body: Bytes,
+) -> Answer<api::Detached> {
     let wanted: Option<api::Detach> = match &*body {
         [] => None,
         body => serde_json::from_slice(body)
             .map_err(|error| Problem::new(error.to_string(), "send nothing, or {\"forget\": true}"))?,
     };
-    let (detached, _end) = daemon.detach(wanted.unwrap_or_default().forget).await?;
+    let (detached, _end) = daemon.detach(wanted.unwrap_or_default().forget, peer.asker()).await?;
     Ok(Json(detached?))
 }
 

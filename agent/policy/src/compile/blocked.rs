@@ -6,12 +6,58 @@ use lyncwall_common::abi::{BlockRecord, Until};
 
 use crate::net::Prefix;
 
+/// The changes of a block-list: the record that a prefix gets, or `None` if it leaves.
+pub type BlockChanges = BTreeMap<Prefix, Option<BlockRecord>>;
+
+/// The records that differ from those of `held` once the prefixes of `edits` have these ends of their own, or
+/// have left (`None`): theirs, and those of the prefixes inside them. Costs what the edited prefixes hold, not
+/// what the list holds.
+#[must_use]
+pub fn block_changes(
+    held: &BTreeMap<Prefix, BlockRecord>,
+    edits: &BTreeMap<Prefix, Option<Until>>,
+) -> BlockChanges {
+    let mut changes = BlockChanges::new();
+    let mut edited = edits.iter().peekable();
+    while let Some((outer, _)) = edited.peek().copied() {
+        // The outermost edit: nothing around it changes.
+        let shorter = Prefix::around(outer.addr()).filter(|around| around.length() < outer.length());
+        let around = shorter.into_iter().find_map(|around| Some((around, held.get(&around)?.until)));
+        // Sorted, the prefixes inside a prefix come right after it.
+        let inside = held.range(outer..).take_while(|(prefix, _)| outer.contains(prefix.addr()));
+        let mut list: BTreeMap<Prefix, Until> =
+            inside.map(|(prefix, record)| (*prefix, record.own)).collect();
+        while let Some((prefix, own)) = edited.next_if(|(prefix, _)| outer.contains(prefix.addr())) {
+            match own {
+                Some(own) => drop(list.insert(*prefix, *own)),
+                None => {
+                    if list.remove(prefix).is_some() {
+                        changes.insert(*prefix, None);
+                    }
+                }
+            }
+        }
+        let records = records(&list, around).into_iter();
+        changes.extend(
+            records
+                .filter(|(prefix, record)| held.get(prefix) != Some(record))
+                .map(|(prefix, record)| (prefix, Some(record))),
+        );
+    }
+    changes
+}
+
 /// The records of a block-list. Every prefix gets the latest end of the prefixes around it: a longest-prefix
 /// match finds one entry only, and an expired entry must not hide a longer-lasting one.
 #[must_use]
 pub fn block_records(list: &BTreeMap<Prefix, Until>) -> BTreeMap<Prefix, BlockRecord> {
+    records(list, None)
+}
+
+/// The records of a part of a list, inside this prefix with its latest end.
+fn records(list: &BTreeMap<Prefix, Until>, outer: Option<(Prefix, Until)>) -> BTreeMap<Prefix, BlockRecord> {
     // Sorted, a prefix comes before those inside it: the stack has the prefixes around the next one.
-    let mut around: Vec<(Prefix, Until)> = Vec::new();
+    let mut around: Vec<(Prefix, Until)> = outer.into_iter().collect();
     let record = |(&prefix, &own): (&Prefix, &Until)| {
         while around.last().is_some_and(|(outer, _)| !outer.contains(prefix.addr())) {
             around.pop();
@@ -73,6 +119,24 @@ mod tests {
             }
             let records = block_records(&list);
             prop_assert!(records.iter().map(|(prefix, record)| (*prefix, record.own)).eq(list.clone()));
+
+            // Step by step, by what changes, it comes to these records.
+            let mut held = BTreeMap::new();
+            let steps = added.chunks(5).map(|step| step.iter().map(|(prefix, until)| (*prefix, Some(*until))));
+            let gone = added.iter().filter(|(prefix, _)| !list.contains_key(prefix)).map(|(prefix, _)| (*prefix, None));
+            let kept = list.iter().map(|(prefix, until)| (*prefix, Some(*until)));
+            let steps = steps.map(Iterator::collect).chain([gone.chain(kept).collect::<BTreeMap<_, _>>()]);
+            for edits in steps {
+                for (prefix, record) in super::block_changes(&held, &edits) {
+                    prop_assert_ne!(held.get(&prefix).copied(), record, "{} does not change", prefix);
+                    match record {
+                        Some(record) => held.insert(prefix, record),
+                        None => held.remove(&prefix),
+                    };
+                }
+            }
+            prop_assert_eq!(&held, &records);
+
             let records: Vec<_> = records.into_iter().collect();
             for low in 0..=u8::MAX {
                 let v6 = Ipv6Addr::from_bits(0x2001_0db8 << 96 | u128::from(low));

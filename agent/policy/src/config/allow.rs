@@ -113,7 +113,7 @@ fn what(table: &Table<'_>) -> Option<AllowWhat> {
     let transport = transport.and_then(|node| node.transports());
     let ports =
         ports.or_else(|| table.required("ports", "add `ports`, as in `ports = [9100, \"9200-9210\"]`"));
-    let ports = ports.and_then(|node| lists::listed_ports(&node));
+    let ports = ports.and_then(|node| lists::some_ports(&node));
     Some(AllowWhat::Ports { transport: transport?, ports: ports? })
 }
 
@@ -143,6 +143,12 @@ fn protocol(node: &Node<'_>) -> Option<u8> {
 #[must_use]
 pub fn protocol_number(text: &str) -> Option<u8> {
     numbered(text).or_else(|| text.parse().ok())
+}
+
+/// The name of an IP protocol without ports, by its number.
+#[must_use]
+pub fn protocol_name(number: u8) -> Option<&'static str> {
+    PROTOCOLS.iter().find(|(_, known)| *known == number).map(|(name, _)| *name)
 }
 
 fn numbered(text: &str) -> Option<u8> {

@@ -9,21 +9,16 @@ use super::Named;
 use crate::net::{self, PortRange, Prefix, PrefixError, Span, overlaps};
 use crate::reader::{Node, Unique};
 
-/// Ports: numbers and `"first-last"` without overlap. The list may be empty.
+/// Ports: numbers and `"first-last"` without overlap. The list may be empty; a single port needs no list.
 pub(super) fn ports(node: &Node<'_>) -> Option<Vec<PortRange>> {
-    list(node, Node::ports)
-}
-
-/// Like [`ports`], but at least one; a single port needs no list.
-pub(super) fn some_ports(node: &Node<'_>) -> Option<Vec<PortRange>> {
     match node.value() {
-        DeValue::Array(_) => listed_ports(node),
+        DeValue::Array(_) => list(node, Node::ports),
         _ => node.ports().map(|range| vec![range]),
     }
 }
 
 /// Like [`ports`], but at least one.
-pub(super) fn listed_ports(node: &Node<'_>) -> Option<Vec<PortRange>> {
+pub(super) fn some_ports(node: &Node<'_>) -> Option<Vec<PortRange>> {
     let ports = ports(node)?;
     if ports.is_empty() {
         node.problem(

@@ -43,9 +43,9 @@ const FORMAT: Format = Format {
     ],
     whole_file: &["catalogue", "reading", "mode", "on-exit", "management"],
     later: &[
-        ("allow.limit", "rate limits"),
+        ("allow.limit", "limits of one rule, besides `[limit]` and that of a target,"),
         ("allow.zone", "rules for one zone"),
-        ("role.row.limit", "rate limits"),
+        ("role.row.limit", "limits of one row, besides `[limit]` and that of a target,"),
     ],
 };
 /// Values of `mode`.

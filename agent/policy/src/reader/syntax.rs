@@ -18,14 +18,17 @@ pub(super) struct SyntaxError {
     pub(super) costs: bool,
 }
 
-/// The most errors to report; also bounds how often the text is parsed.
+/// The most errors to report.
 const MOST: usize = 50;
+
+/// The most bytes to parse for a further error: each error costs a parse of the whole text.
+const BYTES: usize = 8 << 20;
 
 /// `text` with every faulty statement blanked, and the errors.
 pub(super) fn without_errors(text: &str) -> (String, Vec<SyntaxError>) {
     let mut sound = text.to_owned();
     let mut errors = Vec::new();
-    while errors.len() < MOST {
+    while errors.len() < MOST && errors.len() * text.len() < BYTES {
         let (table, found) = DeTable::parse_recoverable(&sound);
         let Some(first) = found.iter().min_by_key(|error| error.span().map_or(0, |span| span.start)) else {
             break;

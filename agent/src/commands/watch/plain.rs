@@ -6,7 +6,9 @@ use std::time::{Duration, Instant, SystemTime};
 use lyncwall_api::Mode;
 use lyncwall_api::client::Client;
 use lyncwall_api::{BlockList, Counters, Flows, Interface, RuleCount, Status, TargetState, Waiting};
+use lyncwall_policy::text::counted;
 use serde::Serialize;
+use serde_json::{Map, Value};
 
 use super::Options;
 use super::model::rule_name;
@@ -17,8 +19,9 @@ use crate::output::{Output, Table};
 struct Line<'a> {
     /// RFC 3339, UTC.
     time: String,
+    /// Those of `/v1/counters`, with `interfaces` as `interface_counts`.
     #[serde(flatten)]
-    counters: &'a Counters,
+    counters: Map<String, Value>,
     /// All packets of this update's counters.
     passed: u64,
     dropped: u64,
@@ -43,7 +46,7 @@ pub(super) async fn run(options: &Options, client: &Client, output: &Output) -> 
                 gone = false;
                 let rates = Rates::of(&counters);
                 if output.json() {
-                    output.line(&serde_json::to_string(&Line::of(&status, &counters))?)?;
+                    output.object(&Line::of(&status, &counters)?)?;
                 } else {
                     if looks > 0 {
                         output.clear()?;
@@ -71,15 +74,20 @@ pub(super) async fn run(options: &Options, client: &Client, output: &Output) -> 
 }
 
 impl<'a> Line<'a> {
-    fn of(status: &'a Status, counters: &'a Counters) -> Self {
+    fn of(status: &'a Status, counters: &Counters) -> serde_json::Result<Self> {
         let target = |target: &lyncwall_api::Target| TargetState {
             target: target.name.clone(),
             roles: target.roles.clone(),
             mode: target.mode,
         };
-        Self {
+        let mut counts: Map<String, Value> = serde_json::from_value(serde_json::to_value(counters)?)?;
+        // The interfaces of the status have that name.
+        if let Some(interfaces) = counts.remove("interfaces") {
+            counts.insert("interface_counts".to_owned(), interfaces);
+        }
+        Ok(Self {
             time: humantime::format_rfc3339_millis(SystemTime::now()).to_string(),
-            counters,
+            counters: counts,
             passed: total(counters, "pass"),
             dropped: total(counters, "drop"),
             mode: status.mode,
@@ -88,7 +96,7 @@ impl<'a> Line<'a> {
             interfaces: &status.interfaces,
             flows: &status.flows,
             blocked: &status.blocked,
-        }
+        })
     }
 }
 
@@ -175,10 +183,12 @@ fn show(
     }
     output.section("By dropped port", &table)?;
     if dropped.len() > ports {
-        output.line(&format!("  and {} more ports", dropped.len() - ports))?;
+        let more = counted(dropped.len() - ports, "more port", "more ports");
+        output.line(&format!("  and {more}"))?;
     }
     if counters.events_lost > 0 {
-        output.line(&format!("{} drops had no event, because of the rate limit", counters.events_lost))?;
+        let drops = counted(counters.events_lost, "drop", "drops");
+        output.line(&format!("{drops} had no event, because of the rate limit"))?;
     }
     Ok(())
 }

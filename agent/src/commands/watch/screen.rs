@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 
 use lyncwall_api::Status;
 use lyncwall_common::reason::Action;
+use lyncwall_policy::text::{counted, printable};
 use ratatui::Frame;
 use ratatui::layout::{Constraint, Layout, Rect};
 use ratatui::style::{Color, Modifier, Style};
@@ -39,8 +40,9 @@ impl Look {
         if self.unicode { bar::NINE_LEVELS } else { ASCII }
     }
 
-    /// The text in characters that the terminal can show.
-    fn shown(self, text: String) -> String {
+    /// The text in characters that the terminal can show, and that do not act on it.
+    fn shown(self, text: &str) -> String {
+        let text = printable(text).into_owned();
         if self.unicode || text.is_ascii() {
             return text;
         }
@@ -113,14 +115,14 @@ fn header(model: &Model, look: Look) -> Vec<Line<'static>> {
     let mut lines = vec![Line::from(first)];
     if let Some(why) = &model.gone {
         let text = format!("THE AGENT DOES NOT ANSWER, rules hold unless detached: {why}");
-        lines.push(Line::styled(look.shown(text), look.loud(Color::Red)));
+        lines.push(Line::styled(look.shown(&text), look.loud(Color::Red)));
     }
     if let Some(waiting) = &status.waiting {
         let text = format!("ON TRIAL: rolls back in {} s unless you run `lyncwall confirm`", waiting.seconds);
         lines.push(Line::styled(text, look.loud(Color::Yellow)));
     }
     let plain = [roles(status), interfaces(status), tables(status)];
-    lines.extend(plain.map(|text| Line::raw(look.shown(text))));
+    lines.extend(plain.map(|text| Line::raw(look.shown(&text))));
     lines
 }
 
@@ -148,10 +150,10 @@ fn tables(status: &Status) -> String {
     let (flows, blocked) = (&status.flows, &status.blocked);
     let fill = 100.0 * f64::from(flows.v4.max(flows.v6)) / f64::from(flows.size.max(1));
     format!(
-        "flows       {} IPv4, {} IPv6, {fill:.0}% full; block-list {} prefixes, {} dropped",
+        "flows       {} IPv4, {} IPv6, {fill:.0}% full; block-list {}, {} dropped",
         flows.v4,
         flows.v6,
-        blocked.v4 + blocked.v6,
+        counted(blocked.v4 + blocked.v6, "prefix", "prefixes"),
         blocked.dropped
     )
 }
@@ -226,7 +228,7 @@ fn rows(frame: &mut Frame<'_>, area: Rect, model: &Model, look: Look) {
     let first = selected.unwrap_or_default().saturating_sub(height - 1);
     let seen = rows.iter().skip(first).take(height).map(|row| {
         Cells::new(row.values.iter().map(|value| {
-            let text = Text::raw(look.shown(value.text()));
+            let text = Text::raw(look.shown(&value.text()));
             let style = match value {
                 Value::Text(text) if text == "drop" => look.colour(Color::Red),
                 Value::Text(text) if text == "would-drop" => look.colour(Color::Yellow),
@@ -246,8 +248,8 @@ fn rows(frame: &mut Frame<'_>, area: Rect, model: &Model, look: Look) {
 /// Names and values, instead of the list.
 fn sheet(frame: &mut Frame<'_>, area: Rect, look: Look, title: &str, lines: &[(String, String)]) {
     let width = lines.iter().map(|(name, _)| name.chars().count()).max().unwrap_or_default();
-    let title = Line::styled(look.shown(title.to_owned()), Style::new().add_modifier(Modifier::BOLD));
-    let lines = lines.iter().map(|(name, value)| Line::raw(look.shown(format!("  {name:width$}  {value}"))));
+    let title = Line::styled(look.shown(title), Style::new().add_modifier(Modifier::BOLD));
+    let lines = lines.iter().map(|(name, value)| Line::raw(look.shown(&format!("  {name:width$}  {value}"))));
     let text: Vec<Line<'_>> = std::iter::once(title).chain(lines).collect();
     frame.render_widget(Clear, area);
     frame.render_widget(Paragraph::new(text).wrap(Wrap { trim: false }), area);
@@ -257,7 +259,7 @@ fn sheet(frame: &mut Frame<'_>, area: Rect, look: Look, title: &str, lines: &[(S
 fn footer(model: &Model, look: Look) -> Line<'static> {
     let style = Style::new().add_modifier(Modifier::DIM);
     if model.typing {
-        return Line::raw(look.shown(format!("filter: {}_  (Enter ends, Esc clears)", model.filter)));
+        return Line::raw(look.shown(&format!("filter: {}_  (Enter ends, Esc clears)", model.filter)));
     }
     if model.detail.is_some() || model.help {
         return Line::styled("Enter or Esc closes  q quit", style);
@@ -266,7 +268,7 @@ fn footer(model: &Model, look: Look) -> Line<'static> {
         if model.filter.is_empty() { String::new() } else { format!("  [filter: {}]", model.filter) };
     let keys = "s sort  r reverse  / filter  Space pause  Enter explain  ? keys  q quit";
     let keys = if filter.is_empty() { keys } else { "s sort  r reverse  / filter  Esc all  q quit" };
-    Line::styled(look.shown(format!("{keys}{filter}")), style)
+    Line::styled(look.shown(&format!("{keys}{filter}")), style)
 }
 
 #[cfg(test)]

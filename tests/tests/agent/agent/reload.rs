@@ -1,15 +1,24 @@
 //! A new file for a running agent: all of it or nothing.
 
+use std::fs;
+use std::io::Write as _;
 use std::net::Ipv4Addr;
+use std::thread;
+use std::time::Duration;
 
-use lyncwall_api::Mode;
+use lyncwall_api as api;
 use lyncwall_datapath::{Attach, Datapath};
+use lyncwall_tests::agent::binary;
 use lyncwall_tests::expect::{BRIEF, PATIENT, refusal};
 use lyncwall_tests::netns::Pair;
 use lyncwall_tests::packet::{Ethernet, Packet, Tcp, ip};
+use lyncwall_tests::programs::Folder;
 use lyncwall_tests::scene::{Config, Scene};
 use lyncwall_tests::traffic::Outcome::{Answered, TimedOut};
 use lyncwall_tests::traffic::{FrameSocket, TcpEcho, eventually, tcp_exchange, tcp_open};
+
+use nix::sys::stat::Mode;
+use nix::unistd::mkfifo;
 
 use super::{Openings, expect_generation_after, expect_refused, interfaces, second_wire};
 
@@ -64,7 +73,7 @@ fn a_signal_with_a_bad_file_logs_every_mistake_and_changes_nothing() {
 fn a_file_that_is_gone_changes_nothing() {
     let scene = Scene::new().expect("a scene");
     let (mut agent, api) = scene.start(&Config::roles(&["reverse-proxy"])).expect("an agent");
-    std::fs::remove_file(scene.instance.config()).expect("it was there");
+    fs::remove_file(scene.instance.config()).expect("it was there");
     agent.reload().expect("it runs");
     agent.wait_for_log("not reloaded: ").expect("it says so");
     assert_eq!(api.status().expect("a status").generation, 1);
@@ -173,7 +182,7 @@ fn a_connection_that_is_only_being_opened_keeps_nobody_from_enforcing() {
         .expect("a frame");
     let passed = || api.counters().expect("counters").of("closed", "pass") > before;
     assert!(eventually(PATIENT, passed));
-    api.set_mode(None, Mode::Enforce).expect("a mode");
+    api.set_mode(None, api::Mode::Enforce).expect("a mode");
 }
 
 #[test]
@@ -201,4 +210,69 @@ fn a_reload_with_an_interface_that_cannot_be_guarded_changes_nothing() {
     let status = scene.pair.host.run(|| other.status()).expect("a status");
     assert_eq!(status.interfaces.len(), 1, "{status:?}");
     assert_eq!(api.status().expect("a status").generation, 1);
+}
+
+#[test]
+fn a_file_that_takes_long_to_read_keeps_nobody_waiting() {
+    let scene = Scene::new().expect("a scene");
+    let (_agent, api) = scene.start(&Config::roles(&["reverse-proxy"])).expect("an agent");
+    // A pipe is read once somebody writes it.
+    let config = scene.instance.config();
+    fs::remove_file(&config).expect("no file");
+    mkfifo(&config, Mode::S_IRWXU).expect("a pipe");
+    thread::scope(|scope| {
+        let reloading = scope.spawn(|| scene.instance.api().expect("a client").reload());
+        // The agent opens it for reading as soon as it reads: then this opens, too.
+        let mut pipe = fs::OpenOptions::new().write(true).open(&config).expect("the agent reads");
+        let other = api.switch(&["director-vip"]).expect("a switch meanwhile");
+        assert_eq!(other.generation, 2);
+        assert_eq!(api.status().expect("a status").generation, 2);
+        pipe.write_all(Config::roles(&["mediation"]).toml().as_bytes()).expect("a file");
+        drop(pipe);
+        let reloaded = reloading.join().expect("no panic").expect("a reload");
+        assert_eq!((reloaded.generation, &*reloaded.targets[0].roles), (3, &["mediation".to_owned()][..]));
+    });
+}
+
+#[test]
+fn an_agent_heeds_signals_that_were_blocked_and_ignored_where_it_was_started() {
+    let mut scene = Scene::new().expect("a scene");
+    let folder = Folder::new().expect("a folder");
+    let script = format!(
+        "#!/bin/sh\ntrap '' HUP TERM INT\nexec env --block-signal=HUP,TERM,INT {} \"$@\"\n",
+        binary().display()
+    );
+    scene.instance.run_by(&folder.script("lyncwall", &script).expect("a script"));
+    let (mut agent, api) = scene.start(&Config::roles(&["reverse-proxy"])).expect("an agent");
+    scene.instance.configure(&Config::roles(&["director-vip"]).toml()).expect("a file");
+    agent.reload().expect("it runs");
+    expect_generation_after(&api, 1);
+    assert_eq!(agent.stop().expect("it ends").code, Some(0));
+}
+
+#[test]
+fn a_long_file_that_is_read_again_and_again_takes_no_more_memory() {
+    let scene = Scene::new().expect("a scene");
+    let config = |first: u32| {
+        let prefix = |n: u32| format!("{:?}", Ipv4Addr::from_bits(first + 2 * n).to_string());
+        let list = (0..100_000).map(prefix).collect::<Vec<_>>().join(",\n");
+        Config::roles(&["reverse-proxy"])
+            .further(&format!("[groups]\nbranch = [{list}]\n{EXPORTER}groups = [\"branch\"]\n"))
+    };
+    let configs = [config(0x0a00_0000), config(0x0b00_0000)];
+    let (agent, api) = scene.start(&configs[0]).expect("an agent");
+    let reload = |n: usize| {
+        scene.instance.configure(&configs[n % 2].toml()).expect("a file");
+        api.reload().expect("a reload");
+        // It gives memory back after its answer.
+        let looks = (0..20).map(|_| {
+            thread::sleep(Duration::from_millis(20));
+            agent.resident().expect("its memory")
+        });
+        looks.min().expect("some looks")
+    };
+    let start = agent.resident().expect("its memory");
+    let looks: Vec<u64> = (1..9).map(reload).collect();
+    println!("{start} KiB, then {looks:?} KiB");
+    assert!(looks[6].max(looks[7]) < start * 2, "{start} KiB, then {looks:?} KiB");
 }

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::{Read as _, Write as _};
-use std::net::TcpStream;
+use std::net::{Shutdown, TcpStream};
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -59,13 +59,6 @@ fn program(folder: &Folder) -> PathBuf {
     let program = folder.path().join("rude");
     fs::copy(env!("CARGO_BIN_EXE_rude"), &program).expect("a copy");
     program
-}
-
-/// Memory of the agent in KiB.
-fn resident(agent: &Agent) -> u64 {
-    let status = fs::read_to_string(format!("/proc/{}/status", agent.pid())).expect("a status");
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("VmRSS");
-    line.split_whitespace().next().and_then(|number| number.parse().ok()).expect("a number")
 }
 
 /// Sockets and files that the agent has open.
@@ -133,7 +126,7 @@ fn bad_clients_harm_nobody_else() {
     let program = program(&folder);
     let (agent, api) = scene.start(&Config::roles(&["director"]).further(READERS)).expect("an agent");
     api.status().expect("a status");
-    let (before, files) = (resident(&agent), descriptors(&agent));
+    let (before, files) = (agent.resident().expect("its memory"), descriptors(&agent));
 
     for (way, count) in [
         ("half", 200),
@@ -160,7 +153,7 @@ fn bad_clients_harm_nobody_else() {
         assert!(waited < SOON, "{way}: root waited {waited:?}");
         let open = descriptors(&agent);
         assert!(open < files + 40, "{way}: {open} descriptors, and {files} before");
-        let grown = resident(&agent).saturating_sub(before);
+        let grown = agent.resident().expect("its memory").saturating_sub(before);
         eprintln!("{way}: root waited at most {waited:?}, the agent grew by {grown} KiB");
         assert!(grown < 64 * 1024, "{way}: the agent grew by {grown} KiB");
         drop((rude, flood));
@@ -281,4 +274,35 @@ fn a_list_of_thousands_of_prefixes_is_blocked_whole() {
     assert_eq!(api.status().expect("a status").blocked.v6, 20_000, "one mistake changes nothing");
     scene.instance.cli(command("unblock")).expect("it runs").success().expect("no block");
     assert_eq!(api.status().expect("a status").blocked.v6, 0);
+}
+
+/// Sends a request, and closes this end for sending.
+fn half_closed(scene: &Scene, request: &str) -> UnixStream {
+    let mut stream = UnixStream::connect(scene.instance.socket()).expect("the agent serves");
+    stream.set_read_timeout(Some(PATIENT)).expect("a time");
+    stream.write_all(request.as_bytes()).expect("a request");
+    stream.shutdown(Shutdown::Write).expect("it sends no more");
+    stream
+}
+
+#[test]
+fn a_client_that_has_sent_all_is_answered_and_one_that_has_gone_leaves_its_place() {
+    let scene = Scene::new().expect("a scene");
+    let (agent, api) = scene.start(&Config::roles(&["reverse-proxy"])).expect("an agent");
+    for request in ["GET /v1/status HTTP/1.1\r\nHost: a\r\n\r\n", "POST /v1/reload HTTP/1.0\r\n\r\n"] {
+        let mut answer = String::new();
+        half_closed(&scene, request).read_to_string(&mut answer).expect("an answer");
+        assert!(
+            answer.starts_with("HTTP/1.") && answer.contains("\"generation\":"),
+            "{request:?}: {answer:?}"
+        );
+    }
+    // Streams on which nothing happens: no write tells the agent that their readers have gone.
+    let before = descriptors(&agent);
+    for _ in 0..200 {
+        let mut stream = half_closed(&scene, "GET /v1/events HTTP/1.1\r\nHost: a\r\n\r\n");
+        stream.read_exact(&mut [0; 12]).expect("a head: there is a place for each");
+    }
+    assert!(eventually(PATIENT, || descriptors(&agent) <= before + 1), "{} are open", descriptors(&agent));
+    api.status().expect("a status");
 }

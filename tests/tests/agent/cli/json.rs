@@ -83,6 +83,11 @@ fn status_switch_and_watch_are_json_for_programs() {
     assert_eq!(counters["ports"][0]["port"], 445);
     assert_eq!(counters["ports"][0]["packets"], 1);
     assert!(counters["rules"].as_array().is_some_and(|rules| rules.len() >= 6), "{counters}");
+    // What comes in by an interface, and how it is guarded.
+    assert_eq!(counters["interface_counts"][0]["name"], Pair::HOST_LINK, "{counters}");
+    assert_eq!(counters["interfaces"][0]["mode"], "native", "{counters}");
+    let once = cli(&scene, ["watch", "--json", "-n", "1"]).success().expect("a look");
+    assert_eq!(once.matches("\"interfaces\":").count(), 1, "{once}");
     // Two looks are two lines.
     let looks = cli(&scene, ["watch", "--json", "-n", "2"]).success().expect("two looks");
     assert_eq!(looks.lines().map(serde_json::from_str::<Value>).filter(Result::is_ok).count(), 2, "{looks}");

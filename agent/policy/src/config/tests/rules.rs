@@ -1,6 +1,6 @@
 //! What is refused, each rule alone, and that a file's mistakes come together.
 
-use super::{LEAST, changed, one_problem, places, problems};
+use super::{Config, LEAST, changed, good, one_problem, places, problems};
 
 /// A file with one `[[allow]]` rule that has `lines` beside its name.
 fn with_rule(lines: &str) -> String {
@@ -230,7 +230,7 @@ fn ports_are_numbers_or_ranges_that_do_not_overlap() {
     ] {
         one_problem(&tcp(&format!("[{bad}]")), "3:8 management.tcp[0]", message, fix);
     }
-    one_problem(&tcp("22"), "3:7 management.tcp", "a list", "brackets");
+    one_problem(&tcp("true"), "3:7 management.tcp", "expected a port", "a number");
     one_problem(&tcp("[22, 22]"), "3:12 management.tcp[1]", "22 is in the list twice", "remove");
     one_problem(&tcp("[22, \"20-30\"]"), "3:12 management.tcp[1]", "20-30 overlaps 22", "keep one");
     one_problem(
@@ -239,6 +239,30 @@ fn ports_are_numbers_or_ranges_that_do_not_overlap() {
         "overlaps",
         "",
     );
+}
+
+#[test]
+fn a_single_port_needs_no_list_wherever_ports_are_written() {
+    let text = |ports: &str| {
+        let rule = format!("[[allow]]\nname = \"a\"\ntransport = \"tcp\"\nports = {ports}\n");
+        let row = format!("[[role]]\nname = \"own\"\n[[role.row]]\ntransport = \"tcp\"\nports = {ports}\n");
+        let own = format!("roles = [\"director\"]\noverrides = {{ \"director.01\" = {ports} }}");
+        let management = format!("tcp = {ports}\nudp = {ports}");
+        let changed = changed("tcp = [22]", &management).replace("roles = [\"director\"]", &own);
+        changed + &rule + &row
+    };
+    for (one, list) in [("8404", "[8404]"), ("\"8404-8410\"", "[\"8404-8410\"]")] {
+        let read = |ports: &str| good(&text(ports));
+        let (one, list) = (read(one), read(list));
+        let management = |config: &Config| config.management.clone().map(|of| (of.tcp, of.udp));
+        assert_eq!((management(&one), &one.allow), (management(&list), &list.allow));
+        let rows = |config: &Config| config.roles[0].rows[0].ports.clone();
+        let overrides = |config: &Config| config.targets[0].overrides[0].ports.clone();
+        assert_eq!((rows(&one), overrides(&one)), (rows(&list), overrides(&list)));
+    }
+    for found in ["70000", "\"8404\"", "true"].map(|bad| problems(&text(bad))) {
+        assert_eq!(found.iter().count(), 5, "{found}");
+    }
 }
 
 #[test]
@@ -284,7 +308,7 @@ fn a_rule_says_what_it_allows_once() {
     let both = with_rule("protocol = \"vrrp\"\nports = [1]");
     one_problem(&both, "13:9 allow[0].ports", "either `protocol` or `transport`", "two rules");
     let limit = with_rule("protocol = \"vrrp\"\nlimit = 5");
-    one_problem(&limit, "13:1 allow[0].limit", "rate limits are not supported by this version", "remove");
+    one_problem(&limit, "13:1 allow[0].limit", "limits of one rule, besides `[limit]`", "remove");
     let nameless = format!("{LEAST}[[allow]]\nprotocol = 112\n");
     one_problem(&nameless, "10:1 allow[0].name", "missing", "counter");
     for name in [String::new(), "x".repeat(65), "a\\nb".to_owned()] {
