@@ -19,8 +19,8 @@ mod zones;
 pub use crate::address::mapped;
 pub use blocked::{BlockRecord, MAX_BLOCKED, Until};
 pub use counters::{
-    Bucket, COUNTER_BLOCK, CounterBlock, CpuRecord, INTERFACE_CELLS, Lost, PORT_DROP_BLOCKS, REASONS,
-    RULE_BLOCKS, WARNINGS, interface_cell, port_drop_cell,
+    Bucket, COUNTER_BLOCK, CounterBlock, CpuRecord, ICMP_ERROR_LANES, INTERFACE_CELLS, Lost,
+    PORT_DROP_BLOCKS, REASONS, RULE_BLOCKS, WARNINGS, interface_cell, port_drop_cell,
 };
 pub use events::{Captured, Event, Explained, FragmentKey, FragmentRecord, LONGEST_CAPTURE, SNAP_LENGTH};
 pub use flows::{FLOWS, Flow, FlowKeyV4, FlowKeyV6, FlowPorts, FlowState, FlowTimes, LONGEST_FLOW};
@@ -41,7 +41,7 @@ pub use zones::{
 };
 
 /// The version of everything in this module.
-pub const ABI_VERSION: u32 = 6;
+pub const ABI_VERSION: u32 = 7;
 
 /// The target of the program's log lines, on both sides.
 pub const LOG_TARGET: &str = "bpf";

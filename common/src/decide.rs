@@ -4,13 +4,15 @@
 use network_types::ip::IpProto;
 
 use crate::{
-    abi::{AllowKey, Class, Features, NO_COUNTER, NO_POLICY, NO_ZONE, NetPort, PortTransport, Target},
-    ends::{Ends, Ports},
-    fields::{Address, IpAt, addresses, destination_address, source},
+    abi::{AllowKey, Class, Features, NO_COUNTER, NO_POLICY, PortTransport},
+    dhcp,
+    ends::Ports,
+    fields::{IpAt, source},
     fragment::{First, later_fragment},
     icmp,
     judging::Judging,
     limit::may_open,
+    mode::Place,
     packet::Packet,
     parse::Family,
     reason::{Action, Reason},
@@ -18,6 +20,7 @@ use crate::{
     summary::{Form, Summary},
     tables::Rules,
     target, tcp,
+    unasked::{Groups, in_groups},
     verdict::{Settle, Verdict, VerdictOnly},
 };
 
@@ -92,7 +95,7 @@ pub(crate) fn decide_port<P: Packet, T: Subprograms, S: Settle<P, T>>(
         Err(reason) => {
             let port = Some((ports.transport, ports.destination));
             let dropped = Verdict { port, ..Verdict::of(reason) };
-            judging.settle::<P, T, S>(packet, tables, ports.at, dropped)
+            judging.settle::<P, T, S>(packet, tables, Place::Known(ports.at), dropped)
         }
     }
 }
@@ -118,7 +121,10 @@ fn pass_or_drop<P: Packet, T: Subprograms, S: Settle<P, T>>(
     if judging.blocks(packet, tables, at) {
         return Err(Reason::Blocked);
     }
-    if matches!(transport, PortTransport::Udp) && is_dhcp_reply(ports) && tables.dhcp_client(slot) {
+    if matches!(transport, PortTransport::Udp)
+        && dhcp::is_to_client(ports)
+        && tables.is_for_dhcp_client(packet, judging, at, ports.to_many)
+    {
         return pass::<P, T, S>(packet, tables, judging, Verdict::of(Reason::Dhcp));
     }
     if features.has(Features::ALLOW) {
@@ -181,56 +187,13 @@ fn pass<P: Packet, T: Subprograms, S: Settle<P, T>>(
     judging: Judging,
     verdict: Verdict,
 ) -> Result<S::Output, Reason> {
-    Ok(judging.settle::<P, T, S>(packet, tables, IpAt::NOWHERE, verdict))
-}
-
-/// True where the answer to an outgoing packet passes without a flow: the rows of [`pass_or_drop`] that let in by a
-/// rule, for an answer whose destination is the source of this packet.
-#[inline(always)]
-pub(crate) fn passes_without_flow<P: Packet, T: Rules>(
-    packet: P,
-    tables: &T,
-    judging: Judging,
-    ends: Ends,
-    transport: PortTransport,
-) -> bool {
-    let Judging { slot, features } = judging;
-    let Some((local, remote)) = addresses(packet, ends.at) else { return false };
-    let zone = ends.at.zone();
-    let target =
-        if features.has(Features::TARGETS) { tables.target(slot, zone, local.words()) } else { Target::HOST };
-    if target.host && tables.management_port(transport, ends.local) && tables.management_source(remote) {
-        return true;
-    }
-    if features.has(Features::ALLOW) {
-        let key = AllowKey::Port(transport, ends.local);
-        if tables.allow(slot, key, target.policy, zone, remote).is_some() {
-            return true;
-        }
-    }
-    if target.policy == NO_POLICY {
-        return tables.unmatched_pass(slot, zone);
-    }
-    let Some(Some(class)) = tables.port(slot, target.policy, transport, ends.local) else { return false };
-    let for_all = !features.has(Features::GROUPS) || class.groups == 0;
-    let groups = Groups { slot, groups: class.groups };
-    for_all || in_groups::<P, T, true>(packet, tables, ends.at, groups, target.outbound)
+    Ok(judging.settle::<P, T, S>(packet, tables, Place::NOWHERE, verdict))
 }
 
 /// True for a packet from a management source. Out of line: few packets go to a management port.
 #[inline(never)]
 fn is_from_management<P: Packet, T: Rules>(packet: P, tables: &T, at: IpAt) -> bool {
     source(packet, at).is_some_and(|source| tables.management_source(source))
-}
-
-/// A server's reply goes from 67 to 68 (RFC 2131), or from 547 to 546 (RFC 8415).
-#[inline(always)]
-fn is_dhcp_reply(ports: Ports) -> bool {
-    let (server, client) = match ports.at.family() {
-        Family::V4 => (67, 68),
-        Family::V6 => (547, 546),
-    };
-    ports.destination == NetPort::new(client) && ports.source == NetPort::new(server)
 }
 
 /// The allow rules of a slot that hold for a policy.
@@ -246,31 +209,4 @@ struct AllowScope {
 fn allowed<P: Packet, T: Rules>(packet: P, tables: &T, at: IpAt, key: AllowKey, scope: AllowScope) -> u32 {
     let Some(source) = source(packet, at) else { return NO_COUNTER };
     tables.allow(scope.slot, key, scope.policy, at.zone(), source).unwrap_or(NO_COUNTER)
-}
-
-/// Groups as bits, in the sources of a slot.
-#[derive(Clone, Copy)]
-struct Groups {
-    slot: u32,
-    groups: u32,
-}
-
-/// True where the far side is in one of these groups. The far side is the source of a packet, and the destination of an
-/// `outbound` one; where `ANSWERED`, the packet at hand is the one that the judged packet answers, so the two change
-/// places. Out of line: boxes without groups do not pay for it. Each address is read on its own: verifiers up to 6.1
-/// refuse to copy an [`Address`] of IPv4, most of whose bytes were never written.
-#[inline(never)]
-fn in_groups<P: Packet, T: Rules, const ANSWERED: bool>(
-    packet: P,
-    tables: &T,
-    at: IpAt,
-    Groups { slot, groups }: Groups,
-    outbound: bool,
-) -> bool {
-    // Nobody knows in which zone a called destination is.
-    let zone = if outbound { NO_ZONE } else { at.zone() };
-    let contain = |address: Option<Address>| {
-        address.is_some_and(|address| tables.groups(slot, zone, address) & groups != 0)
-    };
-    if outbound == ANSWERED { contain(source(packet, at)) } else { contain(destination_address(packet, at)) }
 }

@@ -18,23 +18,22 @@ use crate::{
 pub struct IpAt(u32);
 
 impl IpAt {
-    /// Bits 0-6 offset of the IP header, 7-20 offset of the IPv6 fragment header, 21 IPv6, 22-25 the zone, 26 no target
-    /// can be told, 27 no IP header was read.
+    /// Bits 0-6 offset of the IP header, 7-20 offset of the IPv6 fragment header, 21 IPv6, 22-25 the zone, 26 the
+    /// destination does not tell the target.
     const NETWORK: u32 = 0x7f;
     const FRAGMENT_SHIFT: u32 = 7;
     const IPV6: u32 = 1 << 21;
     const ZONE_SHIFT: u32 = 22;
     const WITHOUT_TARGET: u32 = 1 << 26;
-    const UNREAD: u32 = 1 << 27;
 
-    /// No IP header, in zone 0.
-    pub const NOWHERE: Self = Self(Self::UNREAD | Self::WITHOUT_TARGET);
+    /// The greatest offset of an IP header, in bytes.
+    pub const FARTHEST: usize = Self::NETWORK as usize;
 
-    /// No header, in the zone of this one.
+    /// The header of a packet that this one quotes at an offset of at most [`IpAt::FARTHEST`], in the zone of this one.
     #[must_use]
     #[inline(always)]
-    pub const fn unread(self) -> Self {
-        Self(self.0 | Self::UNREAD | Self::WITHOUT_TARGET)
+    pub const fn quoting(self, offset: usize) -> Self {
+        Self(self.0 & (Self::IPV6 | 0xf << Self::ZONE_SHIFT) | offset as u32 & Self::NETWORK)
     }
 
     /// This header, of a packet whose destination does not tell for which target it is.
@@ -42,13 +41,6 @@ impl IpAt {
     #[inline(always)]
     pub const fn without_target(self) -> Self {
         Self(self.0 | Self::WITHOUT_TARGET)
-    }
-
-    /// True where an IP header was read: then addresses can be.
-    #[must_use]
-    #[inline(always)]
-    pub const fn is_read(self) -> bool {
-        self.0 & Self::UNREAD == 0
     }
 
     /// True where the destination tells the target.
@@ -105,7 +97,7 @@ impl IpAt {
     }
 
     #[inline(always)]
-    const fn network(self) -> usize {
+    pub(crate) const fn network(self) -> usize {
         (self.0 & Self::NETWORK) as usize
     }
 
@@ -158,6 +150,19 @@ pub fn destination<P: Packet>(packet: P, at: IpAt) -> Option<[u64; 2]> {
             Some(Address::V6(address).words())
         }
     }
+}
+
+/// The first byte after a packet, in bytes from the beginning of the frame.
+#[inline(always)]
+pub(crate) fn end<P: Packet>(packet: P, at: IpAt) -> Option<usize> {
+    let length = match at.family() {
+        Family::V4 => usize::from(u16::from_be(packet.header::<Ipv4Header>(at.network())?.total_length)),
+        Family::V6 => {
+            let ip = packet.header::<Ipv6Header>(at.network())?;
+            size_of::<Ipv6Header>() + usize::from(u16::from_be(ip.payload_length))
+        }
+    };
+    Some(at.network() + length)
 }
 
 /// The packet that a fragment belongs to, and its position there.

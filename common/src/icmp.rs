@@ -10,6 +10,7 @@ use crate::{
     subprograms::Subprograms,
     summary::Summary,
     tables::{Rate, Tables},
+    target,
 };
 
 /// The row of an ICMP message whose source is not blocked.
@@ -42,10 +43,8 @@ fn v4<P: Packet, T: Subprograms>(packet: P, tables: &T, summary: Summary, judgin
     const PARAMETER_PROBLEM: u8 = 12;
 
     match summary.flags() {
-        UNREACHABLE | TIME_EXCEEDED | PARAMETER_PROBLEM => {
-            limited(tables, Rate::IcmpError, Reason::IcmpError)
-        }
-        ECHO_V4 => limited(tables, Rate::IcmpEcho, Reason::IcmpEcho),
+        UNREACHABLE | TIME_EXCEEDED | PARAMETER_PROBLEM => error(packet, tables, summary, judging),
+        ECHO_V4 => echo(packet, tables, summary, judging),
         ECHO_REPLY_V4 if is_echo_reply(packet, tables, summary, judging) => Reason::Established,
         _ => Reason::IcmpOther,
     }
@@ -55,13 +54,13 @@ fn v4<P: Packet, T: Subprograms>(packet: P, tables: &T, summary: Summary, judgin
 fn v6<P: Packet, T: Subprograms>(packet: P, tables: &T, summary: Summary, judging: Judging) -> Reason {
     match summary.flags() {
         // Unreachable, packet too big, time exceeded, parameter problem.
-        1..=4 => limited(tables, Rate::IcmpError, Reason::IcmpError),
+        1..=4 => error(packet, tables, summary, judging),
         // Router and neighbour solicitation and advertisement (RFC 4861).
         133..=136 if summary.hop_limit() == 255 => Reason::Neighbour,
         133..=136 => Reason::NdHopLimit,
         // MLD queries, reports and done; version 2 reports (RFC 2710, RFC 3810).
-        130..=132 | 143 => Reason::MulticastControl,
-        ECHO_V6 => limited(tables, Rate::IcmpEcho, Reason::IcmpEcho),
+        130..=132 | 143 => membership(packet, tables, summary, judging),
+        ECHO_V6 => echo(packet, tables, summary, judging),
         ECHO_REPLY_V6 if is_echo_reply(packet, tables, summary, judging) => Reason::Established,
         _ => Reason::IcmpOther,
     }
@@ -93,6 +92,52 @@ fn is_echo_reply<P: Packet, T: Subprograms>(
     let ends =
         Ends { at: summary.ip(), carried: Carried::Echo, local: summary.identifier(), remote: NetPort(0) };
     tables.is_reply(packet, judging.slot, ends)
+}
+
+/// An ICMP error. Those about what this side sends have rates of their own, so that forged ones leave them room.
+#[inline(always)]
+fn error<P: Packet, T: Subprograms>(packet: P, tables: &T, summary: Summary, judging: Judging) -> Reason {
+    let (at, quote) = (summary.ip(), summary.quote());
+    let rate = if quote.is_some_and(|offset| tables.quotes_flow(packet, judging, at, offset)) {
+        Rate::IcmpErrorOfFlow
+    } else if let Some(lane) = quote.and_then(|offset| tables.quotes_open(packet, judging, at, offset)) {
+        Rate::IcmpErrorOfPort(lane)
+    } else if target::is_barred(packet, tables, at, judging) {
+        return Reason::Unmatched;
+    } else {
+        Rate::IcmpError
+    };
+    limited(tables, rate, Reason::IcmpError)
+}
+
+/// An echo request: to the box, to a target, or to where its zone lets packets without a target go.
+#[inline(always)]
+fn echo<P: Packet, T: Subprograms>(packet: P, tables: &T, summary: Summary, judging: Judging) -> Reason {
+    if target::is_barred(packet, tables, summary.ip(), judging) {
+        return Reason::Unmatched;
+    }
+    limited(tables, Rate::IcmpEcho, Reason::IcmpEcho)
+}
+
+/// MLD is of the link: it goes to a group, and a router may ask a host (RFC 3810, 5.1.15).
+#[inline(always)]
+fn membership<P: Packet, T: Subprograms>(
+    packet: P,
+    tables: &T,
+    summary: Summary,
+    judging: Judging,
+) -> Reason {
+    if summary.group() {
+        return Reason::MulticastControl;
+    }
+    if target::is_barred(packet, tables, summary.ip(), judging) {
+        return Reason::Unmatched;
+    }
+    if target::of(packet, tables, summary.ip(), judging).host {
+        Reason::MulticastControl
+    } else {
+        Reason::IcmpOther
+    }
 }
 
 #[inline(always)]

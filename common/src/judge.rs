@@ -5,6 +5,7 @@ use crate::{
     decide::{decide, decide_port},
     ends::Ports,
     judging::Judging,
+    mode::Place,
     packet::Packet,
     parse::{Headers, parse, parse_plain},
     reason::Reason,
@@ -65,5 +66,5 @@ fn judge_other<P: Packet, T: Subprograms, S: Settle<P, T>>(packet: P, tables: &T
     };
     let summary = Summary { first, second }.in_zone(zone::of(packet, tables, judging));
     let verdict = decide(packet, tables, summary, judging);
-    judging.settle::<P, T, S>(packet, tables, summary.place(), verdict)
+    judging.settle::<P, T, S>(packet, tables, Place::of(summary, verdict.reason), verdict)
 }

@@ -7,7 +7,7 @@
 //! Modules import only modules above them in this list:
 //! [`reason`], [`address`], [`abi`] · [`wire`], `bytes`, [`packet`], [`parse`], `slice` · [`fields`], [`summary`],
 //! [`ends`] · [`tables`], [`verdict`] · `blocked`, [`judging`], [`zone`], [`target`], `limit`, [`fragment`], [`flow`] ·
-//! [`subprograms`], `icmp`, `mode` · `decide` · [`judge`], [`outgoing`].
+//! `unasked`, [`quoted`], [`dhcp`] · [`subprograms`], `icmp`, `mode` · `decide` · [`judge`], [`outgoing`].
 #![cfg_attr(not(test), no_std)]
 
 pub mod abi;
@@ -15,6 +15,7 @@ pub mod address;
 mod blocked;
 mod bytes;
 mod decide;
+pub mod dhcp;
 pub mod ends;
 pub mod fields;
 pub mod flow;
@@ -27,6 +28,7 @@ mod mode;
 pub mod outgoing;
 pub mod packet;
 pub mod parse;
+pub mod quoted;
 pub mod reason;
 mod slice;
 pub mod subprograms;
@@ -34,6 +36,7 @@ pub mod summary;
 pub mod tables;
 pub mod target;
 pub mod tcp;
+mod unasked;
 pub mod verdict;
 pub mod wire;
 pub mod zone;

@@ -5,7 +5,7 @@
 
 use crate::{
     abi::{Features, Flow, FlowState, NO_POLICY, NetPort, PortTransport},
-    decide::passes_without_flow,
+    dhcp,
     ends::{Carried, Ends},
     fields::{IpAt, source},
     flow::{Clock, Key, Way, key, may_live, stamp, with_flow},
@@ -15,7 +15,9 @@ use crate::{
     parse::{Family, Headers, parse},
     summary::{Form, Summary},
     tables::{Flows, Rules, Tracking},
-    tcp, zone,
+    tcp,
+    unasked::passes_without_flow,
+    zone,
 };
 
 const TCP: u8 = Form::Tcp as u8;
@@ -30,13 +32,20 @@ pub fn track<P: Packet, T: Tracking>(packet: P, tables: &T) {
     let summary = Summary::new(parsed, &headers);
     let [first, second] = packet.forget([summary.first, summary.second]);
     let summary = Summary { first, second };
+    let asks = summary.form() == UDP && dhcp::asks(summary);
     // The answer to a packet to many hosts has another source address.
-    if summary.group() || summary.broadcast() {
+    if (summary.group() || summary.broadcast()) && !asks {
         return;
     }
     let Some(judging) = Judging::now(tables) else { return };
     let Some(times) = tables.flow_times(judging.slot) else { return };
     let summary = summary.in_zone(zone::of(packet, tables, judging));
+    if asks {
+        if !packet.is_forwarded() {
+            dhcp::note(tables, summary.ip(), tables.jiffies());
+        }
+        return;
+    }
     if packet.is_forwarded() && is_forged(packet, tables, judging, summary.ip()) {
         return;
     }

@@ -9,6 +9,7 @@ use crate::{
     fields::IpAt,
     parse::{Fragment, Headers, Kind, ParseError},
     reason::Reason,
+    wire::IcmpHeader,
 };
 
 /// The headers of a frame, packed.
@@ -17,8 +18,8 @@ pub struct Summary {
     /// Bits 0-7 [`Form`], 8-15 a reason or the IP protocol, 16-23 TCP flags or ICMP type, 24-31 time to live or hop limit,
     /// 32 multicast group, 33 broadcast, 34 fragmented, 35 an IP header was read.
     pub first: u64,
-    /// Bits 0-15 destination port, or the identifier of an ICMP echo; 16-31 source port; both in the byte order of the
-    /// packet. 32-63 the [`IpAt`].
+    /// Bits 0-15 destination port, or the identifier of an ICMP echo; 16-31 source port, or the offset of the ICMP header
+    /// in host byte order; ports and identifier in the byte order of the packet. 32-63 the [`IpAt`].
     pub second: u64,
 }
 
@@ -73,10 +74,12 @@ impl Summary {
         if !matches!(headers.fragment, Fragment::Whole) {
             first |= FRAGMENTED;
         }
-        let port = if form as u8 == Form::Icmp as u8 { headers.identifier } else { headers.destination_port };
-        let second = u64::from(port.0)
-            | u64::from(headers.source_port.0) << 16
-            | u64::from(IpAt::of(headers).to_bits()) << 32;
+        let (to, from) = if form as u8 == Form::Icmp as u8 {
+            (headers.identifier.0, headers.transport as u16)
+        } else {
+            (headers.destination_port.0, headers.source_port.0)
+        };
+        let second = u64::from(to) | u64::from(from) << 16 | u64::from(IpAt::of(headers).to_bits()) << 32;
         Self { first, second }
     }
 
@@ -126,11 +129,11 @@ impl Summary {
         IpAt::from_bits((self.second >> 32) as u32)
     }
 
-    /// The IP header, and whether the parser read one.
+    /// True where the parser read an IP header.
     #[inline(always)]
     #[must_use]
-    pub const fn place(self) -> IpAt {
-        if self.first & HAS_IP == 0 { self.ip().unread() } else { self.ip() }
+    pub const fn has_ip(self) -> bool {
+        self.first & HAS_IP != 0
     }
 
     /// This summary, judged in a zone: a number below 16.
@@ -174,6 +177,14 @@ impl Summary {
     #[must_use]
     pub const fn identifier(self) -> NetPort {
         self.destination_port()
+    }
+
+    /// Where the packet begins that an ICMP error quotes; `None` where that is too far from the beginning of the frame.
+    #[inline(always)]
+    #[must_use]
+    pub const fn quote(self) -> Option<usize> {
+        let offset = (self.second >> 16) as u16 as usize + size_of::<IcmpHeader>();
+        if offset > IpAt::FARTHEST { None } else { Some(offset) }
     }
 
     /// The source port.

@@ -31,6 +31,9 @@ pub trait Rules {
     fn listed(&self, slot: u32, zone: u32, address: [u64; 2]) -> Option<Target>;
     /// The target of a destination in a zone: two words as in [`TargetEntry`](crate::abi::TargetEntry).
     fn target(&self, slot: u32, zone: u32, address: [u64; 2]) -> Target;
+    /// True where an address of a zone is neither that of a target nor one of the box, and the box forwards. Asked only
+    /// with [`Features::TARGETS`](crate::abi::Features::TARGETS).
+    fn is_elsewhere(&self, slot: u32, zone: u32, address: [u64; 2]) -> bool;
     /// The class of a port of a policy: `Some(None)` where the port is closed.
     fn port(&self, slot: u32, policy: u32, transport: PortTransport, port: NetPort) -> Option<Option<Class>>;
     /// The groups, as bits, of an address, and of everybody in the zone of a packet.
@@ -73,14 +76,23 @@ pub trait Tables: Rules {
 /// A limit on packets per second, for each CPU.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Rate {
-    /// [`ICMP_ERROR_RATE`].
+    /// [`ICMP_ERROR_RATE`], for errors that quote nothing that is known.
     IcmpError,
+    /// [`ICMP_ERROR_RATE`], for errors that quote a live flow.
+    IcmpErrorOfFlow,
+    /// [`ICMP_LANE_RATE`], for errors that quote the answer of an open port. The number, below
+    /// [`ICMP_ERROR_LANES`](crate::abi::ICMP_ERROR_LANES), depends on the far side.
+    IcmpErrorOfPort(u8),
     /// [`ICMP_ECHO_RATE`].
     IcmpEcho,
 }
 
-/// ICMP errors that each CPU lets in, per second.
+/// ICMP errors that quote a live flow, and as many that quote nothing that is known, that each CPU lets in, per second.
 pub const ICMP_ERROR_RATE: u64 = 1000;
+
+/// ICMP errors that quote the answer of an open port to one of the far sides that share a number, that each CPU lets in,
+/// per second.
+pub const ICMP_LANE_RATE: u64 = 250;
 
 /// Echo requests that each CPU lets in, per second.
 pub const ICMP_ECHO_RATE: u64 = 1000;

@@ -159,6 +159,11 @@ impl<C: Interface> Rules for Kernel<C> {
     }
 
     #[inline(always)]
+    fn is_elsewhere(&self, slot: u32, zone: u32, address: [u64; 2]) -> bool {
+        generations::is_elsewhere(slot, zone, address)
+    }
+
+    #[inline(always)]
     fn port(&self, slot: u32, policy: u32, transport: PortTransport, port: NetPort) -> Option<Option<Class>> {
         generations::port(slot, policy, transport, port)
     }

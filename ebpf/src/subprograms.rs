@@ -4,15 +4,19 @@
 //! What is here is long for the verifier and rare on the wire. Two files have subprograms of their own: `ctx` walks through
 //! IPv4 options, `log` writes log lines.
 
+use core::hint::black_box;
+
 use aya_ebpf::bindings::xdp_md;
 use lyncwall_common::{
     abi::{Captured, Features, LONGEST_CAPTURE, Lost, NetPort, PortTransport},
+    dhcp,
     ends::{Carried, Ends},
     fields::IpAt,
     flow,
     fragment::{self, First},
     judging::Judging,
     packet::Packet,
+    quoted,
     subprograms::Subprograms,
     target,
 };
@@ -33,6 +37,21 @@ impl Subprograms for Kernel<Context<'_>> {
     #[inline(always)]
     fn in_audit<P: Packet>(&self, _: P, judging: Judging, at: IpAt) -> bool {
         in_audit(self.context(), judging, at)
+    }
+
+    #[inline(always)]
+    fn is_for_dhcp_client<P: Packet>(&self, _: P, judging: Judging, at: IpAt, to_many: bool) -> bool {
+        is_for_dhcp_client(self.context(), judging, at, to_many)
+    }
+
+    #[inline(always)]
+    fn quotes_flow<P: Packet>(&self, _: P, judging: Judging, at: IpAt, offset: usize) -> bool {
+        quotes_flow(self.context(), judging, at, offset)
+    }
+
+    #[inline(always)]
+    fn quotes_open<P: Packet>(&self, _: P, judging: Judging, at: IpAt, offset: usize) -> Option<u8> {
+        quotes_open(self.context(), judging, at, offset)
     }
 
     #[inline(always)]
@@ -106,18 +125,11 @@ pub(crate) fn capture(context: Context<'_>, [reason, action, slot]: [u8; 3], len
 extern "C" fn subprogram_first_fragment(context: *mut xdp_md, at: u32, first: u32) -> u32 {
     let context = Context::of_kernel(context);
     if let Some(kernel) = Kernel::new(context) {
-        let first = match first {
-            PASSED => First::Passed,
-            MANAGEMENT => First::Management,
-            _ => First::Dropped,
-        };
+        let first = First::from_value(first);
         fragment::remember(Frame::<false>::of(context), &kernel, IpAt::from_bits(at), first);
     }
     0
 }
-
-const PASSED: u32 = First::Passed as u32;
-const MANAGEMENT: u32 = First::Management as u32;
 
 /// See [`fragment::remember`]. With this subprogram, the chain of calls takes all of the stack (512 bytes): it may call no
 /// other.
@@ -171,13 +183,89 @@ extern "C" fn subprogram_in_audit(context: *mut xdp_md, at: u32, judging: u32) -
     let context = Context::of_kernel(context);
     let Some(kernel) = Kernel::new(context) else { return 0 };
     let at = IpAt::from_bits(at);
-    let judging = Judging { slot: judging >> 8, features: Features(judging as u8) };
-    u32::from(target::in_audit(Frame::<false>::of(context), &kernel, judging, at))
+    u32::from(target::in_audit(Frame::<false>::of(context), &kernel, of_number(judging), at))
+}
+
+/// Which generation judges, as a number.
+#[inline(always)]
+fn to_number(judging: Judging) -> u32 {
+    judging.slot << 8 | u32::from(judging.features.0)
+}
+
+/// Made again from [`to_number`].
+#[inline(always)]
+fn of_number(number: u32) -> Judging {
+    Judging { slot: number >> 8, features: Features(number as u8) }
 }
 
 /// See [`target::in_audit`].
 #[inline(always)]
 pub(crate) fn in_audit(context: Context<'_>, judging: Judging, at: IpAt) -> bool {
-    subprogram_in_audit(context.to_kernel(), at.to_bits(), judging.slot << 8 | u32::from(judging.features.0))
-        != 0
+    subprogram_in_audit(context.to_kernel(), at.to_bits(), to_number(judging)) != 0
+}
+
+/// The subprogram of [`is_for_dhcp_client`].
+#[expect(unsafe_code, reason = "the attribute names a symbol")]
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn subprogram_is_for_dhcp_client(
+    context: *mut xdp_md,
+    at: u32,
+    judging: u32,
+    to_many: u32,
+) -> u32 {
+    let context = Context::of_kernel(context);
+    let Some(kernel) = Kernel::new(context) else { return 0 };
+    let (frame, at) = (Frame::<false>::of(context), IpAt::from_bits(at));
+    u32::from(dhcp::is_for_client(frame, &kernel, of_number(judging), at, to_many != 0))
+}
+
+/// See [`dhcp::is_for_client`].
+#[inline(always)]
+fn is_for_dhcp_client(context: Context<'_>, judging: Judging, at: IpAt, to_many: bool) -> bool {
+    let (at, judging, to_many) = (at.to_bits(), to_number(judging), u32::from(to_many));
+    subprogram_is_for_dhcp_client(context.to_kernel(), at, judging, to_many) != 0
+}
+
+/// The subprogram of [`quotes_flow`].
+#[expect(unsafe_code, reason = "the attribute names a symbol")]
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn subprogram_quotes_flow(context: *mut xdp_md, at: u32, judging: u32, offset: u32) -> u32 {
+    let context = Context::of_kernel(context);
+    let Some(kernel) = Kernel::new(context) else { return 0 };
+    let (frame, at) = (Frame::<false>::of(context), IpAt::from_bits(at));
+    u32::from(quoted::quotes_flow(frame, &kernel, of_number(judging), at, unknown(offset)))
+}
+
+/// An offset of which the compiler knows nothing: the verifier needs each mask, and the compiler would drop those that the
+/// caller makes needless.
+#[inline(always)]
+fn unknown(offset: u32) -> usize {
+    black_box(offset as usize)
+}
+
+/// See [`quoted::quotes_flow`].
+#[inline(always)]
+fn quotes_flow(context: Context<'_>, judging: Judging, at: IpAt, offset: usize) -> bool {
+    subprogram_quotes_flow(context.to_kernel(), at.to_bits(), to_number(judging), offset as u32) != 0
+}
+
+/// The subprogram of [`quotes_open`]. 0 stands for nothing.
+#[expect(unsafe_code, reason = "the attribute names a symbol")]
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn subprogram_quotes_open(context: *mut xdp_md, at: u32, judging: u32, offset: u32) -> u32 {
+    let context = Context::of_kernel(context);
+    let Some(kernel) = Kernel::new(context) else { return 0 };
+    let (frame, at) = (Frame::<false>::of(context), IpAt::from_bits(at));
+    let lane = quoted::quotes_open(frame, &kernel, of_number(judging), at, unknown(offset));
+    lane.map_or(0, |lane| u32::from(lane) + 1)
+}
+
+/// See [`quoted::quotes_open`].
+#[inline(always)]
+fn quotes_open(context: Context<'_>, judging: Judging, at: IpAt, offset: usize) -> Option<u8> {
+    let found = subprogram_quotes_open(context.to_kernel(), at.to_bits(), to_number(judging), offset as u32);
+    found.checked_sub(1).map(|lane| lane as u8)
 }

@@ -6,11 +6,14 @@ use std::net::IpAddr;
 
 use lyncwall_common::abi::{
     AllowKey, BlockRecord, Bucket, Class, Features, Flow, FlowKeyV4, FlowKeyV6, FlowTimes, FragmentKey,
-    FragmentRecord, Limit, Live, NetPort, OpeningKey, PortSet, PortTransport, SourceRecord, Target, Until,
+    FragmentRecord, ICMP_ERROR_LANES, Limit, Live, NetPort, OpeningKey, PortSet, PortTransport, SourceRecord,
+    Target, Until,
 };
 use lyncwall_common::fields::Address;
 use lyncwall_common::subprograms::Subprograms;
-use lyncwall_common::tables::{Flows, ICMP_ECHO_RATE, ICMP_ERROR_RATE, Rate, Rules, Tables, Tracking};
+use lyncwall_common::tables::{
+    Flows, ICMP_ECHO_RATE, ICMP_ERROR_RATE, ICMP_LANE_RATE, Rate, Rules, Tables, Tracking,
+};
 use lyncwall_common::verdict::Verdict;
 use lyncwall_common::{judge, outgoing};
 
@@ -45,6 +48,8 @@ pub struct HostTables<'a> {
     flows_v6: RefCell<HashMap<FlowKeyV6, Flow>>,
     flow_ports: RefCell<HashMap<(PortTransport, u16), u8>>,
     icmp_errors: Cell<Bucket>,
+    icmp_flow_errors: Cell<Bucket>,
+    icmp_port_errors: [Cell<Bucket>; ICMP_ERROR_LANES],
     icmp_echo: Cell<Bucket>,
     openings: RefCell<HashMap<OpeningKey, Bucket>>,
 }
@@ -66,6 +71,8 @@ impl<'a> HostTables<'a> {
             flows_v6: RefCell::default(),
             flow_ports: RefCell::default(),
             icmp_errors: Cell::default(),
+            icmp_flow_errors: Cell::default(),
+            icmp_port_errors: [const { Cell::new(Bucket { last: 0, credit: 0 }) }; ICMP_ERROR_LANES],
             icmp_echo: Cell::default(),
             openings: RefCell::default(),
         }
@@ -129,6 +136,10 @@ impl Rules for HostTables<'_> {
         self.compiled.targets.as_ref().map_or(Target::NONE, |table| table.find(zone, address))
     }
 
+    fn is_elsewhere(&self, _slot: u32, zone: u32, address: [u64; 2]) -> bool {
+        self.compiled.targets.as_ref().is_some_and(|table| table.code(zone, address).is_elsewhere())
+    }
+
     fn port(
         &self,
         _slot: u32,
@@ -190,6 +201,8 @@ impl Tables for HostTables<'_> {
     fn within(&self, rate: Rate) -> bool {
         let (cell, rate) = match rate {
             Rate::IcmpError => (&self.icmp_errors, ICMP_ERROR_RATE),
+            Rate::IcmpErrorOfFlow => (&self.icmp_flow_errors, ICMP_ERROR_RATE),
+            Rate::IcmpErrorOfPort(lane) => (&self.icmp_port_errors[usize::from(lane)], ICMP_LANE_RATE),
             Rate::IcmpEcho => (&self.icmp_echo, ICMP_ECHO_RATE),
         };
         let mut bucket = cell.get();

@@ -72,6 +72,10 @@ pub const fn port_drop_cell(transport: PortTransport, port: NetPort) -> (u32, us
     ((transport as u32) << 4 | (port.index() >> 12) as u32, port.index() & (COUNTER_BLOCK - 1))
 }
 
+/// Buckets for ICMP errors that quote the answer of an open port, by far side: a power of two. A flood of forged errors
+/// about all far sides takes a part of each, and leaves the rest.
+pub const ICMP_ERROR_LANES: usize = 32;
+
 /// A token bucket over jiffies. Credit grows by `rate` a jiffy, and an event costs the number of jiffies in a second: so
 /// `rate` is in events per second for any length of a jiffy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -127,13 +131,19 @@ pub struct CpuRecord {
     pub events: [Bucket; REASONS],
     /// For captured packets.
     pub captures: Bucket,
-    /// For ICMP errors.
+    /// For ICMP errors that quote nothing that is known.
     pub icmp_errors: Bucket,
+    /// For ICMP errors that quote a live flow.
+    pub icmp_flow_errors: Bucket,
+    /// For ICMP errors that quote the answer of an open port, by far side.
+    pub icmp_port_errors: [Bucket; ICMP_ERROR_LANES],
     /// For echo requests.
     pub icmp_echo: Bucket,
 }
 
-const _: () = assert!(size_of::<CpuRecord>() == 40 * REASONS + 16 * INTERFACE_CELLS + 5 * 8 + 3 * 16);
+const _: () = assert!(
+    size_of::<CpuRecord>() == 40 * REASONS + 16 * INTERFACE_CELLS + 5 * 8 + (4 + ICMP_ERROR_LANES) * 16
+);
 
 #[cfg(test)]
 mod tests {

@@ -155,8 +155,8 @@ pub struct FragmentRecord {
     pub expires: u64,
     /// The end of its payload, in bytes from the start of the fragmented part.
     pub end: u32,
-    /// 1 where management let it in: then later fragments pass from a blocked source as well.
-    pub management: u32,
+    /// What let it in: the value of a [`First`](crate::fragment::First).
+    pub by: u32,
 }
 
 const _: () = assert!(size_of::<FragmentRecord>() == 16);

@@ -27,7 +27,8 @@ impl Target {
     pub const NONE: Self = Self { policy: NO_POLICY, host: false, outbound: false };
 }
 
-/// A [`Target`] in one byte: bits 0-4 one more than the policy, or 0 for none; bits 6 and 7 `outbound` and `host`.
+/// A [`Target`] in one byte: bits 0-4 one more than the policy, or 0 for none; bit 5 [`TargetCode::elsewhere`]; bits 6 and
+/// 7 `outbound` and `host`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[repr(transparent)]
 pub struct TargetCode(pub u8);
@@ -36,6 +37,7 @@ impl TargetCode {
     /// No target.
     pub const UNSAID: Self = Self(0);
     const POLICY: u8 = 0x1f;
+    const ELSEWHERE: u8 = 0x20;
     const OUTBOUND: u8 = 0x40;
     const HOST: u8 = 0x80;
 
@@ -46,6 +48,19 @@ impl TargetCode {
         let outbound = if target.outbound { Self::OUTBOUND } else { 0 };
         let host = if target.host { Self::HOST } else { 0 };
         Self(policy | outbound | host)
+    }
+
+    /// This code, for addresses that are neither those of a target nor, as far as the agent knows, the box's.
+    #[must_use]
+    pub const fn elsewhere(self) -> Self {
+        Self(self.0 | Self::ELSEWHERE)
+    }
+
+    /// True for an address that is neither that of a target nor, as far as the agent knows, the box's.
+    #[must_use]
+    #[inline(always)]
+    pub const fn is_elsewhere(self) -> bool {
+        self.0 & Self::ELSEWHERE != 0
     }
 
     /// The target.
@@ -87,7 +102,8 @@ pub struct TargetEntry {
 #[repr(C)]
 pub struct ZoneTargets {
     /// Of unicast addresses: `host` where the box does not forward; a policy of outbound calls; or none. Each may be an
-    /// address of the box, so that management reaches it.
+    /// address of the box, so that management reaches it. Where the box forwards, its addresses are listed, and these
+    /// are elsewhere.
     pub others: TargetCode,
     /// Of multicast groups and the broadcast address: `host`, or none.
     pub groups: TargetCode,
@@ -126,11 +142,19 @@ impl TargetTable {
     #[must_use]
     #[inline(always)]
     pub const fn listed(&self, zone: u32, address: [u64; 2]) -> Option<Target> {
+        match self.code_of(zone, address) {
+            Some(code) => Some(code.target()),
+            None => None,
+        }
+    }
+
+    #[inline(always)]
+    const fn code_of(&self, zone: u32, address: [u64; 2]) -> Option<TargetCode> {
         let entry = &self.entries[Self::bucket(self.seed, address)];
         if entry.address[0] == address[0] && entry.address[1] == address[1] {
             let code = entry.zones[zone as usize & (ZONE_NUMBERS - 1)];
             if code.0 != 0 {
-                return Some(code.target());
+                return Some(code);
             }
         }
         None
@@ -140,12 +164,18 @@ impl TargetTable {
     #[must_use]
     #[inline(always)]
     pub const fn find(&self, zone: u32, address: [u64; 2]) -> Target {
-        if let Some(target) = self.listed(zone, address) {
-            return target;
+        self.code(zone, address).target()
+    }
+
+    /// The code of any address in a zone.
+    #[must_use]
+    #[inline(always)]
+    pub const fn code(&self, zone: u32, address: [u64; 2]) -> TargetCode {
+        if let Some(code) = self.code_of(zone, address) {
+            return code;
         }
         let rest = &self.zones[zone as usize & (ZONE_NUMBERS - 1)];
-        let code = if is_to_many(address) { rest.groups } else { rest.others };
-        code.target()
+        if is_to_many(address) { rest.groups } else { rest.others }
     }
 }
 
@@ -168,7 +198,9 @@ mod tests {
         for policy in (0..MAX_POLICIES).chain([NO_POLICY]) {
             for (host, outbound) in [(false, false), (true, false), (true, true)] {
                 let target = Target { policy, host, outbound };
-                assert_eq!(TargetCode::of(target).target(), target);
+                let code = TargetCode::of(target);
+                assert_eq!((code.target(), code.is_elsewhere()), (target, false));
+                assert_eq!((code.elsewhere().target(), code.elsewhere().is_elsewhere()), (target, true));
             }
         }
         assert_eq!(TargetCode::UNSAID.target(), Target::NONE);

@@ -30,6 +30,8 @@ enum Phase {
 pub(crate) struct Model {
     flows: HashMap<Key, (Phase, u64)>,
     learning: bool,
+    /// When a client asked for an address, by zone.
+    asked: HashMap<Option<u32>, u64>,
     /// When a source opened connections that counted, by the policy that counts them alone.
     openings: HashMap<(IpAddr, Option<u32>), Vec<u64>>,
 }
@@ -59,15 +61,27 @@ impl Model {
         within
     }
 
+    /// Whether the client on this box asked for an address a moment ago.
+    pub(crate) fn has_asked(&self, zone: Option<u32>, now: u64) -> bool {
+        self.asked.get(&zone).is_some_and(|asked| now - asked <= 30 * HZ)
+    }
+
     /// What goes out.
     fn send(&mut self, world: &World, spec: &Spec, now: u64) {
         let v6 = matches!(spec.ip, Ip::V6 { .. });
-        if (v6 && unsound(spec).is_some()) || spec.part().is_some_and(|part| part.start != 0) {
+        if spec.tags.len() > 8
+            || (v6 && unsound(spec).is_some())
+            || spec.part().is_some_and(|part| part.start != 0)
+        {
             return;
         }
         let (local, remote) = ends(spec);
         let zone = world.zone(&spec.tags);
-        if spec.link_broadcast || remote.is_multicast() || remote.to_string() == "255.255.255.255" {
+        let is_broadcast = spec.link_broadcast || remote.to_string() == "255.255.255.255";
+        if !v6 && is_broadcast && matches!(spec.payload, Payload::Udp { source: 68, destination: 67, .. }) {
+            self.asked.insert(zone, now);
+        }
+        if is_broadcast || remote.is_multicast() {
             return;
         }
         match spec.payload {

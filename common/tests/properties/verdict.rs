@@ -95,15 +95,15 @@ fn judge_whole(world: &World, flows: &mut Model, spec: &Spec, now: u64) -> (Reas
     // What goes out of a zone is for the groups of its destination.
     let goes_out = listed.is_none() && world.limits(zone);
     let (far, by) = if goes_out { (destination, None) } else { (source, zone) };
-    let (transport, from, to) = match spec.payload {
-        Payload::Tcp { source, destination, flags, .. } => {
+    let (transport, to) = match spec.payload {
+        Payload::Tcp { destination, flags, .. } => {
             let [fin, syn, rst] = [1, 2, 4].map(|bit| flags & bit != 0);
             if flags.trailing_zeros() >= 6 || (syn && (fin || rst)) {
                 return (Reason::TcpFlags, None);
             }
-            (PortTransport::Tcp, source, destination)
+            (PortTransport::Tcp, destination)
         }
-        Payload::Udp { source, destination, .. } => (PortTransport::Udp, source, destination),
+        Payload::Udp { destination, .. } => (PortTransport::Udp, destination),
         Payload::Icmp { kind, .. } => {
             let hop_limit = if let Ip::V6 { hop_limit, .. } = spec.ip { hop_limit } else { 0 };
             let from_the_link = hop_limit == 255 && (133..=136).contains(&kind);
@@ -132,14 +132,23 @@ fn judge_whole(world: &World, flows: &mut Model, spec: &Spec, now: u64) -> (Reas
     if world.is_blocked(source, now) {
         return (Reason::Blocked, None);
     }
-    let dhcp = if source.is_ipv4() { (67, 68) } else { (547, 546) };
-    if world.dhcp_client && transport == PortTransport::Udp && (from, to) == dhcp {
+    let to_many =
+        spec.link_broadcast || destination.is_multicast() || destination.to_string() == "255.255.255.255";
+    let for_client = match destination {
+        IpAddr::V4(_) => {
+            let asked = flows.has_asked(zone, now);
+            let to_box = world.listed(zone, destination).is_none() && !world.is_elsewhere(zone, destination);
+            to == 68 && (to_many || asked || to_box)
+        }
+        IpAddr::V6(address) => to == 546 && (to_many || address.is_unicast_link_local()),
+    };
+    if world.dhcp_client && transport == PortTransport::Udp && for_client {
         return (Reason::Dhcp, None);
     }
     if let Some(counter) = world.first_allow(Ok((transport, to)), policy, source) {
         return (Reason::Allow, Some(counter));
     }
-    if spec.link_broadcast || destination.is_multicast() || destination.to_string() == "255.255.255.255" {
+    if to_many {
         return (Reason::Multicast, None);
     }
     let open = policy.and_then(|policy| world.open(policy, transport, to));
@@ -168,12 +177,14 @@ fn judge_whole(world: &World, flows: &mut Model, spec: &Spec, now: u64) -> (Reas
 fn icmp(world: &World, flows: &mut Model, spec: &Spec, kind: u8, now: u64) -> Reason {
     let error = if world.errors_within { Reason::IcmpError } else { Reason::IcmpRate };
     let echo = if world.echo_within { Reason::IcmpEcho } else { Reason::IcmpRate };
+    let (zone, destination) = (world.zone(&spec.tags), ends(spec).1);
     match (&spec.ip, kind) {
+        (Ip::V4 { .. }, 3 | 11 | 12 | 8) | (Ip::V6 { .. }, 1..=4 | 128) if world.bars(zone, destination) => {
+            Reason::Unmatched
+        }
         (Ip::V4 { .. }, 3 | 11 | 12) | (Ip::V6 { .. }, 1..=4) => error,
         (Ip::V4 { .. }, 8) | (Ip::V6 { .. }, 128) => echo,
-        (Ip::V4 { .. }, 0) | (Ip::V6 { .. }, 129) if flows.is_reply(world.zone(&spec.tags), spec, now) => {
-            Reason::Established
-        }
+        (Ip::V4 { .. }, 0) | (Ip::V6 { .. }, 129) if flows.is_reply(zone, spec, now) => Reason::Established,
         (Ip::V6 { hop_limit, .. }, 133..=136) => {
             if *hop_limit == 255 {
                 Reason::Neighbour
@@ -181,7 +192,11 @@ fn icmp(world: &World, flows: &mut Model, spec: &Spec, kind: u8, now: u64) -> Re
                 Reason::NdHopLimit
             }
         }
-        (Ip::V6 { .. }, 130..=132 | 143) => Reason::MulticastControl,
+        (Ip::V6 { .. }, 130..=132 | 143) if destination.is_multicast() => Reason::MulticastControl,
+        (Ip::V6 { .. }, 130..=132 | 143) if world.bars(zone, destination) => Reason::Unmatched,
+        (Ip::V6 { .. }, 130..=132 | 143) if world.listed(zone, destination).is_none() => {
+            Reason::MulticastControl
+        }
         (Ip::V4 { .. } | Ip::V6 { .. }, _) => Reason::IcmpOther,
     }
 }
@@ -216,6 +231,11 @@ fn passes(world: &World, zone: Option<u32>, reason: Reason) -> bool {
 fn is_spared(world: &World, spec: &Spec, reason: Reason) -> bool {
     let (_, destination) = ends(spec);
     let zone = world.zone(&spec.tags);
+    if zone.is_none() {
+        // It may be for any zone.
+        let everywhere = world.audit.iter().all(|audit| *audit);
+        return everywhere && (reason != Reason::VlanDepth || world.blocked.is_empty());
+    }
     if matches!(reason, Reason::VlanDepth | Reason::IpSourceRoute | Reason::Ipv6Rh0 | Reason::Ipv6Chain) {
         // It may be for another target than its destination says.
         let everywhere = world.audit.iter().all(|audit| *audit);

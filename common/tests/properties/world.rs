@@ -43,6 +43,8 @@ pub(crate) struct World {
     pub(crate) zone_groups: Vec<(u32, u32)>,
     pub(crate) allow: Vec<AllowRule>,
     pub(crate) dhcp_client: bool,
+    /// True where the box forwards: what no target lists and no `host` has is elsewhere.
+    pub(crate) forwards: bool,
     /// By zone.
     pub(crate) unmatched_pass: Vec<bool>,
     pub(crate) errors_within: bool,
@@ -143,6 +145,21 @@ impl World {
         !self.has_one_target() && zone.is_some() && zone == self.outbound
     }
 
+    /// True for a destination that is neither the box nor a target.
+    pub(crate) fn is_elsewhere(&self, zone: Option<u32>, address: IpAddr) -> bool {
+        let is_one = !address.is_multicast() && address.to_string() != "255.255.255.255";
+        self.forwards
+            && !self.has_one_target()
+            && is_one
+            && self.listed(zone, address).is_none()
+            && (self.rest(zone).is_none() || self.limits(zone))
+    }
+
+    /// True where such a destination gets nothing that is for the box.
+    pub(crate) fn bars(&self, zone: Option<u32>, address: IpAddr) -> bool {
+        self.is_elsewhere(zone, address) && !self.passes_unmatched(zone) && !self.limits(zone)
+    }
+
     /// True where destinations in no target of a zone pass.
     pub(crate) fn passes_unmatched(&self, zone: Option<u32>) -> bool {
         zone.is_some_and(|zone| self.unmatched_pass[zone as usize])
@@ -241,10 +258,7 @@ impl Rules for State<'_> {
 
     fn target(&self, _: u32, zone: u32, address: [u64; 2]) -> Target {
         let zone = Some(zone).filter(|zone| *zone != NO_ZONE);
-        let mut bytes = [0; 16];
-        bytes[..8].copy_from_slice(&address[0].to_ne_bytes());
-        bytes[8..].copy_from_slice(&address[1].to_ne_bytes());
-        let address = IpAddr::V6(Ipv6Addr::from(bytes)).to_canonical();
+        let address = of_words(address);
         match self.world.listed(zone, address) {
             Some(policy) => Target { policy, host: false, outbound: false },
             None => {
@@ -252,6 +266,10 @@ impl Rules for State<'_> {
                 Target { policy, host: true, outbound: self.world.limits(zone) }
             }
         }
+    }
+
+    fn is_elsewhere(&self, _: u32, zone: u32, address: [u64; 2]) -> bool {
+        self.world.is_elsewhere(Some(zone).filter(|zone| *zone != NO_ZONE), of_words(address))
     }
 
     fn port(&self, _: u32, policy: u32, transport: PortTransport, port: NetPort) -> Option<Option<Class>> {
@@ -322,7 +340,7 @@ impl Tables for State<'_> {
 
     fn within(&self, rate: Rate) -> bool {
         match rate {
-            Rate::IcmpError => self.world.errors_within,
+            Rate::IcmpError | Rate::IcmpErrorOfFlow | Rate::IcmpErrorOfPort(_) => self.world.errors_within,
             Rate::IcmpEcho => self.world.echo_within,
         }
     }
@@ -338,6 +356,13 @@ impl Tables for State<'_> {
     fn forget_fragment(&self, key: &FragmentKey) {
         self.fragments.borrow_mut().remove(key);
     }
+}
+
+fn of_words([first, second]: [u64; 2]) -> IpAddr {
+    let mut bytes = [0; 16];
+    bytes[..8].copy_from_slice(&first.to_ne_bytes());
+    bytes[8..].copy_from_slice(&second.to_ne_bytes());
+    IpAddr::V6(Ipv6Addr::from(bytes)).to_canonical()
 }
 
 fn bits(numbers: impl Iterator<Item = u32>) -> u32 {
@@ -462,7 +487,7 @@ pub(crate) fn world() -> impl Strategy<Value = World> {
             prop::collection::vec((prop::sample::select(vec![0u32, 7, 31]), 0..3u32), 0..2),
         ),
         prop::collection::vec(rule, 0..8),
-        (prop::collection::vec(any::<bool>(), 7), any::<[bool; 4]>()),
+        (prop::collection::vec(any::<bool>(), 8), any::<[bool; 4]>()),
     )
         .prop_map(
             |(management_ports, sources, zones, (open, members, zone_groups), allow, (flags, modes))| World {
@@ -480,6 +505,7 @@ pub(crate) fn world() -> impl Strategy<Value = World> {
                 zone_groups,
                 allow,
                 dhcp_client: flags[1],
+                forwards: flags[7],
                 unmatched_pass: vec![flags[2], flags[5], flags[6]],
                 errors_within: flags[3],
                 echo_within: flags[4],

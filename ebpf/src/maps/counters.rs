@@ -3,13 +3,16 @@
 //! [`Kernel`] imports this file and has methods here. Functions that take parts of a [`Kernel`] would need no import of
 //! it, but compile to a program with more stack than the kernel grants.
 
+use core::hint::black_box;
+
 use aya_ebpf::maps::PerCpuArray;
 use lyncwall_common::{
     abi::{
-        CounterBlock, CpuRecord, Explained, NetPort, PortTransport, WARNINGS, interface_cell, port_drop_cell,
+        CounterBlock, CpuRecord, Explained, ICMP_ERROR_LANES, NetPort, PortTransport, WARNINGS,
+        interface_cell, port_drop_cell,
     },
     reason::{Action, Reason},
-    tables::{ICMP_ECHO_RATE, ICMP_ERROR_RATE, Rate},
+    tables::{ICMP_ECHO_RATE, ICMP_ERROR_RATE, ICMP_LANE_RATE, Rate},
 };
 
 use super::{
@@ -103,6 +106,8 @@ impl<C: Interface> Kernel<C> {
         self.cpu.with(|cpu| {
             let (bucket, rate) = match rate {
                 Rate::IcmpError => (&mut cpu.icmp_errors, ICMP_ERROR_RATE),
+                Rate::IcmpErrorOfFlow => (&mut cpu.icmp_flow_errors, ICMP_ERROR_RATE),
+                Rate::IcmpErrorOfPort(lane) => (&mut cpu.icmp_port_errors[lane_index(lane)], ICMP_LANE_RATE),
                 Rate::IcmpEcho => (&mut cpu.icmp_echo, ICMP_ECHO_RATE),
             };
             let mut after = *bucket;
@@ -113,6 +118,13 @@ impl<C: Interface> Kernel<C> {
             within
         })
     }
+}
+
+/// The place of a rate's bucket. The compiler knows what numbers there are, and would drop the mask; the verifier does not,
+/// and needs it.
+#[inline(always)]
+fn lane_index(lane: u8) -> usize {
+    usize::from(black_box(lane)) & (ICMP_ERROR_LANES - 1)
 }
 
 /// The record of this CPU.

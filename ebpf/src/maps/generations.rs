@@ -38,6 +38,11 @@ pub(super) fn target(slot: u32, zone: u32, address: [u64; 2]) -> Target {
 }
 
 #[inline(always)]
+pub(super) fn is_elsewhere(slot: u32, zone: u32, address: [u64; 2]) -> bool {
+    TARGETS.get(slot).is_some_and(|table| table.code(zone, address).is_elsewhere())
+}
+
+#[inline(always)]
 pub(super) fn port(slot: u32, policy: u32, transport: PortTransport, port: NetPort) -> Option<Option<Class>> {
     Some(POLICIES.get(policy_index(slot, policy, transport))?.open(port))
 }

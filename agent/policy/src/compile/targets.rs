@@ -25,9 +25,12 @@ pub(super) fn table(input: &Input, problems: &mut Problems) -> Option<Box<Target
     {
         return None;
     }
-    if input.forwards {
-        let own = input.local.iter().filter(|address| !address.is_loopback() && !address.is_unspecified());
-        add_own(own, &hosts, &outbound, &mut said);
+    let own = input.local.iter().filter(|address| !address.is_loopback() && !address.is_unspecified());
+    // A zone with neither a `host` nor permitted calls needs the box's addresses only to tell them from those elsewhere.
+    let needs_own = hosts.iter().chain(&outbound).any(Option::is_some);
+    let knows_own = input.forwards && (needs_own || said.len() + own.clone().count() <= MAX_TARGET_ADDRESSES);
+    if knows_own {
+        add_own(own, &hosts, &mut said);
     }
     if said.len() > MAX_TARGET_ADDRESSES {
         let with_own = if input.forwards { ", including those of this box" } else { "" };
@@ -52,7 +55,8 @@ pub(super) fn table(input: &Input, problems: &mut Problems) -> Option<Box<Target
     };
     let zones = std::array::from_fn(|zone| {
         let [host, outbound] = [&hosts, &outbound].map(|of| of.get(zone).copied().flatten());
-        rest_of_zone(host, outbound, input.forwards)
+        let rest = rest_of_zone(host, outbound, input.forwards);
+        if knows_own { ZoneTargets { others: rest.others.elsewhere(), ..rest } } else { rest }
     });
     let mut table = Box::new(TargetTable { seed, entries: [TargetEntry::UNUSED; TARGET_BUCKETS], zones });
     for (address, zones) in said {
@@ -116,23 +120,13 @@ fn said_of(input: &Input, problems: &mut Problems) -> (Vec<Option<u32>>, Said) {
     (hosts, said)
 }
 
-/// The box's own addresses: `host` in zones with a `host`, and never the destination of an outbound call.
-fn add_own<'a>(
-    own: impl Iterator<Item = &'a IpAddr>,
-    hosts: &[Option<u32>],
-    outbound: &[Option<u32>],
-    said: &mut Said,
-) {
+/// The box's own addresses: `host` in zones with a `host`, and in no zone the destination of an outbound call or
+/// elsewhere.
+fn add_own<'a>(own: impl Iterator<Item = &'a IpAddr>, hosts: &[Option<u32>], said: &mut Said) {
     let said_of_own: [TargetCode; ZONE_NUMBERS] = std::array::from_fn(|zone| {
-        let [host, outbound] = [hosts, outbound].map(|of| of.get(zone).copied().flatten());
-        match host.or(outbound.map(|_| NO_POLICY)) {
-            Some(policy) => TargetCode::of(Target { policy, host: true, outbound: false }),
-            None => TargetCode::UNSAID,
-        }
+        let policy = hosts.get(zone).copied().flatten().unwrap_or(NO_POLICY);
+        TargetCode::of(Target { policy, host: true, outbound: false })
     });
-    if said_of_own.iter().all(|code| *code == TargetCode::UNSAID) {
-        return;
-    }
     for address in own {
         let codes = said.entry(words(*address)).or_insert([TargetCode::UNSAID; ZONE_NUMBERS]);
         for (code, own) in codes.iter_mut().zip(said_of_own) {

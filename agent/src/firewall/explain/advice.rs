@@ -82,7 +82,9 @@ impl Firewall {
                 "a management port, but {destination} is not an address of this box, or a target lists it; use an [[allow]] rule"
             ));
         }
-        if is_udp && from == 67 && to == 68 {
+        let to_client =
+            if event.source.as_deref().is_some_and(|source| source.contains(':')) { 546 } else { 68 };
+        if is_udp && to == to_client {
             let interface = &event.interface;
             advice.push(format!("where this box is a DHCP client: `dhcp-client = true` in the [[interface]] {interface} in {file}"));
         } else if is_udp && from < 1024 && to >= EPHEMERAL {

@@ -104,6 +104,7 @@ pub(crate) fn a_gateway_lets_in_what_its_servers_serve_and_out_what_they_call() 
         the_gateway_itself(&site.host, &outside, &inside, side);
         // What is no target, is not there.
         expect_tcp(&outside.client, OTHER[side], &[80, 443, 5061], TimedOut);
+        expect_ping(&outside.client, OTHER[side], TimedOut);
         expect_ping(&outside.client, POOL[side], Answered);
         expect_ping(&inside.mediation, PSTN[side], Answered);
     }

@@ -7,7 +7,7 @@ use lyncwall_policy::judge::judge;
 use lyncwall_tests::bpffs::Bpffs;
 use lyncwall_tests::expect::PATIENT;
 use lyncwall_tests::netns::Pair;
-use lyncwall_tests::packet::{Packet, Udp};
+use lyncwall_tests::packet::{Packet, Udp, ip};
 use lyncwall_tests::prerequisites::require_root;
 use lyncwall_tests::traffic::{FrameSocket, eventually};
 use lyncwall_tests::{kernel, run};
@@ -23,8 +23,11 @@ const LO: u32 = 1;
 fn dhcp_replies_pass_on_marked_interfaces_only() {
     require_root();
     let bpffs = Bpffs::mount().expect("a BPF file system");
-    let replies =
-        [Pair::frame_v4().with(Udp::new(67, 68)).build(), Pair::frame_v6().with(Udp::new(547, 546)).build()];
+    let [from, to] = ["fe80::1", "fe80::2"].map(|text| text.parse().expect("an address"));
+    let replies = [
+        Pair::frame_v4().with(Udp::new(67, 68)).build(),
+        Pair::frame().with(ip(from, to)).with(Udp::new(5547, 546)).build(),
+    ];
     for entry in Entry::judging() {
         let pair = Pair::new().expect("a pair");
         let index = pair.host.index(Pair::HOST_LINK).expect("an index");

@@ -14,7 +14,7 @@ use lyncwall_tests::bpffs::Bpffs;
 use lyncwall_tests::expect::PATIENT;
 use lyncwall_tests::kernel::ticks_per_second;
 use lyncwall_tests::netns::Pair;
-use lyncwall_tests::packet::{Icmp4, Icmp6, Payload, Tcp, Udp};
+use lyncwall_tests::packet::{Icmp4, Icmp6, Packet, Payload, Tcp, Udp, protocol};
 use lyncwall_tests::prerequisites::require_root;
 use lyncwall_tests::run::measure;
 use nix::sched::{CpuSet, sched_setaffinity};
@@ -22,6 +22,7 @@ use nix::unistd::Pid;
 
 use crate::verdicts::firewall::{Entry, Firewall};
 use crate::verdicts::link::HIDING;
+use crate::verdicts::policy::{ADMIN, HOST, between};
 use crate::verdicts::world::{Policy, World};
 
 /// Reasons that this version never gives.
@@ -175,6 +176,128 @@ fn icmp_is_limited_by_kind_and_cpu() {
         let reasons: Vec<Reason> = (0..3000).map(|_| host.judge(&echo_v4).reason).collect();
         assert!(reasons[..1000].iter().all(|reason| *reason == Reason::IcmpEcho));
         assert!(reasons[1000..].iter().all(|reason| *reason == Reason::IcmpRate));
+    }
+}
+
+/// An ICMP error that a router sends about a packet.
+fn error_about(packet: &Packet) -> Vec<u8> {
+    let quote = packet.build()[14..].to_vec();
+    if packet.build()[12..14] == [0x08, 0x00] {
+        Pair::frame_v4().with(Icmp4::new(3, 4)).with(quote).build()
+    } else {
+        Pair::frame_v6().with(Icmp6::new(2, 0)).with(quote).build()
+    }
+}
+
+#[test]
+fn forged_errors_leave_room_for_those_about_flows_and_open_ports() {
+    require_root();
+    let bpffs = Bpffs::mount().expect("a BPF file system");
+    // Answers of the open port to two far sides, of a closed port, and what this side opened; and of an allowed protocol.
+    let far = [["203.0.113.9", "203.0.113.10"], ["2001:db8:9::9", "2001:db8:9::a"]];
+    for entry in Entry::judging() {
+        let policy = Policy::of(World::Host, Mode::Enforce);
+        let firewall = Firewall::new(directory(&bpffs, entry), entry, &policy.compiled);
+        for (own, far) in HOST.into_iter().zip(far) {
+            stay_on(0);
+            let call = between(own, far[0]).with(Tcp::syn(40_000, 80));
+            firewall.send(&call.build());
+            let answer = |far: &str, port| between(own, far).with(Tcp::ack(port, 50_000));
+            let question = between(own, far[0]).with(Udp::new(41_000, 53));
+            firewall.send(&question.build());
+            let ping = between(own, far[0]);
+            let ping = if far[0].contains(':') {
+                ping.with(Icmp6::echo_request(7, 1))
+            } else {
+                ping.with(Icmp4::echo_request(7, 1))
+            };
+            firewall.send(&ping.build());
+            let pass = |what: &str, packet: &Packet| {
+                let before = firewall.counts();
+                firewall.judge(&error_about(packet));
+                let counted = firewall.counts().since(&before);
+                assert_eq!(counted, [(Some(Reason::IcmpError), Action::Pass, 1)], "{what}");
+            };
+            let flood =
+                |packet: &Packet| burst(&firewall, &error_about(packet), Reason::IcmpError, Action::Drop);
+            // Errors about nothing: a closed port, a far side that nobody called, another port of a flow.
+            let forged = [
+                answer(far[0], 8888),
+                between(own, far[1]).with(Tcp::syn(40_000, 80)),
+                between(own, far[0]).with(Tcp::syn(40_000, 81)),
+                between(own, far[0]).with(Udp::new(41_000, 54)),
+            ];
+            for packet in &forged {
+                assert!(flood(packet).1 > 1000, "{packet:?}");
+                for _ in 0..85 {
+                    pass("of a connection that this side opened", &call);
+                }
+                pass("of a question", &question);
+                pass("of an echo request", &ping);
+                pass("of an open port", &answer(far[0], 443));
+                pass(
+                    "of a management port",
+                    &between(own, ADMIN[usize::from(own.contains(':'))]).with(Tcp::ack(22, 50_000)),
+                );
+                pass(
+                    "of a protocol that is allowed",
+                    &between(own, far[0]).with(Payload::of_protocol(protocol::ESP, [0; 16])),
+                );
+            }
+            // The errors about one far side leave those about another.
+            let (passed, dropped) = flood(&answer(far[0], 443));
+            assert!(passed >= 200 && dropped > 1000, "{passed} and {dropped}");
+            for _ in 0..50 {
+                pass("of another far side", &answer(far[1], 443));
+                pass("of a flow", &call);
+            }
+            // A flood about a flow leaves the rest.
+            assert!(flood(&call).1 > 1000);
+            pass("of another far side", &answer(far[1], 443));
+            thread::sleep(Duration::from_millis(1100));
+            pass("of nothing that is known", &forged[0]);
+        }
+        // In memory the clock stands still.
+        let host = HostTables::new(&policy.compiled, 1);
+        let unknown = error_about(&between(HOST[0], far[0][0]).with(Tcp::ack(8888, 1)));
+        let of_port = error_about(&between(HOST[0], far[0][0]).with(Tcp::ack(443, 1)));
+        assert_eq!((0..3000).filter(|_| host.judge(&unknown).reason == Reason::IcmpError).count(), 1000);
+        assert_eq!((0..3000).filter(|_| host.judge(&of_port).reason == Reason::IcmpError).count(), 250);
+        // What lies behind the packet is padding, and a later fragment quotes no ports.
+        let quote = Pair::frame_v4().with(Icmp4::new(3, 4)).build();
+        let inner = between(HOST[0], far[0][1]).with(Tcp::ack(443, 1)).build();
+        let padded = [&quote[..], &inner[14..]].concat();
+        assert_eq!(host.judge(&padded).reason, Reason::IcmpRate);
+    }
+}
+
+#[test]
+fn later_fragments_of_an_echo_request_take_from_its_rate() {
+    require_root();
+    let bpffs = Bpffs::mount().expect("a BPF file system");
+    for entry in Entry::judging() {
+        let policy = Policy::of(World::Host, Mode::Enforce);
+        let firewall = Firewall::new(directory(&bpffs, entry), entry, &policy.compiled);
+        stay_on(0);
+        let requests = [
+            Pair::frame_v4().with(Icmp4::echo_request(1, 1)),
+            Pair::frame_v6().with(Icmp6::echo_request(1, 1)),
+        ];
+        for request in requests {
+            thread::sleep(Duration::from_millis(1100));
+            let parts = request.with(&[0; 100]).fragments(48, 7);
+            assert_eq!(firewall.judge(&parts[0].build()), Action::Pass);
+            let start = Instant::now();
+            let (passed, limited) = burst(&firewall, &parts[1].build(), Reason::Fragment, Action::Drop);
+            let most = ICMP_ECHO_RATE + start.elapsed().as_millis() as u64 + 2 * (ICMP_ECHO_RATE / hz() + 1);
+            assert!(passed >= ICMP_ECHO_RATE - 1 && passed <= most, "{passed} and {limited}");
+            let (_, limited) = burst(&firewall, &parts[0].build(), Reason::IcmpEcho, Action::Drop);
+            assert!(limited > 1000, "the rate is one: {limited}");
+        }
+        // Those of a datagram to an open port have no such rate.
+        let parts = Pair::frame_v4().with(Udp::new(1, 3478)).with(&[0; 100]).fragments(48, 8);
+        assert_eq!(firewall.judge(&parts[0].build()), Action::Pass);
+        assert_eq!(burst(&firewall, &parts[1].build(), Reason::Fragment, Action::Drop), (3000, 0));
     }
 }
 

@@ -484,9 +484,14 @@ fn dhcp() -> Vec<Fixture> {
         marked.add(name, &packet, Reason::Dhcp);
         let reason = if name.ends_with("everybody") { Reason::Multicast } else { Reason::Closed };
         plain.add(format!("{name} without the mark"), &packet, at_udp(reason, port));
-        for (from, to) in [(source + 1, port), (source, port + 1), (port, source)] {
-            let packet = frame.clone().with(Udp::new(from, to));
-            marked.add(format!("{name} from {from} to {to}"), &packet, at_udp(reason, to));
+        // No document says by which port a server sends (RFC 2131, RFC 8415).
+        for from in [source + 1, 1, 40_000] {
+            let packet = frame.clone().with(Udp::new(from, port));
+            marked.add(format!("{name} from {from}"), &packet, Reason::Dhcp);
+        }
+        for to in [port + 1, source] {
+            let packet = frame.clone().with(Udp::new(source, to));
+            marked.add(format!("{name} to {to}"), &packet, at_udp(reason, to));
         }
         let tcp = frame.with(Tcp::syn(source, port));
         marked.add(format!("{name} by TCP"), &tcp, at_tcp(reason, port));
@@ -496,5 +501,11 @@ fn dhcp() -> Vec<Fixture> {
     marked.add("67 to 68 over IPv6", &six, at_udp(Reason::Closed, 68));
     let four = between("192.0.2.3", HOST[0]).with(Udp::new(547, 546));
     marked.add("547 to 546 over IPv4", &four, at_udp(Reason::Closed, 546));
+    // A client asks by its link-local address. What it asks of a server's own address has a flow.
+    let global = |from: &str| between(from, HOST[1]).with(Udp::new(547, 546));
+    marked.add("DHCPv6 to a global address", &global("2001:db8::3"), at_udp(Reason::Closed, 546));
+    marked.add("DHCPv6 from the link to it", &global("fe80::3"), at_udp(Reason::Closed, 546));
+    marked.send(&between(HOST[1], "2001:db8:5::3").with(Udp::new(546, 547)));
+    marked.add("the answer to a question to one server", &global("2001:db8:5::3"), Reason::Established);
     [marked.fixtures, plain.fixtures].concat()
 }

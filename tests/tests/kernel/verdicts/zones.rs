@@ -10,7 +10,7 @@ use lyncwall_policy::judge::HostTables;
 use lyncwall_tests::bpffs::Bpffs;
 use lyncwall_tests::kernel;
 use lyncwall_tests::netns::Pair;
-use lyncwall_tests::packet::{Packet, Tcp, Udp};
+use lyncwall_tests::packet::{Icmp4, Icmp6, Packet, Tcp, Udp};
 use lyncwall_tests::prerequisites::require_root;
 
 use crate::verdicts::firewall::{Entry, Firewall};
@@ -244,6 +244,107 @@ fn what_may_be_called(both: &Both<'_>, side: usize) {
     both.expect(inside, between(server, far).with(Tcp::ack(5068, 40_000)), Reason::Unmatched, None);
 }
 
+/// An echo request over either version of IP.
+fn echo(from: &str, to: &str) -> Packet {
+    let request = between(from, to);
+    if to.contains(':') {
+        request.with(Icmp6::echo_request(1, 1))
+    } else {
+        request.with(Icmp4::echo_request(1, 1))
+    }
+}
+
+/// An ICMP error about a packet: unreachable.
+fn error(from: &str, to: &str, about: &Packet) -> Packet {
+    let (packet, quote) = (between(from, to), about.build()[14..].to_vec());
+    if to.contains(':') {
+        packet.with(Icmp6::new(1, 0)).with(quote)
+    } else {
+        packet.with(Icmp4::new(3, 1)).with(quote)
+    }
+}
+
+/// Echo, errors and group membership are for the box and for targets; elsewhere a zone decides.
+fn what_is_for_the_box_does_not_go_elsewhere(both: &Both<'_>, side: usize) {
+    let (server, far, other, own) = (SERVER[side], FAR[side], OTHER[side], OWN[side]);
+    for to in [server, own] {
+        both.expect(&[], echo(far, to), Reason::IcmpEcho, None);
+        both.expect(&[], error(far, to, &syn(to, far, 80)), Reason::IcmpError, None);
+    }
+    both.expect(&[], echo(far, other), Reason::Unmatched, None);
+    let parts = echo(far, other).with(&[0; 64]).fragments(40, 9);
+    both.expect(&[], parts[0].clone(), Reason::Unmatched, None);
+    both.expect(&[], parts[1].clone(), Reason::FragmentOrphan, None);
+    // What servers may call is said by port; everybody may be pinged from there.
+    both.expect(&[INSIDE], echo(server, far), Reason::IcmpEcho, None);
+    both.expect(&[OPEN], echo(far, other), Reason::IcmpEcho, None);
+    // An error is for whoever sent what it quotes.
+    let call = || syn(other, far, 5090);
+    both.expect(&[], error(far, other, &call()), Reason::Unmatched, None);
+    both.send(&[], call());
+    both.expect(&[], error(far, other, &call()), Reason::IcmpError, None);
+    both.expect(&[], error(PEER[side], other, &call()), Reason::IcmpError, None);
+    both.expect(&[], error(far, other, &syn(other, far, 5091)), Reason::Unmatched, None);
+    both.expect(&[OPEN], error(far, other, &syn(other, far, 5091)), Reason::IcmpError, None);
+    if side == 1 {
+        let query = |to: &str| between(far, to).with(Icmp6::new(130, 0)).with(&[0; 16]);
+        both.expect(&[], query("ff02::1"), Reason::MulticastControl, None);
+        both.expect(&[], query(own), Reason::MulticastControl, None);
+        both.expect(&[], query(server), Reason::IcmpOther, None);
+        both.expect(&[], query(other), Reason::Unmatched, None);
+        both.expect(&[OPEN], query(other), Reason::MulticastControl, None);
+    }
+}
+
+#[test]
+fn a_gateway_that_drops_what_has_no_target_hides_the_hosts_behind_it() {
+    require_root();
+    let bpffs = Bpffs::mount().expect("a BPF file system");
+    // With and without the box among the targets.
+    for targets in [3, 1] {
+        let mut input = input(&[]);
+        input.targets.truncate(targets);
+        let policy = Policy::from_input(&input);
+        for entry in Entry::judging() {
+            let place = bpffs.path().join(format!("{entry:?}-{targets}"));
+            let kernel = Firewall::new(place, entry, &policy.compiled);
+            let both =
+                Both { kernel: &kernel, memory: HostTables::new(&policy.compiled, 1), policy: &policy };
+            in_each_family(&both, what_is_for_the_box_does_not_go_elsewhere);
+        }
+    }
+}
+
+#[test]
+fn a_dhcp_client_on_a_gateway_gets_its_replies_and_nobody_behind_it_does() {
+    require_root();
+    let bpffs = Bpffs::mount().expect("a BPF file system");
+    let mut input = input(&[]);
+    input.interfaces[0].dhcp_client = true;
+    let policy = Policy::from_input(&input);
+    for entry in Entry::judging() {
+        let kernel = Firewall::new(bpffs.path().join(format!("{entry:?}")), entry, &policy.compiled);
+        let both = Both { kernel: &kernel, memory: HostTables::new(&policy.compiled, 1), policy: &policy };
+        let reply = |to: &str| between(FAR[0], to).with(Udp::new(67, 68));
+        for to in [OWN[0], "255.255.255.255"] {
+            both.expect(&[], reply(to), Reason::Dhcp, None);
+        }
+        both.expect(&[], reply(OTHER[0]), Reason::Unmatched, None);
+        both.expect(&[], reply(SERVER[0]), Reason::Closed, None);
+        // A server may send to the address that it offers, which the box does not have yet.
+        both.send(&[], between("0.0.0.0", "255.255.255.255").with(Udp::new(68, 67)));
+        both.expect(&[], reply(OTHER[0]), Reason::Dhcp, None);
+        both.expect(&[INSIDE], reply(OTHER[0]), Reason::Unmatched, None);
+        let memory = both.memory;
+        memory.jiffies.set(memory.jiffies.get() + 31 * memory.hz);
+        assert_eq!(memory.judge(&reply(OTHER[0]).build()).reason, Reason::Unmatched);
+        let both = Both { kernel: &kernel, memory, policy: &policy };
+        let v6 = |to: &str| between("fe80::1", to).with(Udp::new(5547, 546));
+        both.expect(&[], v6("fe80::2"), Reason::Dhcp, None);
+        both.expect(&[], v6(OTHER[1]), Reason::Unmatched, None);
+    }
+}
+
 fn flows_keep_to_their_zone(both: &Both<'_>, side: usize) {
     let (server, far) = (SERVER[side], FAR[side]);
     // Somebody opened 5068 from outside: that goes out by the inside leg, and its answer comes in there.
@@ -294,7 +395,7 @@ fn each_interface_has_its_zone_and_an_unknown_one_has_none() {
         for (known, reason) in [(index, Reason::Allowed), (stranger, Reason::Unmatched)] {
             let policy = Policy::from_input(&input(&[(known, 2)]));
             let place = bpffs.path().join(format!("{entry:?}-{known}"));
-            let firewall = Firewall::new(place, entry, &policy.compiled);
+            let mut firewall = Firewall::new(place, entry, &policy.compiled);
             let smb = syn(FAR[0], SERVER[0], 445).build();
             let management = syn(ADMIN[0], SERVER[0], 22).build();
             assert_eq!(HostTables::new(&policy.compiled, index).judge(&smb).reason, reason);
@@ -309,6 +410,12 @@ fn each_interface_has_its_zone_and_an_unknown_one_has_none() {
             // Whatever the zone is, management is not locked out of an interface that is new.
             if known == stranger {
                 assert_eq!(pair.host.run(|| firewall.judge_on(&management, index)), Action::Pass);
+                // The box is in audit mode, and one target is enforced: this may be for it.
+                let modes = vec![Mode::Audit, Mode::Audit, Mode::Enforce];
+                let mixed = Policy::from_input(&Input { mode: Mode::Audit, modes, ..input(&[(known, 2)]) });
+                firewall.install(&mixed.compiled);
+                assert_eq!(pair.host.run(|| firewall.judge_on(&smb, index)), Action::Drop);
+                assert_eq!(HostTables::new(&mixed.compiled, index).judge(&smb).action, Action::Drop);
             }
         }
     }
