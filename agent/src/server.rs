@@ -160,7 +160,11 @@ impl Daemon {
     ///
     /// # Errors
     /// As [`Firewall::reload`], and if an address of `[metrics]` cannot be bound.
-    pub async fn reload(&self, confirm: Option<Duration>, existing: Option<api::Existing>) -> Result<api::Switched> {
+    pub async fn reload(
+        &self,
+        confirm: Option<Duration>,
+        existing: Option<api::Existing>,
+    ) -> Result<api::Switched> {
         let daemon = self.clone();
         let switched = self.change(ChangeKind::Reload, move |firewall| {
             let mut bound = Vec::new();

@@ -41,7 +41,7 @@ pub use zones::{
 };
 
 /// The version of everything in this module.
-pub const ABI_VERSION: u32 = 6;
+pub const ABI_VERSION: u32 = 7;
 
 /// The target of the program's log lines, on both sides.
 pub const LOG_TARGET: &str = "bpf";

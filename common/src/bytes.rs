@@ -2,7 +2,8 @@
 #![expect(unsafe_code, reason = "types that any bytes make are read from bytes")]
 
 use crate::wire::{
-    EthernetHeader, ExtensionHeader, IcmpHeader, Ipv4Header, Ipv6Header, TcpHeader, UdpHeader, VlanTag,
+    ErrorV4, ErrorV6, EthernetHeader, ExtensionHeader, IcmpHeader, Ipv4Header, Ipv6Header, SegmentV4,
+    SegmentV6, TcpHeader, UdpHeader, VlanTag,
 };
 
 /// A type that any bytes make a valid value of, aligned to 16 bits at most.
@@ -28,7 +29,11 @@ wire!(
     ExtensionHeader,
     TcpHeader,
     UdpHeader,
-    IcmpHeader
+    IcmpHeader,
+    SegmentV4,
+    SegmentV6,
+    ErrorV4,
+    ErrorV6
 );
 
 // SAFETY: an array of bytes.

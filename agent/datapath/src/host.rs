@@ -1,5 +1,6 @@
 //! The state of the machine that the configuration depends on.
 
+mod answering;
 mod forwarding;
 mod groups;
 pub mod interfaces;
@@ -14,9 +15,11 @@ use lyncwall_policy::plan::Machine;
 use lyncwall_policy::problem::{Problem, Problems};
 use nix::time::{ClockId, clock_gettime};
 
+use answering::answering;
 use forwarding::forwards;
 use tags::{has_vlan_zones, stripped};
 
+pub use answering::silent_interfaces;
 pub use groups::unknown_groups;
 pub use ports::ephemeral;
 
@@ -48,7 +51,7 @@ pub fn look(config: &Config) -> Result<Machine> {
     }
     problems.extend(unknown_groups(&config.api));
     problems.or(())?;
-    machine(numbers)
+    machine(config, numbers)
 }
 
 /// Like [`look`], with 0 for missing interfaces: for an agent that enforces already.
@@ -67,7 +70,7 @@ pub fn look_again(config: &Config) -> Result<Machine> {
             tracing::error!("{problem}");
         }
     }
-    machine(interfaces)
+    machine(config, interfaces)
 }
 
 /// The time since the boot, sleep included; the longest one if the clock cannot be read.
@@ -76,7 +79,8 @@ pub fn since_boot() -> Duration {
     clock_gettime(ClockId::CLOCK_BOOTTIME).map_or(Duration::MAX, Duration::from)
 }
 
-fn machine(interfaces: Vec<u32>) -> Result<Machine> {
+fn machine(config: &Config, interfaces: Vec<u32>) -> Result<Machine> {
     let (members, addresses) = (interfaces::members()?, interfaces::addresses()?);
-    Ok(Machine { interfaces, members, addresses, forwards: forwards()? })
+    let answering = answering(config, &interfaces, &members)?;
+    Ok(Machine { interfaces, members, addresses, forwards: forwards()?, answering })
 }

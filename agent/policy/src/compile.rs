@@ -24,7 +24,7 @@ mod zones;
 
 pub use blocked::block_records;
 pub use counters::{COUNTERS, CounterBook, Identity};
-pub use input::{GroupInput, Input, InterfaceInput, Rule, TargetInput, ZoneInput};
+pub use input::{Answers, GroupInput, Input, InterfaceInput, Rule, TargetInput, ZoneInput};
 pub(crate) use zones::owners;
 
 /// One generation, ready to be written.
@@ -124,6 +124,7 @@ pub fn compile(input: &Input, counters: &mut CounterBook) -> Result<Compiled, Pr
         flow_times: input.flow_times,
         unmatched_pass: zones::unmatched_pass(&input.zones),
         audit,
+        answers: input.answers.policies(),
         limits: std::array::from_fn(|policy| input.limits.get(policy).copied().unwrap_or(Limit::NONE)),
         zone_sources: sources::of_zones(&input.groups, &input.allow),
         ..interfaces

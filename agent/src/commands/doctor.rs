@@ -71,10 +71,9 @@ pub(crate) async fn run(options: &Options, client: &Client, pin_dir: &Path, outp
     }
     let (configuration, plan) = configuration(&options.config.config, &mut problems);
     let (interfaces, warning) = match plan {
-        Some(plan) => (
-            interfaces(&plan, pin_dir, &mut problems)?,
-            listening::warning(plan.config.management.as_ref()),
-        ),
+        Some(plan) => {
+            (interfaces(&plan, pin_dir, &mut problems)?, listening::warning(plan.config.management.as_ref()))
+        }
         None => (Vec::new(), None),
     };
     let report = Report {

@@ -65,12 +65,7 @@ impl Firewall {
     ///
     /// # Errors
     /// If the kernel cannot list its sockets.
-    fn sessions_shut_out(
-        &self,
-        before: &Plan,
-        plan: &Plan,
-        comparison: &Comparison,
-    ) -> Result<Vec<Session>> {
+    fn sessions_shut_out(&self, before: &Plan, plan: &Plan, comparison: &Comparison) -> Result<Vec<Session>> {
         let management: Vec<&Management> =
             [before, plan].into_iter().filter_map(|plan| plan.config.management.as_ref()).collect();
         if management.is_empty() {

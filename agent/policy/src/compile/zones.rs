@@ -95,7 +95,9 @@ pub(super) fn interfaces(input: &Input, problems: &mut Problems) -> (Generation,
     };
     generation.interface_seed = seed;
     for (number, entry) in entries {
-        generation.interfaces[Generation::bucket(seed, number)] = entry;
+        let bucket = Generation::bucket(seed, number);
+        generation.interfaces[bucket] = entry;
+        generation.ethernet[bucket] = input.answers.ethernet(number);
     }
     (generation, vlans)
 }

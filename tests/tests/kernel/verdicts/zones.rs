@@ -4,7 +4,7 @@ use std::path::Path;
 
 use lyncwall_common::abi::{FlowTimes, PortTransport};
 use lyncwall_common::reason::{Action, Reason};
-use lyncwall_policy::compile::{GroupInput, Input, InterfaceInput, Rule, TargetInput, ZoneInput};
+use lyncwall_policy::compile::{Answers, GroupInput, Input, InterfaceInput, Rule, TargetInput, ZoneInput};
 use lyncwall_policy::config::{self, Mode};
 use lyncwall_policy::judge::HostTables;
 use lyncwall_tests::bpffs::Bpffs;
@@ -105,6 +105,7 @@ pub(crate) fn input(others: &[(u32, usize)]) -> Input {
         forwards: true,
         flow_times: FlowTimes::DEFAULT,
         limits: Vec::new(),
+        answers: Answers::default(),
     }
 }
 

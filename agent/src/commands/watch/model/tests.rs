@@ -92,6 +92,7 @@ pub(in super::super) fn counters(allowed: u64, rdp: u64, smb: u64) -> Counters {
         captures_lost: 0,
         events_lost: 0,
         fragments_lost: 0,
+        answered: lyncwall_api::Answered::default(),
     };
     counters.ports.retain(|port| port.packets > 0);
     counters
