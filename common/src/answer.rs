@@ -191,8 +191,8 @@ impl Sum {
 
     #[inline(always)]
     fn add<const N: usize>(mut self, units: &[u16; N]) -> Self {
-        for n in 0..N {
-            self.0 += u32::from(units[n]);
+        for unit in units {
+            self.0 += u32::from(*unit);
         }
         self
     }
