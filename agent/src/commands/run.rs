@@ -80,7 +80,7 @@ async fn warn_of_silence(management: Option<Management>) {
     if let Some(warning) = listening::warning(management.as_ref()) {
         tracing::warn!("{warning}");
     }
-    std::future::pending().await
+    std::future::pending::<()>().await;
 }
 
 /// Reloads the configuration at each SIGHUP, for ever.

@@ -23,6 +23,7 @@ pub(in super::super) fn status(mode: Mode) -> Status {
         file_mode: mode,
         tcp: vec!["443".to_owned()],
         udp: Vec::new(),
+        on_closed: "drop".to_owned(),
     };
     let interface = |name: &str, mode: &str| Interface {
         name: name.to_owned(),
