@@ -107,7 +107,7 @@ pub(crate) fn capture(
     length: u32,
     (wanted, answer): (u32, bool),
 ) -> Fate {
-    let what = u32::from_le_bytes([reason, action, slot, answer as u8]);
+    let what = u32::from_le_bytes([reason, action, slot, u8::from(answer)]);
     Fate::from_number(subprogram_capture(context.to_kernel(), what, length, wanted))
 }
 
