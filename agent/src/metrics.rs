@@ -181,6 +181,13 @@ impl Snapshot {
             "lyncwall_fragments_lost",
             "Fragment verdicts that could not be stored",
             one(counters.fragments_lost),
+        )?;
+        families.counter(
+            "lyncwall_answered",
+            "Dropped packets that got an answer, by on-closed = \"reject\"",
+            [("tcp", counters.answered.tcp), ("udp", counters.answered.udp)]
+                .map(|(transport, packets)| (vec![("transport", transport)], packets))
+                .into_iter(),
         )
     }
 

@@ -2,8 +2,8 @@
 #![expect(unsafe_code, reason = "types that any bytes make are read from bytes")]
 
 use crate::wire::{
-    EthernetHeader, ExtensionHeader, IcmpHeader, Ipv4Header, Ipv6Header, LlcHeader, TcpHeader, UdpHeader,
-    VlanTag,
+    ErrorV4, ErrorV6, EthernetHeader, ExtensionHeader, IcmpHeader, Ipv4Header, Ipv6Header, LlcHeader,
+    SegmentV4, SegmentV6, TcpHeader, UdpHeader, VlanTag,
 };
 
 /// A type that any bytes make a valid value of, aligned to 16 bits at most.
@@ -30,7 +30,11 @@ wire!(
     ExtensionHeader,
     TcpHeader,
     UdpHeader,
-    IcmpHeader
+    IcmpHeader,
+    SegmentV4,
+    SegmentV6,
+    ErrorV4,
+    ErrorV6
 );
 
 // SAFETY: an array of bytes.

@@ -18,9 +18,9 @@ pub struct Judging {
 }
 
 impl Judging {
-    /// The generation that the live record names. The record is read once for each frame.
+    /// The generation that the live record names. The verdict reads the record once for each frame.
     #[inline(always)]
-    pub(crate) fn now<T: Rules>(tables: &T) -> Option<Self> {
+    pub fn now<T: Rules>(tables: &T) -> Option<Self> {
         let (slot, features) = tables.live()?.judging(|| tables.jiffies());
         Some(Self { slot, features })
     }

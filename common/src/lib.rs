@@ -6,12 +6,13 @@
 //!
 //! Modules import only modules above them in this list:
 //! [`reason`], [`address`], [`abi`] · [`wire`], `bytes`, [`packet`], [`parse`], `slice` · [`fields`], [`summary`],
-//! [`ends`] · [`tables`], [`verdict`] · `blocked`, [`judging`], [`zone`], [`target`], `limit`, [`fragment`], [`flow`] ·
+//! [`answer`], [`ends`] · [`tables`], [`verdict`] · `blocked`, [`judging`], [`zone`], [`target`], `limit`, [`fragment`], [`flow`] ·
 //! `unasked`, [`quoted`], [`dhcp`] · [`subprograms`], `icmp`, `mode` · `decide` · [`judge`], [`outgoing`].
 #![cfg_attr(not(test), no_std)]
 
 pub mod abi;
 pub mod address;
+pub mod answer;
 mod blocked;
 mod bytes;
 mod decide;

@@ -100,6 +100,10 @@ pub const ICMP_LANE_RATE: u64 = 250;
 /// Echo requests that each CPU lets in, per second.
 pub const ICMP_ECHO_RATE: u64 = 1000;
 
+/// Answers to packets at closed ports of each transport that each CPU sends, per second. Linux sends as many ICMP errors
+/// (`net.ipv4.icmp_msgs_per_sec`).
+pub const ANSWER_RATE: u64 = 1000;
+
 /// What flows need beside [`Rules`].
 pub trait Tracking: Rules + Flows<FlowKeyV4> + Flows<FlowKeyV6> {
     /// The time-outs of a generation.

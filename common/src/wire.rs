@@ -154,6 +154,73 @@ pub struct IcmpHeader {
     pub sequence: u16,
 }
 
+/// The bytes of an IPv4 packet that an ICMP error quotes: its header, and eight more (RFC 792).
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct QuotedV4 {
+    /// The IP header.
+    pub ip: Ipv4Header,
+    /// The first bytes of what it carries.
+    pub transport: [u16; 4],
+}
+
+/// The bytes of an IPv6 packet that an ICMPv6 error quotes here: its header, and eight more. RFC 4443 asks for as many as
+/// fit; more would make forged packets worth more to an attacker.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct QuotedV6 {
+    /// The IP header.
+    pub ip: Ipv6Header,
+    /// The first bytes of what it carries.
+    pub transport: [u16; 4],
+}
+
+/// A TCP segment over IPv4 that becomes its own answer.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct SegmentV4 {
+    /// The IP header.
+    pub ip: Ipv4Header,
+    /// The TCP header.
+    pub tcp: TcpHeader,
+}
+
+/// A TCP segment over IPv6 that becomes its own answer.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct SegmentV6 {
+    /// The IP header.
+    pub ip: Ipv6Header,
+    /// The TCP header.
+    pub tcp: TcpHeader,
+}
+
+/// An ICMP error, behind which the packet that it is about lies already.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct ErrorV4 {
+    /// The IP header.
+    pub ip: Ipv4Header,
+    /// The ICMP header.
+    pub icmp: IcmpHeader,
+    /// What is quoted.
+    pub quoted: QuotedV4,
+}
+
+/// An ICMPv6 error, behind which the packet that it is about lies already.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct ErrorV6 {
+    /// The IP header.
+    pub ip: Ipv6Header,
+    /// The ICMP header.
+    pub icmp: IcmpHeader,
+    /// What is quoted.
+    pub quoted: QuotedV6,
+}
+
+const _: () = assert!(size_of::<SegmentV4>() == 40 && size_of::<SegmentV6>() == 60);
+const _: () = assert!(size_of::<ErrorV4>() == 56 && size_of::<ErrorV6>() == 96);
 const _: () = assert!(size_of::<EthernetHeader>() == eth::EthHdr::LEN);
 const _: () = assert!(size_of::<VlanTag>() == vlan::VlanHdr::LEN);
 const _: () = assert!(size_of::<Ipv4Header>() == ip::Ipv4Hdr::LEN);

@@ -2,6 +2,7 @@
 #![no_std]
 #![no_main]
 
+mod answer;
 mod clock;
 mod ctx;
 mod egress;
@@ -15,18 +16,17 @@ mod subprograms;
 use aya_ebpf::{
     bindings::{
         TC_ACT_UNSPEC,
-        xdp_action::{XDP_DROP, XDP_PASS},
+        xdp_action::{XDP_DROP, XDP_PASS, XDP_TX},
     },
     macros::{classifier, xdp},
     programs::{TcContext, XdpContext},
 };
 use lyncwall_common::{
     judge::judge_and,
-    reason::Action,
     verdict::{Settle, Verdict},
 };
 
-use crate::{ctx::Frame, maps::Kernel, raw::Context};
+use crate::{ctx::Frame, maps::Kernel, raw::Context, report::Fate};
 
 // For kernels before 5.18.
 #[xdp]
@@ -66,10 +66,10 @@ impl<'a, const FRAGS: bool> Settle<Frame<'a, FRAGS>, Kernel<Context<'a>>> for En
 
     #[inline(always)]
     fn settle(frame: Frame<'a, FRAGS>, kernel: &Kernel<Context<'a>>, verdict: Verdict) -> u32 {
-        report::account(frame, kernel, verdict);
-        match verdict.action {
-            Action::Pass => XDP_PASS,
-            Action::Drop => XDP_DROP,
+        match report::account(frame, kernel, verdict) {
+            Fate::Passes => XDP_PASS,
+            Fate::Answered if answer::is_made(frame.context()) => XDP_TX,
+            Fate::Answered | Fate::Dropped => XDP_DROP,
         }
     }
 }

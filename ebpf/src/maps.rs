@@ -86,6 +86,19 @@ impl<C: Interface> Kernel<C> {
         self.context
     }
 
+    /// True where targets of this policy answer packets at closed ports.
+    #[inline(always)]
+    pub(crate) fn target_answers(&self, slot: u32, policy: u32) -> bool {
+        generations::get(slot).is_some_and(|generation| generation.answers(policy))
+    }
+
+    /// The Ethernet address of the packet's interface, where it may answer; 0 elsewhere.
+    #[inline(always)]
+    pub(crate) fn ethernet(&self, slot: u32) -> [u16; 3] {
+        let ifindex = self.context.ifindex();
+        generations::get(slot).map_or([0; 3], |generation| generation.ethernet(ifindex))
+    }
+
     /// The interface that the verdict goes by.
     #[inline(always)]
     fn judged_interface(&self) -> u32 {

@@ -7,7 +7,8 @@ use core::marker::PhantomData;
 use aya_ebpf::{
     bindings::{__sk_buff, BPF_F_CURRENT_CPU, xdp_md},
     helpers::{
-        bpf_jiffies64, bpf_ktime_get_ns, bpf_perf_event_output, bpf_skb_pull_data, bpf_xdp_get_buff_len,
+        bpf_jiffies64, bpf_ktime_get_ns, bpf_perf_event_output, bpf_skb_pull_data, bpf_xdp_adjust_head,
+        bpf_xdp_adjust_tail, bpf_xdp_get_buff_len,
     },
     maps::{Array, LruHashMap, PerCpuArray, PerfEventArray, ring_buf::RingBufEntry},
     programs::{TcContext, XdpContext},
@@ -79,6 +80,34 @@ impl<'a> Context<'a> {
     pub(crate) fn header<T: Wire>(self, offset: usize) -> Option<&'a T> {
         // SAFETY: both bounds are those of the context's packet.
         unsafe { header(self.data(), self.data_end(), offset) }
+    }
+
+    /// Takes so many bytes off the end of the frame, and puts so many before its beginning; false where the kernel cannot.
+    /// Nothing that was read of the packet may be kept.
+    #[inline(always)]
+    pub(crate) fn resize(self, off: usize, front: usize) -> bool {
+        // SAFETY: the context that the kernel handed in; headers that were read before are not used after.
+        let shortened = unsafe { bpf_xdp_adjust_tail(self.context, -(off as i32)) } == 0;
+        if !shortened || front == 0 {
+            return shortened;
+        }
+        // SAFETY: as above.
+        let grown = unsafe { bpf_xdp_adjust_head(self.context, -(front as i32)) };
+        grown == 0
+    }
+
+    /// The `T` at `offset`, to be changed by `change`: for a frame that becomes this program's answer. `None` where the frame
+    /// ends before.
+    #[inline(always)]
+    pub(crate) fn change<T: Wire>(self, offset: usize, change: impl FnOnce(&mut T)) -> Option<()> {
+        let start = self.data() + offset;
+        if start + size_of::<T>() > self.data_end() {
+            return None;
+        }
+        // SAFETY: the bytes lie between data and data_end, which the verifier checks again; any bytes are a `T`, aligned as
+        // in `header`. `change` gets no context, so that it can reach the frame by no other way.
+        change(unsafe { &mut *(start as *mut T) });
+        Some(())
     }
 
     /// Writes over the first bytes of a frame that nobody else looks at; false where it is shorter.
@@ -218,6 +247,15 @@ impl ControlPage {
         let capture = unsafe { &raw const (*self.0).capture };
         // SAFETY: a map value, which lives as long as the program.
         Capture(unsafe { capture.read_volatile() })
+    }
+
+    /// The slots whose generation answers packets at closed ports, as bits.
+    #[inline(always)]
+    pub(crate) fn answering(self) -> u64 {
+        // SAFETY: a map value, which lives as long as the program.
+        let answering = unsafe { &raw const (*self.0).answering };
+        // SAFETY: a map value, which lives as long as the program.
+        unsafe { answering.read_volatile() }
     }
 
     /// The reasons whose packets are captured.

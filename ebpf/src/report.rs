@@ -8,20 +8,52 @@ use lyncwall_common::{
 
 use crate::{ctx::Frame, maps::Kernel, raw::Context, subprograms};
 
+/// What becomes of a packet.
+#[derive(Clone, Copy, PartialEq, Eq)]
+#[repr(u32)]
+pub(crate) enum Fate {
+    /// It goes on.
+    Passes = 0,
+    /// It is dropped.
+    Dropped = 1,
+    /// It is dropped, and its sender may get an answer.
+    Answered = 2,
+}
+
+impl Fate {
+    #[inline(always)]
+    const fn of(action: Action) -> Self {
+        match action {
+            Action::Pass => Self::Passes,
+            Action::Drop => Self::Dropped,
+        }
+    }
+
+    /// Made again from its number.
+    #[inline(always)]
+    pub(crate) const fn from_number(number: u32) -> Self {
+        match number {
+            0 => Self::Passes,
+            2 => Self::Answered,
+            _ => Self::Dropped,
+        }
+    }
+}
+
 /// Counts a packet. Reports it and hands it to a capture, where it was dropped, or would have been without audit mode.
 #[inline(always)]
 pub(crate) fn account<const FRAGS: bool>(
     frame: Frame<'_, FRAGS>,
     kernel: &Kernel<Context<'_>>,
     verdict: Verdict,
-) {
+) -> Fate {
     kernel.count(verdict.reason, verdict.action);
     if matches!(verdict.reason, Reason::Allowed | Reason::Allow) {
         kernel.count_rule(verdict.counter);
-        return;
+        return Fate::Passes;
     }
     if matches!(verdict.judged, Action::Pass) {
-        return;
+        return Fate::Passes;
     }
     if matches!(verdict.action, Action::Drop)
         && let Some((transport, port)) = verdict.port
@@ -35,7 +67,11 @@ pub(crate) fn account<const FRAGS: bool>(
         subprograms::report(frame.context(), what, frame.length() as u32);
     }
     let wanted = kernel.may_capture(verdict.reason);
-    if wanted != 0 {
-        subprograms::capture(frame.context(), what, frame.length() as u32, wanted);
+    // Boxes where no target answers read this word, and do nothing else.
+    let answer = matches!(verdict.reason, Reason::Closed) & kernel.answers();
+    if wanted != 0 || answer {
+        // The fate goes through this call: what lives across it would not fit the stack of the longest chain of calls.
+        return subprograms::capture(frame.context(), what, frame.length() as u32, (wanted, answer));
     }
+    Fate::of(verdict.action)
 }

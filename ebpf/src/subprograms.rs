@@ -17,6 +17,7 @@ use lyncwall_common::{
     judging::Judging,
     packet::Packet,
     quoted,
+    reason::Action,
     subprograms::Subprograms,
     target,
 };
@@ -26,6 +27,7 @@ use crate::{
     log::{log_lost, log_verdict},
     maps::{self, Kernel},
     raw::{Context, monotonic, now},
+    report::Fate,
 };
 
 impl Subprograms for Kernel<Context<'_>> {
@@ -102,20 +104,30 @@ pub(crate) fn report(context: Context<'_>, [reason, action, slot]: [u8; 3], leng
 extern "C" fn subprogram_capture(context: *mut xdp_md, what: u32, length: u32, wanted: u32) -> u32 {
     let context = Context::of_kernel(context);
     let frame = Frame::<false>::of(context);
-    let [reason, action, slot, reserved] = what.to_le_bytes();
-    let (time, ifindex) = (monotonic(), frame.ifindex());
-    let captured = length.min(wanted).min(LONGEST_CAPTURE);
-    let mut what = Captured { time, ifindex, length, reason, action, slot, reserved, captured };
-    if !maps::capture(context, &mut what) {
-        log_lost(Lost::Capture);
+    let [reason, action, slot, answer] = what.to_le_bytes();
+    if wanted != 0 {
+        let (time, ifindex) = (monotonic(), frame.ifindex());
+        let captured = length.min(wanted).min(LONGEST_CAPTURE);
+        let mut what = Captured { time, ifindex, length, reason, action, slot, reserved: 0, captured };
+        if !maps::capture(context, &mut what) {
+            log_lost(Lost::Capture);
+        }
     }
-    0
+    let drops = action == Action::Drop as u8;
+    if answer != 0 && drops { Fate::Answered as u32 } else { u32::from(action) }
 }
 
-/// Hands at most `wanted` bytes of a packet to a capture. `length` counts all buffers of the frame.
+/// Hands at most `wanted` bytes of a packet to a capture, 0 for none. `length` counts all buffers of the frame. Returns
+/// the fate of the packet: that of the action; a dropped one may get an `answer`.
 #[inline(always)]
-pub(crate) fn capture(context: Context<'_>, [reason, action, slot]: [u8; 3], length: u32, wanted: u32) {
-    subprogram_capture(context.to_kernel(), u32::from_le_bytes([reason, action, slot, 0]), length, wanted);
+pub(crate) fn capture(
+    context: Context<'_>,
+    [reason, action, slot]: [u8; 3],
+    length: u32,
+    (wanted, answer): (u32, bool),
+) -> Fate {
+    let what = u32::from_le_bytes([reason, action, slot, u8::from(answer)]);
+    Fate::from_number(subprogram_capture(context.to_kernel(), what, length, wanted))
 }
 
 /// The subprogram of [`first_fragment`].

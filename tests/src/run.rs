@@ -48,6 +48,20 @@ pub fn judge(program: &Xdp, frame: &[u8]) -> Result<Action> {
     Action::from_return_value(result.return_value)
 }
 
+/// What the program makes of a frame: its answer, and the frame afterwards. The frame comes in as for [`judge`].
+///
+/// # Errors
+/// As [`judge`].
+pub fn changed(program: &Xdp, frame: &[u8]) -> Result<(Action, Vec<u8>)> {
+    let mut after = vec![0; frame.len() + 256];
+    let mut options = TestRunOptions::new();
+    options.data_in = Some(frame);
+    options.data_out = Some(&mut after);
+    let result = program.test_run(options).with_context(|| refused(frame))?;
+    after.truncate(result.data_size_out as usize);
+    Ok((Action::from_return_value(result.return_value)?, after))
+}
+
 /// What the program answers to a frame that came in on the interface with this index, which is looked up in the
 /// **caller's** network namespace: call it within `Netns::run`.
 ///

@@ -77,6 +77,8 @@ pub struct Config {
     pub learn: u32,
     /// The roles of the target.
     pub roles: Vec<String>,
+    /// Further lines of the target, as `on-closed = "reject"`.
+    pub target: String,
     /// Further tables, as `[[allow]]`.
     pub further: String,
 }
@@ -89,6 +91,7 @@ impl Default for Config {
             interfaces: vec![(Pair::HOST_LINK.to_owned(), "auto")],
             learn: 0,
             roles: Vec::new(),
+            target: String::new(),
             further: String::new(),
         }
     }
@@ -130,6 +133,13 @@ impl Config {
         self
     }
 
+    /// The same with further lines of the target.
+    #[must_use]
+    pub fn target(mut self, lines: &str) -> Self {
+        self.target = lines.to_owned();
+        self
+    }
+
     /// The same with further tables.
     #[must_use]
     pub fn further(mut self, tables: &str) -> Self {
@@ -152,8 +162,8 @@ impl Config {
                 .expect("a string takes all");
         }
         text + &format!(
-            "\n[[target]]\nroles = {:?}\n\n[flows]\nlearn = {}\n\n{}",
-            self.roles, self.learn, self.further
+            "\n[[target]]\nroles = {:?}\n{}\n\n[flows]\nlearn = {}\n\n{}",
+            self.roles, self.target, self.learn, self.further
         )
     }
 }

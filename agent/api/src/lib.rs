@@ -192,6 +192,9 @@ pub struct Target {
     pub tcp: Vec<String>,
     /// Open UDP ports.
     pub udp: Vec<String>,
+    /// What the sender of a packet to a closed port gets: `drop` for nothing, `reject` for an answer.
+    #[serde(default)]
+    pub on_closed: String,
 }
 
 /// The management rule.
@@ -355,6 +358,18 @@ pub struct Counters {
     pub events_lost: u64,
     /// Fragment verdicts that could not be stored.
     pub fragments_lost: u64,
+    /// Dropped packets that got an answer, as the target has `on-closed = "reject"`.
+    #[serde(default)]
+    pub answered: Answered,
+}
+
+/// Dropped packets that got an answer.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Answered {
+    /// TCP openings that got a reset.
+    pub tcp: u64,
+    /// UDP packets that got an ICMP error.
+    pub udp: u64,
 }
 
 /// Packets with one reason and action.

@@ -48,6 +48,15 @@ impl Control {
         self.page.live.store(self.live().blocking(blocking).0, Ordering::Release);
     }
 
+    /// Sets whether the generation in a slot answers packets at closed ports. The slot must judge nothing.
+    pub(super) fn set_answering(&self, slot: u32, answers: bool) {
+        if answers {
+            self.page.answering.fetch_or(1 << slot, Ordering::Release);
+        } else {
+            self.page.answering.fetch_and(!(1 << slot), Ordering::Release);
+        }
+    }
+
     /// Sets whether the program hands out dropped packets, and for which reasons.
     pub(super) fn set_capture(&self, capture: Capture, reasons: ReasonSet) {
         self.page.captured.store(reasons.0, Ordering::Release);

@@ -30,6 +30,8 @@ pub struct Counters {
     pub flows_added: u64,
     /// Flows that could not be added.
     pub flows_lost: u64,
+    /// Dropped packets that got an answer, by [`PortTransport`].
+    pub answered: [u64; PortTransport::ALL.len()],
 }
 
 impl Counters {
@@ -89,6 +91,7 @@ impl CounterMaps {
             fragments_lost: sum(&|record| record.fragments_lost),
             flows_added: sum(&|record| record.flows_added),
             flows_lost: sum(&|record| record.flows_lost),
+            answered: PortTransport::ALL.map(|transport| sum(&|record| record.answered[transport as usize])),
         })
     }
 

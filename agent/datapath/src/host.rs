@@ -1,5 +1,6 @@
 //! The state of the machine that the configuration depends on.
 
+mod answering;
 mod forwarding;
 mod groups;
 pub mod interfaces;
@@ -16,8 +17,10 @@ use lyncwall_policy::plan::Machine;
 use lyncwall_policy::problem::Problems;
 use nix::time::{ClockId, clock_gettime};
 
+use answering::answering;
 use tags::{has_vlan_zones, stripped};
 
+pub use answering::silent_interfaces;
 pub use forwarding::forwards;
 pub use groups::unknown_groups;
 pub use memory::flows as flows_for_memory;
@@ -98,6 +101,7 @@ fn machine(config: &Config) -> Result<Machine> {
     let number =
         |wanted: &str| known.iter().find(|(name, _)| name == wanted).map_or(0, |(_, number)| *number);
     let interfaces: Vec<u32> = config.interfaces.iter().map(|interface| number(&interface.name)).collect();
-    let own = own(&interfaces)?;
-    Ok(Machine { interfaces, members: interfaces::members()?, own, forwards: forwards()? })
+    let (members, own) = (interfaces::members()?, own(&interfaces)?);
+    let answering = answering(config, &interfaces, &members)?;
+    Ok(Machine { interfaces, members, own, forwards: forwards()?, answering })
 }

@@ -112,6 +112,7 @@ impl Generations {
         let number = self.next_number()?;
         self.fill(slot, number, compiled, after_write)
             .with_context(|| format!("installing generation {number}; the previous one stays live"))?;
+        control.set_answering(slot, compiled.generation.answers != 0);
         let live = control.live();
         let features = compiled.features;
         let word = match hold {
@@ -170,6 +171,9 @@ impl Generations {
         }
         for (number, slot) in self.slots.iter_mut().enumerate() {
             slot.quiet = !used(number);
+        }
+        for slot in (0..SLOTS).filter(|slot| !used(*slot as usize)) {
+            control.set_answering(slot, false);
         }
     }
 

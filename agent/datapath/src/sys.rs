@@ -43,6 +43,8 @@ pub(super) struct SharedControl {
     pub(super) live: AtomicU64,
     /// The [`Capture`](lyncwall_common::abi::Capture) word.
     pub(super) capture: AtomicU64,
+    /// The slots whose generation answers packets at closed ports, as bits.
+    pub(super) answering: AtomicU64,
     /// The bytes of the [`PortSet`]s.
     pub(super) management: [[AtomicU8; size_of::<PortSet>()]; PortTransport::ALL.len()],
     /// Until when the program picks up TCP connections midway, in jiffies; 0 for never.
@@ -58,6 +60,8 @@ const _: () = assert!(align_of::<SharedControl>() == align_of::<Control>());
 const _: () =
     assert!(std::mem::offset_of!(SharedControl, management) == std::mem::offset_of!(Control, management));
 const _: () = assert!(std::mem::offset_of!(SharedControl, capture) == std::mem::offset_of!(Control, capture));
+const _: () =
+    assert!(std::mem::offset_of!(SharedControl, answering) == std::mem::offset_of!(Control, answering));
 const _: () = assert!(std::mem::offset_of!(SharedControl, live) == std::mem::offset_of!(Control, live));
 const _: () =
     assert!(std::mem::offset_of!(SharedControl, captured) == std::mem::offset_of!(Control, captured));

@@ -26,7 +26,7 @@ pub use allow::fnv1a;
 
 pub use blocked::{BlockChanges, block_changes, block_records};
 pub use counters::{COUNTERS, CounterBook, Identity};
-pub use input::{GroupInput, Input, InterfaceInput, Rule, TargetInput, ZoneInput};
+pub use input::{Answers, GroupInput, Input, InterfaceInput, Rule, TargetInput, ZoneInput};
 pub(crate) use zones::owners;
 
 /// One generation, ready to be written.
@@ -143,6 +143,7 @@ pub fn compile(input: &Input, counters: &mut CounterBook) -> Result<Compiled, Pr
         unmatched_pass: zones::unmatched_pass(&input.zones),
         audit,
         audit_zones,
+        answers: input.answers.policies(),
         limits: std::array::from_fn(|policy| input.limits.get(policy).copied().unwrap_or(Limit::NONE)),
         zone_sources: sources::of_zones(&input.groups, &input.allow),
         ..interfaces

@@ -247,6 +247,28 @@ pub enum Unmatched {
     Pass,
 }
 
+/// What the sender of a packet to a closed port gets.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OnClosed {
+    /// Nothing.
+    #[default]
+    Drop,
+    /// A TCP reset, or an ICMP error "port unreachable".
+    Reject,
+}
+
+impl OnClosed {
+    /// `drop` or `reject`.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Drop => "drop",
+            Self::Reject => "reject",
+        }
+    }
+}
+
 /// The sources and ports that are always open, whatever role is live.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Management {
@@ -311,6 +333,8 @@ pub struct Target {
     pub mode: Option<Mode>,
     /// True if the box takes connections over midway when it gets one of the listed addresses.
     pub takeover: bool,
+    /// What the sender of a packet to a closed port gets.
+    pub on_closed: OnClosed,
 }
 
 /// Ports that replace those of a row.

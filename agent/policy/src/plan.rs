@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use lyncwall_common::abi::Limit;
 
 use crate::catalogue::{self, Catalogue, Choices, Resolved};
-use crate::compile::{CounterBook, GroupInput, Input, Rule, TargetInput, compile};
-use crate::config::{self, CatalogueName, Config, Group, Openings, Target};
+use crate::compile::{Answers, CounterBook, GroupInput, Input, Rule, TargetInput, compile};
+use crate::config::{self, CatalogueName, Config, Group, OnClosed, Openings, Target};
 use crate::net::OwnAddresses;
 use crate::problem::{Place, Problem, Problems};
 use crate::text::counted;
@@ -43,6 +43,9 @@ pub struct Machine {
     pub own: OwnAddresses,
     /// True if the machine forwards IPv4 or IPv6.
     pub forwards: bool,
+    /// The numbers of the interfaces by which the program may answer, with their Ethernet addresses. Empty if no
+    /// target has `on-closed = "reject"`.
+    pub answering: Vec<(u32, [u8; 6])>,
 }
 
 impl Machine {
@@ -165,6 +168,10 @@ impl Plan {
             flow_times: config.flows.times,
             early_fragments: config.early_fragments,
             limits: limits(config),
+            answers: Answers {
+                targets: config.targets.iter().map(|target| target.on_closed).collect(),
+                interfaces: machine.answering.clone(),
+            },
         })
     }
 
@@ -194,6 +201,7 @@ impl Plan {
             differences.push(format!("fragments: early {from} to {to}"));
         }
         differences.extend(changed_limits(old, new));
+        differences.extend(changed_answers(old, new));
         differences.extend(zones::differences(old, new));
         let management =
             |config: &Config| config.management.as_ref().map_or("none".to_owned(), ToString::to_string);
@@ -269,6 +277,18 @@ fn changed_limits(old: &Config, new: &Config) -> Vec<String> {
     }
     let changes = changes.into_iter().filter(|(_, before, after)| before != after);
     changes.map(|(what, before, after)| format!("{what}: {} to {}", text(before), text(after))).collect()
+}
+
+/// The differences in what closed ports answer.
+fn changed_answers(old: &Config, new: &Config) -> Vec<String> {
+    let changed = new.targets.iter().filter_map(|target| {
+        let before = old.targets.iter().find(|before| before.name == target.name);
+        let before = before.map_or(OnClosed::Drop, |before| before.on_closed);
+        (before != target.on_closed).then(|| {
+            format!("on-closed of target {}: {} to {}", target.name, before.name(), target.on_closed.name())
+        })
+    });
+    changed.collect()
 }
 
 /// The differences in the groups, as numbers of prefixes: the lists would be too long.

@@ -93,6 +93,7 @@ pub(crate) fn run(options: &Options, output: &Output) -> anyhow::Result<()> {
         warnings: [
             plan.warnings(&settings),
             exposure::warnings(&plan, &settings),
+            host::silent_interfaces(&plan.config),
             listening::warning(plan.config.management.as_ref()).into_iter().collect(),
             host::doubts(&plan.config),
         ]

@@ -99,7 +99,7 @@ async fn warn_of_silence(management: Option<Management>) {
     if let Some(warning) = listening::warning(management.as_ref()) {
         tracing::warn!("{warning}");
     }
-    std::future::pending().await
+    std::future::pending::<()>().await;
 }
 
 /// Tells the service manager about this process, as sd_notify(3) does; does nothing without one.

@@ -68,6 +68,7 @@ impl Firewall {
                     file_mode: wire::mode(file.mode_of(&target.name)),
                     tcp: ports(&target.name, lyncwall_common::abi::PortTransport::Tcp),
                     udp: ports(&target.name, lyncwall_common::abi::PortTransport::Udp),
+                    on_closed: target.on_closed.name().to_owned(),
                 })
                 .collect(),
             allow: config.allow.iter().map(ToString::to_string).collect(),
@@ -169,6 +170,7 @@ impl Firewall {
             captures_lost: counters.captures_lost,
             events_lost: counters.events_lost.iter().map(|(_, lost)| lost).sum(),
             fragments_lost: counters.fragments_lost,
+            answered: api::Answered { tcp: counters.answered[0], udp: counters.answered[1] },
         })
     }
 
@@ -199,6 +201,7 @@ impl Firewall {
         warnings.extend(self.left_out_warnings());
         warnings.extend(plan.warnings(settings));
         warnings.extend(exposure::warnings(plan, settings));
+        warnings.extend(host::silent_interfaces(&plan.config));
         for target in &plan.config.targets {
             let Address::List(addresses) = &target.address else { continue };
             let elsewhere: Vec<String> = addresses

@@ -125,6 +125,8 @@ pub struct CpuRecord {
     pub flows_added: u64,
     /// Flows that could not be added.
     pub flows_lost: u64,
+    /// Dropped packets that got an answer, by [`PortTransport`].
+    pub answered: [u64; PortTransport::ALL.len()],
     /// The [`Explained`](super::Explained) of the last made-up frame on this CPU.
     pub explained: u64,
     /// For events, by [`Reason`]: a flood of one reason leaves the others their events.
@@ -141,10 +143,12 @@ pub struct CpuRecord {
     pub icmp_echo: Bucket,
     /// For later fragments that come before their first one.
     pub early_fragments: Bucket,
+    /// For answers to packets at closed ports, by [`PortTransport`].
+    pub answers: [Bucket; PortTransport::ALL.len()],
 }
 
 const _: () = assert!(
-    size_of::<CpuRecord>() == 40 * REASONS + 16 * INTERFACE_CELLS + 5 * 8 + (5 + ICMP_ERROR_LANES) * 16
+    size_of::<CpuRecord>() == 40 * REASONS + 16 * INTERFACE_CELLS + 7 * 8 + (7 + ICMP_ERROR_LANES) * 16
 );
 
 #[cfg(test)]

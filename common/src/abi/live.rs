@@ -219,6 +219,9 @@ pub struct Control {
     pub live: u64,
     /// The [`Capture`] word, beside the one that every packet reads.
     pub capture: u64,
+    /// The slots whose generation answers packets at closed ports of some target, as bits: read for each of these drops.
+    /// The agent stores a bit while its slot judges nothing. A bit too many costs time, and nothing else.
+    pub answering: u64,
     /// Management ports by [`PortTransport`].
     pub management: [PortSet; PortTransport::ALL.len()],
     /// Until when TCP connections are picked up in the middle, in jiffies; 0 for never. So this ends without an agent.
@@ -231,8 +234,9 @@ pub struct Control {
 
 const _: () = assert!(core::mem::offset_of!(Control, live) == 0);
 const _: () = assert!(core::mem::offset_of!(Control, capture) == 8);
-const _: () = assert!(core::mem::offset_of!(Control, management) == 16);
-const _: () = assert!(size_of::<Control>() == 16 + 2 * 8192 + 24);
+const _: () = assert!(core::mem::offset_of!(Control, answering) == 16);
+const _: () = assert!(core::mem::offset_of!(Control, management) == 24);
+const _: () = assert!(size_of::<Control>() == 24 + 2 * 8192 + 24);
 
 #[cfg(test)]
 mod tests {

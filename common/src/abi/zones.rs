@@ -89,8 +89,8 @@ pub struct Generation {
     pub audit_zones: u32,
     /// Later fragments that each CPU lets in before their first one, per second; 0 for none.
     pub early_fragments: u32,
-    /// Keeps the size a multiple of 8.
-    pub reserved: u32,
+    /// The policies whose targets answer packets at closed ports, as bits.
+    pub answers: u32,
     /// Makes [`Generation::bucket`] free of collisions; odd.
     pub interface_seed: u64,
     /// The interfaces, by bucket: one look-up finds an interface.
@@ -99,12 +99,14 @@ pub struct Generation {
     pub limits: [Limit; MAX_POLICIES as usize],
     /// The groups and `[[allow]]` rules of everybody behind a zone, by the zone's number.
     pub zone_sources: [SourceRecord; ZONE_NUMBERS],
+    /// The Ethernet address of each interface that may answer, by bucket, in 16-bit units; 0 for one that may not.
+    pub ethernet: [[u16; 3]; INTERFACE_BUCKETS],
 }
 
 const _: () = assert!(size_of::<Interface>() == 8);
 const _: () = assert!(size_of::<VlanTable>() == 4096);
 const _: () = assert!(
-    size_of::<Generation>() == 48 + 8 * INTERFACE_BUCKETS + 16 * (MAX_POLICIES as usize + ZONE_NUMBERS)
+    size_of::<Generation>() == 48 + 14 * INTERFACE_BUCKETS + 16 * (MAX_POLICIES as usize + ZONE_NUMBERS)
 );
 
 impl Generation {
@@ -117,11 +119,12 @@ impl Generation {
         audit: 0,
         audit_zones: 0,
         early_fragments: 0,
-        reserved: 0,
+        answers: 0,
         interface_seed: 1,
         interfaces: [Interface { ifindex: 0, flags: 0, zone: 0, vlans: 0 }; INTERFACE_BUCKETS],
         limits: [Limit::NONE; MAX_POLICIES as usize],
         zone_sources: [SourceRecord { rules: 0, groups: 0, reserved: 0 }; ZONE_NUMBERS],
+        ethernet: [[0; 3]; INTERFACE_BUCKETS],
     };
 
     /// The settings of an interface.
@@ -137,6 +140,22 @@ impl Generation {
     #[inline(always)]
     pub fn is_dhcp_client(&self, ifindex: u32) -> bool {
         self.interface(ifindex).is_some_and(|interface| interface.flags & FLAG_DHCP_CLIENT != 0)
+    }
+
+    /// True where targets of this policy answer packets at closed ports; false for
+    /// [`NO_POLICY`](super::NO_POLICY).
+    #[must_use]
+    #[inline(always)]
+    pub const fn answers(&self, policy: u32) -> bool {
+        policy < MAX_POLICIES && self.answers >> (policy & REST) & 1 != 0
+    }
+
+    /// The Ethernet address of an interface that may answer; 0 for any other.
+    #[must_use]
+    #[inline(always)]
+    pub fn ethernet(&self, ifindex: u32) -> [u16; 3] {
+        let bucket = Self::bucket(self.interface_seed, ifindex);
+        if self.interfaces[bucket].ifindex == ifindex { self.ethernet[bucket] } else { [0; 3] }
     }
 
     /// True where packets to destinations in no target of this zone pass.

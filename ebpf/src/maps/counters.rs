@@ -12,7 +12,7 @@ use lyncwall_common::{
         interface_cell, port_drop_cell,
     },
     reason::{Action, Reason},
-    tables::{ICMP_ECHO_RATE, ICMP_ERROR_RATE, ICMP_LANE_RATE, Rate},
+    tables::{ANSWER_RATE, ICMP_ECHO_RATE, ICMP_ERROR_RATE, ICMP_LANE_RATE, Rate},
 };
 
 use super::{
@@ -98,6 +98,24 @@ impl<C: Interface> Kernel<C> {
             }
             if within { wanted } else { 0 }
         })
+    }
+
+    /// True where the generation of some slot answers packets at closed ports.
+    #[inline(always)]
+    pub(crate) fn answers(&self) -> bool {
+        self.control.answering() != 0
+    }
+
+    /// True where this CPU may send one more answer.
+    #[inline(always)]
+    pub(crate) fn may_answer(&self, transport: PortTransport) -> bool {
+        self.cpu.with(|cpu| cpu.answers[transport as usize].take(now(), hz(), ANSWER_RATE))
+    }
+
+    /// Counts an answer.
+    #[inline(always)]
+    pub(crate) fn count_answer(&self, transport: PortTransport) {
+        self.cpu.with(|cpu| cpu.answered[transport as usize] += 1);
     }
 
     /// Takes one packet from a rate; a made-up frame takes none.

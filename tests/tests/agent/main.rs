@@ -5,6 +5,7 @@ mod api;
 mod catalogue;
 mod cli;
 mod confirm;
+mod listening;
 mod logs;
 mod ports;
 mod preview;

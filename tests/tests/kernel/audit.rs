@@ -1,7 +1,7 @@
 //! Audit mode for the whole box and for one target, by the file and at run time; and enforcement that is turned on while people
 //! work.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpStream, UdpSocket};
+use std::net::{IpAddr, Ipv6Addr, TcpStream, UdpSocket};
 use std::time::{Duration, Instant};
 
 use lyncwall_api::Mode::{self, Audit, Enforce};
@@ -375,25 +375,4 @@ fn a_restart_with_another_file_keeps_the_sessions_of_management_sources() {
     agent.wait_for_log(KEPT).expect("the log says so");
     assert!(goes_on(&session) && own.status().mode == Enforce);
     assert!(!own.is_open(Pair::HOST_V4, SSH));
-}
-
-#[test]
-fn nothing_that_listens_at_the_management_ports_is_told() {
-    let scene = Scene::new().expect("a scene");
-    let (agent, _api) = scene.start(&managed()).expect("an agent");
-    let silent = "nothing listens at a port of [management] now (tcp 22)";
-    agent.wait_for_log(silent).expect("the log says so");
-    let config = scene.instance.config().display().to_string();
-    let told = || {
-        ["check", "doctor"].map(|command| {
-            let finished = scene.instance.cli([command, "--config", &config]).expect("it runs");
-            finished.stderr.contains(silent)
-        })
-    };
-    assert_eq!(told(), [true, true]);
-    let loopback = TcpEcho::start(&scene.pair.host, (Ipv4Addr::LOCALHOST, 22)).expect("a server");
-    assert_eq!(told(), [true, true], "nobody reaches it from outside");
-    drop(loopback);
-    let _sshd = TcpEcho::start(&scene.pair.host, (Pair::HOST_V4, 22)).expect("a server");
-    assert_eq!(told(), [false, false]);
 }

@@ -10,7 +10,7 @@ mod vrf;
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use lyncwall_common::abi::PortTransport;
+use lyncwall_common::abi::{Generation, Interface, PortTransport};
 use lyncwall_common::reason::{Action, Reason};
 use lyncwall_datapath::{Attach, Attached, Datapath, Mode};
 use lyncwall_policy::problem::Problems;
@@ -18,6 +18,7 @@ use lyncwall_tests::bpffs::Bpffs;
 use lyncwall_tests::expect::{BRIEF, PATIENT};
 use lyncwall_tests::netns::{Netns, Pair};
 use lyncwall_tests::object::object;
+use lyncwall_tests::packet::Mac;
 use lyncwall_tests::policy::open_tcp;
 use lyncwall_tests::prerequisites::require_root;
 use lyncwall_tests::traffic::{Outcome, TcpEcho, eventually, tcp_connect};
@@ -54,6 +55,18 @@ impl Bench {
             Datapath::open(object(), &bpffs.path().join("lyncwall")).expect("the data path opens");
         datapath.install(&open_tcp(&[OPEN])).expect("a generation");
         datapath
+    }
+
+    /// Makes the policy reject at closed ports, by an interface with this address.
+    fn reject(&mut self, interface: &str, mac: Mac) {
+        let ifindex = self.pair.host.index(interface).expect("an index");
+        let mut policy = open_tcp(&[OPEN]);
+        policy.generation.answers = 1;
+        let bucket = Generation::bucket(policy.generation.interface_seed, ifindex);
+        policy.generation.interfaces[bucket] = Interface { ifindex, ..Interface::default() };
+        let [a, b, c, d, e, f] = mac;
+        policy.generation.ethernet[bucket] = [[a, b], [c, d], [e, f]].map(u16::from_ne_bytes);
+        self.datapath.install(&policy).expect("a generation");
     }
 
     /// The next agent, which adopts what is there.

@@ -1,5 +1,6 @@
 //! Real traffic between two namespaces through the agent's firewall: sockets of a real client, a real stack behind.
 
+mod answers;
 mod blocked;
 mod frames;
 mod gateway;

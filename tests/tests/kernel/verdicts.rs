@@ -1,6 +1,7 @@
 //! Every row of the verdict table through the kernel's program, frame by frame: the action, the one counter that goes
 //! up, the event, and the same verdict in memory.
 
+mod answer;
 mod blocked;
 mod check;
 mod firewall;

@@ -65,7 +65,14 @@ const MODULES: [Module; 9] = [
     // They measure time.
     Module { ends_only: true, threads: 1, ..module("streams", KERNEL) },
     Module {
-        not_by_kernel: &["audit::a_mode_is", "audit::a_mode_of", "audit::enforcement_that"],
+        not_by_kernel: &[
+            "audit::a_mode_is",
+            "audit::a_mode_of",
+            "audit::enforcement_that",
+            "audit::a_session_from",
+            "audit::an_explicit",
+            "audit::a_restart",
+        ],
         ends_only: true,
         ..module("audit", KERNEL)
     },

@@ -35,7 +35,7 @@ const STRIPPING: [(&str, &str); 2] =
 
 /// The VLAN offloads of an interface in the calling thread's network namespace, by ethtool's names. Empty if
 /// the tags stay in the frame, and if the interface does not exist.
-fn stripped_tags(interface: &str) -> Result<Vec<&'static str>> {
+pub(super) fn stripped_tags(interface: &str) -> Result<Vec<&'static str>> {
     let offloads = match sys::offloads(interface) {
         Err(error) if error.raw_os_error() == Some(ENODEV) => return Ok(Vec::new()),
         offloads => offloads.context("asking for its offloads")?,

@@ -3,7 +3,7 @@
 use lyncwall_common::abi::{FlowTimes, Limit, PortTransport};
 
 use super::Identity;
-use crate::config::{Address, Allow, Group, Management, Mode, Unmatched};
+use crate::config::{Address, Allow, Group, Management, Mode, OnClosed, Unmatched};
 use crate::net::{OwnAddresses, PortRange, Prefix};
 use crate::problem::{Problem, Problems};
 
@@ -37,6 +37,31 @@ pub struct Input {
     pub early_fragments: u32,
     /// The limit on openings for each source, by target; targets beyond the list have no limit.
     pub limits: Vec<Limit>,
+    /// What the box answers packets at closed ports.
+    pub answers: Answers,
+}
+
+/// Who answers packets at closed ports.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Answers {
+    /// What each target does; targets beyond the list drop.
+    pub targets: Vec<OnClosed>,
+    /// The numbers of the interfaces by which the box may answer, with their Ethernet addresses.
+    pub interfaces: Vec<(u32, [u8; 6])>,
+}
+
+impl Answers {
+    /// The policies that answer, as bits.
+    pub(super) fn policies(&self) -> u32 {
+        let rejects = |(_, on_closed): &(usize, &OnClosed)| **on_closed == OnClosed::Reject;
+        self.targets.iter().enumerate().filter(rejects).fold(0, |bits, (policy, _)| bits | 1 << policy)
+    }
+
+    /// The Ethernet address of an interface in 16-bit units of network byte order; 0 if it may not answer.
+    pub(super) fn ethernet(&self, ifindex: u32) -> [u16; 3] {
+        let found = self.interfaces.iter().find(|(number, _)| *number == ifindex);
+        found.map_or([0; 3], |(_, [a, b, c, d, e, f])| [[*a, *b], [*c, *d], [*e, *f]].map(u16::from_ne_bytes))
+    }
 }
 
 impl Input {

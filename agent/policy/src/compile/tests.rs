@@ -6,9 +6,9 @@ use lyncwall_common::abi::{
 use proptest::prelude::*;
 
 use super::compile;
+use crate::compile::{Answers, Input, InterfaceInput, Rule, TargetInput, ZoneInput};
 use crate::compile::{Compiled, CounterBook, Identity};
-use crate::compile::{Input, InterfaceInput, Rule, TargetInput, ZoneInput};
-use crate::config::{Address, Management, Mode, Unmatched};
+use crate::config::{Address, Management, Mode, OnClosed, Unmatched};
 use crate::judge::HostTables;
 use crate::net::OwnAddresses;
 
@@ -27,6 +27,7 @@ pub(crate) fn input(targets: Vec<TargetInput>) -> Input {
         flow_times: FlowTimes { tcp_established: 3600, udp: 60 },
         early_fragments: 7,
         limits: Vec::new(),
+        answers: Answers::default(),
     }
 }
 
@@ -170,6 +171,26 @@ fn modes_are_bits_of_policies_and_of_what_has_no_target() {
     // What a zone may call has no target, whatever the number of its policy.
     let outbound = 1 << three | 1 << 31;
     assert_eq!(mode(Mode::Audit, &vec![Mode::Enforce; three]), (others.with(Features::MODES), outbound));
+}
+
+#[test]
+fn the_policies_that_reject_and_the_interfaces_that_answer_are_in_the_generation() {
+    let mut input = input(vec![host(vec![]), listed("vip", &["192.0.2.10"], vec![])]);
+    input.interfaces = vec![InterfaceInput { ifindex: 7, members: vec![8, 9], ..InterfaceInput::default() }];
+    let compiled = |input: &Input| compile(input, &mut CounterBook::default()).expect("a generation");
+    let before = compiled(&input).generation;
+    assert_eq!((before.answers, before.ethernet(7)), (0, [0; 3]));
+    input.answers = Answers {
+        targets: vec![OnClosed::Drop, OnClosed::Reject],
+        interfaces: vec![(7, [2, 0, 0, 0, 0, 7]), (8, [2, 0, 0, 0, 0, 8]), (10, [2, 0, 0, 0, 0, 10])],
+    };
+    let generation = compiled(&input).generation;
+    let answers = [0, 1, 2, NO_POLICY].map(|policy| generation.answers(policy));
+    assert_eq!(answers, [false, true, false, false]);
+    let units = |last| [0x0200u16.to_be(), 0, u16::from_be_bytes([0, last]).to_be()];
+    // A member without a known address answers nothing, nor does an interface that is not guarded.
+    let found = [7, 8, 9, 10].map(|number| generation.ethernet(number));
+    assert_eq!(found, [units(7), units(8), [0; 3], [0; 3]]);
 }
 
 #[test]

@@ -125,7 +125,9 @@ pub(super) fn interfaces(input: &Input, problems: &mut Problems) -> Interfaces {
     };
     generation.interface_seed = seed;
     for (number, entry) in entries {
-        generation.interfaces[Generation::bucket(seed, number)] = entry;
+        let bucket = Generation::bucket(seed, number);
+        generation.interfaces[bucket] = entry;
+        generation.ethernet[bucket] = input.answers.ethernet(number);
     }
     Interfaces { generation, vlans, members_left_out }
 }

@@ -10,8 +10,8 @@ use super::groups::Groups;
 use super::roles::Roles;
 use super::zones::Zones;
 use super::{
-    Address, Allow, CatalogueName, Config, Declared, Management, Mode, Name, Named, OnExit, Override,
-    Reading, Role, Target, allow, api, flows, limit, lists, zones,
+    Address, Allow, CatalogueName, Config, Declared, Management, Mode, Name, Named, OnClosed, OnExit,
+    Override, Reading, Role, Target, allow, api, flows, limit, lists, zones,
 };
 use crate::net::{self, PortRange};
 use crate::problem::Problems;
@@ -48,12 +48,14 @@ const FORMAT: Format = Format {
         ("role.row.limit", "limits of one row, besides `[limit]` and that of a target,"),
     ],
 };
+/// Values of `on-closed`.
+const ON_CLOSED: [(&str, OnClosed); 2] = [("drop", OnClosed::Drop), ("reject", OnClosed::Reject)];
 /// Values of `mode`.
 const MODES: [(&str, Mode); 2] = [("enforce", Mode::Enforce), ("audit", Mode::Audit)];
 
 const MANAGEMENT: Keys = &["from", "tcp", "udp"];
 const TARGET: Keys =
-    &["name", "address", "zone", "roles", "overrides", "optional", "limit", "mode", "takeover"];
+    &["name", "address", "zone", "roles", "overrides", "optional", "limit", "mode", "takeover", "on-closed"];
 
 /// The configuration in `text`, or all its mistakes.
 pub(super) fn config(text: &str, file: &Path) -> (Option<Declared>, Result<Config, Problems>) {
@@ -226,6 +228,7 @@ fn target(
     let limit = limit::limit(table);
     let mode = table.get_or("mode", None, |node| node.choice(&MODES).map(Some));
     let takeover = takeover(table, address.as_ref());
+    let on_closed = table.get_or("on-closed", OnClosed::Drop, |node| node.choice(&ON_CLOSED));
     // Missing or wrong parts are reported already, and checking references needs none of them.
     let any = Name::new("host").ok();
     checked.extend(roles.clone().zip(name.clone().or(any)).map(|(roles, name)| Target {
@@ -238,6 +241,7 @@ fn target(
         limit: None,
         mode: None,
         takeover: false,
+        on_closed: OnClosed::Drop,
     }));
     Some(Target {
         name: name?,
@@ -249,6 +253,7 @@ fn target(
         limit: limit?,
         mode: mode?,
         takeover: takeover?,
+        on_closed: on_closed?,
     })
 }
 

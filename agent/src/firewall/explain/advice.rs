@@ -4,7 +4,7 @@ use lyncwall_common::reason::Reason;
 
 use crate::firewall::Firewall;
 use lyncwall_api::Event;
-use lyncwall_policy::config::{self, Allow, Outbound};
+use lyncwall_policy::config::{self, Allow, OnClosed, Outbound};
 use lyncwall_policy::locate::Located;
 use lyncwall_policy::net::Transports;
 
@@ -105,7 +105,17 @@ impl Firewall {
             };
             advice.push(format!("to let it in: {mend}, in {file}, then `lyncwall reload`"));
         }
+        advice.extend(self.about_answer(located, is_udp));
         advice
+    }
+
+    /// The answer that the sender may get, if the target rejects.
+    fn about_answer(&self, located: &Located, is_udp: bool) -> Option<String> {
+        let name = located.target.as_deref()?;
+        let target = self.plan.config.targets.iter().find(|target| *target.name == *name)?;
+        let what = if is_udp { "an ICMP error" } else { "a TCP reset" };
+        (target.on_closed == OnClosed::Reject)
+            .then(|| format!("the sender gets {what}, as target {name} has `on-closed = \"reject\"`"))
     }
 
     /// The `[[allow]]` rules for the port or protocol of a packet, and why they do not let it in.

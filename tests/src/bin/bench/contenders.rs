@@ -10,7 +10,9 @@ use aya::maps::Array;
 use aya::programs::{Program, Xdp};
 use lyncwall_common::abi::{FLOWS, FlowTimes, NetPort, PortTransport};
 use lyncwall_datapath::{Datapath, LogLevel};
-use lyncwall_policy::compile::{Compiled, CounterBook, Input, Rule, TargetInput, ZoneInput, compile};
+use lyncwall_policy::compile::{
+    Answers, Compiled, CounterBook, Input, Rule, TargetInput, ZoneInput, compile,
+};
 use lyncwall_policy::config::{Address, Allow, AllowWhat, Management, Mode};
 use lyncwall_policy::net::{OwnAddresses, PortRange, Transports};
 use lyncwall_policy::problem::Problems;
@@ -268,6 +270,7 @@ fn compiled_targets(targets: Vec<TargetInput>, allow: &[Allow], mode: Mode) -> R
         flow_times: FlowTimes::DEFAULT,
         early_fragments: 0,
         limits: Vec::new(),
+        answers: Answers::default(),
     };
     Ok(compile(&input, &mut CounterBook::default())?)
 }

@@ -4,7 +4,7 @@ use lyncwall_datapath::{Attach, Mode};
 use lyncwall_tests::expect::{BRIEF, PATIENT};
 use lyncwall_tests::netns::{Pair, Tag};
 use lyncwall_tests::packet::{Tcp, Vlan, ip};
-use lyncwall_tests::traffic::FrameSocket;
+use lyncwall_tests::traffic::{FrameSocket, Outcome};
 
 use super::{Bench, CLIENT, CLOSED, HOST, OPEN};
 
@@ -104,5 +104,24 @@ fn tags_that_are_bytes_of_the_frame_are_no_way_round() {
             }
         }
         assert_eq!(bench.drops_at(CLOSED), 2);
+    }
+}
+
+#[test]
+#[ignore = "needs the devices of a guest: cargo xtask vm"]
+fn a_closed_port_behind_a_tag_is_refused_at_once() {
+    for with in [with_vlan, with_qinq] {
+        for parent in [true, false] {
+            let mut bench = Bench::new();
+            let [_, vlan] = with(&bench);
+            let interface = if parent { Pair::HOST_LINK } else { vlan };
+            bench.reject(interface, Pair::HOST_MAC);
+            assert_eq!(bench.attached(interface, Attach::Generic), Mode::Generic);
+            let client = bench.pair.client.clone();
+            bench.expect(&client, HOST, OPEN, Outcome::Answered);
+            bench.expect(&client, HOST, CLOSED, Outcome::Refused);
+            let answered = bench.datapath.counters().expect("counters").answered;
+            assert_eq!(answered, [1, 0], "by {interface}");
+        }
     }
 }

@@ -4,7 +4,8 @@ use std::path::Path;
 
 use lyncwall_common::abi::{FlowTimes, Limit, PortTransport};
 use lyncwall_policy::compile::{
-    Compiled, CounterBook, GroupInput, Identity, Input, InterfaceInput, Rule, TargetInput, ZoneInput, compile,
+    Answers, Compiled, CounterBook, GroupInput, Identity, Input, InterfaceInput, Rule, TargetInput,
+    ZoneInput, compile,
 };
 use lyncwall_policy::config::{self, Mode};
 use lyncwall_policy::net::{OwnAddresses, Prefix};
@@ -140,6 +141,7 @@ pub(crate) fn input(world: World, mode: Mode) -> Input {
             World::Limited => vec![Limit::of_box(1, 1), Limit { scope: 1, ..Limit::of_box(1, 2) }],
             _ => Vec::new(),
         },
+        answers: Answers::default(),
     }
 }
 

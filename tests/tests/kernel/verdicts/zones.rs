@@ -4,7 +4,7 @@ use std::path::Path;
 
 use lyncwall_common::abi::{FlowTimes, PortTransport};
 use lyncwall_common::reason::{Action, Reason};
-use lyncwall_policy::compile::{GroupInput, Input, InterfaceInput, Rule, TargetInput, ZoneInput};
+use lyncwall_policy::compile::{Answers, GroupInput, Input, InterfaceInput, Rule, TargetInput, ZoneInput};
 use lyncwall_policy::config::{self, Mode};
 use lyncwall_policy::judge::HostTables;
 use lyncwall_tests::bpffs::Bpffs;
@@ -106,6 +106,7 @@ pub(crate) fn input(others: &[(u32, usize)]) -> Input {
         flow_times: FlowTimes::DEFAULT,
         early_fragments: 0,
         limits: Vec::new(),
+        answers: Answers::default(),
     }
 }
 

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::path::Path;
 
 use super::{LEAST, good, one_problem};
-use crate::config::{Address, AllowWhat, Attach, Mode, OnExit, Reading, Unmatched};
+use crate::config::{Address, AllowWhat, Attach, Mode, OnClosed, OnExit, Reading, Unmatched};
 
 fn texts<T: ToString>(items: &[T]) -> Vec<String> {
     items.iter().map(T::to_string).collect()
@@ -62,6 +62,7 @@ zone = "outside"
 address = ["198.51.100.10", "2001:db8::10"]
 roles = ["director-vip", "reverse-proxy"]
 takeover = true
+on-closed = "reject"
 
 [[target]]
 name = "box"
@@ -113,6 +114,7 @@ protocol = 4
     assert_eq!((&*other.name, &other.address, other.roles.len()), ("box", &Address::Host, 0));
     assert_eq!((director.mode, other.mode), (None, Some(Mode::Enforce)));
     assert_eq!((director.takeover, other.takeover), (true, false));
+    assert_eq!((director.on_closed, other.on_closed), (OnClosed::Reject, OnClosed::Drop));
     let [exporter, vrrp, ipip] = &config.allow[..] else { panic!("three rules") };
     let AllowWhat::Ports { transport, ports } = &exporter.what else { panic!("a rule by ports") };
     assert_eq!(

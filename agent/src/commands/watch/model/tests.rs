@@ -23,6 +23,7 @@ pub(in super::super) fn status(mode: Mode) -> Status {
         file_mode: mode,
         tcp: vec!["443".to_owned()],
         udp: Vec::new(),
+        on_closed: "drop".to_owned(),
     };
     let interface = |name: &str, mode: &str| Interface {
         name: name.to_owned(),
@@ -98,6 +99,7 @@ pub(in super::super) fn counters(allowed: u64, rdp: u64, smb: u64) -> Counters {
         captures_lost: 0,
         events_lost: 0,
         fragments_lost: 0,
+        answered: lyncwall_api::Answered::default(),
     };
     counters.ports.retain(|port| port.packets > 0);
     counters
