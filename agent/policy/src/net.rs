@@ -335,7 +335,8 @@ pub fn overlaps<T: Span>(items: &[T]) -> Vec<(usize, usize)> {
 }
 
 /// Sorts ports, and joins neighbours and overlaps.
-pub(crate) fn joined(mut ranges: Vec<PortRange>) -> Vec<PortRange> {
+#[must_use]
+pub fn joined(mut ranges: Vec<PortRange>) -> Vec<PortRange> {
     ranges.sort_unstable();
     let mut joined: Vec<PortRange> = Vec::new();
     for range in ranges {
