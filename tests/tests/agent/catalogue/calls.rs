@@ -167,3 +167,17 @@ fn calls_that_wait_for_a_group_are_a_warning_where_they_count() {
     assert!(waiting.iter().any(|warning| warning.contains("[groups].servers")), "{waiting:?}");
     assert_eq!(warnings(&BEHIND.replace("\"catalogue\"", "\"any\"")), Vec::<String>::new());
 }
+
+#[test]
+fn a_dropped_call_is_told_the_groups_that_would_let_it_out() {
+    let plan = Plan::parse(BEHIND, Path::new("test.toml")).unwrap_or_else(|problems| panic!("{problems}"));
+    let roles = plan.settings().roles;
+    let groups = |transport, port| {
+        plan.called_groups(1, &roles, transport, port).into_iter().collect::<Vec<_>>().join(" ")
+    };
+    assert_eq!(groups(Transport::Tcp, 5067), "pstn-gateways");
+    assert_eq!(groups(Transport::Tcp, 5061), "servers");
+    assert_eq!(groups(Transport::Udp, 3478), "edge");
+    assert_eq!(groups(Transport::Tcp, 5090), "");
+    assert_eq!(plan.called_groups(0, &roles, Transport::Tcp, 5067).len(), 0, "the target's own zone");
+}
