@@ -191,6 +191,31 @@ impl Output {
         self.table(table)
     }
 
+    /// Prints a heading.
+    pub(crate) fn heading(&self, heading: &str) -> anyhow::Result<()> {
+        self.line(&self.style.heading(heading))
+    }
+
+    /// Prints a paragraph of at most `width` columns behind `first`; its further lines begin below the text.
+    pub(crate) fn wrapped(&self, first: &str, text: &str, width: usize) -> anyhow::Result<()> {
+        let indent = first.chars().count();
+        let mut line = first.to_owned();
+        let mut empty = true;
+        for word in text.split_whitespace() {
+            if !empty && line.chars().count() + 1 + word.chars().count() > width {
+                self.line(line.trim_end())?;
+                line = " ".repeat(indent);
+                empty = true;
+            }
+            if !empty {
+                line.push(' ');
+            }
+            line += word;
+            empty = false;
+        }
+        self.line(line.trim_end())
+    }
+
     /// Prints a warning on stderr.
     pub(crate) fn warn(&self, text: &str) {
         if self.json {

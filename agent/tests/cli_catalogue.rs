@@ -48,7 +48,7 @@ fn written(name: &str, text: &str) -> PathBuf {
 fn roles_as_json_are_key_kind_printed_rows() {
     let roles = json(&["roles", "--json"]);
     let roles = roles.as_array().expect("an array");
-    assert_eq!(roles.len(), 19);
+    assert_eq!(roles.len(), 20);
     for role in roles {
         assert_eq!(keys(role), ["key", "kind", "printed", "rows"]);
     }
@@ -69,12 +69,12 @@ fn show_as_json_is_exactly_this() {
         "inbound": [
             rule(80, &["internal-clients"], "director.04"),
             rule(443, &["internal-clients"], "director.05"),
-            rule(4443, &["reverse-proxy"], "director.02"),
+            rule(4443, &["reverse-proxy", "servers"], "director.02"),
             rule(5061, &["edge"], "director.06"),
             rule(8080, &["reverse-proxy"], "director.01"),
-            rule(50001, &["admins"], "director.07"),
-            rule(50002, &["admins"], "director.08"),
-            rule(50003, &["admins"], "director.09"),
+            rule(50001, &["admins", "servers"], "director.07"),
+            rule(50002, &["admins", "servers"], "director.08"),
+            rule(50003, &["admins", "servers"], "director.09"),
         ],
         "outbound": [rule(444, &[], "director.03"), rule(5061, &[], "director.prose-1")],
         "closed": [],
@@ -109,7 +109,9 @@ fn show_reads_literally_when_told_to() {
 fn catalogue_as_json_is_the_rows() {
     let rows = json(&["catalogue", "--json"]);
     let rows = rows.as_array().expect("an array");
-    assert_eq!(rows.len(), 103);
+    assert_eq!(rows.iter().filter(|row| row["printed"]["page"].is_null()).count(), 103);
+    let edge = rows.iter().find(|row| row["id"] == "edge.04").expect("a row of a further page");
+    assert_eq!((&edge["printed"]["page"], &edge["printed"]["lines"]), (&json!("edge"), &json!({})));
     assert_eq!(rows[0]["id"], "server.01");
     let media = rows.iter().find(|row| row["id"] == "server.39").expect("the row is listed");
     assert_eq!(media["transport"], "both");
@@ -128,10 +130,55 @@ fn people_get_aligned_text_without_colour_in_a_pipe() {
         .filter(|line| line.contains("(Director web services)"))
         .map(|line| line.find("HTTP"))
         .collect();
-    assert_eq!(starts.len(), 4, "{text}");
+    assert_eq!(starts.len(), 3, "{text}");
     assert!(starts.iter().all(|start| *start == starts[0]), "{text}");
     assert!(stdout(&lyncwall(&["roles"])).contains("director-vip"));
     assert!(stdout(&lyncwall(&["catalogue", "server.14"])).contains("Autodiscover"));
+    let ruled = stdout(&lyncwall(&["catalogue", "server.15"]));
+    assert!(ruled.contains("ruled by   TLS and MTLS for Lync Server 2013"), "{ruled}");
+    let printed = stdout(&lyncwall(&["catalogue", "gateway.2"]));
+    assert!(printed.contains("printed      Define a gateway in Topology Builder"), "{printed}");
+}
+
+#[test]
+fn each_role_fits_a_screen_with_all_that_is_known_of_it_and_what_is_not() {
+    let roles = json(&["roles", "--json"]);
+    for role in roles.as_array().expect("an array") {
+        let key = role["key"].as_str().expect("a key");
+        let base = match key {
+            "collocated-mediation" | "central-management-store" => Some("front-end"),
+            "collocated-mediation-lb" => Some("front-end-lb-hlb"),
+            _ => None,
+        };
+        let arguments: Vec<&str> = ["show"].into_iter().chain(base).chain([key]).collect();
+        let text = stdout(&lyncwall(&arguments));
+        let lines = text.lines().count();
+        // An add-on comes with its base: it may take the room of two.
+        assert!(lines <= if base.is_some() { 60 } else { 50 }, "{key}: {lines} lines\n{text}");
+        let wide: Vec<&str> = text.lines().filter(|line| line.chars().count() > 80).collect();
+        assert_eq!(wide, Vec::<&str>::new(), "{key}");
+        assert!(text.contains("Documents known for this box: "), "{key}: {text}");
+        assert!(text.contains("not covered:\n  - "), "{key}: {text}");
+    }
+}
+
+#[test]
+fn show_names_calls_presets_and_what_waits_for_a_group() {
+    let text = stdout(&lyncwall(&["show", "front-end"]));
+    for part in [
+        "Opens from anywhere",
+        "Opens from edge, servers",
+        "office-web-apps     tcp 443",
+        "internal-clients    udp 1024-65535",
+        "optional = [\"front-end.qos\"]",
+        "Keeps closed",
+    ] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+    let path = written("calls.toml", CONFIG);
+    let text = stdout(&lyncwall(&["show", "--config", path.to_str().expect("a UTF-8 path"), "mediation"]));
+    assert!(text.contains("Would call, if the group had prefixes\n  internal-clients"), "{text}");
+    assert!(text.contains("  servers             tcp 5061 50001-50003, udp 49152-57500"), "{text}");
 }
 
 #[test]

@@ -34,6 +34,7 @@ pub struct Catalogue {
     roles: Vec<Role>,
     groups: BTreeMap<String, String>,
     documents: BTreeMap<String, Document>,
+    pages: BTreeMap<String, Page>,
 }
 
 impl Catalogue {
@@ -95,6 +96,28 @@ impl Catalogue {
         &self.documents
     }
 
+    /// The further pages that rows and rulings rest on, by the key that [`Printed::page`] uses.
+    pub fn pages(&self) -> &BTreeMap<String, Page> {
+        &self.pages
+    }
+
+    /// The title of a page or document by its key.
+    pub fn title(&self, key: &str) -> Option<&str> {
+        let document = || self.documents.get(key).map(|document| document.title.as_str());
+        self.pages.get(key).map(|page| page.title.as_str()).or_else(document)
+    }
+
+    /// The number of different documents and pages that print the rows of `roles`. The translations of one
+    /// document count once.
+    pub fn sources_of(&self, roles: &[&str]) -> usize {
+        let rows = self.roles_of(roles).flat_map(|role| &role.rows).filter_map(|id| self.row(id));
+        let titles = rows.flat_map(|row| {
+            let documents = row.printed.lines.keys();
+            documents.chain(&row.printed.page).filter_map(|key| self.title(key))
+        });
+        titles.collect::<BTreeSet<_>>().len()
+    }
+
     /// Checks `roles` as the roles of one box. Returns the index of the role, a message and a fix for each
     /// mistake. An empty list is valid: it opens nothing.
     pub fn check_roles(&self, roles: &[&str]) -> Vec<(usize, String, String)> {
@@ -118,7 +141,9 @@ impl Catalogue {
             // Client media is nearly every port; next to another role it would open that role's box.
             let other = roles.iter().find(|other| {
                 role.kind == Kind::Client
-                    && self.role(other).is_some_and(|other| !matches!(other.kind, Kind::Client | Kind::Own))
+                    && self
+                        .role(other)
+                        .is_some_and(|other| !matches!(other.kind, Kind::Client | Kind::Preset | Kind::Own))
             });
             if let Some(other) = other {
                 let message = format!("`{key}` is for clients: it cannot be combined with `{other}`");
@@ -151,12 +176,25 @@ impl Catalogue {
             problems.push(Problem::new(message, fix));
         }
         problems.or(())?;
+        let choices = &self.with_presets(roles, choices);
         let entries: Vec<Entry> = self
             .roles_of(roles)
             .flat_map(|role| Self::entries(role, reading, choices))
             .filter(|entry| entry.terms.unless.as_deref().is_none_or(|other| !roles.contains(&other)))
             .collect();
         Ok(resolve::resolve(entries.iter(), roles, reading, choices, |row| self.rows[row].id.to_string()))
+    }
+
+    /// The choices with the overrides of their presets. An override of the target itself comes first.
+    fn with_presets(&self, roles: &[&str], choices: &Choices) -> Choices {
+        let mut choices = choices.clone();
+        let presets = self.roles_of(roles).flat_map(|role| &role.presets);
+        for preset in presets.filter(|preset| choices.optional.contains(&preset.id)) {
+            for (row, ports) in &preset.overrides {
+                choices.overrides.entry(row.clone()).or_insert_with(|| ports.clone());
+            }
+        }
+        choices
     }
 
     fn roles_of<'a>(&'a self, keys: &'a [&str]) -> impl Iterator<Item = &'a Role> {
@@ -213,11 +251,12 @@ impl Catalogue {
 
     /// Why a target with `roles` cannot switch on `id`: a message and a fix; `None` if it can.
     pub fn check_optional(&self, id: &str, roles: &[&str]) -> Option<(String, String)> {
-        let options: BTreeSet<&str> = self
-            .roles_of(roles)
-            .flat_map(|role| &role.strict)
-            .filter(|entry| entry.terms.ruling == Ruling::Optional)
+        let rows = self.roles_of(roles).flat_map(|role| &role.strict);
+        let rows = rows.filter(|entry| entry.terms.ruling == Ruling::Optional);
+        let presets = self.roles_of(roles).flat_map(|role| &role.presets);
+        let options: BTreeSet<&str> = rows
             .map(|entry| entry.terms.id.as_str())
+            .chain(presets.map(|preset| preset.id.as_str()))
             .collect();
         if options.contains(id) {
             return None;
@@ -256,18 +295,27 @@ impl Catalogue {
         did + list
     }
 
+    /// The names of the services of `rows` (ids), without their protocols.
+    pub fn names(&self, rows: &[String]) -> String {
+        names_of(&rows.iter().filter_map(|id| self.row(id)).collect::<Vec<_>>())
+    }
+
     /// A short name for the service of `rows` (ids), such as `SIP/TLS, SIP/MTLS (Lync Server Front-End
     /// service)`. Leaves out ids that the catalogue does not know.
     pub fn services(&self, rows: &[String]) -> String {
         let rows: Vec<&Row> = rows.iter().filter_map(|id| self.row(id)).collect();
         let protocols = some_of(rows.iter().flat_map(|row| row.application.split(", ")));
-        let names = some_of(rows.iter().map(|row| row.name()));
+        let names = names_of(&rows);
         match (protocols.is_empty(), names.is_empty()) {
             (_, true) => protocols,
             (true, false) => names,
             (false, false) => format!("{protocols} ({names})"),
         }
     }
+}
+
+fn names_of(rows: &[&Row]) -> String {
+    some_of(rows.iter().map(|row| row.name()))
 }
 
 /// The first two different names, and the number of others.
@@ -383,6 +431,9 @@ pub struct Printed {
     pub row: Option<u16>,
     /// Document key to the line where the row starts, from 1.
     pub lines: BTreeMap<String, u32>,
+    /// The key of the further page that prints it, where no document does.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub page: Option<String>,
 }
 
 impl Printed {
@@ -407,13 +458,29 @@ pub struct Document {
     pub asset: String,
 }
 
-/// The strict reading of a row, for the role that the row is printed for.
+/// A further public page of the publisher: one that a row is taken from, or that a ruling rests on.
 #[derive(Debug, Clone, Serialize)]
+pub struct Page {
+    /// The title, in English.
+    pub title: String,
+    /// The name of the page in the publisher's documentation, without its language and folder.
+    pub name: String,
+    /// The publisher's id of the page, equal in all languages, where it has one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub asset: Option<String>,
+}
+
+/// The strict reading of a row, for the role that the row is printed for.
+#[derive(Debug, Clone, Default, Serialize)]
 pub struct Strict {
     /// The ruling.
     pub ruling: Ruling,
     /// The named sources that may use it; empty for anybody.
     pub groups: Vec<String>,
+    /// Named sources that may use it too, if they have prefixes. Without prefixes, they do not open it to
+    /// anybody, as those of `groups` do.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub more: Vec<String>,
     /// The ports to open, if not all printed ones.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ports: Option<Vec<PortRange>>,
@@ -423,6 +490,9 @@ pub struct Strict {
     /// Why the row does not simply open; empty if it does.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub why: String,
+    /// The keys of the documents and pages that the ruling rests on.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub pages: Vec<String>,
 }
 
 /// The ruling of the strict reading on a row.
@@ -467,10 +537,25 @@ pub struct Role {
     pub extends: Option<String>,
     /// Ports that an administrator must add because no document prints them.
     pub required_override: Option<RequiredOverride>,
+    /// Sets of overrides that a page describes.
+    pub presets: Vec<Preset>,
+    /// What such a box needs and the catalogue does not cover, or cannot know; one sentence each.
+    pub unknown: Vec<String>,
     /// Every row with an entry for the role in either reading, in catalogue order.
     pub rows: Vec<RowId>,
     strict: Vec<Entry>,
     literal: Vec<Entry>,
+}
+
+/// Overrides that belong together. A target enables them by `id`, in its list of options.
+#[derive(Debug, Clone)]
+pub struct Preset {
+    /// The id to enable it by.
+    pub id: String,
+    /// The description for users.
+    pub what: String,
+    /// The ports that replace those of a row, by its id.
+    pub overrides: BTreeMap<String, Vec<PortRange>>,
 }
 
 /// Ports that no document prints: they stay closed until a target's overrides name them.
@@ -498,6 +583,8 @@ pub enum Kind {
     Derived,
     /// A client or a phone.
     Client,
+    /// What servers of any kind call beside Lync; it opens nothing.
+    Preset,
     /// A role that the configuration adds.
     Own,
 }

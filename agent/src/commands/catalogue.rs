@@ -1,5 +1,6 @@
 //! `lyncwall catalogue`.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
@@ -154,6 +155,9 @@ fn details(catalogue: &Catalogue, row: &Row) -> Table {
     if !strict.groups.is_empty() {
         ruling += &format!(", from {}", strict.groups.join(" and "));
     }
+    if !strict.more.is_empty() {
+        ruling += &format!(", and from {} where it has prefixes", strict.more.join(" and "));
+    }
     if !strict.why.is_empty() {
         ruling += &format!(": {}", strict.why);
     }
@@ -179,6 +183,16 @@ fn details(catalogue: &Catalogue, row: &Row) -> Table {
         let named =
             document.map_or(key.clone(), |document| format!("{} ({})", document.title, document.language));
         table.row(["printed".to_owned(), format!("{named}, line {line}")]);
+    }
+    let titles = |pages: &[String]| {
+        let titles = pages.iter().filter_map(|page| catalogue.title(page));
+        titles.map(str::to_owned).collect::<BTreeSet<_>>()
+    };
+    for title in titles(row.printed.page.as_slice()) {
+        table.row(["printed".to_owned(), title]);
+    }
+    for title in titles(&strict.pages) {
+        table.row(["ruled by".to_owned(), title]);
     }
     table
 }

@@ -37,6 +37,7 @@ pub(crate) fn run(options: &Options, output: &Output) -> anyhow::Result<()> {
         (Kind::Balancer, "Load balancers"),
         (Kind::Derived, "Boxes in front of Lync servers"),
         (Kind::Client, "Clients"),
+        (Kind::Preset, "What servers call beside Lync, to name together with a server"),
         (Kind::Own, "Your own roles"),
     ];
     let width = catalogue.roles().iter().map(|role| role.key.len()).max().unwrap_or_default();

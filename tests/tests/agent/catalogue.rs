@@ -1,5 +1,7 @@
 //! The built-in catalogue against the facts and rulings it was made from, written down here a second time.
 
+mod calls;
+mod pages;
 mod rulings;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -83,7 +85,9 @@ fn there_are_103_printed_rows() {
     }
     let expected = [("client", 12), ("director-rules", 13), ("hlb-dns", 6), ("hlb-only", 20), ("server", 52)];
     assert_eq!(tables, expected.map(|(table, count)| (table.to_owned(), count)).into());
-    assert_eq!(catalogue().rows().len(), 103);
+    let catalogue = catalogue();
+    let printed = catalogue.rows().iter().filter(|row| row.printed.page.is_none());
+    assert_eq!(printed.count(), 103);
 }
 
 #[test]
@@ -107,7 +111,8 @@ fn every_printed_row_is_in_the_catalogue_with_its_facts() {
 #[test]
 fn the_rows_stand_in_printed_order_and_each_has_a_note_of_its_own() {
     let catalogue = catalogue();
-    let ids: Vec<String> = catalogue.rows().iter().map(|row| row.id.to_string()).collect();
+    let printed = catalogue.rows().iter().take(103);
+    let ids: Vec<String> = printed.map(|row| row.id.to_string()).collect();
     assert_eq!(ids, facts().into_iter().map(|fact| fact.id).collect::<Vec<_>>());
     for row in catalogue.rows() {
         assert!(row.note.len() > 10, "the note of {} says nothing", row.id);
@@ -159,6 +164,7 @@ fn every_role_is_there_with_its_kind() {
         ("reverse-proxy", Kind::Derived, None),
         ("edge-internal", Kind::Derived, None),
         ("pstn-gateway", Kind::Derived, None),
+        ("domain-member", Kind::Preset, None),
     ];
     let catalogue = catalogue();
     assert_eq!(catalogue.roles().len(), expected.len());
@@ -244,7 +250,7 @@ fn each_role_opens_what_the_documents_and_rulings_say() {
         (
             &["persistent-chat"],
             [
-                "443 881 5041".into(),
+                "443 881 5041 50001-50003".into(),
                 String::new(),
                 "443 881 5041 49152-57500".into(),
                 "1434 49152-57500".into(),
@@ -272,8 +278,12 @@ fn each_role_opens_what_the_documents_and_rulings_say() {
         ),
         (&["phone"], [String::new(), "68".into(), String::new(), "67 68".into()]),
         (&["reverse-proxy"], same("443")),
-        (&["edge-internal"], same("5061")),
-        (&["pstn-gateway"], same("5066 5081 5082")),
+        (
+            &["edge-internal"],
+            ["443 4443 5061 5062 8057 23456 50001-50003".into(), "3478".into(), "5061".into(), String::new()],
+        ),
+        (&["pstn-gateway"], ["5066 5067".into(), String::new(), "5066 5081 5082".into(), String::new()]),
+        (&["domain-member"], same("")),
     ];
     let mut tried: BTreeSet<&str> = BTreeSet::new();
     for (roles, [strict_tcp, strict_udp, literal_tcp, literal_udp]) in expected {

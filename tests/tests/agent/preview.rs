@@ -355,7 +355,7 @@ fn servers_and_own_ports_in_a_media_range_are_named() {
     let (agent, api) = scene.start(&Config::roles(&[MEDIATION])).expect("an agent");
     let name = own_name().expect("a name");
     let server = format!("udp 49500 of process {name} lies in the open range udp {MEDIA} of role mediation");
-    let own = "the ports 32768-60999 (net.ipv4.ip_local_port_range) are for outgoing sockets of this box, and tcp 49152-57500, udp 49152-57500 of them are open";
+    let own = "the ports 32768-60999 (net.ipv4.ip_local_port_range) are for outgoing sockets of this box, and tcp 49152-50000 50004-57500, udp 49152-57500 of them are open";
     let fix = "`sysctl -w net.ipv4.ip_local_port_range=\"32768 49151\"` keeps them apart";
     for text in [&server, own, fix] {
         agent.wait_for_log(text).expect("it is said at the start");

@@ -7,7 +7,7 @@ mod names;
 mod neighbours;
 mod proxy;
 mod scan;
-mod sip;
+pub(crate) mod sip;
 mod time;
 mod unit;
 mod vlans;

@@ -7,18 +7,20 @@ use toml::de::DeValue;
 
 use super::resolve::{Entry, Terms};
 use super::{
-    Catalogue, Direction, Document, Kind, Printed, RequiredOverride, Role, Row, RowId, Ruling, Strict,
+    Catalogue, Direction, Document, Kind, Page, Preset, Printed, RequiredOverride, Role, Row, RowId, Ruling,
+    Strict,
 };
 use crate::net::{PortRange, Transports};
 use crate::problem::{Named, Problems, did_you_mean};
 use crate::reader::{self, Format, Keys, Node, Table, Unique, all};
 
 const FORMAT: Format = Format {
-    top: &["edition", "documents", "tables", "groups", "role", "row"],
+    top: &["edition", "documents", "pages", "tables", "groups", "role", "row"],
     whole_file: &["edition"],
     later: &[],
 };
 const DOCUMENT: Keys = &["language", "title", "asset"];
+const PAGE: Keys = &["title", "name", "asset"];
 const ROW: Keys = &[
     "id",
     "role",
@@ -33,22 +35,51 @@ const ROW: Keys = &[
     "optional",
     "note",
     "printed",
+    "page",
     "strict",
 ];
-const STRICT: Keys = &["ruling", "groups", "ports", "from-port", "why"];
-const ROLE: Keys =
-    &["key", "kind", "printed", "summary", "extends", "required-override", "rows", "literal", "also"];
-const ALSO: Keys = &["id", "rows", "transport", "ports", "ruling", "groups", "why", "unless", "literal"];
+const STRICT: Keys = &["ruling", "groups", "more", "ports", "from-port", "why", "pages"];
+const ROLE: Keys = &[
+    "key",
+    "kind",
+    "printed",
+    "summary",
+    "extends",
+    "required-override",
+    "rows",
+    "literal",
+    "also",
+    "calls",
+    "presets",
+    "unknown",
+];
+const ALSO: Keys = &[
+    "id",
+    "rows",
+    "transport",
+    "ports",
+    "ruling",
+    "groups",
+    "more",
+    "why",
+    "pages",
+    "unless",
+    "literal",
+    "override-enables",
+];
+const CALL: Keys = &["id", "rows", "transport", "ports", "to", "why", "pages"];
+const PRESET: Keys = &["id", "what", "overrides", "pages"];
 const REQUIRED: Keys = &["id", "rows", "transport", "what", "groups"];
 
 const DIRECTIONS: [Direction; 3] = [Direction::Inbound, Direction::Outbound, Direction::Both];
 const RULINGS: [Ruling; 4] = [Ruling::Inbound, Ruling::Outbound, Ruling::NeedsGroup, Ruling::Optional];
-const KINDS: [(&str, Kind); 5] = [
+const KINDS: [(&str, Kind); 6] = [
     ("server", Kind::Server),
     ("add-on", Kind::AddOn),
     ("balancer", Kind::Balancer),
     ("derived", Kind::Derived),
     ("client", Kind::Client),
+    ("preset", Kind::Preset),
 ];
 
 /// Reads a whole catalogue.
@@ -58,7 +89,7 @@ pub(super) fn parse(text: &str, file: &Path) -> Result<Catalogue, Problems> {
 
 fn catalogue(top: &Table<'_>) -> Option<Catalogue> {
     let edition = required_text(top, "edition");
-    let [documents, tables, groups] = ["documents", "tables", "groups"].map(|key| {
+    let [documents, pages, tables, groups] = ["documents", "pages", "tables", "groups"].map(|key| {
         top.get_or(key, Vec::new(), |node| node.entries(&format!("write its keys under a `[{key}]` header")))
     });
     let declared = |entries: &Option<Vec<(Named, Node<'_>)>>| {
@@ -68,12 +99,21 @@ fn catalogue(top: &Table<'_>) -> Option<Catalogue> {
     let listed = |list, key| top.names(list, key).map(|names| names.into_iter().map(str::to_owned).collect());
     let known = Known {
         documents: Names { what: "document", fix: "add it to [documents]", all: declared(&documents) },
+        pages: Names {
+            what: "page",
+            fix: "add it to [pages]",
+            all: declared(&pages).zip(declared(&documents)).map(|(pages, documents)| {
+                let (pages, documents): (BTreeSet<String>, BTreeSet<String>) = (pages, documents);
+                pages.union(&documents).cloned().collect()
+            }),
+        },
         tables: Names { what: "table", fix: "add it to [tables]", all: declared(&tables) },
         groups: Names { what: "group", fix: "add it to [groups]", all: declared(&groups) },
         roles: Names { what: "role", fix: "name the key of a [[role]]", all: listed("role", "key") },
         rows: Names { what: "row", fix: "name the id of a [[row]]", all: listed("row", "id") },
     };
-    let (documents, tables, groups) = (map(documents, document), map(tables, text), map(groups, text));
+    let (documents, pages) = (map(documents, document), map(pages, page));
+    let (tables, groups) = (map(tables, text), map(groups, text));
     let mut ids = Unique::default();
     let rows = top.required("row", "add a `[[row]]` for each printed row").and_then(|node| {
         let titles = tables.unwrap_or_default();
@@ -93,12 +133,15 @@ fn catalogue(top: &Table<'_>) -> Option<Catalogue> {
         by_id,
         groups: groups?,
         documents: documents?,
+        pages: pages?,
     })
 }
 
 /// The names that rows and roles may refer to.
 struct Known {
     documents: Names,
+    /// Pages, and documents.
+    pages: Names,
     tables: Names,
     groups: Names,
     roles: Names,
@@ -141,6 +184,13 @@ fn document(node: &Node<'_>) -> Option<Document> {
     Some(Document { language: language?, title: title?, asset: asset? })
 }
 
+fn page(node: &Node<'_>) -> Option<Page> {
+    let table = node.table(PAGE)?;
+    let [title, name] = ["title", "name"].map(|key| required_text(&table, key));
+    let asset = table.get_or("asset", None, |node| text(node).map(Some));
+    Some(Page { title: title?, name: name?, asset: asset? })
+}
+
 fn row(table: &Table<'_>, titles: &BTreeMap<String, String>, known: &Known, ids: &mut Unique) -> Option<Row> {
     let id = table.required("id", "name its table and its number there, as \"server.03\"").and_then(|node| {
         let id = node.string()?;
@@ -168,15 +218,10 @@ fn row(table: &Table<'_>, titles: &BTreeMap<String, String>, known: &Known, ids:
         };
         all(lines.into_iter().map(line)).map(BTreeMap::from_iter)
     });
+    let page = table.get_or("page", None, |node| known.pages.one(node).map(Some));
     let strict = match table.get("strict") {
         Some(node) => node.table(STRICT).and_then(|table| strict(&table, known)),
-        None => Some(Strict {
-            ruling: Ruling::default(),
-            groups: Vec::new(),
-            ports: None,
-            from_port: None,
-            why: String::new(),
-        }),
+        None => Some(Strict::default()),
     };
     let (id, title, number) = id?;
     Some(Row {
@@ -192,7 +237,7 @@ fn row(table: &Table<'_>, titles: &BTreeMap<String, String>, known: &Known, ids:
         destination: destination?,
         optional: optional?,
         note: note?,
-        printed: Printed { table: title.unwrap_or_default(), row: number, lines: lines? },
+        printed: Printed { table: title.unwrap_or_default(), row: number, lines: lines?, page: page? },
         strict: strict?,
     })
 }
@@ -204,14 +249,15 @@ fn strict(table: &Table<'_>, known: &Known) -> Option<Strict> {
         DeValue::Integer(_) => node.ports().map(|port| Some(port.first())),
         _ => node.mistyped("a port", "write a number from 1 to 65535"),
     });
-    let Terms { ruling, groups, why, .. } = terms?;
-    Some(Strict { ruling, groups, ports: ports?, from_port: from_port?, why })
+    let pages = pages(table, known);
+    let Terms { ruling, groups, more, why, .. } = terms?;
+    Some(Strict { ruling, groups, more, ports: ports?, from_port: from_port?, why, pages: pages? })
 }
 
 /// The ruling of an entry, its groups and its reason.
 fn terms(table: &Table<'_>, known: &Known) -> Option<Terms> {
     let ruling = table.choice("ruling", &RULINGS.map(|word| (word.as_str(), word)));
-    let groups = groups(table, known);
+    let [groups, more] = ["groups", "more"].map(|key| groups(table, key, known));
     let why = table.get_or("why", String::new(), text);
     if ruling == Some(Ruling::NeedsGroup) && groups.as_ref().is_some_and(Vec::is_empty) {
         table.missing("groups", "this needs a group and names none", "add `groups`");
@@ -220,11 +266,19 @@ fn terms(table: &Table<'_>, known: &Known) -> Option<Terms> {
     if closed && why.as_ref().is_some_and(String::is_empty) {
         table.missing("why", "this stays closed without a reason", "add `why`");
     }
-    Some(Terms { ruling: ruling?, groups: groups?, why: why?, ..Terms::default() })
+    if more.as_ref().is_some_and(|more| !more.is_empty()) && groups.as_ref().is_some_and(Vec::is_empty) {
+        table.problem_at("more", "this is for anybody already", "name the other sources in `groups`");
+    }
+    Some(Terms { ruling: ruling?, groups: groups?, more: more?, why: why?, ..Terms::default() })
 }
 
-fn groups(table: &Table<'_>, known: &Known) -> Option<Vec<String>> {
-    table.get_or("groups", Vec::new(), |node| node.list(|item| known.groups.one(item)))
+fn groups(table: &Table<'_>, key: &str, known: &Known) -> Option<Vec<String>> {
+    table.get_or(key, Vec::new(), |node| node.list(|item| known.groups.one(item)))
+}
+
+/// The pages that a ruling rests on.
+fn pages(table: &Table<'_>, known: &Known) -> Option<Vec<String>> {
+    table.get_or("pages", Vec::new(), |node| node.list(|item| known.pages.one(item)))
 }
 
 /// Reads the roles.
@@ -260,12 +314,23 @@ impl Roles<'_> {
         let also = table.get_or("also", Vec::new(), |node| {
             all(node.tables(ALSO, usize::MAX)?.iter().map(|table| self.also(table)))
         });
+        let calls = table.get_or("calls", Vec::new(), |node| {
+            all(node.tables(CALL, usize::MAX)?.iter().map(|table| self.call(table)))
+        });
+        let presets = table.get_or("presets", Vec::new(), |node| {
+            all(node.tables(PRESET, usize::MAX)?.iter().map(|table| self.preset(table)))
+        });
+        let unknown = table.get_or("unknown", Vec::new(), |node| node.list(text));
 
-        let (all, rows, also) = (self.rows?, rows?, also?);
+        let (all, rows, also, calls) = (self.rows?, rows?, also?, calls?);
         let strict_of_rows = rows.iter().flat_map(|&row| strict_entries(&all[row], row));
         let derived = also.iter().flat_map(|(_, entries)| entries).cloned();
-        let strict: Vec<Entry> = strict_of_rows.chain(derived).collect();
-        let mut used: BTreeSet<usize> = strict.iter().map(|entry| entry.row).collect();
+        let mut strict: Vec<Entry> = strict_of_rows.chain(derived).collect();
+        let calls: Vec<Entry> = calls.into_iter().flatten().collect();
+        // A row that is only called belongs to the role that listens, if there is one.
+        let called = calls.iter().filter(|_| kind == Some(Kind::Preset));
+        let mut used: BTreeSet<usize> = strict.iter().chain(called).map(|entry| entry.row).collect();
+        strict.extend(calls);
         let printed_rows = rows.into_iter().chain(literal?).inspect(|row| {
             used.insert(*row);
         });
@@ -279,6 +344,8 @@ impl Roles<'_> {
             summary: summary?,
             extends: extends?,
             required_override: required?,
+            presets: presets?,
+            unknown: unknown?,
             rows: used.into_iter().map(|row| all[row].id.clone()).collect(),
             strict,
             literal,
@@ -290,7 +357,7 @@ impl Roles<'_> {
         let what = required_text(table, "what");
         let rows = table.required("rows", ROWS).and_then(|node| self.rows(&node));
         let transport = table.required("transport", TRANSPORT).and_then(|node| node.transports());
-        let groups = groups(table, self.known);
+        let groups = groups(table, "groups", self.known);
         let (all, rows, transport, id) = (self.rows?, rows?, transport?, id?);
         let terms = Terms { id: id.clone(), groups: groups?, ..Terms::default() };
         let entries = rows.into_iter().flat_map(|row| spread(row, transport, &all[row].ports, &terms));
@@ -304,6 +371,40 @@ impl Roles<'_> {
         if terms.as_ref().is_some_and(|terms| terms.ruling == Ruling::Optional) && table.get("id").is_none() {
             table.missing("id", "an option needs an `id`", "add the name to enable it by");
         }
+        let unless = table.get_or("unless", None, |node| self.known.roles.one(node).map(Some));
+        let pages = pages(table, self.known);
+        let enabled_by_override = table.get_or("override-enables", false, Node::boolean);
+        let in_both = table.get_or("literal", false, Node::boolean);
+        let terms = Terms { id: id?, unless: unless?, enabled_by_override: enabled_by_override?, ..terms? };
+        let entries = self.derived(table, &terms);
+        pages?;
+        Some((in_both?, entries?))
+    }
+
+    /// The entries of a call to a port of a peer, for the groups that it may go to.
+    fn call(&mut self, table: &Table<'_>) -> Option<Vec<Entry>> {
+        let id = table.get_or("id", String::new(), |node| self.own_id(node));
+        let to = groups(table, "to", self.known);
+        if to.as_ref().is_some_and(Vec::is_empty) {
+            table.missing("to", "this call names no group that it goes to", "add `to`");
+        }
+        let why = required_text(table, "why");
+        let pages = pages(table, self.known);
+        let terms = Terms {
+            id: id?,
+            ruling: Ruling::Outbound,
+            groups: to?,
+            only_to_bound: true,
+            why: why?,
+            ..Terms::default()
+        };
+        let entries = self.derived(table, &terms);
+        pages?;
+        entries
+    }
+
+    /// The entries that follow from the rows of a table, with its own ports and transport if it has them.
+    fn derived(&self, table: &Table<'_>, terms: &Terms) -> Option<Vec<Entry>> {
         let rows = table.required("rows", ROWS).and_then(|node| {
             if node.value().as_array().is_some_and(|list| list.is_empty()) {
                 node.problem("this entry names no row that it follows from", "name the rows");
@@ -318,16 +419,28 @@ impl Roles<'_> {
             (None, Some(_)) => table.missing("ports", both, PORTS),
             (Some(_), Some(_)) | (None, None) => {}
         }
-        let unless = table.get_or("unless", None, |node| self.known.roles.one(node).map(Some));
-        let in_both = table.get_or("literal", false, Node::boolean);
-        let terms = Terms { id: id?, unless: unless?, ..terms? };
         let (all, ports, transport) = (self.rows?, ports?, transport?);
         let entries = rows?.into_iter().flat_map(|row| {
             let printed = &all[row];
             let ports = ports.as_ref().unwrap_or(&printed.ports);
-            spread(row, transport.unwrap_or(printed.transport), ports, &terms)
+            spread(row, transport.unwrap_or(printed.transport), ports, terms)
         });
-        Some((in_both?, entries.collect()))
+        Some(entries.collect())
+    }
+
+    fn preset(&mut self, table: &Table<'_>) -> Option<Preset> {
+        let id = table.required("id", "add the name to enable it by").and_then(|node| self.own_id(&node));
+        let what = required_text(table, "what");
+        let overrides = table.required("overrides", OVERRIDES).and_then(|node| {
+            let entries = node.entries(OVERRIDES)?;
+            all(entries.into_iter().map(|(row, node)| {
+                let ports = ports(&node);
+                Some((self.known.rows.check(&node, row)?, ports?))
+            }))
+        });
+        let pages = pages(table, self.known);
+        pages?;
+        Some(Preset { id: id?, what: what?, overrides: overrides?.into_iter().collect() })
     }
 
     fn own_id(&mut self, node: &Node<'_>) -> Option<String> {
@@ -347,6 +460,7 @@ impl Roles<'_> {
 
 const TRANSPORT: &str = "add `transport = \"tcp\"`, \"udp\" or \"both\"";
 const PORTS: &str = "add `ports`, as in `ports = 5061`, `ports = [80, 443]` or `ports = \"49152-65535\"`";
+const OVERRIDES: &str = "write it as `overrides = { \"server.28\" = \"40803-49150\" }`";
 const ROWS: &str = "name the rows, as in `rows = [\"server.03\"]`";
 
 /// Ports, at least one; a single port or range needs no list.
@@ -376,13 +490,14 @@ fn map<T>(
 }
 
 pub(super) fn strict_entries(row: &Row, index: usize) -> Vec<Entry> {
-    let Strict { ruling, groups, ports, why, .. } = &row.strict;
+    let Strict { ruling, groups, more, ports, why, .. } = &row.strict;
     let terms = Terms {
         ruling: *ruling,
         groups: groups.clone(),
+        more: more.clone(),
         why: why.clone(),
         id: row.id.to_string(),
-        unless: None,
+        ..Terms::default()
     };
     spread(index, row.transport, ports.as_ref().unwrap_or(&row.ports), &terms)
 }

@@ -67,6 +67,8 @@ impl Catalogue {
             summary,
             extends: None,
             required_override: None,
+            presets: Vec::new(),
+            unknown: Vec::new(),
             rows,
             strict: entries.clone(),
             literal: entries,
@@ -94,13 +96,12 @@ fn row(role: &str, id: RowId, own: &OwnRow) -> Row {
             table: "roles of the configuration".to_owned(),
             row: None,
             lines: BTreeMap::new(),
+            page: None,
         },
         strict: Strict {
             ruling,
             groups: own.groups.iter().map(|group| group.name.clone()).collect(),
-            ports: None,
-            from_port: None,
-            why: String::new(),
+            ..Strict::default()
         },
     }
 }

@@ -6,6 +6,7 @@ use lyncwall_common::abi::PortTransport;
 use serde::{Deserialize, Serialize};
 
 use super::Ruling;
+use crate::media_ranges::is_media_range;
 use crate::net::{PortRange, transport_name};
 
 /// How the printed tables are read.
@@ -44,6 +45,9 @@ pub struct Resolved {
     /// Known ports that stay closed. Another row may open a port of this list, which is then in `inbound`
     /// too.
     pub closed: Vec<Closed>,
+    /// Calls of the catalogue to groups that have no prefixes: a zone with outbound limits does not let them out.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub closed_calls: Vec<Closed>,
 }
 
 /// A range of open ports with one set of rows: a [`Rule`](crate::compile::Rule) before the groups without
@@ -105,7 +109,12 @@ pub(super) struct Entry {
 impl Entry {
     /// A copy without its source groups.
     pub(super) fn open_to_all(self) -> Self {
-        Self { terms: Terms { groups: Vec::new(), ..self.terms }, ..self }
+        Self { terms: Terms { groups: Vec::new(), more: Vec::new(), ..self.terms }, ..self }
+    }
+
+    /// True for a port that a row names, with sources of its own, and not as one of a range of thousands.
+    fn rules_its_ports(&self) -> bool {
+        !self.terms.groups.is_empty() && !is_media_range(self.ports)
     }
 }
 
@@ -121,15 +130,23 @@ pub struct Choices {
 }
 
 impl Choices {
-    /// Splits an entry, changed by these choices, into one part for each range of its ports.
-    pub(super) fn applied(&self, entry: &Entry, row: &str) -> Vec<Entry> {
-        let id = [row, entry.terms.id.as_str()].into_iter().find_map(|id| self.overrides.get(id));
-        let ports = id.map_or(std::slice::from_ref(&entry.ports), Vec::as_slice);
-        let terms = self.terms(&entry.terms);
+    /// Splits an entry, changed by these choices, into one part for each range of its ports. An override of
+    /// any of `ids` replaces the ports.
+    fn applied(&self, entry: &Entry, ids: &[&str]) -> Vec<Entry> {
+        let own = ids.iter().find_map(|id| self.overrides.get(*id));
+        let ports = own.map_or(std::slice::from_ref(&entry.ports), Vec::as_slice);
+        let terms = self.terms(&entry.terms, own.is_some());
         ports.iter().map(|&ports| Entry { ports, terms: terms.clone(), ..entry.clone() }).collect()
     }
 
-    fn terms(&self, terms: &Terms) -> Terms {
+    /// The terms under these choices. `overridden` says that an override gives the ports.
+    fn terms(&self, terms: &Terms, overridden: bool) -> Terms {
+        if terms.ruling == Ruling::Outbound {
+            return self.call(terms);
+        }
+        if overridden && terms.enabled_by_override {
+            return Terms { ruling: Ruling::Inbound, groups: self.with_more(terms), ..terms.clone() };
+        }
         let enabled = self.optional.contains(&terms.id);
         let waits = match terms.ruling {
             Ruling::NeedsGroup => true,
@@ -139,20 +156,39 @@ impl Choices {
         if !waits {
             let ruling =
                 if enabled && terms.ruling == Ruling::Optional { Ruling::Inbound } else { terms.ruling };
-            return Terms { ruling, ..terms.clone() };
+            return Terms { ruling, groups: self.with_more(terms), ..terms.clone() };
         }
         // A row for groups alone opens to the bound ones only.
         let is_bound = |group: &&String| self.bound.as_ref().is_some_and(|bound| bound.contains(*group));
-        let bound: Vec<String> = terms.groups.iter().filter(is_bound).cloned().collect();
+        let bound: Vec<String> = terms.groups.iter().chain(&terms.more).filter(is_bound).cloned().collect();
         if bound.is_empty() {
             return Terms { ruling: Ruling::NeedsGroup, ..terms.clone() };
         }
         Terms { ruling: Ruling::Inbound, groups: bound, ..terms.clone() }
     }
 
+    /// The groups of a row, with those that join them only where they have prefixes.
+    fn with_more(&self, terms: &Terms) -> Vec<String> {
+        let joins = |group: &&String| self.bound.as_ref().is_none_or(|bound| bound.contains(*group));
+        // A row for anybody needs nobody else.
+        let more = terms.more.iter().filter(joins).filter(|_| !terms.groups.is_empty());
+        terms.groups.iter().chain(more).cloned().collect()
+    }
+
+    /// A call goes to those of its groups that have prefixes, and nowhere while none has. A call without groups
+    /// goes anywhere.
+    fn call(&self, terms: &Terms) -> Terms {
+        let Some(bound) = self.bound.as_ref().filter(|_| terms.only_to_bound) else { return terms.clone() };
+        let to: Vec<String> = terms.groups.iter().filter(|group| bound.contains(*group)).cloned().collect();
+        if to.is_empty() {
+            return Terms { ruling: Ruling::NeedsGroup, ..terms.clone() };
+        }
+        Terms { groups: to, ..terms.clone() }
+    }
+
     /// True for an enabled option that waits for its group.
     pub(super) fn waits(&self, entry: &Entry) -> bool {
-        entry.terms.ruling == Ruling::Optional && self.terms(&entry.terms).ruling == Ruling::NeedsGroup
+        entry.terms.ruling == Ruling::Optional && self.terms(&entry.terms, false).ruling == Ruling::NeedsGroup
     }
 
     /// The groups of the entry that have no prefixes.
@@ -170,6 +206,9 @@ impl Terms {
         let (id, why) = (&self.id, &self.why);
         match self.ruling {
             Ruling::Inbound | Ruling::Outbound => String::new(),
+            Ruling::NeedsGroup if self.only_to_bound => {
+                format!("calls the {noun} {named}, closed while unbound: {why}")
+            }
             Ruling::NeedsGroup => format!("only for the {noun} {named}, closed while unbound: {why}"),
             Ruling::Optional if self.groups.is_empty() => format!("optional (`{id}`) and off: {why}"),
             Ruling::Optional => format!("optional (`{id}`) and off, only for the {noun} {named}: {why}"),
@@ -185,6 +224,12 @@ pub(super) struct Terms {
     pub(super) ruling: Ruling,
     /// Empty for anybody.
     pub(super) groups: Vec<String>,
+    /// Groups that join the others where they have prefixes. Without prefixes, they open nothing to anybody.
+    pub(super) more: Vec<String>,
+    /// True for a call that goes to those of its groups that have prefixes, and to nobody else.
+    pub(super) only_to_bound: bool,
+    /// True for an option that an override of its ports enables as well.
+    pub(super) enabled_by_override: bool,
     /// Why it is not simply open; empty if it is.
     pub(super) why: String,
     /// The role whose presence removes the entry.
@@ -198,10 +243,11 @@ pub(super) fn resolve<'a>(
     choices: &Choices,
     id: impl Fn(usize) -> String,
 ) -> Resolved {
-    let (mut inbound, mut outbound, mut closed) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut inbound, mut outbound, mut closed, mut uncalled) =
+        (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     let entries: Vec<&Entry> = entries.collect();
-    // Some rows open a port here and are called elsewhere, as on a reverse proxy. An override replaces the
-    // port here.
+    // Some rows open a port here and are called elsewhere, as on a reverse proxy. An override of the row
+    // replaces the port here; a call may have an id of its own.
     let listens: BTreeSet<usize> = entries
         .iter()
         .filter(|entry| entry.terms.ruling != Ruling::Outbound)
@@ -210,15 +256,19 @@ pub(super) fn resolve<'a>(
     let calls_too = |entry: &Entry| entry.terms.ruling == Ruling::Outbound && listens.contains(&entry.row);
     let entries: Vec<Entry> = entries
         .into_iter()
-        .flat_map(|entry| match calls_too(entry) {
-            true => vec![entry.clone()],
-            false => choices.applied(entry, &id(entry.row)),
+        .flat_map(|entry| {
+            let (row, own) = (id(entry.row), entry.terms.id.as_str());
+            match calls_too(entry) {
+                true => choices.applied(entry, &[own]),
+                false => choices.applied(entry, &[&row, own]),
+            }
         })
         .collect();
     for entry in &entries {
         match entry.terms.ruling {
             Ruling::Inbound => inbound.push(entry),
             Ruling::Outbound => outbound.push(entry),
+            Ruling::NeedsGroup if entry.terms.only_to_bound => uncalled.push(entry),
             Ruling::NeedsGroup | Ruling::Optional => closed.push(entry),
         }
     }
@@ -231,22 +281,23 @@ pub(super) fn resolve<'a>(
         sources: cover.sources(),
         rows: ids(cover.rows),
     };
+    let shut = |(Span { transport, first, last }, cover): (Span, Cover<'_>)| Closed {
+        transport,
+        first,
+        last,
+        sources: cover.sources(),
+        why: cover.whys.iter().cloned().collect::<Vec<_>>().join("; "),
+        rows: ids(cover.rows),
+    };
+    // The literal reading opens each row as printed.
+    let narrowest = reading == Reading::Strict;
     Resolved {
         roles: roles.iter().map(ToString::to_string).collect(),
         reading,
-        inbound: cut(&inbound).into_iter().map(rule).collect(),
-        outbound: cut(&outbound).into_iter().map(rule).collect(),
-        closed: cut(&closed)
-            .into_iter()
-            .map(|(Span { transport, first, last }, cover)| Closed {
-                transport,
-                first,
-                last,
-                sources: cover.sources(),
-                why: cover.whys.iter().cloned().collect::<Vec<_>>().join("; "),
-                rows: ids(cover.rows),
-            })
-            .collect(),
+        inbound: cut(&inbound, narrowest).into_iter().map(rule).collect(),
+        outbound: cut(&outbound, false).into_iter().map(rule).collect(),
+        closed: cut(&closed, false).into_iter().map(shut).collect(),
+        closed_calls: cut(&uncalled, false).into_iter().map(shut).collect(),
     }
 }
 
@@ -289,8 +340,10 @@ impl<'a> Cover<'a> {
     }
 }
 
-/// Cuts overlapping entries at their ends, so that each stretch has one cover, and joins equal neighbours.
-fn cut<'a>(entries: &[&'a Entry]) -> Vec<(Span, Cover<'a>)> {
+/// Cuts overlapping entries at their ends, so that each stretch has one cover, and joins equal neighbours. With
+/// `narrowest`, a port that a row rules by itself is no part of the wide ranges over it: no media program can
+/// take the port of a server, and the range is open to more sources.
+fn cut<'a>(entries: &[&'a Entry], narrowest: bool) -> Vec<(Span, Cover<'a>)> {
     let mut by_transport: BTreeMap<PortTransport, Vec<&Entry>> = BTreeMap::new();
     for entry in entries {
         by_transport.entry(entry.transport).or_default().push(entry);
@@ -306,7 +359,9 @@ fn cut<'a>(entries: &[&'a Entry]) -> Vec<(Span, Cover<'a>)> {
             let holds = |entry: &&&Entry| {
                 u32::from(entry.ports.first()) <= from && from <= u32::from(entry.ports.last())
             };
-            let cover = Cover::of(entries.iter().filter(holds).copied());
+            let ruled = narrowest && entries.iter().filter(holds).any(|entry| entry.rules_its_ports());
+            let counts = |entry: &&&Entry| holds(entry) && !(ruled && is_media_range(entry.ports));
+            let cover = Cover::of(entries.iter().filter(counts).copied());
             let (Ok(first), Ok(last)) = (u16::try_from(from), u16::try_from(until - 1)) else { continue };
             if cover.rows.is_empty() {
                 continue;
@@ -353,7 +408,11 @@ mod tests {
         let over = |entry: &&Entry| {
             entry.transport == transport && (entry.ports.first()..=entry.ports.last()).contains(&port)
         };
-        let holding: Vec<&Entry> = entries.iter().filter(over).collect();
+        let mut holding: Vec<&Entry> = entries.iter().filter(over).collect();
+        let wide = |entry: &Entry| entry.ports.last() - entry.ports.first() >= 99;
+        if holding.iter().any(|entry| !wide(entry) && !entry.terms.groups.is_empty()) {
+            holding.retain(|entry| !wide(entry));
+        }
         let mut groups: Vec<String> = holding.iter().flat_map(|entry| entry.terms.groups.clone()).collect();
         groups.sort();
         groups.dedup();
@@ -368,7 +427,7 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(16))]
 
         #[test]
-        fn every_port_says_what_all_entries_over_it_say(entries in entries()) {
+        fn every_port_says_what_the_narrowest_entries_over_it_say(entries in entries()) {
             let rules = resolve(entries.iter(), &[], Reading::Strict, &Choices::default(), |row| row.to_string()).inbound;
             for transport in [PortTransport::Tcp, PortTransport::Udp] {
                 for port in 0..=u16::MAX {

@@ -106,3 +106,23 @@ fn what_belongs_to_the_whole_file_is_sent_to_its_top() {
     let fix = "put it above the first `[table]`: it is for the whole file";
     assert_eq!(found, [format!("c.toml:24:1: row[1].edition: `edition` is not a key of this table; {fix}")]);
 }
+
+#[test]
+fn calls_presets_and_pages_are_checked_like_the_rest() {
+    let role = "rows = [\"mine.1\", \"mine.2\"]\n";
+    let more = "calls = [{ rows = [\"mine.2\"], to = [], why = \"w\", pages = [\"pgae\"] }]\n\
+                presets = [{ id = \"mine.1\", what = \"w\", overrides = { \"mine.9\" = 1 } }]\n";
+    let found = mistakes(&[
+        (role, &format!("{role}{more}")),
+        ("[tables]", "[pages]\npage = { title = \"A page\", name = \"page\" }\n[tables]"),
+        ("groups = [\"edge\"]", "more = [\"edge\"]"),
+    ]);
+    let expected = [
+        "c.toml:27:12: row[1].strict.more: this is for anybody already; name the other sources in `groups`",
+        "c.toml:35:10: role[0].calls[0].to: this call names no group that it goes to; add `to`",
+        "c.toml:35:60: role[0].calls[0].pages[0]: unknown page `pgae`; did you mean `page`?",
+        "c.toml:36:20: role[0].presets[0].id: row `mine.1` already exists on line 10; remove or rename one of the two",
+        "c.toml:36:55: role[0].presets[0].overrides.\"mine.9\": unknown row `mine.9`; did you mean `mine.1`?",
+    ];
+    assert_eq!(found, expected);
+}

@@ -2,9 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use lyncwall_common::abi::PortTransport;
+
 use super::{Plan, Settings};
-use crate::catalogue::{Open, Resolved};
-use crate::config::Target;
+use crate::catalogue::Resolved;
+use crate::config::{Outbound, Target};
 use crate::net::PortRange;
 
 impl Plan {
@@ -19,6 +21,7 @@ impl Plan {
                 warnings.extend(unbound(target, &resolved));
                 warnings.extend(self.waiting(target, roles));
                 warnings.extend(self.required(target, roles));
+                warnings.extend(self.closed_calls(target, &resolved));
             }
         }
         warnings
@@ -31,6 +34,27 @@ impl Plan {
         let warnings = waiting.into_iter().map(|(id, groups)| {
             let groups = groups.join(" or ");
             format!("target {}: the optional row {id} stays closed until {groups} has prefixes", target.name)
+        });
+        warnings.collect()
+    }
+
+    /// Calls of servers behind a zone with outbound limits that wait for their groups, by those groups.
+    fn closed_calls(&self, target: &Target, resolved: &Resolved) -> Vec<String> {
+        let zones = self.config.zones.iter().enumerate();
+        let mut limited = zones.filter(|(_, zone)| zone.outbound == Outbound::Catalogue);
+        if limited.all(|(number, _)| number == target.zone) {
+            return Vec::new();
+        }
+        let mut ports: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+        for closed in &resolved.closed_calls {
+            for group in &closed.sources {
+                let stretch = stretch(closed.transport, closed.first, closed.last);
+                ports.entry(group).or_default().push(stretch);
+            }
+        }
+        let warnings = ports.into_iter().map(|(group, ports)| {
+            let ports = ports.join(", ");
+            format!("target {}: its calls to {ports} stay closed: set [groups].{group}", target.name)
         });
         warnings.collect()
     }
@@ -56,7 +80,7 @@ fn unbound(target: &Target, resolved: &Resolved) -> Vec<String> {
     let mut ports: BTreeMap<&str, Vec<String>> = BTreeMap::new();
     for rule in &resolved.inbound {
         for group in &rule.unbound {
-            ports.entry(group).or_default().push(stretch(rule));
+            ports.entry(group).or_default().push(stretch(rule.transport, rule.first, rule.last));
         }
     }
     let warnings = ports.into_iter().map(|(group, ports)| {
@@ -66,8 +90,6 @@ fn unbound(target: &Target, resolved: &Resolved) -> Vec<String> {
     warnings.collect()
 }
 
-fn stretch(rule: &Open) -> String {
-    let transport = rule.transport.name();
-    let ports = PortRange::between(rule.first, rule.last);
-    format!("{transport} {ports}")
+fn stretch(transport: PortTransport, first: u16, last: u16) -> String {
+    format!("{} {}", transport.name(), PortRange::between(first, last))
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use lyncwall_common::abi::PortTransport;
 
 use super::{Machine, Plan, Roles, added_and_removed};
-use crate::catalogue::Reading;
+use crate::catalogue::{Choices, Reading};
 use crate::compile::{InterfaceInput, Rule, ZoneInput};
 use crate::config::{Config, Interface, Outbound};
 use crate::connection::Leg;
@@ -65,6 +65,33 @@ impl Plan {
                 Ok(ZoneInput { name: zone.name.clone(), unmatched: zone.unmatched, outbound })
             })
             .collect()
+    }
+
+    /// The groups at which roles would call a port from behind a zone, with prefixes or without.
+    #[must_use]
+    pub fn called_groups(
+        &self,
+        zone: usize,
+        roles: &Roles,
+        transport: PortTransport,
+        port: u16,
+    ) -> BTreeSet<String> {
+        let mut groups = BTreeSet::new();
+        for target in self.config.targets.iter().filter(|target| target.zone != zone) {
+            let keys: Vec<&str> =
+                roles.get(&*target.name).into_iter().flatten().map(String::as_str).collect();
+            // Without the groups that have prefixes, a call has all its groups.
+            let choices = Choices { bound: None, ..self.choices(Some(target)) };
+            let Ok(resolved) = self.catalogue.resolve_with(&keys, Reading::Strict, &choices) else {
+                continue;
+            };
+            let called = resolved
+                .outbound
+                .into_iter()
+                .filter(|call| call.transport == transport && (call.first..=call.last).contains(&port));
+            groups.extend(called.flat_map(|call| call.sources));
+        }
+        groups
     }
 
     /// The calls of roles of targets in other zones, whose servers are behind this zone. Uses the strict

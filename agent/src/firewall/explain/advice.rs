@@ -1,5 +1,8 @@
 //! Advice about drops.
 
+use std::collections::BTreeSet;
+
+use lyncwall_common::abi::PortTransport;
 use lyncwall_common::reason::Reason;
 
 use crate::firewall::Firewall;
@@ -52,7 +55,7 @@ impl Firewall {
             Reason::Limit => vec![format!(
                 "{source} opens more than `openings-per-second` and `burst` allow; change them in {file}, under [limit] or in the target or role"
             )],
-            Reason::Unmatched => vec![self.about_unmatched(located)],
+            Reason::Unmatched => vec![self.about_unmatched(event, located)],
             _ => Vec::new(),
         }
     }
@@ -146,15 +149,37 @@ impl Firewall {
         event.destination_port.is_some_and(|port| ports.iter().any(|range| range.contains(port)))
     }
 
-    fn about_unmatched(&self, located: &Located) -> String {
+    /// The groups at which roles call the port of a packet from behind a zone.
+    fn called_groups(&self, event: &Event, zone: &str) -> BTreeSet<String> {
+        let number = self.plan.config.zones.iter().position(|known| *known.name == *zone);
+        let transport = PortTransport::ALL
+            .into_iter()
+            .find(|transport| event.protocol.as_deref() == Some(transport.name()));
+        let (Some(number), Some(transport), Some(port)) = (number, transport, event.destination_port) else {
+            return BTreeSet::new();
+        };
+        self.plan.called_groups(number, &self.memory.settings.roles, transport, port)
+    }
+
+    fn about_unmatched(&self, event: &Event, located: &Located) -> String {
         let config = &self.plan.config;
         let file = self.plan.file.display();
         let zone = config.zones.iter().find(|zone| Some(&*zone.name) == located.zone.as_deref());
         match zone {
-            Some(zone) if zone.outbound == Outbound::Catalogue => format!(
-                "no role calls this port: an [[allow]] rule in {file} lets hosts behind the zone {} call it",
-                zone.name
-            ),
+            Some(zone) if zone.outbound == Outbound::Catalogue => {
+                let groups = self.called_groups(event, &zone.name);
+                match groups.is_empty() {
+                    true => format!(
+                        "no role calls this port: an [[allow]] rule in {file} lets hosts behind the zone {} call it",
+                        zone.name
+                    ),
+                    false => format!(
+                        "roles call this port, and its destination is in none of their groups: add it to [groups].{} \
+                         in {file}",
+                        groups.into_iter().collect::<Vec<_>>().join(" or [groups].")
+                    ),
+                }
+            }
             zone => {
                 let zone = zone.map(|zone| format!(" of [[zone]] {}", zone.name)).unwrap_or_default();
                 format!(

@@ -11,12 +11,12 @@ use lyncwall_tests::scene::{Config, Scene};
 use super::serve;
 
 /// Calls of one try.
-const CALLS: u32 = 20;
+pub(crate) const CALLS: u32 = 20;
 /// SIPp wants as many files as it might have sockets, 50,000 where nothing is said.
 const SOCKETS: &str = "1000";
 
 /// A server that takes calls at a port.
-fn answering(at: &Netns, folder: &Folder, port: u16) -> Program {
+pub(crate) fn answering(at: &Netns, folder: &Folder, port: u16) -> Program {
     // On all addresses, so that it can be asked whether it is there.
     let arguments = format!("-sn uas -t t1 -i 0.0.0.0 -p {port} -nostdin -max_socket {SOCKETS}");
     let arguments: Vec<&str> = arguments.split(' ').collect();
@@ -28,7 +28,14 @@ fn call(scene: &Scene, transport: &str, port: u16, seconds: &str) -> Finished {
     place(&scene.pair.client, [Pair::CLIENT_V4, Pair::HOST_V4], transport, port, seconds)
 }
 
-fn place(at: &Netns, [from, to]: [Ipv4Addr; 2], transport: &str, port: u16, seconds: &str) -> Finished {
+/// Places the calls from an address to another.
+pub(crate) fn place(
+    at: &Netns,
+    [from, to]: [Ipv4Addr; 2],
+    transport: &str,
+    port: u16,
+    seconds: &str,
+) -> Finished {
     let folder = Folder::new().expect("a folder");
     let (to, from) = (format!("{to}:{port}"), from.to_string());
     let calls = CALLS.to_string();
@@ -39,7 +46,7 @@ fn place(at: &Netns, [from, to]: [Ipv4Addr; 2], transport: &str, port: u16, seco
 }
 
 /// The number in the last table that SIPp printed: `Successful call | period | total`.
-fn successful(finished: &Finished) -> Option<u32> {
+pub(crate) fn successful(finished: &Finished) -> Option<u32> {
     let line = finished.stdout.lines().rev().find(|line| line.trim_start().starts_with("Successful call"))?;
     line.rsplit('|').next()?.trim().parse().ok()
 }

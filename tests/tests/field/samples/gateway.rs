@@ -17,14 +17,17 @@ const OTHER: [&str; 2] = ["10.1.0.99", "2001:db8:1::99"];
 const PSTN: [&str; 2] = ["192.0.2.40", "2001:db8:2::40"];
 const EDGE: [&str; 2] = ["192.0.2.20", "2001:db8:2::20"];
 const BRANCH: [&str; 2] = ["10.2.0.11", "2001:db8:4::11"];
+const WEB_APPS: [&str; 2] = ["192.0.2.70", "2001:db8:2::70"];
+const DOMAIN_CONTROLLER: [&str; 2] = ["192.0.2.60", "2001:db8:2::60"];
+const CLIENT: [&str; 2] = ["10.30.0.7", "2001:db8:30::7"];
 const STRANGER: [&str; 2] = ["203.0.113.9", "2001:db8:3::9"];
 
 /// Ports that every server has somebody on, whether they are for anybody or not.
-const TCP: [u16; 20] = [
-    22, 80, 135, 443, 444, 445, 1433, 4443, 5060, 5061, 5066, 5067, 5068, 5070, 5081, 5082, 5090, 8080,
-    50_001, 50_100,
+const TCP: [u16; 25] = [
+    22, 80, 88, 135, 389, 443, 444, 445, 1433, 4443, 5060, 5061, 5062, 5066, 5067, 5068, 5070, 5080, 5081,
+    5082, 5090, 8057, 8080, 50_001, 50_100,
 ];
-const UDP: [u16; 6] = [53, 123, 1434, 5353, 50_100, 60_000];
+const UDP: [u16; 9] = [53, 88, 123, 1434, 3478, 5353, 20_000, 50_100, 60_000];
 
 /// Who is in front.
 struct Outside {
@@ -34,18 +37,22 @@ struct Outside {
     edge: Netns,
     admin: Netns,
     branch: Netns,
+    web_apps: Netns,
+    domain_controller: Netns,
     stranger: Netns,
 }
 
 impl Outside {
     fn new(leg: &Leg<'_>) -> Self {
         Self {
-            client: leg.host(&["10.30.0.7", "2001:db8:30::7"]),
+            client: leg.host(&CLIENT),
             pstn: leg.host(&PSTN),
             proxy: leg.host(&["192.0.2.10", "2001:db8:2::10"]),
             edge: leg.host(&EDGE),
             admin: leg.host(&["10.20.0.9", "2001:db8:20::9"]),
             branch: leg.host(&BRANCH),
+            web_apps: leg.host(&WEB_APPS),
+            domain_controller: leg.host(&DOMAIN_CONTROLLER),
             stranger: leg.host(&STRANGER),
         }
     }
@@ -88,6 +95,9 @@ pub(crate) fn a_gateway_lets_in_what_its_servers_serve_and_out_what_they_call() 
         &outside.pstn,
         &outside.edge,
         &outside.branch,
+        &outside.client,
+        &outside.web_apps,
+        &outside.domain_controller,
         &outside.stranger,
         &inside.pool,
         &inside.director,
@@ -118,10 +128,18 @@ fn into_the_pool(outside: &Outside, pool: &str) {
     expect_tcp(
         &outside.client,
         pool,
-        &[22, 135, 444, 445, 1433, 4443, 5060, 5066, 5068, 5081, 5090],
+        &[22, 135, 444, 445, 1433, 4443, 5060, 5062, 5066, 5068, 5080, 5081, 5090, 50_001],
         TimedOut,
     );
     expect_udp(&outside.client, pool, &[53, 123, 1434, 5353], TimedOut);
+    // Conferencing services are for servers, bandwidth checks for the Edge as well, logs for administrators.
+    expect_tcp(&outside.branch, pool, &[5062, 5080, 50_001], Answered);
+    expect_tcp(&outside.edge, pool, &[5061, 5080], Answered);
+    expect_tcp(&outside.edge, pool, &[5062, 50_001], TimedOut);
+    expect_tcp(&outside.admin, pool, &[50_001], Answered);
+    // Replication, from the other holder of the Central Management store.
+    expect_call(&outside.branch, pool, 445);
+    expect_tcp(&outside.stranger, pool, &[445, 5062, 5080, 50_001], TimedOut);
     expect_tcp(&outside.proxy, pool, &[4443, 8080], Answered);
     expect_tcp(&outside.branch, pool, &[135, 444, 4443], Answered);
     expect_udp(&outside.branch, pool, &[1434], Answered);
@@ -134,7 +152,7 @@ fn into_the_director(outside: &Outside, director: &str) {
     expect_tcp(&outside.client, director, &[80, 443], Answered);
     expect_call(&outside.edge, director, 5061);
     expect_tcp(&outside.proxy, director, &[4443, 8080], Answered);
-    expect_tcp(&outside.branch, director, &[444], Answered);
+    expect_tcp(&outside.branch, director, &[444, 4443], Answered);
     expect_tcp(&outside.admin, director, &[50_001], Answered);
     expect_tcp(&outside.client, director, &[22, 135, 444, 4443, 5060, 5068, 8080, 50_001], TimedOut);
     // Audio ends on Front Ends and Mediation Servers, not here.
@@ -152,20 +170,40 @@ fn into_mediation(outside: &Outside, mediation: &str) {
     expect_tcp(&outside.client, mediation, &[5067, 5068, 5070, 5081], TimedOut);
 }
 
-/// What the servers call: 5081 of the PSTN gateways by the role in the sample, others by the catalogue.
+/// What the servers call, at the groups that the calls name.
 fn out(inside: &Inside, side: usize) {
-    expect_call(&inside.mediation, PSTN[side], 5081);
-    expect_tcp(&inside.mediation, PSTN[side], &[5082], Answered);
-    expect_tcp(&inside.mediation, PSTN[side], &[443, 5067, 5068, 5090], TimedOut);
-    expect_tcp(&inside.mediation, STRANGER[side], &[5081, 5082], TimedOut);
+    // A call to the telephone network, with the media of Mediation first.
+    expect_call(&inside.mediation, PSTN[side], 5067);
+    expect_tcp(&inside.mediation, PSTN[side], &[5066, 5081, 5082], Answered);
+    expect_udp(&inside.mediation, PSTN[side], &[20_000, 50_100], Answered);
+    expect_tcp(&inside.mediation, PSTN[side], &[443, 5060, 5068, 5090, 50_100], TimedOut);
+    expect_tcp(&inside.mediation, STRANGER[side], &[5067, 5081, 5082], TimedOut);
+    // Media of conferences, to clients and servers.
+    expect_udp(&inside.pool, CLIENT[side], &[20_000, 50_100], Answered);
+    expect_udp(&inside.pool, BRANCH[side], &[50_100], Answered);
+    expect_udp(&inside.pool, BRANCH[side], &[60_000], TimedOut);
+    expect_tcp(&inside.pool, CLIENT[side], &[22, 443, 5090, 50_100], TimedOut);
+    // The Edge: SIP, authentication of media, web conferences, the media relay, replication, logs.
     expect_call(&inside.pool, EDGE[side], 5061);
+    expect_tcp(&inside.pool, EDGE[side], &[443, 4443, 5062, 8057, 50_001], Answered);
+    expect_udp(&inside.pool, EDGE[side], &[3478], Answered);
+    expect_tcp(&inside.pool, EDGE[side], &[80, 5070, 8080], TimedOut);
     expect_tcp(&inside.pool, PSTN[side], &[5066], Answered);
+    // Office Web Apps, and the servers of the branch: Mediation, web sites, replication.
+    expect_call(&inside.pool, WEB_APPS[side], 443);
+    expect_tcp(&inside.pool, WEB_APPS[side], &[80, 4443, 8080], TimedOut);
+    expect_call(&inside.pool, BRANCH[side], 5070);
+    expect_tcp(&inside.pool, BRANCH[side], &[80, 443, 444, 445, 4443, 50_001], Answered);
     expect_tcp(&inside.director, BRANCH[side], &[444, 5061], Answered);
+    // The domain.
+    expect_tcp(&inside.pool, DOMAIN_CONTROLLER[side], &[88, 135, 389, 445, 50_100], Answered);
+    expect_udp(&inside.director, DOMAIN_CONTROLLER[side], &[53, 88, 123], Answered);
+    expect_tcp(&inside.pool, STRANGER[side], &[88, 135, 389, 50_100], TimedOut);
     for who in [&inside.pool, &inside.director, &inside.other] {
-        expect_tcp(who, STRANGER[side], &[80, 443, 5090, 8080], TimedOut);
+        expect_tcp(who, STRANGER[side], &[80, 443, 5070, 5090, 8080], TimedOut);
     }
     expect_udp(&inside.pool, STRANGER[side], &[53, 123], Answered);
-    expect_udp(&inside.pool, STRANGER[side], &[5353, 1434, 50_100], TimedOut);
+    expect_udp(&inside.pool, STRANGER[side], &[5353, 1434, 20_000, 50_100], TimedOut);
 }
 
 /// Nothing but management, by both legs and at all addresses.
@@ -194,10 +232,11 @@ fn counted(counters: &Tally) {
         let rule = of.next().unwrap_or_else(|| panic!("no counter of {ports}: {counters:?}"));
         (rule.packets >= 2, rule.rows.join(" "))
     };
-    assert_eq!(called("5081-5082"), (true, "mediation-calls.gateways".to_owned()));
-    assert_eq!(called("5061"), (true, "director.prose-1".to_owned()));
-    assert_eq!(called("5066"), (true, "server.32".to_owned()));
-    assert_eq!(called("444"), (true, "director.03".to_owned()));
+    assert_eq!(called("5067"), (true, "gateway.2".to_owned()));
+    assert_eq!(called("5081"), (true, "server.25".to_owned()));
+    assert_eq!(called("5061"), (true, "director.prose-1 server.03".to_owned()));
+    assert_eq!(called("5066"), (true, "gateway.1 server.32".to_owned()));
+    assert_eq!(called("444"), (true, "director.03 server.04 server.42".to_owned()));
     for reason in ["unmatched", "closed", "source"] {
         assert!(counters.of(reason, "drop") > 0, "{reason}: {counters:?}");
     }

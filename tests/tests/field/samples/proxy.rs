@@ -40,6 +40,7 @@ pub(crate) fn a_proxy_with_two_legs_publishes_by_the_outer_one() {
     let inside = site.leg("eth1", &["192.0.2.10/24", "2001:db8:2::10/64"]);
     let pool = inside.host(&POOL);
     let admin = inside.host(&["10.20.0.9", "2001:db8:20::9"]);
+    let mobile = inside.host(&["10.30.0.7", "2001:db8:30::7"]);
     let _servers = tcp(&site.host, &[22, 80, 443, 4443, 8080]);
     let _backend = tcp(&pool, &[443, 4443, 8080]);
     let _names = udp(&resolver, &[53]);
@@ -49,6 +50,12 @@ pub(crate) fn a_proxy_with_two_legs_publishes_by_the_outer_one() {
         expect_tcp(&client, OUTER[side], &[22, 4443, 8080], TimedOut);
         // Nobody gets through the box to the pool.
         expect_tcp(&client, POOL[side], &[443, 4443], TimedOut);
+        // The Mobility service has one address, outside and inside: a client stays on it all day.
+        expect_call(&client, OUTER[side], 443);
+        for own in [OUTER[side], INNER[side]] {
+            expect_call(&mobile, own, 443);
+            expect_tcp(&mobile, own, &[22, 80, 4443, 8080], TimedOut);
+        }
         // From inside, management alone, at either address.
         for own in [INNER[side], OUTER[side]] {
             expect_tcp(&pool, own, &[22, 80, 443, 4443, 8080], TimedOut);
@@ -62,4 +69,5 @@ pub(crate) fn a_proxy_with_two_legs_publishes_by_the_outer_one() {
     }
     let counters = api.counters().expect("counters");
     assert!(counters.rule("tcp", "443") >= 4 && counters.allow("certificate renewal") >= 2, "{counters:?}");
+    assert!(counters.allow("mobile clients inside") >= 4, "{counters:?}");
 }
