@@ -7,7 +7,6 @@ use crate::{
     fields::IpAt,
     parse::{Family, Headers},
     summary::Summary,
-    tcp,
 };
 
 /// What the rows read of a TCP or UDP packet.
@@ -58,7 +57,7 @@ impl Ports {
             carried: Carried::Ports(self.transport),
             local: self.destination,
             remote: self.source,
-            probes: matches!(self.transport, PortTransport::Tcp) && tcp::is_plain_ack(self.flags),
+            flags: self.flags,
         }
     }
 }
@@ -74,8 +73,8 @@ pub struct Ends {
     pub local: NetPort,
     /// The port of the far side; 0 for an echo.
     pub remote: NetPort,
-    /// True for TCP with no other control bit than ACK: what a keepalive sends to find out whether the other side lives.
-    pub probes: bool,
+    /// TCP flags of an incoming packet; without meaning elsewhere.
+    pub flags: u8,
 }
 
 /// What a flow carries.

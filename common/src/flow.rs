@@ -6,6 +6,7 @@ use crate::{
     fields::{Address, addresses},
     packet::Packet,
     tables::Tracking,
+    tcp,
 };
 
 /// True where an incoming packet is the reply of a flow, which then lives on. A keepalive's probe shortly after the life
@@ -22,7 +23,7 @@ pub fn is_reply<P: Packet, T: Tracking>(packet: P, tables: &T, slot: u32, ends: 
             clock.touch(flow);
             return Found::Live;
         }
-        if ends.probes && clock.may_go_on(*flow) { Found::Probed } else { Found::Over }
+        if probes(ends) && clock.may_go_on(*flow) { Found::Probed } else { Found::Over }
     });
     match found {
         Some(Found::Live) => {
@@ -32,6 +33,12 @@ pub fn is_reply<P: Packet, T: Tracking>(packet: P, tables: &T, slot: u32, ends: 
         Some(Found::Probed) => true,
         Some(Found::Over) | None => false,
     }
+}
+
+/// True for TCP with no other control bit than ACK: what a keepalive sends to find out whether the other side lives.
+#[inline(always)]
+const fn probes(ends: Ends) -> bool {
+    matches!(ends.carried, Carried::Ports(PortTransport::Tcp)) && tcp::is_plain_ack(ends.flags)
 }
 
 /// How a packet that comes in finds a flow.

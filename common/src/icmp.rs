@@ -94,7 +94,7 @@ fn is_echo_reply<P: Packet, T: Subprograms>(
         carried: Carried::Echo,
         local: summary.identifier(),
         remote: NetPort(0),
-        probes: false,
+        flags: 0,
     };
     tables.is_reply(packet, judging.slot, ends)
 }

@@ -56,7 +56,7 @@ pub fn track<P: Packet, T: Tracking>(packet: P, tables: &T) {
         carried,
         local: summary.source_port(),
         remote: summary.destination_port(),
-        probes: false,
+        flags: 0,
     };
     match summary.form() {
         TCP => tracker.tcp(ends(Carried::Ports(PortTransport::Tcp)), summary.flags()),

@@ -158,7 +158,7 @@ extern "C" fn subprogram_is_reply(context: *mut xdp_md, at: u32, ports: u32, wha
     let context = Context::of_kernel(context);
     let Some(kernel) = Kernel::new(context) else { return 0 };
     let carried = match what & 3 {
-        TCP | PROBE => Carried::Ports(PortTransport::Tcp),
+        TCP => Carried::Ports(PortTransport::Tcp),
         UDP => Carried::Ports(PortTransport::Udp),
         _ => Carried::Echo,
     };
@@ -167,28 +167,30 @@ extern "C" fn subprogram_is_reply(context: *mut xdp_md, at: u32, ports: u32, wha
         carried,
         local: NetPort(ports as u16),
         remote: NetPort((ports >> 16) as u16),
-        probes: what & 3 == PROBE,
+        flags: (what >> 2) as u8,
     };
-    u32::from(flow::is_reply(Frame::<false>::of(context), &kernel, what >> 2, ends))
+    u32::from(flow::is_reply(Frame::<false>::of(context), &kernel, what >> 10, ends))
 }
 
 const TCP: u32 = 0;
 const UDP: u32 = 1;
 const ECHO: u32 = 2;
-/// TCP with [`Ends::probes`].
-const PROBE: u32 = 3;
 
 /// See [`flow::is_reply`].
 #[inline(always)]
 pub(crate) fn is_reply(context: Context<'_>, slot: u32, ends: Ends) -> bool {
     let carried = match ends.carried {
-        Carried::Ports(PortTransport::Tcp) if ends.probes => PROBE,
         Carried::Ports(PortTransport::Tcp) => TCP,
         Carried::Ports(PortTransport::Udp) => UDP,
         Carried::Echo => ECHO,
     };
     let ports = u32::from(ends.local.0) | u32::from(ends.remote.0) << 16;
-    subprogram_is_reply(context.to_kernel(), ends.at.to_bits(), ports, slot << 2 | carried) != 0
+    subprogram_is_reply(
+        context.to_kernel(),
+        ends.at.to_bits(),
+        ports,
+        slot << 10 | u32::from(ends.flags) << 2 | carried,
+    ) != 0
 }
 
 /// The subprogram of [`in_audit`].

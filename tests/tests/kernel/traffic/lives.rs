@@ -3,6 +3,7 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
+use std::thread;
 use std::time::Duration;
 
 use aya::maps::{HashMap, MapData};
@@ -60,7 +61,11 @@ fn closed_connections_make_room(scene: &Scene, from: &Netns, silence: u64) {
     const IDLE: usize = 20;
     const SHORT: usize = 650;
     let (mut agent, api) = scene.start(&Config::default().further("size = 1024\n")).expect("an agent");
-    let _servers = tcp_servers(&scene.pair.client, &[8443, 8444]);
+    let _server = tcp_servers(&scene.pair.client, &[8443]);
+    // It keeps no connection: a guest grants 1,024 descriptors.
+    let bind = || TcpListener::bind((Pair::CLIENT_V4, 8444));
+    let listener = scene.pair.client.run(bind).expect("a listener");
+    let closing = thread::spawn(move || (0..2 * SHORT).for_each(|_| drop(listener.accept())));
     let open = || tcp_open(from, (Pair::CLIENT_V4, 8443).into(), PATIENT).expect("a connection");
     let idle: Vec<TcpStream> = (0..IDLE).map(|_| open()).collect();
     let short = (Pair::CLIENT_V4, 8444).into();
@@ -84,6 +89,7 @@ fn closed_connections_make_room(scene: &Scene, from: &Netns, silence: u64) {
     for connection in &idle {
         assert_eq!(tcp_exchange(connection, PATIENT).expect("a try"), Answered, "{:?}", flows());
     }
+    closing.join().expect("it took every connection");
     let flows = flows();
     assert_eq!((flows.evicted, flows.lost, flows.freed), (0, 0, SHORT as u64), "{flows:?}");
 }
