@@ -186,18 +186,14 @@ fn closed(resolved: &Resolved, output: &Output) -> anyhow::Result<()> {
 
 /// Prints the overrides that a role needs because the catalogue cannot know the ports, and those that it offers.
 fn overrides(catalogue: &Catalogue, roles: &[&str], output: &Output) -> anyhow::Result<()> {
-    let roles: Vec<_> = roles.iter().filter_map(|key| catalogue.role(key)).collect();
-    if roles.iter().any(|role| role.required_override.is_some() || !role.presets.is_empty()) {
-        output.heading("Can be set in a target")?;
-    }
-    for role in roles {
+    for role in roles.iter().filter_map(|key| catalogue.role(key)) {
         if let Some(required) = &role.required_override {
-            let text = format!("add for {} an override of {}: {}", role.key, required.id, required.what);
-            output.wrapped("  ", &text, WIDTH)?;
+            let text = format!("Add for {} an override of {}: {}", role.key, required.id, required.what);
+            output.wrapped("", &text, WIDTH)?;
         }
         for preset in &role.presets {
-            let text = format!("optional = [\"{}\"]: {}", preset.id, preset.what);
-            output.wrapped("  ", &text, WIDTH)?;
+            let text = format!("Can be set: optional = [\"{}\"]: {}", preset.id, preset.what);
+            output.wrapped("", &text, WIDTH)?;
         }
     }
     Ok(())

@@ -118,11 +118,11 @@ fn calls_presets_and_pages_are_checked_like_the_rest() {
         ("groups = [\"edge\"]", "more = [\"edge\"]"),
     ]);
     let expected = [
-        "c.toml:27:12: row[1].strict.more: this is for anybody already; name the other sources in `groups`",
-        "c.toml:35:10: role[0].calls[0].to: this call names no group that it goes to; add `to`",
-        "c.toml:35:60: role[0].calls[0].pages[0]: unknown page `pgae`; did you mean `page`?",
-        "c.toml:36:20: role[0].presets[0].id: row `mine.1` already exists on line 10; remove or rename one of the two",
-        "c.toml:36:55: role[0].presets[0].overrides.\"mine.9\": unknown row `mine.9`; did you mean `mine.1`?",
+        "c.toml:26:19: row[1].strict.more: this is for anybody already; name the other sources in `groups`",
+        "c.toml:34:10: role[0].calls[0].to: this call names no group that it goes to; add `to`",
+        "c.toml:34:60: role[0].calls[0].pages[0]: unknown page `pgae`; did you mean `page`?",
+        "c.toml:35:19: role[0].presets[0].id: row `mine.1` already exists on line 10; remove or rename one of the two",
+        "c.toml:35:55: role[0].presets[0].overrides.\"mine.9\": unknown row `mine.9`; did you mean `mine.1`?",
     ];
     assert_eq!(found, expected);
 }
