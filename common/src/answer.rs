@@ -79,12 +79,15 @@ impl SegmentV4 {
 }
 
 impl SegmentV6 {
-    /// Makes an opening that carries so many bytes its reset.
+    /// Makes an opening that carries so many bytes its reset, with the traffic class and the flow label of the opening.
     #[inline(always)]
     pub fn reset(&mut self, data: u32) {
         const PROTOCOL: u8 = IpProto::Tcp as u8;
-        let (source, destination) = (self.ip.destination, self.ip.source);
-        self.ip.answer(source, destination, RESET, PROTOCOL);
+        // One unit at a time: a copy of all would be a call, for which the stack has no room.
+        for n in 0..8 {
+            (self.ip.source[n], self.ip.destination[n]) = (self.ip.destination[n], self.ip.source[n]);
+        }
+        self.ip.answer(RESET, PROTOCOL);
         let sum = Sum::NONE.add(&self.ip.source).add(&self.ip.destination);
         self.tcp.reset(data, sum.add(&[RESET.to_be(), u16::from(PROTOCOL).to_be()]));
     }
@@ -139,7 +142,11 @@ impl ErrorV6 {
             .add(&[u16::from_ne_bytes([ip.version, a]), u16::from_ne_bytes([b, c]), ip.payload_length])
             .add(&[u16::from_ne_bytes([ip.next_header, ip.hop_limit])])
             .add(transport);
-        self.ip.answer(ip.destination, ip.source, LENGTH, PROTOCOL);
+        (self.ip.version, self.ip.class_and_label) = (ip.version, [a, b, c]);
+        for n in 0..8 {
+            (self.ip.source[n], self.ip.destination[n]) = (ip.destination[n], ip.source[n]);
+        }
+        self.ip.answer(LENGTH, PROTOCOL);
         self.icmp.error(1, 4, quoted.add(&[LENGTH.to_be(), u16::from(PROTOCOL).to_be()]));
     }
 }
@@ -174,11 +181,10 @@ impl Ipv4Header {
 }
 
 impl Ipv6Header {
+    /// Makes a header with its addresses that of a packet with `length` bytes behind it.
     #[inline(always)]
-    fn answer(&mut self, source: [u16; 8], destination: [u16; 8], length: u16, next_header: u8) {
-        (self.version, self.class_and_label) = (0x60, [0; 3]);
+    fn answer(&mut self, length: u16, next_header: u8) {
         (self.payload_length, self.next_header, self.hop_limit) = (length.to_be(), next_header, HOPS);
-        (self.source, self.destination) = (source, destination);
     }
 }
 
