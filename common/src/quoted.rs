@@ -116,7 +116,7 @@ fn ends<P: Packet>(packet: P, inner: IpAt, protocol: u8, transport: usize) -> Op
             let local = NetPort(message.identifier);
             let is_request = protocol == icmp && message.kind == request;
             return is_request.then_some(Ends {
-                probes: false,
+                flags: 0,
                 at: inner,
                 carried: Carried::Echo,
                 local,
@@ -128,7 +128,7 @@ fn ends<P: Packet>(packet: P, inner: IpAt, protocol: u8, transport: usize) -> Op
     Some(Ends {
         at: inner,
         carried,
-        probes: false,
+        flags: 0,
         local: NetPort(ports.source),
         remote: NetPort(ports.destination),
     })
