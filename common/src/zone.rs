@@ -45,5 +45,5 @@ fn first_vlan<P: Packet>(packet: P) -> Option<u16> {
         return Some(id);
     }
     let deeper = tag_behind(packet, USUAL_TAGS, true)?;
-    Some(if deeper.id == 0 && is_vlan(deeper.ether_type) { TOO_DEEP } else { deeper.id })
+    Some(if deeper.id() == 0 && is_vlan(deeper.ether_type()) { TOO_DEEP } else { deeper.id() })
 }

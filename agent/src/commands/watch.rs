@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result};
 use clap::Args;
 use crossterm::event::{Event as Input, EventStream, KeyEventKind};
-use lyncwall_api::client::{Client, Lines};
+use lyncwall_api::client::{Client, Lines, Unheard};
 use lyncwall_api::{Counters, Explain, Explained, Status};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
@@ -143,6 +143,7 @@ async fn look_again(client: Client, interval: Duration, news: mpsc::Sender<News>
         ticks.tick().await;
         let new = match look(&client).await {
             Ok((status, counters)) => News::Look(Box::new(status), Box::new(counters)),
+            Err(error) if Unheard::of(&error).is_some() => News::Gone(error.root_cause().to_string()),
             Err(error) => News::Gone(format!("{error:#}")),
         };
         if news.send(new).await.is_err() {

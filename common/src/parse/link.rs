@@ -1,7 +1,10 @@
 //! The Ethernet header, VLAN tags, and what may hide IP.
 
+use core::hint::black_box;
+
 use network_types::eth::EtherType;
 
+use super::NETWORK_MASK;
 use super::headers::{Family, Headers, MAX_TAGS, ParseError, TAGGED, USUAL_TAGS};
 use crate::{
     packet::Packet,
@@ -46,8 +49,8 @@ pub(super) const fn family(ether_type: u16) -> Option<Family> {
 pub(super) fn ip_inside<P: Packet>(packet: P, headers: &mut Headers) -> Result<Option<Family>, ParseError> {
     if is_vlan(headers.ether_type) {
         let last = tag_behind(packet, USUAL_TAGS, false).ok_or(ParseError::Ethernet)?;
-        headers.ether_type = last.ether_type;
-        headers.network = last.end;
+        headers.ether_type = last.ether_type();
+        headers.network = last.end();
     }
     let ether_type = headers.ether_type;
     match family(ether_type) {
@@ -59,29 +62,56 @@ pub(super) fn ip_inside<P: Packet>(packet: P, headers: &mut Headers) -> Result<O
     }
 }
 
-/// A VLAN tag.
+/// A VLAN tag, in one word: a function that fills a structure of its caller may read it before it has written it, and
+/// verifiers before 6.4 refuse that.
 #[derive(Clone, Copy)]
-pub(crate) struct Tag {
+pub(crate) struct Tag(u64);
+
+impl Tag {
+    /// A tag with this identifier and the EtherType of what follows, which ends at `end`.
+    #[inline(always)]
+    const fn new(id: u16, ether_type: u16, end: usize) -> Self {
+        Self((end as u64) << 32 | (ether_type as u64) << 16 | id as u64)
+    }
+
     /// Its VLAN identifier.
-    pub(crate) id: u16,
+    #[inline(always)]
+    pub(crate) const fn id(self) -> u16 {
+        self.0 as u16
+    }
+
     /// EtherType of what follows.
-    pub(crate) ether_type: u16,
-    /// Where it ends.
-    pub(crate) end: usize,
+    #[inline(always)]
+    pub(crate) const fn ether_type(self) -> u16 {
+        (self.0 >> 16) as u16
+    }
+
+    /// Where it ends; 0 for no tag.
+    #[inline(always)]
+    const fn end(self) -> usize {
+        (self.0 >> 32) as usize
+    }
+}
+
+/// The tag of [`last_tag`]; `None` where the frame ends inside a tag.
+#[inline(always)]
+pub(crate) fn tag_behind<P: Packet>(packet: P, before: usize, named: bool) -> Option<Tag> {
+    let tag = last_tag(packet, before, named);
+    (tag.end() != 0).then_some(tag)
 }
 
 /// The last tag of a frame that has more than `before` tags, and at most [`MAX_TAGS`]; with `named`, the first that is
-/// behind `before` tags and names a VLAN. `None` where the frame ends inside a tag. Out of line: hardly a frame has so
-/// many.
+/// behind `before` tags and names a VLAN. One that ends at 0 where the frame ends inside a tag. Out of line: hardly a
+/// frame has so many.
 #[inline(never)]
-pub(crate) fn tag_behind<P: Packet>(packet: P, before: usize, named: bool) -> Option<Tag> {
+fn last_tag<P: Packet>(packet: P, before: usize, named: bool) -> Tag {
     let mut at = size_of::<EthernetHeader>() + before * size_of::<VlanTag>();
-    let mut last = None;
+    let mut last = Tag(0);
     for _ in before..MAX_TAGS {
-        let tag = packet.header::<VlanTag>(at)?;
+        let Some(tag) = packet.header::<VlanTag>(at) else { return Tag(0) };
         at += size_of::<VlanTag>();
         let (id, ether_type) = (u16::from_be(tag.control) & 0xfff, tag.ether_type);
-        last = Some(Tag { id, ether_type, end: at });
+        last = Tag::new(id, ether_type, at);
         if !is_vlan(ether_type) || named && id != 0 {
             break;
         }
@@ -138,6 +168,8 @@ fn llc_hides_ip<P: Packet>(packet: P, at: usize) -> bool {
     /// That of 802.1 itself: whole frames.
     const BRIDGED_FRAME: u32 = 0x00_80c2;
 
+    // Verifiers do not see the bound of a number that was packed.
+    let at = black_box(at) & NETWORK_MASK;
     let Some(llc) = packet.header::<LlcHeader>(at) else { return false };
     let [points, control, organization, ether_type] =
         [llc.points, llc.control, llc.organization, llc.ether_type];

@@ -102,7 +102,7 @@ fn errors_are_json_where_json_is_asked_for() {
     let refused = cli(&["switch", "edge", "--json", "--confirm", "5"]);
     assert!(problems(&refused)[0]["message"].as_str().is_some_and(|text| text.contains("5s")), "{refused:?}");
     assert_eq!(refused.code, Some(1));
-    let refused = lyncwall(["--json", "--socket", "/nonexistent/socket", "status"]).expect("it runs");
+    let refused = lyncwall(["--json", "--socket", "/nonexistent/socket", "rollback"]).expect("it runs");
     assert!(problems(&refused)[0]["message"].as_str().is_some_and(|text| text.contains("/nonexistent")));
     // A file with several mistakes, each with its place.
     let text = Config::roles(&["sip-proxy"]).toml().replace("22", "70000");

@@ -338,7 +338,7 @@ fn a_dhcp_client_on_a_gateway_gets_its_replies_and_nobody_behind_it_does() {
         both.expect(&[], reply(OTHER[0]), Reason::Dhcp, None);
         both.expect(&[INSIDE], reply(OTHER[0]), Reason::Unmatched, None);
         let memory = both.memory;
-        memory.jiffies.set(memory.jiffies.get() + 31 * memory.hz);
+        memory.jiffies.set(memory.jiffies.get() + 61 * memory.hz);
         assert_eq!(memory.judge(&reply(OTHER[0]).build()).reason, Reason::Unmatched);
         let both = Both { kernel: &kernel, memory, policy: &policy };
         let v6 = |to: &str| between("fe80::1", to).with(Udp::new(5547, 546));
