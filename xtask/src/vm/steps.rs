@@ -59,6 +59,13 @@ const MODULES: [Module; 9] = [
             "traffic::frames::other_protocols",
             "traffic::frames::what_cannot",
             "traffic::gateway::zones",
+            "traffic::blocked::an_ipv4",
+            "traffic::gateway::a_destination_that",
+            "traffic::lives::a_keepalive",
+            "traffic::lives::flows_that",
+            "traffic::lives::forwarded",
+            "traffic::lives::where_room",
+            "traffic::reordered::early_fragments",
         ],
         ..module("traffic", KERNEL)
     },

