@@ -143,9 +143,9 @@ pub(crate) enum Command {
     Events(commands::events::Options),
     /// Open the box.
     #[command(after_help = example!(
-        "Takes the firewall off all interfaces, with or without a running agent. The next\n\
-         start restores the roles and modes that were set at run time, unless --forget is\n\
-         given.",
+        "Takes the firewall off all interfaces and drops the block-list, with or without a\n\
+         running agent. The next start restores the roles and modes that were set at run\n\
+         time, unless --forget is given.",
         "lyncwall detach"
     ))]
     Detach(commands::detach::Options),

@@ -10,6 +10,7 @@ mod told;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::SocketAddr;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -83,6 +84,8 @@ pub struct Daemon {
     known: Arc<Mutex<NameCache>>,
     /// True after a client opened the box.
     detached: Arc<watch::Sender<bool>>,
+    /// True while a client opens the box: then nobody else took the programs off.
+    detaching: Arc<AtomicBool>,
     /// The users of the socket.
     access: Arc<watch::Sender<Access>>,
     /// The wanted TCP addresses of the metrics.
@@ -171,6 +174,7 @@ impl Daemon {
             events,
             known: Arc::new(Mutex::new(NameCache { names, read: None, guarded })),
             detached: Arc::new(watch::Sender::new(false)),
+            detaching: Arc::default(),
             access: Arc::default(),
             metrics: Arc::new(watch::Sender::new(metrics)),
             bound: Arc::default(),
@@ -327,6 +331,9 @@ impl Daemon {
             links.look(&names.iter().map(String::as_str).collect::<Vec<_>>())
         });
         let look = look.await.context("the call panicked")??;
+        if self.detaching.load(Ordering::Relaxed) {
+            return Ok(true);
+        }
         // Until an attempt to mend knows more.
         let known = self.unguarded.borrow().clone();
         let found = look.unguarded().map(|name| {
@@ -462,10 +469,11 @@ impl Daemon {
     /// Opens the box, even if the client goes meanwhile. The agent ends when the guard is dropped, also if a pin cannot
     /// be removed: `lyncwall detach` removes the rest without an agent.
     async fn detach(&self, forget: bool, asker: Asker) -> Result<(Result<api::Detached>, EndGuard)> {
-        let ended = Arc::clone(&self.detached);
+        let (ended, detaching) = (Arc::clone(&self.detached), Arc::clone(&self.detaching));
         self.blocking(move |firewall| {
             let firewall = firewall.take().context("the agent is stopping")?;
             let end = EndGuard(ended);
+            detaching.store(true, Ordering::Relaxed);
             let detached =
                 firewall.detach(forget).context("detach did not finish, and the agent stops: repeat it");
             if let Ok(detached) = &detached {

@@ -7,6 +7,7 @@ use clap::Args;
 use lyncwall::firewall::Firewall;
 use lyncwall_api::client::{self, Client, Unheard};
 use lyncwall_api::{Detach, Detached};
+use lyncwall_datapath::Datapath;
 use lyncwall_policy::text::counted;
 
 use super::unattended::{self, BUSY};
@@ -38,7 +39,13 @@ pub(crate) async fn run(
             let (detached, unheard) = unattended::detach(unheard, pin_dir, output)?;
             Firewall::detached_without_agent(detached, state_dir, unheard, options.forget)
         }
-        Err(client::Error::Failed(error)) => return Err(error),
+        // The agent may have died over the request: then nobody holds the pins any more.
+        Err(client::Error::Failed(error)) => {
+            if Datapath::holder(pin_dir)?.is_some() {
+                return Err(error);
+            }
+            Firewall::detached_without_agent(Datapath::detach(pin_dir)?, state_dir, false, options.forget)
+        }
     };
     // First what is, then what failed.
     if output.json() {

@@ -10,7 +10,7 @@ use lyncwall::object;
 use lyncwall::wire;
 use lyncwall_api::client::{self, Client};
 use lyncwall_api::{self as api, Kernel, Refusal, Status};
-use lyncwall_datapath::{Datapath, Examined, HostCheck, MemoryLimit, listening};
+use lyncwall_datapath::{Datapath, Examined, HostCheck, MemoryLimit, host, listening};
 use lyncwall_policy::plan::Plan;
 use lyncwall_policy::problem::Problems;
 use serde::Serialize;
@@ -70,11 +70,13 @@ pub(crate) async fn run(options: &Options, client: &Client, pin_dir: &Path, outp
         problems.push(problem);
     }
     let (configuration, plan) = configuration(&options.config.config, &mut problems);
-    let (interfaces, warning) = match plan {
+    let (interfaces, warnings) = match plan {
         Some(plan) => {
-            (interfaces(&plan, pin_dir, &mut problems)?, listening::warning(plan.config.management.as_ref()))
+            let mut warnings = host::doubts(&plan.config);
+            warnings.extend(listening::warning(plan.config.management.as_ref()));
+            (interfaces(&plan, pin_dir, &mut problems)?, warnings)
         }
-        None => (Vec::new(), None),
+        None => (Vec::new(), Vec::new()),
     };
     let report = Report {
         runs_here: problems.is_empty(),
@@ -86,7 +88,7 @@ pub(crate) async fn run(options: &Options, client: &Client, pin_dir: &Path, outp
         configuration,
         interfaces,
         agent: agent(client).await?,
-        warnings: warning.into_iter().collect(),
+        warnings,
     };
     if output.json() {
         output.value(&report)?;
@@ -148,7 +150,10 @@ fn configuration(file: &Path, problems: &mut Problems) -> (Finding, Option<Plan>
 }
 
 fn interfaces(plan: &Plan, pin_dir: &Path, problems: &mut Problems) -> Result<Vec<Interface>> {
-    let wanted: Vec<&str> = plan.config.interfaces.iter().map(|interface| &*interface.name).collect();
+    let known = host::interfaces::all()?;
+    let mut wanted: Vec<&str> = plan.config.interfaces.iter().map(|interface| &*interface.name).collect();
+    // A start waits for the others.
+    wanted.retain(|wanted| known.iter().any(|(name, _)| name == wanted));
     let mut examined = Vec::new();
     for Examined { interface, driver, state, problem } in Datapath::examine(pin_dir, &wanted)? {
         examined.push(Interface { name: interface, driver, good: problem.is_none(), state });

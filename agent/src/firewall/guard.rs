@@ -35,7 +35,10 @@ impl Firewall {
     pub(super) fn take_over(&mut self, plan: &Plan, learn: Duration) -> Result<(), Error> {
         let mut there = Plan::clone(plan);
         for gone in keep_existing(&mut there)? {
-            tracing::warn!(interface = gone, "does not exist: lyncwall guards it as soon as it appears");
+            tracing::warn!(
+                interface = gone,
+                "{gone} does not exist: lyncwall guards it as soon as it appears"
+            );
         }
         for _ in 1..TRIES {
             match self.guard_all(&there, learn) {

@@ -1,6 +1,5 @@
 //! Closed ports that reject: what a real client sees.
 
-
 use lyncwall_tests::agent::Instance;
 use lyncwall_tests::expect::{expect_tcp, expect_udp};
 use lyncwall_tests::netns::Pair;
