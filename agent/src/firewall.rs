@@ -290,7 +290,10 @@ impl Firewall {
         }
         let (plan, settings) = (Arc::clone(&self.plan), self.memory.settings.clone());
         if attached.iter().any(|attached| !names(&plan, &attached.interface)) {
-            self.detach_others(&plan)?;
+            // The tables have to fit all the same.
+            if let Err(error) = self.detach_others(&plan) {
+                unexpected = Some(error);
+            }
         }
         if !self.fit.as_ref().is_some_and(|fit| fit.machine == machine)
             && !self.fits(&plan.input(&settings, &machine)?, &machine)?

@@ -103,8 +103,8 @@ fn is_echo_reply<P: Packet, T: Subprograms>(
 #[inline(always)]
 fn error<P: Packet, T: Subprograms>(packet: P, tables: &T, summary: Summary, judging: Judging) -> Reason {
     let (at, quote) = (summary.ip(), summary.quote());
-    let rate = if quote.is_some_and(|offset| tables.quotes_flow(packet, judging, at, offset)) {
-        Rate::IcmpErrorOfFlow
+    let rate = if let Some(lane) = quote.and_then(|offset| tables.quotes_flow(packet, judging, at, offset)) {
+        Rate::IcmpErrorOfFlow(lane)
     } else if let Some(lane) = quote.and_then(|offset| tables.quotes_open(packet, judging, at, offset)) {
         Rate::IcmpErrorOfPort(lane)
     } else if target::is_barred(packet, tables, at, judging) {

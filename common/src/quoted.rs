@@ -5,7 +5,7 @@ use network_types::ip::IpProto;
 use crate::{
     abi::{AllowKey, Features, ICMP_ERROR_LANES, NetPort, PortTransport},
     ends::{Carried, Ends},
-    fields::{Address, IpAt, addresses, destination_address, end},
+    fields::{Address, IpAt, addresses, destination_address, end, source},
     flow::{Clock, Way, may_live, with_flow},
     judging::Judging,
     packet::Packet,
@@ -13,10 +13,11 @@ use crate::{
     tables::{Rules, Tracking},
     target,
     unasked::passes_without_flow,
-    wire::{IcmpHeader, Ipv4Header, Ipv6Header, UdpHeader},
+    wire::{ExtensionHeader, IcmpHeader, Ipv4Header, Ipv6Header, UdpHeader},
 };
 
-/// True where the error at `at` quotes, from `offset` on, a packet of a live flow. The flow does not live longer for that.
+/// Where the error at `at` quotes, from `offset` on, a packet of a live flow: the number of the rate for it, as of
+/// [`quotes_open`]. The flow does not live longer for that.
 #[inline(always)]
 pub fn quotes_flow<P: Packet, T: Tracking>(
     packet: P,
@@ -24,14 +25,15 @@ pub fn quotes_flow<P: Packet, T: Tracking>(
     judging: Judging,
     at: IpAt,
     offset: usize,
-) -> bool {
-    let Some(Quote { ends: Some(ends), .. }) = Quote::read(packet, at, offset) else { return false };
-    let Some(times) = tables.flow_times(judging.slot) else { return false };
+) -> Option<u8> {
+    let Quote { inner, ends, .. } = Quote::read(packet, at, offset)?;
+    let (ends, times) = (ends?, tables.flow_times(judging.slot)?);
     if !may_live(tables, times, ends) {
-        return false;
+        return None;
     }
     let clock = Clock { now: tables.jiffies(), hz: tables.hz(), times };
-    with_flow(packet, tables, ends, Way::Out, |flow| clock.lives(*flow)) == Some(true)
+    let lives = with_flow(packet, tables, ends, Way::Out, |flow| clock.lives(*flow)) == Some(true);
+    if lives { lane(packet, inner) } else { None }
 }
 
 /// Where the error at `at` quotes, from `offset` on, the answer of an open port, or a protocol that an `[[allow]]` rule
@@ -69,6 +71,9 @@ impl Quote {
     #[inline(always)]
     fn read<P: Packet>(packet: P, at: IpAt, offset: usize) -> Option<Self> {
         let inner = at.quoting(offset);
+        if !went_out_from(packet, at, inner) {
+            return None;
+        }
         let (protocol, transport) = headers(packet, inner)?;
         // What lies behind the packet is padding.
         if transport + size_of::<UdpHeader>() > end(packet, at)? {
@@ -78,10 +83,21 @@ impl Quote {
     }
 }
 
+/// True where an error goes to the sender of the packet that it quotes: any other has no business with the receiver.
+/// Out of line: the caller has no room for the addresses.
+#[inline(never)]
+fn went_out_from<P: Packet>(packet: P, at: IpAt, inner: IpAt) -> bool {
+    match (destination_address(packet, at), source(packet, inner)) {
+        (Some(to), Some(from)) => to == from,
+        _ => false,
+    }
+}
+
 /// The IP protocol of a quoted packet that is no later fragment, and where its transport header begins.
 #[inline(always)]
 fn headers<P: Packet>(packet: P, inner: IpAt) -> Option<(u8, usize)> {
     const NOT_THE_FIRST: u16 = 0x1fff_u16.to_be();
+    const NOT_THE_FIRST_V6: u16 = 0xfff8_u16.to_be();
     let offset = inner.network();
     match inner.family() {
         Family::V4 => {
@@ -94,7 +110,17 @@ fn headers<P: Packet>(packet: P, inner: IpAt) -> Option<(u8, usize)> {
         }
         Family::V6 => {
             let ip = packet.header::<Ipv6Header>(offset)?;
-            (ip.version >> 4 == 6).then_some((ip.next_header, offset + size_of::<Ipv6Header>()))
+            let (next, at) = (ip.next_header, offset + size_of::<Ipv6Header>());
+            if ip.version >> 4 != 6 {
+                return None;
+            }
+            if next != IpProto::Ipv6Frag as u8 {
+                return Some((next, at));
+            }
+            // A router says "packet too big" of the first fragment, too.
+            let fragment = packet.header::<ExtensionHeader>(at)?;
+            let first = fragment.fragment & NOT_THE_FIRST_V6 == 0;
+            first.then_some((fragment.next_header, at + size_of::<ExtensionHeader>()))
         }
     }
 }

@@ -34,9 +34,9 @@ pub trait Subprograms: Tables + Tracking + Sized {
         dhcp::is_for_client(packet, self, judging, at, to_many)
     }
 
-    /// True where an ICMP error quotes a packet of a live flow; see [`quoted::quotes_flow`].
+    /// The number of the rate for an ICMP error that quotes a packet of a live flow; see [`quoted::quotes_flow`].
     #[inline(always)]
-    fn quotes_flow<P: Packet>(&self, packet: P, judging: Judging, at: IpAt, offset: usize) -> bool {
+    fn quotes_flow<P: Packet>(&self, packet: P, judging: Judging, at: IpAt, offset: usize) -> Option<u8> {
         quoted::quotes_flow(packet, self, judging, at, offset)
     }
 

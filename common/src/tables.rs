@@ -81,8 +81,8 @@ pub trait Tables: Rules {
 pub enum Rate {
     /// [`ICMP_ERROR_RATE`], for errors that quote nothing that is known.
     IcmpError,
-    /// [`ICMP_ERROR_RATE`], for errors that quote a live flow.
-    IcmpErrorOfFlow,
+    /// [`ICMP_LANE_RATE`], for errors that quote a live flow. The number is as of [`Rate::IcmpErrorOfPort`].
+    IcmpErrorOfFlow(u8),
     /// [`ICMP_LANE_RATE`], for errors that quote the answer of an open port. The number, below
     /// [`ICMP_ERROR_LANES`](crate::abi::ICMP_ERROR_LANES), depends on the far side.
     IcmpErrorOfPort(u8),
@@ -90,7 +90,7 @@ pub enum Rate {
     IcmpEcho,
 }
 
-/// ICMP errors that quote a live flow, and as many that quote nothing that is known, that each CPU lets in, per second.
+/// ICMP errors that quote nothing that is known, that each CPU lets in, per second.
 pub const ICMP_ERROR_RATE: u64 = 1000;
 
 /// ICMP errors that quote the answer of an open port to one of the far sides that share a number, that each CPU lets in,

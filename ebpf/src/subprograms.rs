@@ -47,7 +47,7 @@ impl Subprograms for Kernel<Context<'_>> {
     }
 
     #[inline(always)]
-    fn quotes_flow<P: Packet>(&self, _: P, judging: Judging, at: IpAt, offset: usize) -> bool {
+    fn quotes_flow<P: Packet>(&self, _: P, judging: Judging, at: IpAt, offset: usize) -> Option<u8> {
         quotes_flow(self.context(), judging, at, offset)
     }
 
@@ -245,7 +245,7 @@ fn is_for_dhcp_client(context: Context<'_>, judging: Judging, at: IpAt, to_many:
     subprogram_is_for_dhcp_client(context.to_kernel(), at, judging, to_many) != 0
 }
 
-/// The subprogram of [`quotes_flow`].
+/// The subprogram of [`quotes_flow`]. 0 stands for nothing.
 #[expect(unsafe_code, reason = "the attribute names a symbol")]
 #[unsafe(no_mangle)]
 #[inline(never)]
@@ -253,7 +253,8 @@ extern "C" fn subprogram_quotes_flow(context: *mut xdp_md, at: u32, judging: u32
     let context = Context::of_kernel(context);
     let Some(kernel) = Kernel::new(context) else { return 0 };
     let (frame, at) = (Frame::<false>::of(context), IpAt::from_bits(at));
-    u32::from(quoted::quotes_flow(frame, &kernel, of_number(judging), at, unknown(offset)))
+    let lane = quoted::quotes_flow(frame, &kernel, of_number(judging), at, unknown(offset));
+    lane.map_or(0, |lane| u32::from(lane) + 1)
 }
 
 /// An offset of which the compiler knows nothing: the verifier needs each mask, and the compiler would drop those that the
@@ -265,8 +266,9 @@ fn unknown(offset: u32) -> usize {
 
 /// See [`quoted::quotes_flow`].
 #[inline(always)]
-fn quotes_flow(context: Context<'_>, judging: Judging, at: IpAt, offset: usize) -> bool {
-    subprogram_quotes_flow(context.to_kernel(), at.to_bits(), to_number(judging), offset as u32) != 0
+fn quotes_flow(context: Context<'_>, judging: Judging, at: IpAt, offset: usize) -> Option<u8> {
+    let found = subprogram_quotes_flow(context.to_kernel(), at.to_bits(), to_number(judging), offset as u32);
+    found.checked_sub(1).map(|lane| lane as u8)
 }
 
 /// The subprogram of [`quotes_open`]. 0 stands for nothing.

@@ -48,7 +48,7 @@ pub struct HostTables<'a> {
     flows_v6: RefCell<HashMap<FlowKeyV6, Flow>>,
     flow_ports: RefCell<HashMap<(PortTransport, u16), u8>>,
     icmp_errors: Cell<Bucket>,
-    icmp_flow_errors: Cell<Bucket>,
+    icmp_flow_errors: [Cell<Bucket>; ICMP_ERROR_LANES],
     icmp_port_errors: [Cell<Bucket>; ICMP_ERROR_LANES],
     icmp_echo: Cell<Bucket>,
     early_fragments: Cell<Bucket>,
@@ -72,7 +72,7 @@ impl<'a> HostTables<'a> {
             flows_v6: RefCell::default(),
             flow_ports: RefCell::default(),
             icmp_errors: Cell::default(),
-            icmp_flow_errors: Cell::default(),
+            icmp_flow_errors: [const { Cell::new(Bucket { last: 0, credit: 0 }) }; ICMP_ERROR_LANES],
             icmp_port_errors: [const { Cell::new(Bucket { last: 0, credit: 0 }) }; ICMP_ERROR_LANES],
             icmp_echo: Cell::default(),
             early_fragments: Cell::default(),
@@ -203,7 +203,7 @@ impl Tables for HostTables<'_> {
     fn within(&self, rate: Rate) -> bool {
         let (cell, rate) = match rate {
             Rate::IcmpError => (&self.icmp_errors, ICMP_ERROR_RATE),
-            Rate::IcmpErrorOfFlow => (&self.icmp_flow_errors, ICMP_ERROR_RATE),
+            Rate::IcmpErrorOfFlow(lane) => (&self.icmp_flow_errors[usize::from(lane)], ICMP_LANE_RATE),
             Rate::IcmpErrorOfPort(lane) => (&self.icmp_port_errors[usize::from(lane)], ICMP_LANE_RATE),
             Rate::IcmpEcho => (&self.icmp_echo, ICMP_ECHO_RATE),
         };

@@ -99,9 +99,10 @@ impl Firewall {
         self.datapath.set_learning(Some(learn + ENOUGH))?;
         let attached = self.watch_and_seed(plan, &names, learn, &known).and_then(|()| self.attach(plan));
         self.end_learning()?;
+        // Connections that began between the first look and now, whatever became of the attaching.
+        let forgotten = self.forget_accepted(&known);
         attached?;
-        // Connections that began between the first look and now.
-        Ok(self.forget_accepted(&known)?)
+        Ok(forgotten?)
     }
 
     /// Detaches from interfaces that neither `plan` names nor the plan that a trial goes back to. While an

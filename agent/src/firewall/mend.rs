@@ -35,7 +35,7 @@ impl Firewall {
     /// # Errors
     /// If the kernel does not answer.
     pub fn mend(&mut self) -> Result<Mended> {
-        let plan = Arc::clone(&self.plan);
+        let plan = self.guarded_plan();
         let look = self.look(&plan)?;
         if look.is_whole() {
             self.obstacles.clear();
@@ -98,7 +98,7 @@ impl Firewall {
     /// # Errors
     /// If the kernel does not answer.
     pub fn unguarded(&self) -> Result<Vec<Unguarded>> {
-        let look = self.look(&self.plan)?;
+        let look = self.look(&self.guarded_plan())?;
         Ok(look.unguarded().map(|interface| self.why_unguarded(interface)).collect())
     }
 
@@ -109,7 +109,7 @@ impl Firewall {
 
     /// The interfaces of [`Firewall::unguarded`], and warnings about everything else that others took away.
     pub(super) fn taken_away(&self) -> Result<(Vec<Unguarded>, Vec<String>)> {
-        let look = self.look(&self.plan)?;
+        let look = self.look(&self.guarded_plan())?;
         let mut warnings = Vec::new();
         for watched in look.interfaces.iter().filter(|watched| watched.judged && !watched.learned) {
             let interface = &watched.interface;
@@ -135,6 +135,17 @@ impl Firewall {
 
     fn was_opened(&self, look: &Look) -> Result<bool> {
         Ok(look.has_no_pins() && self.datapath.was_opened()?)
+    }
+
+    /// The plan in force, with the interfaces that a rollback would need.
+    fn guarded_plan(&self) -> Arc<Plan> {
+        let Some((_, back)) = self.memory.trial.running() else { return Arc::clone(&self.plan) };
+        let known = |name: &str| self.plan.config.interfaces.iter().any(|known| *known.name == *name);
+        let mut all = Plan::clone(&self.plan);
+        all.config
+            .interfaces
+            .extend(back.config.interfaces.iter().filter(|more| !known(&more.name)).cloned());
+        Arc::new(all)
     }
 
     fn look(&self, plan: &Plan) -> Result<Look> {

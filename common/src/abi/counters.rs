@@ -135,8 +135,8 @@ pub struct CpuRecord {
     pub captures: Bucket,
     /// For ICMP errors that quote nothing that is known.
     pub icmp_errors: Bucket,
-    /// For ICMP errors that quote a live flow.
-    pub icmp_flow_errors: Bucket,
+    /// For ICMP errors that quote a live flow, by far side.
+    pub icmp_flow_errors: [Bucket; ICMP_ERROR_LANES],
     /// For ICMP errors that quote the answer of an open port, by far side.
     pub icmp_port_errors: [Bucket; ICMP_ERROR_LANES],
     /// For echo requests.
@@ -148,7 +148,7 @@ pub struct CpuRecord {
 }
 
 const _: () = assert!(
-    size_of::<CpuRecord>() == 40 * REASONS + 16 * INTERFACE_CELLS + 7 * 8 + (7 + ICMP_ERROR_LANES) * 16
+    size_of::<CpuRecord>() == 40 * REASONS + 16 * INTERFACE_CELLS + 7 * 8 + (6 + 2 * ICMP_ERROR_LANES) * 16
 );
 
 #[cfg(test)]

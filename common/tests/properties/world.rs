@@ -341,7 +341,7 @@ impl Tables for State<'_> {
 
     fn within(&self, rate: Rate) -> bool {
         match rate {
-            Rate::IcmpError | Rate::IcmpErrorOfFlow | Rate::IcmpErrorOfPort(_) => self.world.errors_within,
+            Rate::IcmpError | Rate::IcmpErrorOfFlow(_) | Rate::IcmpErrorOfPort(_) => self.world.errors_within,
             Rate::IcmpEcho => self.world.echo_within,
         }
     }

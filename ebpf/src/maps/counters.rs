@@ -124,7 +124,7 @@ impl<C: Interface> Kernel<C> {
         self.cpu.with(|cpu| {
             let (bucket, rate) = match rate {
                 Rate::IcmpError => (&mut cpu.icmp_errors, ICMP_ERROR_RATE),
-                Rate::IcmpErrorOfFlow => (&mut cpu.icmp_flow_errors, ICMP_ERROR_RATE),
+                Rate::IcmpErrorOfFlow(lane) => (&mut cpu.icmp_flow_errors[lane_index(lane)], ICMP_LANE_RATE),
                 Rate::IcmpErrorOfPort(lane) => (&mut cpu.icmp_port_errors[lane_index(lane)], ICMP_LANE_RATE),
                 Rate::IcmpEcho => (&mut cpu.icmp_echo, ICMP_ECHO_RATE),
             };

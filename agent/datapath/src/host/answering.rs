@@ -24,7 +24,9 @@ pub(super) fn answering(
     }
     let links = links()?;
     let may = |number: &u32| Some((*number, examine(&links, *number).ok()??.ok()?));
-    let of_bonds = members.iter().filter(|(bond, _)| numbers.contains(bond)).map(|(_, member)| member);
+    // VLANs stand on the bond, not on its members.
+    let bond_may = |bond: &u32| numbers.contains(bond) && may(bond).is_some();
+    let of_bonds = members.iter().filter(|(bond, _)| bond_may(bond)).map(|(_, member)| member);
     Ok(numbers.iter().chain(of_bonds).filter_map(may).collect())
 }
 

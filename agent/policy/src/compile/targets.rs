@@ -46,8 +46,6 @@ pub(super) fn table(input: &Input, problems: &mut Problems) -> Targets {
         return none;
     }
     let own = if input.forwards { own(input) } else { Vec::new() };
-    // A box with neither a `host` nor permitted calls needs its addresses only to tell them from those elsewhere.
-    let needs_own = hosts.iter().chain(&outbound).any(Option::is_some);
     let codes = codes_of_own(&hosts);
     let mut room = MAX_TARGET_ADDRESSES;
     let (said, left_out, seed) = loop {
@@ -77,7 +75,7 @@ pub(super) fn table(input: &Input, problems: &mut Problems) -> Targets {
     for (address, zones) in said {
         table.entries[TargetTable::bucket(seed, address)] = TargetEntry { address, zones };
     }
-    Targets { table: Some(table), left_out: if needs_own { left_out } else { Vec::new() } }
+    Targets { table: Some(table), left_out }
 }
 
 /// The policies of addresses, in each zone.

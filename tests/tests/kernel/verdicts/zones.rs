@@ -287,6 +287,21 @@ fn what_is_for_the_box_does_not_go_elsewhere(both: &Both<'_>, side: usize) {
     both.expect(&[], error(far, other, &call()), Reason::IcmpError, None);
     both.expect(&[], error(PEER[side], other, &call()), Reason::IcmpError, None);
     both.expect(&[], error(far, other, &syn(other, far, 5091)), Reason::Unmatched, None);
+    // What the box, a target or another host sent is no pass to this one.
+    for (sender, open) in [(own, 443), (server, 5068)] {
+        let answer = between(sender, far).with(Tcp::ack(open, 40_000));
+        both.expect(&[], error(far, other, &answer), Reason::Unmatched, None);
+    }
+    let calls = || between(other, far).with(Udp::new(4500, 4500));
+    both.send(&[], calls());
+    both.expect(&[], error(far, other, &calls()), Reason::IcmpError, None);
+    both.expect(&[], error(far, SERVER[side], &calls()), Reason::IcmpError, None);
+    if side == 1 {
+        // A router says "packet too big" of the first fragment; a later one has no ports.
+        let parts = calls().with(&[0; 128]).fragments(64, 7);
+        both.expect(&[], error(far, other, &parts[0]), Reason::IcmpError, None);
+        both.expect(&[], error(far, other, &parts[1]), Reason::Unmatched, None);
+    }
     both.expect(&[OPEN], error(far, other, &syn(other, far, 5091)), Reason::IcmpError, None);
     if side == 1 {
         let query = |to: &str| between(far, to).with(Icmp6::new(130, 0)).with(&[0; 16]);
