@@ -12,6 +12,7 @@ use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json, Router};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use serde::de::DeserializeOwned;
 use tokio::sync::Semaphore;
 use tokio_stream::StreamExt as _;
 use tokio_stream::wrappers::BroadcastStream;
@@ -345,6 +346,16 @@ async fn mode(
     Ok(Json(switched.await?))
 }
 
+/// The JSON of a body; the default where there is none, or `null`.
+fn optional<T: DeserializeOwned + Default>(body: &[u8], fix: &str) -> Result<T, Problem> {
+    if body.is_empty() {
+        return Ok(T::default());
+    }
+    let wanted: Option<T> =
+        serde_json::from_slice(body).map_err(|error| Problem::new(error.to_string(), fix))?;
+    Ok(wanted.unwrap_or_default())
+}
+
 /// Reads the configuration again. The body may be missing or `null`.
 #[utoipa::path(
     post,
@@ -357,12 +368,7 @@ async fn reload(
     Extension(peer): Extension<Peer>,
     body: Bytes,
 ) -> Answer<api::Switched> {
-    let wanted: Option<api::Reload> = match &*body {
-        [] => None,
-        body => serde_json::from_slice(body)
-            .map_err(|error| Problem::new(error.to_string(), "send nothing, or {\"confirm\": 60}"))?,
-    };
-    let wanted = wanted.unwrap_or_default();
+    let wanted: api::Reload = optional(&body, "send nothing, or {\"confirm\": 60}")?;
     let time = wanted.confirm.map(Duration::from_secs);
     Ok(Json(daemon.reload(peer.asker(), time, wanted.existing).await?))
 }
@@ -476,12 +482,8 @@ async fn detach(
     Extension(peer): Extension<Peer>,
     body: Bytes,
 ) -> Answer<api::Detached> {
-    let wanted: Option<api::Detach> = match &*body {
-        [] => None,
-        body => serde_json::from_slice(body)
-            .map_err(|error| Problem::new(error.to_string(), "send nothing, or {\"forget\": true}"))?,
-    };
-    let (detached, _end) = daemon.detach(wanted.unwrap_or_default().forget, peer.asker()).await?;
+    let wanted: api::Detach = optional(&body, "send nothing, or {\"forget\": true}")?;
+    let (detached, _end) = daemon.detach(wanted.forget, peer.asker()).await?;
     Ok(Json(detached?))
 }
 
