@@ -34,7 +34,7 @@ pub(crate) struct Options {
 }
 
 pub(crate) async fn run(options: &Options, socket: &Path, pin_dir: &Path, state_dir: &Path) -> Result<()> {
-    // Whoever started the agent may have blocked them.
+    // The parent process may have blocked them.
     let signals: SigSet = [Signal::SIGHUP, Signal::SIGTERM, Signal::SIGINT].into_iter().collect();
     signals.thread_unblock().context("unblocking signals")?;
     // Signals are caught before the program loads, so that an early one is handled afterwards.

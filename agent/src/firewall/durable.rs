@@ -95,7 +95,7 @@ pub(super) fn write(file: &Path, text: &[u8]) -> io::Result<()> {
     replace(&copy_of(file), &sealed)
 }
 
-/// Moves a damaged file aside, to `NAME.damaged.json`, for whoever wants to look into it. Best effort: the next
+/// Moves a damaged file aside, to `NAME.damaged.json`, so that an administrator can look into it. Best effort: the next
 /// write replaces the file anyway.
 pub(super) fn set_aside(file: &Path) {
     if let Err(error) = fs::rename(file, file.with_extension("damaged.json"))

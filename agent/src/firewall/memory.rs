@@ -26,7 +26,7 @@ pub(super) struct Left {
 /// The maps that a start finds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Maps {
-    /// They are new, and nothing judges: the state directory has what there is.
+    /// They are new, and nothing judges: only the state directory may hold a state.
     New,
     /// They are an earlier agent's, with its state.
     Adopted,

@@ -95,7 +95,7 @@ fn end_one<K>(all: &mut Vec<Entry<K>>, is_of: impl Fn(&K) -> bool) -> bool {
 impl Crowd<Uid> {
     /// A place for one more connection of a user; `None` at the limit. Root has its own limit, and there its
     /// oldest connection goes. A connection of others goes for none: their groups must be looked up for each
-    /// new one, so whoever connects quickly would keep all threads busy.
+    /// new one, so a user who connects quickly would keep all threads busy.
     pub(super) fn enter(&self, uid: Uid) -> Option<Place<Uid>> {
         self.change(|all| {
             let of_others = all.iter().filter(|entry| !entry.owner.is_root()).count();

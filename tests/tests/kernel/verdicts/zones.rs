@@ -280,7 +280,7 @@ fn what_is_for_the_box_does_not_go_elsewhere(both: &Both<'_>, side: usize) {
     // What servers may call is said by port; everybody may be pinged from there.
     both.expect(&[INSIDE], echo(server, far), Reason::IcmpEcho, None);
     both.expect(&[OPEN], echo(far, other), Reason::IcmpEcho, None);
-    // An error is for whoever sent what it quotes.
+    // An error goes to the sender of the packet that it quotes.
     let call = || syn(other, far, 5090);
     both.expect(&[], error(far, other, &call()), Reason::Unmatched, None);
     both.send(&[], call());
