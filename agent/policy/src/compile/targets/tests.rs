@@ -296,3 +296,19 @@ fn a_short_list_fits_beside_one_that_does_not() {
     let table = targets.table.expect("a table");
     assert_eq!(table.find(0, words(v4(0xc633_647f))).policy, 0, "the last of 198.51.100.0/25");
 }
+
+/// A box with listed targets only needs its own addresses to tell them from other hosts.
+#[test]
+fn hosts_elsewhere_are_known_only_where_all_own_addresses_fit_and_it_is_said() {
+    for (count, fit) in [(2, true), (300, false)] {
+        let local = OwnAddresses::new((0..count).map(|n| v4(0xc000_0200 + n)).collect(), Vec::new());
+        let list = listed("list".into(), addresses(&["203.0.113.1"]));
+        let mut problems = Problems::default();
+        let targets = super::table(&Input { local, forwards: true, ..input(vec![list]) }, &mut problems);
+        assert!(problems.is_empty(), "{problems}");
+        assert_eq!(targets.left_out.is_empty(), fit, "{count}");
+        let table = targets.table.expect("a table");
+        assert_eq!(table.code(0, words(v4(0x0a00_0001))).is_elsewhere(), fit, "{count}");
+        assert!(!table.code(0, words(v4(0xc000_0200))).is_elsewhere(), "an own address");
+    }
+}
