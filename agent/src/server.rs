@@ -1,11 +1,13 @@
 //! The running agent: the firewall and its clients. Its sockets speak HTTP and JSON, see [`lyncwall_api`].
 
 mod capture;
+mod chores;
 mod crowd;
 mod listen;
 mod peer;
 mod routes;
 mod told;
+mod watching;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::SocketAddr;
@@ -14,13 +16,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 use tokio::sync::{Semaphore, broadcast, watch};
 use tokio_stream::StreamExt as _;
 
 use crate::events::{EventNames, Filter, FilterScope, describe};
-use crate::firewall::{ChangeKind, Firewall, Mended};
+use crate::firewall::{ChangeKind, Firewall};
 use crate::metrics::{self, Exposed, Figures};
+use chores::SWEEP;
 use listen::Bound;
 use lyncwall_api as api;
 use lyncwall_datapath::host::interfaces;
@@ -28,6 +31,7 @@ use lyncwall_datapath::{LinkWatch, NetlinkWatch};
 use lyncwall_policy::config::Listen;
 use lyncwall_policy::plan::Plan;
 use peer::{Access, Peer};
+use watching::log_unguarded;
 
 pub use listen::Socket;
 pub use routes::openapi;
@@ -36,26 +40,10 @@ pub use told::Asker;
 /// Events that a slow client may lag behind before it loses some.
 const BACKLOG: usize = 1024;
 
-/// How often to remove expired blocks and takeovers, and to note the usage of rules.
-const SWEEP: Duration = Duration::from_secs(60);
-/// How often to free flows that are over.
-const FREE: Duration = Duration::from_secs(1);
-/// How often to look at the programs and the pins.
-const LOOK: Duration = Duration::from_millis(400);
-/// How many attempts to put a program back follow each other at once; then one in [`SELDOM`].
-const QUICK: u32 = 5;
-const SELDOM: u32 = 12;
-/// How often to log that an interface is still unguarded.
-const REMIND: Duration = Duration::from_secs(60);
 /// The pause before the next attempt of a side feature that failed.
 const AGAIN: Duration = Duration::from_secs(5);
-/// How often to look whether somebody has set the clock.
-const CLOCK: Duration = Duration::from_secs(5);
 /// How long to collect further changes of the machine after following one.
 const SETTLE: Duration = Duration::from_millis(50);
-
-/// The shortest pause before the next look at the clock.
-const TICK: Duration = Duration::from_millis(1);
 
 /// How long to reuse the metrics text and the interface names: frequent requests cost nothing.
 const FRESH: Duration = Duration::from_millis(500);
@@ -292,109 +280,6 @@ impl Daemon {
         }
     }
 
-    /// Watches the programs and the pins for ever, and puts back what others take away. Netlink does not tell
-    /// of a link that ends.
-    pub async fn watch_links(&self) {
-        let mut attempts = 0;
-        let mut reminded = Instant::now();
-        loop {
-            tokio::time::sleep(LOOK).await;
-            if reminded.elapsed() >= REMIND {
-                reminded = Instant::now();
-                self.unguarded.borrow().iter().for_each(log_unguarded);
-            }
-            match self.are_whole().await {
-                Ok(true) => {
-                    attempts = 0;
-                    self.guards_except(Vec::new());
-                    continue;
-                }
-                Ok(false) => attempts += 1,
-                Err(error) => {
-                    tracing::error!("cannot tell whether the interfaces are guarded: {error:#}");
-                    tokio::time::sleep(AGAIN).await;
-                    continue;
-                }
-            }
-            if (attempts <= QUICK || attempts % SELDOM == 0)
-                && let Err(error) = self.mend().await
-            {
-                tracing::error!("cannot put the programs back: {error:#}");
-            }
-        }
-    }
-
-    /// Looks without the queue: a change may take seconds.
-    async fn are_whole(&self) -> Result<bool> {
-        let (links, names) = (self.links.clone(), self.known().guarded.clone());
-        let look = tokio::task::spawn_blocking(move || {
-            links.look(&names.iter().map(String::as_str).collect::<Vec<_>>())
-        });
-        let look = look.await.context("the call panicked")??;
-        if self.detaching.load(Ordering::Relaxed) {
-            return Ok(true);
-        }
-        // Until an attempt to mend knows more.
-        let known = self.unguarded.borrow().clone();
-        let found = look.unguarded().map(|name| {
-            let same = known.iter().find(|known| known.interface == name).cloned();
-            same.unwrap_or_else(|| api::Unguarded {
-                interface: name.to_owned(),
-                why: "another tool took the program off".to_owned(),
-            })
-        });
-        if !look.is_whole() {
-            self.guards_except(found.collect());
-        }
-        Ok(look.is_whole())
-    }
-
-    async fn mend(&self) -> Result<()> {
-        let daemon = self.clone();
-        self.blocking(move |held| {
-            let Some(firewall) = held.as_mut() else { return Ok(()) };
-            match firewall.mend()? {
-                Mended::Except(unguarded) => daemon.guards_except(unguarded),
-                Mended::Opened => {
-                    drop(held.take());
-                    tracing::warn!(
-                        "`lyncwall detach` opened the box while this agent did not answer: the agent ends"
-                    );
-                    daemon.detached.send_replace(true);
-                }
-            }
-            Ok(())
-        })
-        .await
-    }
-
-    /// Puts back what others took away, as far as that is possible.
-    fn mend_first(&self, firewall: &mut Firewall) -> Result<()> {
-        match firewall.mend() {
-            Ok(Mended::Except(unguarded)) => self.guards_except(unguarded),
-            Ok(Mended::Opened) => bail!("`lyncwall detach` opened the box: this agent ends"),
-            Err(error) => tracing::error!("cannot put the programs back: {error:#}"),
-        }
-        Ok(())
-    }
-
-    /// Notes, and logs, which interfaces are unguarded from now on.
-    fn guards_except(&self, unguarded: Vec<api::Unguarded>) {
-        self.unguarded.send_if_modified(|before| {
-            if *before == unguarded {
-                return false;
-            }
-            for on in unguarded.iter().filter(|on| !before.contains(on)) {
-                log_unguarded(on);
-            }
-            for on in before.iter().filter(|on| unguarded.iter().all(|now| now.interface != on.interface)) {
-                tracing::warn!(interface = on.interface, "{} is no longer unguarded", on.interface);
-            }
-            *before = unguarded;
-            true
-        });
-    }
-
     /// Notes, and logs, what a side feature cannot do from now on.
     fn fails(&self, side: Side, what: Vec<String>) {
         let mut failing = self.failing.lock().unwrap_or_else(PoisonError::into_inner);
@@ -492,77 +377,6 @@ impl Daemon {
             Ok((detached, end))
         })
         .await
-    }
-
-    /// While a change waits for confirmation: follows the program when it rolls back.
-    fn follow_deadline(&self) {
-        let daemon = self.clone();
-        tokio::spawn(async move {
-            // Each call follows a deadline that has passed, and leaves none.
-            loop {
-                match daemon.with(|firewall| firewall.time_left()).await {
-                    Ok(Some(left)) => tokio::time::sleep(left.max(TICK)).await,
-                    Ok(None) => return,
-                    Err(error) => {
-                        tracing::debug!("{error:#}");
-                        return;
-                    }
-                }
-            }
-        });
-    }
-
-    /// Removes expired state now and again.
-    fn sweep(&self) {
-        let daemon = self.clone();
-        tokio::spawn(async move {
-            loop {
-                tokio::time::sleep(SWEEP).await;
-                let swept = daemon.with(|firewall| {
-                    firewall.note_usage();
-                    firewall.end_takeover()?;
-                    firewall.forget_expired()
-                });
-                if let Err(error) = swept.await {
-                    tracing::debug!("{error:#}");
-                }
-            }
-        });
-    }
-
-    /// Frees flows that are over, a part of them every second.
-    fn free_flows(&self) {
-        let daemon = self.clone();
-        tokio::spawn(async move {
-            let mut failed = false;
-            loop {
-                tokio::time::sleep(FREE).await;
-                if *daemon.detached.borrow() {
-                    return;
-                }
-                let freed = daemon.with(Firewall::free_flows).await;
-                // A failure of every second is worth one line.
-                if let Err(error) = freed.as_ref()
-                    && !failed
-                {
-                    tracing::warn!("flows that are over stay in their tables: {error:#}");
-                }
-                failed = freed.is_err();
-            }
-        });
-    }
-
-    /// Follows a clock that is set or steps.
-    fn follow_clock(&self) {
-        let daemon = self.clone();
-        tokio::spawn(async move {
-            loop {
-                tokio::time::sleep(CLOCK).await;
-                if let Err(error) = daemon.with(Firewall::follow_clock).await {
-                    tracing::debug!("{error:#}");
-                }
-            }
-        });
     }
 
     /// Calls the firewall on a thread that may block.
@@ -721,11 +535,6 @@ impl Daemon {
             Err(error) => tracing::error!("cannot encode an event: {error}"),
         }
     }
-}
-
-fn log_unguarded(on: &api::Unguarded) {
-    let api::Unguarded { interface, why } = on;
-    tracing::error!(interface, "UNGUARDED: nobody judges the packets of {interface}: {why}");
 }
 
 /// Interfaces by name; for a bond, with the members that its events name.
